@@ -1,0 +1,335 @@
+//! Edits, what becomes of them, and why they are refused: pure data.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::authorize::Denied;
+use crate::change::Change;
+use crate::collection::FieldErrors;
+use crate::cursor::Position;
+use crate::merge_patch::MergePatch;
+use crate::record::{Fields, Record, RecordId, RecordKey};
+use crate::store::StoreError;
+
+/// A wish: create, patch or delete one record.
+///
+/// ```
+/// use fieldsync::Edit;
+/// use serde_json::json;
+///
+/// let edit = Edit::patch(("users", 1), json!({"first_name": "Ada"})).with_idempotency_key("7f9c");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Edit {
+    pub(crate) collection: Arc<str>,
+    pub(crate) wish: Wish,
+    pub(crate) precondition: Option<Precondition>,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Wish {
+    Create(Fields),
+    Patch(RecordId, MergePatch),
+    Change(RecordId, Rewrite),
+    Delete(RecordId),
+    Touch(RecordId),
+    /// The body was not an object of fields; refused when its turn comes, with this message.
+    Malformed(String),
+}
+
+/// Makes a record's own fields anew from its current ones.
+type Rewrite = Arc<dyn Fn(&Fields) -> Result<Fields, serde_json::Error> + Send + Sync>;
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(fields) => f.debug_tuple("Create").field(fields).finish(),
+            Self::Patch(id, patch) => f.debug_tuple("Patch").field(id).field(patch).finish(),
+            Self::Change(id, _) => f.debug_tuple("Change").field(id).finish(),
+            Self::Delete(id) => f.debug_tuple("Delete").field(id).finish(),
+            Self::Touch(id) => f.debug_tuple("Touch").field(id).finish(),
+            Self::Malformed(message) => f.debug_tuple("Malformed").field(message).finish(),
+        }
+    }
+}
+
+impl Edit {
+    /// Makes a record from these fields; those that are missing get their defaults.
+    pub fn create(collection: impl Into<Arc<str>>, fields: impl Serialize) -> Self {
+        Self::new(
+            collection.into(),
+            object(&fields).map_or_else(Wish::Malformed, Wish::Create),
+        )
+    }
+
+    /// Sets fields of a record, by JSON Merge Patch (RFC 7396).
+    pub fn patch(key: impl Into<RecordKey>, patch: impl Serialize) -> Self {
+        let RecordKey { collection, id } = key.into();
+        let wish = object(&patch).map_or_else(Wish::Malformed, |fields| {
+            Wish::Patch(id, MergePatch(fields))
+        });
+        Self::new(collection, wish)
+    }
+
+    /// Sets those fields of a record that the closure changes. It is called inside the transaction with the current
+    /// record and must not block. It may be called more than once.
+    pub fn change<T, F>(key: impl Into<RecordKey>, change: F) -> Self
+    where
+        T: Serialize + DeserializeOwned,
+        F: Fn(&mut T) + Send + Sync + 'static,
+    {
+        let RecordKey { collection, id } = key.into();
+        let rewrite = move |fields: &Fields| {
+            let mut record: T = serde_json::from_value(Value::Object(fields.clone()))?;
+            change(&mut record);
+            serde_json::to_value(&record).and_then(serde_json::from_value)
+        };
+        Self::new(collection, Wish::Change(id, Arc::new(rewrite)))
+    }
+
+    /// Deletes a record.
+    pub fn delete(key: impl Into<RecordKey>) -> Self {
+        let RecordKey { collection, id } = key.into();
+        Self::new(collection, Wish::Delete(id))
+    }
+
+    /// Announces what SQL of the app's own did to a record. All its fields count as changed.
+    pub fn touch(key: impl Into<RecordKey>) -> Self {
+        let RecordKey { collection, id } = key.into();
+        Self::new(collection, Wish::Touch(id))
+    }
+
+    /// Applies the edit only if the record is in the state that the precondition names.
+    #[must_use]
+    pub fn with_precondition(self, precondition: Precondition) -> Self {
+        Self {
+            precondition: Some(precondition),
+            ..self
+        }
+    }
+
+    /// Makes a repetition safe: for 24 hours the same edit by the same principal with the same key is applied once,
+    /// and answered as the first was.
+    #[must_use]
+    pub fn with_idempotency_key(self, key: impl Into<String>) -> Self {
+        Self {
+            idempotency_key: Some(key.into()),
+            ..self
+        }
+    }
+
+    /// The collection.
+    #[must_use]
+    pub fn collection(&self) -> &Arc<str> {
+        &self.collection
+    }
+
+    /// The record, unless the edit creates one.
+    #[must_use]
+    pub fn key(&self) -> Option<RecordKey> {
+        let id = match &self.wish {
+            Wish::Patch(id, _) | Wish::Change(id, _) | Wish::Delete(id) | Wish::Touch(id) => *id,
+            Wish::Create(_) | Wish::Malformed(_) => return None,
+        };
+        Some(RecordKey {
+            collection: Arc::clone(&self.collection),
+            id,
+        })
+    }
+
+    /// Tells the same edit from another one under the same idempotency key.
+    pub(crate) fn fingerprint(&self) -> String {
+        let text = format!(
+            "{} {:?} {:?}",
+            self.collection, self.wish, self.precondition
+        );
+        sha1_smol::Sha1::from(text).digest().to_string()
+    }
+
+    pub(crate) fn malformed(collection: impl Into<Arc<str>>, message: String) -> Self {
+        Self::new(collection.into(), Wish::Malformed(message))
+    }
+
+    fn new(collection: Arc<str>, wish: Wish) -> Self {
+        Self {
+            collection,
+            wish,
+            precondition: None,
+            idempotency_key: None,
+        }
+    }
+}
+
+fn object(fields: &impl Serialize) -> Result<Fields, String> {
+    match serde_json::to_value(fields) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err("an edit's fields must be an object".into()),
+        Err(error) => Err(format!("the fields are not JSON: {error}")),
+    }
+}
+
+/// A condition on the current record (RFC 9110, section 13.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// `If-Match: *`: the record exists.
+    Exists,
+    /// `If-Match`: the record's strong entity tag is one of these, quotes included.
+    Matches(Vec<String>),
+    /// `If-None-Match`: the record's entity tag is none of these, quotes included.
+    MatchesNone(Vec<String>),
+    /// `If-None-Match: *`: the record does not exist.
+    Absent,
+}
+
+/// What became of an edit that was not refused.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is committed, with this change.
+    Committed(Arc<Change>),
+    /// The record already was as wished; nothing was written but the idempotency key.
+    Unchanged {
+        /// The record.
+        record: Record,
+        /// The end of the log when the record was read.
+        position: Position,
+    },
+    /// Its idempotency key was used before, by the same edit: this is what became of that.
+    Replayed(Remembered),
+}
+
+impl Outcome {
+    /// The record after the edit; `None` after a delete.
+    #[must_use]
+    pub fn record(&self) -> Option<Record> {
+        match self {
+            Self::Committed(change) if change.action == crate::Action::Delete => None,
+            Self::Committed(change) => Some(Record {
+                id: change.key.id,
+                fields: change.after.clone(),
+            }),
+            Self::Unchanged { record, .. } => Some(record.clone()),
+            Self::Replayed(remembered) => {
+                let fields = remembered.record.clone()?;
+                Some(Record {
+                    id: remembered.id,
+                    fields,
+                })
+            }
+        }
+    }
+
+    /// A place in the log at or after the edit's change: whoever has seen the log up to here has seen the edit.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Committed(change) => change.position,
+            Self::Unchanged { position, .. } => *position,
+            Self::Replayed(remembered) => remembered.position,
+        }
+    }
+}
+
+/// What a store keeps of an edit with an idempotency key, for 24 hours, whatever is trimmed from the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remembered {
+    /// Whose key, and the key.
+    pub key: IdempotencyKey,
+    /// Tells the same edit from another one.
+    pub fingerprint: String,
+    /// The collection.
+    pub collection: Arc<str>,
+    /// The record's id.
+    pub id: RecordId,
+    /// Where the log was after the edit.
+    pub position: Position,
+    /// The record after the edit; `None` after a delete.
+    pub record: Option<Fields>,
+}
+
+/// An idempotency key. The same text from two principals is two keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdempotencyKey {
+    /// The name of who used it; empty for nobody in particular.
+    pub principal: String,
+    /// The text, of 1 to 255 bytes.
+    pub key: String,
+}
+
+/// Why an edit was refused. Nothing of a refused edit is stored.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no such collection, or none for this principal.
+    #[error("collection {0} not found")]
+    NoSuchCollection(Arc<str>),
+    /// There is no such record, or none for this principal.
+    #[error("record {0} not found")]
+    NotFound(RecordKey),
+    /// Not allowed.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The collection takes no new records.
+    #[error("collection {0} takes no new records")]
+    NotCreatable(Arc<str>),
+    /// The record is not in the state that the precondition names.
+    #[error("the record is not in the state that the precondition names")]
+    PreconditionFailed,
+    /// The edit is not an object of fields.
+    #[error("{0}")]
+    Malformed(String),
+    /// Fields hold what they must not.
+    #[error("invalid fields: {}", names(.0))]
+    Invalid(FieldErrors),
+    /// Another record has what must be unique, or refers to this one.
+    #[error("conflict in fields: {}", names(.0))]
+    Conflict(FieldErrors),
+    /// The idempotency key was used for another edit.
+    #[error("the idempotency key was used for another edit")]
+    KeyReused,
+    /// It could not be tried in time; nothing of it is stored.
+    #[error("too busy to apply the edit in time")]
+    Busy,
+}
+
+fn names(errors: &FieldErrors) -> String {
+    errors
+        .iter()
+        .map(|(name, messages)| format!("{name} {}", messages.join(", ")))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// Why an edit or a reading failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// It was refused, and nothing of it is stored.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed. What became of an edit is unknown; with the same idempotency key it can be tried again.
+    #[error("the store failed")]
+    Store(#[from] Arc<StoreError>),
+    /// The engine is stopping, and takes no more edits.
+    #[error("the engine is stopping")]
+    Stopping,
+    /// The stored record does not fit the app's type.
+    #[error("record {key} does not fit the type")]
+    Unreadable {
+        /// The record.
+        key: RecordKey,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}

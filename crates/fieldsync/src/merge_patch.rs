@@ -1,0 +1,95 @@
+//! JSON Merge Patch (RFC 7396): pure data, one pure function.
+
+use serde_json::{Map, Value};
+
+use crate::record::Fields;
+
+/// The body of a PATCH (RFC 7396): the fields to change, with their new values.
+///
+/// At the level of fields `null` sets SQL NULL. Within a field of JSON objects the patch merges
+/// recursively, and there `null` removes a member, as the RFC has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MergePatch(pub Fields);
+
+impl MergePatch {
+    /// What a field holds after this patch, or `None` when the patch does not touch it.
+    #[must_use]
+    pub fn value_of(&self, field: &str, current: &Value) -> Option<Value> {
+        let patch = self.0.get(field)?;
+        Some(if patch.is_null() {
+            Value::Null
+        } else {
+            merge(current.clone(), patch)
+        })
+    }
+}
+
+/// RFC 7396, section 2: `MergePatch(Target, Patch)`.
+fn merge(target: Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else {
+        return patch.clone();
+    };
+    let mut merged = match target {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    for (name, value) in patch {
+        if value.is_null() {
+            merged.remove(name);
+        } else {
+            let former = merged.remove(name).unwrap_or(Value::Null);
+            merged.insert(name.clone(), merge(former, value));
+        }
+    }
+    Value::Object(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the table")]
+    fn check(target: Value, patch: Value, expected: Value) {
+        assert_eq!(merge(target, &patch), expected);
+    }
+
+    #[test]
+    fn the_vectors_of_rfc_7396_appendix_a() {
+        check(json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"}));
+        check(json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"}));
+        check(json!({"a":"b"}), json!({"a":null}), json!({}));
+        check(
+            json!({"a":"b","b":"c"}),
+            json!({"a":null}),
+            json!({"b":"c"}),
+        );
+        check(json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"}));
+        check(json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]}));
+        check(
+            json!({"a":{"b":"c"}}),
+            json!({"a":{"b":"d","c":null}}),
+            json!({"a":{"b":"d"}}),
+        );
+        check(json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]}));
+        check(json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"]));
+        check(json!({"a":"b"}), json!(["c"]), json!(["c"]));
+        check(json!({"a":"foo"}), json!(null), json!(null));
+        check(json!({"a":"foo"}), json!("bar"), json!("bar"));
+        check(json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1}));
+        check(json!([1, 2]), json!({"a":"b","c":null}), json!({"a":"b"}));
+        check(
+            json!({}),
+            json!({"a":{"bb":{"ccc":null}}}),
+            json!({"a":{"bb":{}}}),
+        );
+    }
+
+    #[test]
+    fn null_sets_a_field_to_null() {
+        let patch = MergePatch(json!({"a": null}).as_object().unwrap().clone());
+        assert_eq!(patch.value_of("a", &json!(1)), Some(Value::Null));
+        assert_eq!(patch.value_of("b", &json!(1)), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! Records and what names them: pure data.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// The fields of a record by name, as JSON values. The id is not among them.
+pub type Fields = Map<String, Value>;
+
+/// The id of a record within its collection.
+///
+/// ```
+/// use fieldsync::RecordId;
+/// assert_eq!(RecordId::from(7).to_string(), "7");
+/// assert_eq!(serde_json::to_string(&RecordId::from(7)).unwrap(), "7");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RecordId {
+    /// A number that the database gives.
+    Integer(i64),
+    /// A UUID version 7 (RFC 9562) that the engine gives.
+    Uuid(Uuid),
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(number) => number.fmt(f),
+            Self::Uuid(uuid) => uuid.hyphenated().fmt(f),
+        }
+    }
+}
+
+impl From<i64> for RecordId {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<Uuid> for RecordId {
+    fn from(uuid: Uuid) -> Self {
+        Self::Uuid(uuid)
+    }
+}
+
+/// Names one record: a collection and an id. Shown as `users/1`.
+///
+/// ```
+/// use fieldsync::RecordKey;
+/// assert_eq!(RecordKey::from(("users", 1)).to_string(), "users/1");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey {
+    /// The name of the collection.
+    pub collection: Arc<str>,
+    /// The id within the collection.
+    pub id: RecordId,
+}
+
+impl RecordKey {
+    /// Names the record with this id in this collection.
+    pub fn new(collection: impl Into<Arc<str>>, id: impl Into<RecordId>) -> Self {
+        Self {
+            collection: collection.into(),
+            id: id.into(),
+        }
+    }
+}
+
+impl<C: Into<Arc<str>>, I: Into<RecordId>> From<(C, I)> for RecordKey {
+    fn from((collection, id): (C, I)) -> Self {
+        Self::new(collection, id)
+    }
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.collection, self.id)
+    }
+}
+
+/// One row: its id and all its fields, those set by the server included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The id within its collection.
+    pub id: RecordId,
+    /// Every field of the collection, by name.
+    pub fields: Fields,
+}
+
+/// A record as the app's own type, beside what the server adds to it.
+///
+/// `Stored<Fields>` reads any collection without a type of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored<T> {
+    /// The id within its collection.
+    pub id: RecordId,
+    /// When the record was created, in RFC 3339, in collections with timestamps.
+    pub created_at: Option<String>,
+    /// When the record last changed, in RFC 3339, in collections with timestamps.
+    pub updated_at: Option<String>,
+    /// The app's own fields.
+    pub fields: T,
+}
+
+impl Record {
+    /// Reads the record as the app's own type.
+    ///
+    /// # Errors
+    /// When the fields do not deserialize as `T`.
+    pub fn typed<T: DeserializeOwned>(self) -> Result<Stored<T>, serde_json::Error> {
+        let Self { id, mut fields } = self;
+        let mut server_field = |name: &str| match fields.remove(name) {
+            Some(Value::String(time)) => Some(time),
+            _ => None,
+        };
+        let (created_at, updated_at) = (server_field(CREATED_AT), server_field(UPDATED_AT));
+        let fields = serde_json::from_value(Value::Object(fields))?;
+        Ok(Stored {
+            id,
+            created_at,
+            updated_at,
+            fields,
+        })
+    }
+}
+
+pub(crate) const CREATED_AT: &str = "created_at";
+pub(crate) const UPDATED_AT: &str = "updated_at";

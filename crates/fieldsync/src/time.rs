@@ -1,0 +1,100 @@
+//! Points in time, to the microsecond, written as RFC 3339 in UTC.
+
+use std::fmt;
+
+/// A point in time, to the microsecond.
+///
+/// ```
+/// use fieldsync::Timestamp;
+/// let noon: Timestamp = "2026-01-13T12:00:00+02:00".parse().unwrap();
+/// assert_eq!(noon.to_string(), "2026-01-13T10:00:00.000000Z");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(jiff::Timestamp);
+
+impl Timestamp {
+    /// The wall clock's time.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::from_micros(jiff::Timestamp::now().as_microsecond())
+            .expect("the clock is within range")
+    }
+
+    /// The time so many microseconds after 1970-01-01T00:00:00Z; `None` outside the years -9999 to 9999.
+    #[must_use]
+    pub fn from_micros(micros: i64) -> Option<Self> {
+        jiff::Timestamp::from_microsecond(micros).ok().map(Self)
+    }
+
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn as_micros(self) -> i64 {
+        self.0.as_microsecond()
+    }
+
+    /// As SQL text in UTC: `2026-01-13 10:00:00.123456`, what SQLite and most frameworks keep.
+    #[must_use]
+    pub fn to_sql_text(self) -> String {
+        self.0.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string()
+    }
+
+    /// Reads SQL text: `2026-01-13 10:00:00`, with or without a fraction and an offset; UTC without one.
+    #[must_use]
+    pub fn from_sql_text(text: &str) -> Option<Self> {
+        let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+            let time = text.parse::<jiff::civil::DateTime>().ok()?;
+            jiff::tz::Offset::UTC.to_timestamp(time).ok()
+        })?;
+        Self::from_micros(time.as_microsecond())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").fmt(f)
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = String;
+
+    /// Reads RFC 3339 with at most six digits of a second's fraction, so that nothing is rounded.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = match text.as_bytes().get(10) {
+            Some(b'T' | b't' | b' ') => text.parse::<jiff::Timestamp>().ok(),
+            _ => None,
+        }
+        .ok_or("must be a time in RFC 3339, like 2026-01-13T10:00:00Z")?;
+        if time.as_nanosecond() % 1000 != 0 {
+            return Err("must be a time of at most microseconds".into());
+        }
+        Ok(Self(time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sql_text_becomes_rfc_3339_and_back() {
+        for (sql, rfc) in [
+            ("2026-01-13 10:00:00.123456", "2026-01-13T10:00:00.123456Z"),
+            ("2026-01-13 10:00:00", "2026-01-13T10:00:00.000000Z"),
+            ("2026-01-13 12:00:00+02:00", "2026-01-13T10:00:00.000000Z"),
+            ("2026-01-13T10:00:00.5Z", "2026-01-13T10:00:00.500000Z"),
+        ] {
+            let time = Timestamp::from_sql_text(sql).unwrap();
+            assert_eq!(time.to_string(), rfc);
+            assert_eq!(Timestamp::from_sql_text(&time.to_sql_text()), Some(time));
+        }
+        assert_eq!(Timestamp::from_sql_text("yesterday"), None);
+    }
+
+    #[test]
+    fn a_time_that_would_be_rounded_is_refused() {
+        assert!("2026-01-13T10:00:00.1234567Z".parse::<Timestamp>().is_err());
+        assert!("2026-01-13".parse::<Timestamp>().is_err());
+        assert!("2026-01-13T10:00:00".parse::<Timestamp>().is_err());
+    }
+}
