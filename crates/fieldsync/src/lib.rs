@@ -18,6 +18,9 @@ mod time;
 mod broker;
 mod store;
 
+// Real ones of both, for tests and toy apps.
+mod memory;
+
 pub use authorize::{Access, Authorizer, Denied, Grant, Principal, RowPredicate, View};
 pub use batch::{Advance, Batch, Finished, Found, GroupResult, Mutation, Plan, RefusedEdit, Write};
 pub use broker::{Broker, BrokerError, Notice};
@@ -25,6 +28,7 @@ pub use change::{Action, Change, FoldedChange};
 pub use collection::{Collection, Field, FieldErrors, Ids};
 pub use cursor::{Cursor, MalformedCursor, Position, ResetReason};
 pub use edit::{Edit, EngineError, IdempotencyKey, Outcome, Precondition, Refusal, Remembered};
+pub use memory::{LocalBroker, MemoryStore};
 pub use merge_patch::MergePatch;
 pub use record::{Fields, Record, RecordId, RecordKey, Stored};
 pub use schema::{FieldType, JsonShape, Schema};
