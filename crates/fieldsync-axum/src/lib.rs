@@ -1,1 +1,8 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod live;
+mod request;
+mod rest;
+
+pub use live::live;
+pub use rest::rest;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::collection::Collection;
+use crate::cursor::Shape;
 use crate::record::{Fields, Record, RecordId};
 
 /// Who makes a request. The app puts it into the request's extensions; without one it is [`Principal::anonymous`].
@@ -101,10 +103,14 @@ impl View {
 }
 
 /// A test on records: those that fail it do not exist for the principal.
-pub type RowPredicate = Arc<dyn Fn(&Record) -> bool + Send + Sync>;
+#[derive(Clone)]
+pub struct Rows {
+    name: Arc<str>,
+    admits: Arc<dyn Fn(&Record) -> bool + Send + Sync>,
+}
 
 /// What was granted to somebody for one kind of access to one collection.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Grant {
     /// The fields that one sees.
@@ -112,7 +118,7 @@ pub struct Grant {
     /// The fields that one may set.
     pub writable: View,
     /// The records that exist for one; all without it.
-    pub rows: Option<RowPredicate>,
+    pub rows: Option<Rows>,
 }
 
 impl Grant {
@@ -134,11 +140,19 @@ impl Grant {
         Self { writable, ..self }
     }
 
-    /// Grants only records that pass the test.
+    /// Grants only records that pass the test. The name tells the test from others, those of other principals included
+    /// (`owner=17`): a subscriber whose cursor was made under another name begins again with a snapshot.
     #[must_use]
-    pub fn with_rows(self, rows: impl Fn(&Record) -> bool + Send + Sync + 'static) -> Self {
+    pub fn with_rows(
+        self,
+        name: impl Into<Arc<str>>,
+        admits: impl Fn(&Record) -> bool + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            rows: Some(Arc::new(rows)),
+            rows: Some(Rows {
+                name: name.into(),
+                admits: Arc::new(admits),
+            }),
             ..self
         }
     }
@@ -146,23 +160,32 @@ impl Grant {
     /// Whether the record exists for the one who holds this grant.
     #[must_use]
     pub fn admits(&self, record: &Record) -> bool {
-        self.rows.as_ref().is_none_or(|admits| admits(record))
+        self.rows.as_ref().is_none_or(|rows| (rows.admits)(record))
+    }
+
+    /// What a cursor must have been made for, to be resumed from under this grant.
+    pub(crate) fn shape(&self, collection: &Collection) -> Shape {
+        let fields = collection
+            .fields()
+            .iter()
+            .map(|field| format!("{} {:?}", field.name, field.schema));
+        let seen = (&self.view.only, self.rows.as_ref().map(|rows| &rows.name));
+        Shape {
+            schema: hash(&fields.collect::<Vec<_>>().join("\n")),
+            view: hash(&format!("{seen:?}")),
+        }
     }
 }
 
-impl fmt::Debug for Grant {
+/// A hash that is the same on every node.
+fn hash(text: &str) -> u32 {
+    let digest = sha1_smol::Sha1::from(text).digest().bytes();
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+impl fmt::Debug for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            view,
-            writable,
-            rows,
-        } = self;
-        let rows = if rows.is_some() { "some" } else { "all" };
-        f.debug_struct("Grant")
-            .field("view", view)
-            .field("writable", writable)
-            .field("rows", &rows)
-            .finish()
+        f.debug_tuple("Rows").field(&self.name).finish()
     }
 }
 

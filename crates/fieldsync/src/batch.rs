@@ -286,9 +286,10 @@ impl Planner {
         // A key is looked up before anything else: a repetition is answered as the first was.
         let key = idempotency_key(group, edit);
         if let Some(key) = &key
-            && let Some(replay) = self.replay(key, edit)? {
-                return Ok(replay);
-            }
+            && let Some(replay) = self.replay(key, edit)?
+        {
+            return Ok(replay);
+        }
         let record_key = edit.key();
         let row = record_key.as_ref().and_then(|key| self.rows.get(key));
         let planned = match decide(edit, collection, grant, row, self.now)? {
@@ -368,7 +369,7 @@ fn decide(
     {
         existing(key.id)?;
     }
-    if let Some(precondition) = &edit.precondition {
+    for precondition in &edit.preconditions {
         check_precondition(precondition, row, grant)?;
     }
     match &edit.wish {
@@ -407,13 +408,8 @@ fn check_precondition(
     row: Option<&Record>,
     grant: &Grant,
 ) -> Result<(), Refusal> {
-    let tag = || row.map(|row| entity_tag(&grant.view.project_record(row)));
-    let holds = match precondition {
-        Precondition::Exists => row.is_some(),
-        Precondition::Absent => row.is_none(),
-        Precondition::Matches(tags) => tag().is_some_and(|tag| tags.contains(&tag)),
-        Precondition::MatchesNone(tags) => tag().is_none_or(|tag| !tags.contains(&tag)),
-    };
+    let tag = row.map(|row| entity_tag(&grant.view.project_record(row)));
+    let holds = precondition.holds(tag.as_deref());
     if holds {
         Ok(())
     } else {

@@ -227,7 +227,7 @@ mod tests {
     use serde_json::json;
 
     fn fields(value: serde_json::Value) -> Fields {
-        value.as_object().cloned().unwrap_or_default()
+        serde_json::from_value(value).unwrap()
     }
 
     fn change(action: Action, after: serde_json::Value, former: serde_json::Value) -> Change {
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_row_that_enters_or_leaves_what_one_may_see_is_created_or_deleted_for_one() {
-        let grant = Grant::full().with_rows(|record| record.fields["open"] == json!(true));
+        let grant = Grant::full().with_rows("open", |record| record.fields["open"] == json!(true));
         let seen = |before: bool, after: bool| {
             let change = change(
                 Action::Update,

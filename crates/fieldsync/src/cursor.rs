@@ -19,9 +19,14 @@ pub struct Position {
     pub tag: u32,
 }
 
-/// A hash of the fields that one sees and how: a cursor made for another shape can't be resumed from.
+/// What a cursor was made for. One made for another shape can't be resumed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Shape(pub(crate) u32);
+pub(crate) struct Shape {
+    /// A hash of the collection's fields and their types.
+    pub(crate) schema: u32,
+    /// A hash of what one may see of them.
+    pub(crate) view: u32,
+}
 
 /// A place in a collection's change log, as clients keep it: opaque text.
 ///
@@ -41,11 +46,12 @@ impl fmt::Display for Cursor {
             position: Position { epoch, offset, tag },
             shape,
         } = self;
-        let mut bytes = [0; 24];
+        let mut bytes = [0; 28];
         bytes[..8].copy_from_slice(&epoch.to_be_bytes());
         bytes[8..16].copy_from_slice(&offset.to_be_bytes());
         bytes[16..20].copy_from_slice(&tag.to_be_bytes());
-        bytes[20..].copy_from_slice(&shape.0.to_be_bytes());
+        bytes[20..24].copy_from_slice(&shape.schema.to_be_bytes());
+        bytes[24..].copy_from_slice(&shape.view.to_be_bytes());
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
     }
 }
@@ -59,7 +65,7 @@ impl FromStr for Cursor {
     type Err = MalformedCursor;
 
     fn from_str(text: &str) -> Result<Self, MalformedCursor> {
-        let bytes: [u8; 24] = URL_SAFE_NO_PAD
+        let bytes: [u8; 28] = URL_SAFE_NO_PAD
             .decode(text)
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
@@ -79,7 +85,10 @@ impl FromStr for Cursor {
         }
         Ok(Self {
             position,
-            shape: Shape(number(20..24) as u32),
+            shape: Shape {
+                schema: number(20..24) as u32,
+                view: number(24..28) as u32,
+            },
         })
     }
 }
@@ -125,9 +134,12 @@ mod tests {
         };
         let cursor = Cursor {
             position,
-            shape: Shape(9),
+            shape: Shape {
+                schema: 9,
+                view: 10,
+            },
         };
-        assert_eq!(cursor.to_string().len(), 32);
+        assert_eq!(cursor.to_string().len(), 38);
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
     }
 
@@ -139,7 +151,7 @@ mod tests {
                 offset: 2,
                 tag: 3,
             },
-            shape: Shape(4),
+            shape: Shape { schema: 4, view: 5 },
         }
         .to_string();
         for text in [
@@ -147,8 +159,8 @@ mod tests {
             "x",
             &cursor[1..],
             &format!("{cursor}A"),
-            &"_".repeat(32),
-            &"é".repeat(16),
+            &"_".repeat(38),
+            &"é".repeat(19),
         ] {
             assert_eq!(text.parse::<Cursor>(), Err(MalformedCursor), "{text}");
         }

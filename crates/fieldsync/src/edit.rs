@@ -27,7 +27,7 @@ use crate::store::StoreError;
 pub struct Edit {
     pub(crate) collection: Arc<str>,
     pub(crate) wish: Wish,
-    pub(crate) precondition: Option<Precondition>,
+    pub(crate) preconditions: Vec<Precondition>,
     pub(crate) idempotency_key: Option<String>,
 }
 
@@ -104,13 +104,11 @@ impl Edit {
         Self::new(collection, Wish::Touch(id))
     }
 
-    /// Applies the edit only if the record is in the state that the precondition names.
+    /// Applies the edit only if the record is in the state that the precondition names. Several must all hold.
     #[must_use]
-    pub fn with_precondition(self, precondition: Precondition) -> Self {
-        Self {
-            precondition: Some(precondition),
-            ..self
-        }
+    pub fn with_precondition(mut self, precondition: Precondition) -> Self {
+        self.preconditions.push(precondition);
+        self
     }
 
     /// Makes a repetition safe: for 24 hours the same edit by the same principal with the same key is applied once,
@@ -146,22 +144,41 @@ impl Edit {
     pub(crate) fn fingerprint(&self) -> String {
         let text = format!(
             "{} {:?} {:?}",
-            self.collection, self.wish, self.precondition
+            self.collection, self.wish, self.preconditions
         );
         sha1_smol::Sha1::from(text).digest().to_string()
     }
 
-    pub(crate) fn malformed(collection: impl Into<Arc<str>>, message: String) -> Self {
-        Self::new(collection.into(), Wish::Malformed(message))
+    /// About how many bytes the edit takes, so that a batch stays bounded.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.wish {
+            Wish::Create(fields) | Wish::Patch(_, MergePatch(fields)) => fields
+                .iter()
+                .map(|(name, value)| name.len() + weight(value))
+                .sum(),
+            Wish::Change(..) | Wish::Delete(_) | Wish::Touch(_) | Wish::Malformed(_) => 0,
+        }
     }
 
     fn new(collection: Arc<str>, wish: Wish) -> Self {
         Self {
             collection,
             wish,
-            precondition: None,
+            preconditions: Vec::new(),
             idempotency_key: None,
         }
+    }
+}
+
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| name.len() + weight(value))
+            .sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
     }
 }
 
@@ -184,6 +201,20 @@ pub enum Precondition {
     MatchesNone(Vec<String>),
     /// `If-None-Match: *`: the record does not exist.
     Absent,
+}
+
+impl Precondition {
+    /// Whether it holds for a record with this entity tag, or for none.
+    #[must_use]
+    pub fn holds(&self, tag: Option<&str>) -> bool {
+        let among = |tags: &[String]| tag.is_some_and(|tag| tags.iter().any(|one| one == tag));
+        match self {
+            Self::Exists => tag.is_some(),
+            Self::Absent => tag.is_none(),
+            Self::Matches(tags) => among(tags),
+            Self::MatchesNone(tags) => !among(tags),
+        }
+    }
 }
 
 /// What became of an edit that was not refused.

@@ -1,0 +1,221 @@
+//! Building an engine: everything is checked here, before the first request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::broker::{Broker, Notice};
+use crate::collection::Collection;
+use crate::commit::Committer;
+use crate::engine::Engine;
+use crate::feed::{Feed, FeedChange};
+use crate::hubs::Hubs;
+use crate::settings::Settings;
+use crate::store::{Retention, Store, StoreError};
+
+/// How many notices may wait for the broker. More are lost, which the poll makes good.
+const WAITING_NOTICES: usize = 1024;
+/// How long the broker may take for one notice.
+const NOTICE_TIME: Duration = Duration::from_millis(100);
+/// How often the logs are trimmed.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Describes an engine; [`EngineBuilder::start`] checks it all and starts it.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct EngineBuilder {
+    collections: Vec<Collection>,
+    store: Option<Arc<dyn Store>>,
+    broker: Option<Arc<dyn Broker>>,
+    settings: Settings,
+}
+
+/// Why an engine could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A collection is not as it must be.
+    #[error("collection {collection}: {fault}")]
+    Collection {
+        /// Its name.
+        collection: Arc<str>,
+        /// What is wrong, and what to do.
+        fault: String,
+    },
+    /// Something else was left out or doubled.
+    #[error("{0}")]
+    Incomplete(String),
+    /// The store could not be prepared.
+    #[error("the store could not be prepared")]
+    Store(#[from] StoreError),
+}
+
+impl EngineBuilder {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a collection.
+    pub fn collection(mut self, collection: Collection) -> Self {
+        self.collections.push(collection);
+        self
+    }
+
+    /// Keeps tables and logs in this store.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Tells other nodes through this broker. Without one they notice within the poll interval.
+    pub fn broker(mut self, broker: impl Broker) -> Self {
+        self.broker = Some(Arc::new(broker));
+        self
+    }
+
+    /// Gives the collection a plain feed: a WebSocket without a subprotocol gets one JSON message per change from now
+    /// on, as the closure shapes it. It is called once per change, not per connection.
+    ///
+    /// ```
+    /// # use fieldsync::Engine;
+    /// # use serde_json::json;
+    /// let builder = Engine::builder().feed("users", |change| json!({"type": change.action, "user": change.record}));
+    /// ```
+    pub fn feed(
+        mut self,
+        collection: impl Into<Arc<str>>,
+        shape: impl Fn(&FeedChange) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        self.settings
+            .feeds
+            .insert(collection.into(), Feed::new(shape));
+        self
+    }
+
+    /// Lets pages of this origin (`https://app.example`) open sockets. Those of the server's own origin always may.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.settings.allowed_origins.push(origin.into());
+        self
+    }
+
+    /// Keeps the logs for so long. 7 days and 1,000,000 changes of each collection without this.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    /// Checks everything, makes or checks the tables, and starts the engine's tasks on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When a collection is not as it must be or has no rule, when a table does not fit, or when the store fails.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn start(self) -> Result<Engine, StartError> {
+        let Self {
+            collections,
+            store,
+            broker,
+            settings,
+        } = self;
+        let store = store.ok_or_else(|| {
+            StartError::Incomplete("the engine has no store: give it one with .store(…)".into())
+        })?;
+        let mut by_name = BTreeMap::new();
+        for collection in collections {
+            check(&collection)?;
+            let name = Arc::clone(collection.name());
+            if by_name
+                .insert(Arc::clone(&name), Arc::new(collection))
+                .is_some()
+            {
+                return Err(StartError::Collection {
+                    collection: name,
+                    fault: "stands twice".into(),
+                });
+            }
+        }
+        if let Some(unknown) = settings
+            .feeds
+            .keys()
+            .find(|name| !by_name.contains_key(*name))
+        {
+            return Err(StartError::Incomplete(format!(
+                "the feed {unknown:?} is of no collection of this engine"
+            )));
+        }
+        store
+            .prepare(&by_name.values().cloned().collect::<Vec<_>>())
+            .await?;
+        let hubs = Arc::new(Hubs::new(store.heads().await?));
+        let (notices, waiting) = mpsc::channel(WAITING_NOTICES);
+        let committer = Committer::start(Arc::clone(&store), Arc::clone(&hubs), notices);
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&hubs).follow(
+                Arc::clone(&store),
+                broker.clone(),
+                settings.poll_interval,
+            ))
+            .abort_handle(),
+            tokio::spawn(publish(waiting, broker)).abort_handle(),
+            tokio::spawn(trim(Arc::clone(&store), settings.retention)).abort_handle(),
+        ];
+        tracing::info!(collections = by_name.len(), "fieldsync is ready");
+        Ok(Engine::new(
+            by_name, store, hubs, committer, settings, tasks,
+        ))
+    }
+}
+
+fn check(collection: &Collection) -> Result<(), StartError> {
+    let fault = match (collection.fault(), collection.rule()) {
+        (Some(fault), _) => fault.to_owned(),
+        (None, None) => "has no rule who may do what: give it one with .authorize(…), or say .open_to_everyone()".into(),
+        (None, Some(_)) => return Ok(()),
+    };
+    Err(StartError::Collection {
+        collection: Arc::clone(collection.name()),
+        fault,
+    })
+}
+
+/// Hands notices to the broker, one at a time, never in the way of a write.
+async fn publish(mut waiting: mpsc::Receiver<Notice>, broker: Option<Arc<dyn Broker>>) {
+    while let Some(notice) = waiting.recv().await {
+        let Some(broker) = &broker else { continue };
+        match tokio::time::timeout(NOTICE_TIME, broker.publish(notice)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a notice was lost"
+            ),
+            Err(_) => tracing::debug!("a notice was lost: the broker took too long"),
+        }
+    }
+}
+
+/// Trims the logs in small steps, for ever.
+async fn trim(store: Arc<dyn Store>, retention: Retention) {
+    let mut ticks = tokio::time::interval(TRIM_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        loop {
+            match store.trim(retention).await {
+                // Writes go on between the steps.
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the logs could not be trimmed"
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}

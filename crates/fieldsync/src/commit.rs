@@ -1,0 +1,165 @@
+//! Group commit: edits that come at the same time share one transaction.
+//!
+//! There is no timer. While one transaction runs the next batch grows; a lone edit leaves at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
+
+use crate::batch::{Batch, Group, GroupResult};
+use crate::broker::Notice;
+use crate::edit::{EngineError, Outcome, Refusal};
+use crate::hubs::Hubs;
+use crate::store::{Store, StoreError};
+
+/// At most so many edits share a transaction, or so many bytes of them.
+const BATCH_EDITS: usize = 256;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// So many groups may wait for their turn; further ones wait to be let in, until their deadline.
+const WAITING_GROUPS: usize = 1024;
+/// A store answers a batch within its deadline. One that does not is not waited for longer than this beyond it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Where edits are handed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Committer {
+    submissions: mpsc::Sender<Submission>,
+}
+
+#[derive(Debug)]
+struct Submission {
+    group: Arc<Group>,
+    bytes: usize,
+    answer: oneshot::Sender<Result<GroupResult, Arc<StoreError>>>,
+}
+
+impl Committer {
+    /// Starts the task that commits; it ends when the last committer is dropped and all that was handed in is done.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        hubs: Arc<Hubs>,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
+        let (submissions, waiting) = mpsc::channel(WAITING_GROUPS);
+        tokio::spawn(commit_batches(waiting, store, hubs, notices));
+        Self { submissions }
+    }
+
+    /// Commits a group of edits, all or nothing.
+    ///
+    /// Dropping the future does not take the edits back: they are committed, or not, as a whole.
+    pub(crate) async fn commit(&self, group: Group) -> Result<Vec<Outcome>, EngineError> {
+        let deadline = group.deadline;
+        let bytes = group.edits.iter().map(|(edit, ..)| edit.weight()).sum();
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission {
+            group: Arc::new(group),
+            bytes,
+            answer,
+        };
+        match tokio::time::timeout_at(deadline.into(), self.submissions.send(submission)).await {
+            Err(_) => return Err(Refusal::Busy.into()),
+            Ok(Err(_)) => return Err(EngineError::Stopping),
+            Ok(Ok(())) => {}
+        }
+        match tokio::time::timeout_at((deadline + GRACE).into(), answered).await {
+            Ok(Ok(Ok(result))) => result.map_err(|refused| refused.refusal.into()),
+            Ok(Ok(Err(error))) => Err(error.into()),
+            Ok(Err(_)) => Err(StoreError::Backend("the task that commits is gone".into()).into()),
+            Err(_) => {
+                Err(StoreError::Unavailable("the store did not answer in time".into()).into())
+            }
+        }
+    }
+}
+
+async fn commit_batches(
+    mut waiting: mpsc::Receiver<Submission>,
+    store: Arc<dyn Store>,
+    hubs: Arc<Hubs>,
+    notices: mpsc::Sender<Notice>,
+) {
+    let mut held = None;
+    loop {
+        let first = match held.take() {
+            Some(first) => first,
+            None => match waiting.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        let submissions = gather(first, &mut waiting, &mut held);
+        let batch = Batch::new(
+            submissions
+                .iter()
+                .map(|one| Arc::clone(&one.group))
+                .collect(),
+        );
+        let span = tracing::debug_span!("commit", groups = batch.len());
+        let begun = Instant::now();
+        match store.commit(batch).instrument(span).await {
+            Ok(results) => {
+                let changes = changes_of(&results);
+                for (submission, result) in submissions.into_iter().zip(results) {
+                    // Whoever went away meanwhile has the edit all the same.
+                    let _ = submission.answer.send(Ok(result));
+                }
+                tracing::debug!(changes = changes.len(), elapsed = ?begun.elapsed(), "committed");
+                for notice in hubs.announce(&changes) {
+                    // A full queue loses a hint; the poll finds what it told.
+                    let _ = notices.try_send(notice);
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                tracing::error!(
+                    error = &*error as &dyn std::error::Error,
+                    "a batch could not be committed"
+                );
+                for submission in submissions {
+                    let _ = submission.answer.send(Err(Arc::clone(&error)));
+                }
+                // It may be committed all the same.
+                hubs.look();
+            }
+        }
+    }
+}
+
+/// Takes what is waiting now, as far as it fits one batch.
+fn gather(
+    first: Submission,
+    waiting: &mut mpsc::Receiver<Submission>,
+    held: &mut Option<Submission>,
+) -> Vec<Submission> {
+    let (mut edits, mut bytes) = (first.group.edits.len(), first.bytes);
+    let mut gathered = vec![first];
+    while let Ok(next) = waiting.try_recv() {
+        edits += next.group.edits.len();
+        bytes += next.bytes;
+        if edits > BATCH_EDITS || bytes > BATCH_BYTES {
+            *held = Some(next);
+            break;
+        }
+        gathered.push(next);
+    }
+    gathered
+}
+
+/// The changes that a commit made, in log order per collection.
+fn changes_of(results: &[GroupResult]) -> Vec<Arc<crate::Change>> {
+    let mut changes = Vec::new();
+    for outcome in results.iter().flatten().flatten() {
+        if let Outcome::Committed(change) = outcome {
+            changes.push(Arc::clone(change));
+        }
+    }
+    // An edit repeated within one batch is answered with the same change.
+    changes.sort_by(|a, b| {
+        (&a.key.collection, a.position.offset).cmp(&(&b.key.collection, b.position.offset))
+    });
+    changes.dedup_by(|a, b| a.key.collection == b.key.collection && a.position == b.position);
+    changes
+}

@@ -1,0 +1,338 @@
+//! One WebSocket's life, for every adapter: any `AsyncRead + AsyncWrite` whose handshake is done.
+//!
+//! One task writes all that is new to its subscriptions and then flushes once. It holds a place in each log and one
+//! bounded write buffer, no queue: while the peer does not read, nothing is taken from the hub.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::{Instant, timeout};
+use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
+
+use crate::authorize::Principal;
+use crate::cursor::Cursor;
+use crate::edit::EngineError;
+use crate::engine::Engine;
+use crate::handshake::{Accepted, Speaks};
+use crate::outlet::{Outlet, Output};
+use crate::problem::Problem;
+use crate::protocol::{ClientMessage, Close, error_frame};
+use crate::subscription::Since;
+use crate::topic::Topic;
+
+/// So many bytes are written before the socket is flushed and read again.
+const WRITE_BYTES: usize = 64 * 1024;
+/// So many bytes may wait in the write buffer.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// A peer may send so many messages that are none of the protocol.
+const BAD_MESSAGES: u32 = 3;
+/// How long the closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(5);
+/// What a peer still sends when the connection is closed is read and dropped, so far, or the close frame may be lost
+/// to a reset.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Serves a WebSocket until it is closed: by the peer, for a fault of the peer's, or because the engine drains.
+///
+/// `io` carries the bytes that follow the 101 of [`accept`](crate::accept). Dropping the future cuts the connection
+/// without a closing handshake; nothing is lost by it, a client resumes with its cursor.
+pub async fn serve<S>(engine: Engine, accepted: Accepted, who: Principal, io: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _under_way = engine.under_way();
+    let limits = Limits::default().max_payload_len(Some(engine.settings().max_message));
+    let config = Config::default().flush_threshold(BUFFER_BYTES);
+    let mut socket = ServerBuilder::new().limits(limits).config(config).serve(io);
+    let mut connection = Connection {
+        engine: &engine,
+        who,
+        outlets: Vec::new(),
+        bad_messages: 0,
+        next_outlet: 0,
+    };
+    let ended = match accepted.speaks {
+        Speaks::V1 => connection.run(&mut socket, accepted.speaks).await,
+        Speaks::Feed => match connection.open_feeds().await {
+            Ok(()) => connection.run(&mut socket, accepted.speaks).await,
+            Err(close) => Ended::Close(close),
+        },
+    };
+    tracing::debug!(?ended, "a socket ends");
+    drop(connection);
+    match ended {
+        Ended::Gone => return,
+        Ended::Close(close) => {
+            let code = CloseCode::try_from(close.code()).expect("our codes are codes");
+            // Fails when a close is under way already.
+            let _ = timeout(
+                CLOSING,
+                socket.send(Message::close(Some(code), &close.reason())),
+            )
+            .await;
+        }
+        Ended::ByPeer => {}
+    }
+    close(socket).await;
+}
+
+#[derive(Debug)]
+enum Ended {
+    /// There is nobody any more.
+    Gone,
+    /// The closing handshake is under way: the peer began it, or the answer to its fault waits to be written.
+    ByPeer,
+    Close(Close),
+}
+
+struct Connection<'a> {
+    engine: &'a Engine,
+    who: Principal,
+    outlets: Vec<Outlet>,
+    bad_messages: u32,
+    /// Which outlet is asked first, so that a busy one does not keep the others waiting.
+    next_outlet: usize,
+}
+
+impl Connection<'_> {
+    async fn run<S>(&mut self, socket: &mut WebSocketStream<S>, speaks: Speaks) -> Ended
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let engine = self.engine;
+        let heartbeat = engine.settings().heartbeat;
+        let patience = heartbeat * 2;
+        // Not all connections at the same moment.
+        let first_beat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
+        let mut heartbeats = tokio::time::interval_at(first_beat, heartbeat);
+        let mut stopped = std::pin::pin!(engine.stopped());
+        let mut last_heard = Instant::now();
+        loop {
+            let mut frames = Vec::new();
+            tokio::select! {
+                message = socket.next() => match message {
+                    None => return Ended::Gone,
+                    Some(Err(Error::PayloadTooLong { .. })) => return Ended::Close(Close::TooBig),
+                    Some(Err(Error::Io(_))) => return Ended::Gone,
+                    // The library answers a fault with the code for it.
+                    Some(Err(_)) => return Ended::ByPeer,
+                    Some(Ok(message)) if message.is_close() => return Ended::ByPeer,
+                    Some(Ok(message)) => {
+                        last_heard = Instant::now();
+                        let spoken = message.is_text() || message.is_binary();
+                        if spoken && speaks == Speaks::V1 {
+                            if message.is_binary() {
+                                return Ended::Close(Close::BinaryData);
+                            }
+                            if let Err(problem) = self.receive(message.as_payload()).await {
+                                frames.push(error_frame(problem.topic.as_deref(), &problem.problem));
+                                self.bad_messages += u32::from(problem.counts);
+                            }
+                        }
+                    }
+                },
+                output = poll_fn(|context| self.poll_output(context)) => match output {
+                    Output::Frame(frame) => frames.push(frame),
+                    Output::Close(close) => return Ended::Close(close),
+                    Output::End => return Ended::Close(Close::Restart),
+                },
+                now = heartbeats.tick() => {
+                    if now.duration_since(last_heard) > patience + heartbeat {
+                        return Ended::Gone;
+                    }
+                    frames.extend(self.outlets.iter().filter_map(Outlet::heartbeat));
+                    if socket.feed(Message::ping(Bytes::new())).await.is_err() {
+                        return Ended::Gone;
+                    }
+                }
+                () = &mut stopped => return Ended::Close(Close::Restart),
+            }
+            match timeout(patience, self.write(socket, frames)).await {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(close))) => return Ended::Close(close),
+                Ok(Err(_)) => return Ended::Gone,
+                Err(_) => {
+                    tracing::debug!("a socket is closed: its peer takes nothing");
+                    return Ended::Gone;
+                }
+            }
+            if self.bad_messages >= BAD_MESSAGES {
+                return Ended::Close(Close::Policy);
+            }
+        }
+    }
+
+    /// Writes these frames and whatever else is new by now, and flushes once.
+    async fn write<S>(
+        &mut self,
+        socket: &mut WebSocketStream<S>,
+        frames: Vec<Bytes>,
+    ) -> Result<Option<Close>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut written = 0;
+        let mut close = None;
+        for frame in frames {
+            written += frame.len();
+            socket.feed(Message::text(frame)).await?;
+        }
+        while written < WRITE_BYTES && close.is_none() {
+            match poll_fn(|context| self.poll_output(context)).now_or_never() {
+                Some(Output::Frame(frame)) => {
+                    written += frame.len();
+                    socket.feed(Message::text(frame)).await?;
+                }
+                Some(Output::Close(why)) => close = Some(why),
+                Some(Output::End) => close = Some(Close::Restart),
+                None => break,
+            }
+        }
+        socket.flush().await?;
+        Ok(close)
+    }
+
+    fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<Output> {
+        let outlets = self.outlets.len();
+        for turn in 0..outlets {
+            let at = (self.next_outlet + turn) % outlets;
+            if let Poll::Ready(output) = self.outlets[at].poll_output(context) {
+                self.next_outlet = at + 1;
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Subscribes a plain feed to every collection that has one.
+    async fn open_feeds(&mut self) -> Result<(), Close> {
+        for (collection, feed) in &self.engine.settings().feeds {
+            let topic = Topic {
+                collection: Arc::clone(collection),
+                id: None,
+            };
+            match self
+                .engine
+                .on_behalf_of(self.who.clone())
+                .listen(topic, Since::Now)
+                .await
+            {
+                Ok(subscription) => self
+                    .outlets
+                    .push(Outlet::new(subscription, Some(feed.clone()))),
+                Err(_) => return Err(Close::Policy),
+            }
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, text: &[u8]) -> Result<(), BadMessage> {
+        let message = ClientMessage::read(text).map_err(|problem| BadMessage {
+            counts: problem.is_bad_message(),
+            topic: None,
+            problem,
+        })?;
+        match message {
+            ClientMessage::Subscribe { topic, since } => {
+                match self.subscribe(&topic, since.as_deref()).await {
+                    Ok(outlet) => self.outlets.push(outlet),
+                    Err((problem, counts)) => {
+                        return Err(BadMessage {
+                            topic: Some(topic),
+                            problem,
+                            counts,
+                        });
+                    }
+                }
+            }
+            ClientMessage::Unsubscribe { topic } => {
+                self.outlets.retain(|outlet| outlet.topic != topic);
+            }
+        }
+        Ok(())
+    }
+
+    /// The outlet for a topic, or why not and whether that may be tried only so often.
+    async fn subscribe(&self, name: &str, since: Option<&str>) -> Result<Outlet, (Problem, bool)> {
+        if self.outlets.iter().any(|outlet| outlet.topic == name) {
+            return Err((
+                Problem::new(409, "subscribed", "this topic is subscribed to already"),
+                false,
+            ));
+        }
+        let most = self.engine.settings().max_subscriptions;
+        if self.outlets.len() >= most {
+            let problem = Problem::new(
+                429,
+                "limit",
+                format!("one socket may have {most} subscriptions"),
+            );
+            return Err((problem, true));
+        }
+        let topic = self.topic(name).ok_or_else(|| {
+            (
+                Problem::new(404, "not-found", "there is no such topic"),
+                false,
+            )
+        })?;
+        let since = match since.map(str::parse::<Cursor>).transpose() {
+            Ok(since) => since.map_or(Since::Snapshot, Since::Cursor),
+            Err(_) => {
+                return Err((
+                    Problem::new(
+                        400,
+                        "malformed-cursor",
+                        "since is not a cursor of this server",
+                    ),
+                    false,
+                ));
+            }
+        };
+        let subscription = self
+            .engine
+            .on_behalf_of(self.who.clone())
+            .listen(topic, since)
+            .await;
+        let subscription =
+            subscription.map_err(|error: EngineError| (Problem::from(&error), false))?;
+        Ok(Outlet::new(subscription, None))
+    }
+
+    fn topic(&self, name: &str) -> Option<Topic> {
+        let (collection, id) = match name.split_once('/') {
+            Some((collection, id)) => (collection, Some(id)),
+            None => (name, None),
+        };
+        let collection = self.engine.collections().get(collection)?;
+        let id = match id {
+            Some(id) => Some(collection.parse_id(id)?),
+            None => None,
+        };
+        Some(Topic {
+            collection: Arc::clone(collection.name()),
+            id,
+        })
+    }
+}
+
+struct BadMessage {
+    topic: Option<String>,
+    problem: Problem,
+    /// Whether it counts among those of which there may be few.
+    counts: bool,
+}
+
+/// Ends the closing handshake, and reads what the peer still sends so that the close frame is not lost to a reset.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
+    let closed = timeout(CLOSING, socket.close()).await;
+    if matches!(closed, Ok(Ok(()))) {
+        let io = socket.into_inner();
+        let mut rest = io.take(LINGER_BYTES as u64);
+        let _ = timeout(CLOSING, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    }
+}

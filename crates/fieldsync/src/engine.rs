@@ -1,0 +1,539 @@
+//! START HERE. The engine: [`Caller::transaction`] is the way of a write, [`Caller::subscribe`] the way back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::authorize::{Access, Denied, Grant, Principal, View};
+use crate::batch::Group;
+use crate::collection::Collection;
+use crate::commit::Committer;
+use crate::cursor::Cursor;
+use crate::edit::{Edit, EngineError, Outcome, Refusal, Wish};
+use crate::hubs::Hubs;
+use crate::record::{Fields, Record, RecordId, RecordKey, Stored};
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::subscription::{Since, Subscription};
+use crate::topic::Topic;
+
+/// How long an edit may take, from the request's arrival on.
+const EDIT_TIME: Duration = Duration::from_secs(10);
+
+/// The whole, as the app holds it: collections, their tables, and everybody who listens. A cheap clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use fieldsync::{Collection, Engine, MemoryStore};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// #[serde(default)]
+/// struct User { first_name: String, last_name: String }
+///
+/// let engine = Engine::builder()
+///     .collection(Collection::of::<User>("users").timestamps().open_to_everyone())
+///     .store(MemoryStore::new())
+///     .start()
+///     .await?;
+///
+/// let user = engine.create("users", User { first_name: "Ada".into(), last_name: "King".into() }).await?;
+/// engine.edit(("users", user.id), |user: &mut User| user.last_name = "Lovelace".into()).await?;
+/// let user = engine.get::<User>(("users", user.id)).await?.expect("it was just made");
+/// assert_eq!(user.fields.last_name, "Lovelace");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    collections: BTreeMap<Arc<str>, Arc<Collection>>,
+    store: Arc<dyn Store>,
+    hubs: Arc<Hubs>,
+    committer: Committer,
+    settings: Settings,
+    stopping: watch::Sender<bool>,
+    /// Edits and connections that are under way; a drain waits for them.
+    under_way: watch::Sender<usize>,
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+impl Engine {
+    /// Begins to describe an engine.
+    pub fn builder() -> crate::EngineBuilder {
+        crate::EngineBuilder::new()
+    }
+
+    pub(crate) fn new(
+        collections: BTreeMap<Arc<str>, Arc<Collection>>,
+        store: Arc<dyn Store>,
+        hubs: Arc<Hubs>,
+        committer: Committer,
+        settings: Settings,
+        tasks: Vec<tokio::task::AbortHandle>,
+    ) -> Self {
+        let (stopping, under_way) = (watch::Sender::new(false), watch::Sender::new(0));
+        Self {
+            inner: Arc::new(Inner {
+                collections,
+                store,
+                hubs,
+                committer,
+                settings,
+                stopping,
+                under_way,
+                tasks,
+            }),
+        }
+    }
+
+    /// The engine as somebody sees it: what one may not read is not there, what one may not do is refused.
+    #[must_use]
+    pub fn on_behalf_of(&self, who: Principal) -> Caller<'_> {
+        Caller {
+            engine: self,
+            who: Some(who),
+        }
+    }
+
+    /// The engine as the app itself sees it: everything, whatever the rules say. The methods below are typed shorthands.
+    fn as_app(&self) -> Caller<'_> {
+        Caller {
+            engine: self,
+            who: None,
+        }
+    }
+
+    /// Reads a record. `Stored<Fields>` reads any collection without a type of its own.
+    ///
+    /// # Errors
+    /// When the collection is unknown, the store fails, or the record does not fit the type.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> Result<Option<Stored<T>>, EngineError> {
+        let key = key.into();
+        self.as_app().collection(&key.collection)?;
+        let (record, _) = self.inner.store.get(&key).await?;
+        record
+            .map(|record| typed(record, &key.collection))
+            .transpose()
+    }
+
+    /// Reads records in the order of their ids, from the one after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        collection: &str,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Vec<Stored<T>>, EngineError> {
+        self.as_app().collection(collection)?;
+        let (records, _) = self.inner.store.list(collection, after, limit).await?;
+        records
+            .into_iter()
+            .map(|record| typed(record, collection))
+            .collect()
+    }
+
+    /// Creates a record.
+    ///
+    /// # Errors
+    /// When the edit is refused or the store fails; [`EngineError`] tells which.
+    pub async fn create<T: Serialize + DeserializeOwned>(
+        &self,
+        collection: &str,
+        fields: T,
+    ) -> Result<Stored<T>, EngineError> {
+        self.apply_typed(Edit::create(collection, &fields)).await
+    }
+
+    /// Sets fields of a record, by JSON Merge Patch (RFC 7396).
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        key: impl Into<RecordKey>,
+        patch: impl Serialize,
+    ) -> Result<Stored<T>, EngineError> {
+        self.apply_typed(Edit::patch(key, patch)).await
+    }
+
+    /// Sets those fields of a record that the closure changes. It is called inside the transaction with the current
+    /// record, must not block, and may be called more than once.
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub async fn edit<T, F>(
+        &self,
+        key: impl Into<RecordKey>,
+        change: F,
+    ) -> Result<Stored<T>, EngineError>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Fn(&mut T) + Send + Sync + 'static,
+    {
+        self.apply_typed(Edit::change(key, change)).await
+    }
+
+    /// Deletes a record.
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub async fn delete(&self, key: impl Into<RecordKey>) -> Result<(), EngineError> {
+        self.transaction(vec![Edit::delete(key)]).await.map(drop)
+    }
+
+    /// Announces what SQL of the app's own did to a record.
+    ///
+    /// # Errors
+    /// As [`Engine::create`].
+    pub async fn touch(&self, key: impl Into<RecordKey>) -> Result<(), EngineError> {
+        self.transaction(vec![Edit::touch(key)]).await.map(drop)
+    }
+
+    /// Applies several edits, all or none, and answers with an outcome for each.
+    ///
+    /// Dropping the future does not take the edits back: they are committed, or not, as a whole.
+    ///
+    /// # Errors
+    /// As [`Engine::create`]; the first edit that is refused refuses all.
+    pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Outcome>, EngineError> {
+        self.as_app().commit(edits, Instant::now()).await
+    }
+
+    /// Hears of every change of a collection, or of one record: after a snapshot, or after a cursor.
+    ///
+    /// # Errors
+    /// When the collection is unknown.
+    pub async fn subscribe(
+        &self,
+        topic: impl Into<Topic>,
+        since: Option<Cursor>,
+    ) -> Result<Subscription, EngineError> {
+        self.as_app().subscribe(topic, since).await
+    }
+
+    /// Stops: takes no more edits, ends subscriptions, closes connections with 1012 and a random retry delay, and waits
+    /// for the edits under way, at most until the deadline. True when all was done in time.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.inner.stopping.send_replace(true);
+        self.inner.hubs.close();
+        let mut under_way = self.inner.under_way.subscribe();
+        tokio::time::timeout(deadline, under_way.wait_for(|count| *count == 0))
+            .await
+            .is_ok()
+    }
+
+    /// Whether the engine takes edits: for the app's health check.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !*self.inner.stopping.borrow()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    pub(crate) fn collections(&self) -> &BTreeMap<Arc<str>, Arc<Collection>> {
+        &self.inner.collections
+    }
+
+    /// Counts something as under way until it is dropped.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        self.inner.under_way.send_modify(|count| *count += 1);
+        UnderWay(self.clone())
+    }
+
+    /// Resolves when the engine drains.
+    pub(crate) async fn stopped(&self) {
+        // The sender lives as long as the engine, so that this fails never.
+        let _ = self
+            .inner
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
+    }
+
+    async fn apply_typed<T: DeserializeOwned>(&self, edit: Edit) -> Result<Stored<T>, EngineError> {
+        let collection = Arc::clone(edit.collection());
+        let mut outcomes = self.transaction(vec![edit]).await?;
+        let record = outcomes
+            .remove(0)
+            .record()
+            .expect("neither a create nor a patch deletes");
+        typed(record, &collection)
+    }
+}
+
+fn typed<T: DeserializeOwned>(record: Record, collection: &str) -> Result<Stored<T>, EngineError> {
+    let key = RecordKey::new(collection, record.id);
+    record
+        .typed()
+        .map_err(|source| EngineError::Unreadable { key, source })
+}
+
+/// The engine on behalf of somebody. Records are [`Fields`], the id among them, as far as one may see them.
+#[derive(Debug)]
+pub struct Caller<'a> {
+    engine: &'a Engine,
+    /// The app itself without it.
+    who: Option<Principal>,
+}
+
+/// A record as somebody sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// The id.
+    pub id: RecordId,
+    /// The fields that one sees, the id among them; `None` when there is no record (any more).
+    pub record: Option<Fields>,
+    /// A place in the log at which this holds: a subscription from here misses nothing.
+    pub cursor: Cursor,
+}
+
+/// Records as somebody sees them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The records in the order of their ids, each with the fields that one sees.
+    pub records: Vec<Fields>,
+    /// The place in the log at which they were read.
+    pub cursor: Cursor,
+    /// The id after which the next page begins; `None` on the last one.
+    pub next: Option<RecordId>,
+}
+
+impl Caller<'_> {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// When it is not there or not for this principal, both alike, or the store fails.
+    pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Seen, EngineError> {
+        let key = key.into();
+        let (collection, grant) = self.authorize(Access::Read, &key.collection).await?;
+        let (record, position) = self.engine.inner.store.get(&key).await?;
+        let record = record
+            .filter(|record| grant.admits(record))
+            .ok_or_else(|| Refusal::NotFound(key.clone()))?;
+        let cursor = Cursor {
+            position,
+            shape: grant.shape(&collection),
+        };
+        Ok(Seen {
+            id: key.id,
+            record: Some(grant.view.project(record.id, &record.fields)),
+            cursor,
+        })
+    }
+
+    /// Reads records in the order of their ids, from the one after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// When the collection is unknown or not for this principal, or the store fails.
+    pub async fn list(
+        &self,
+        collection: &str,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Page, EngineError> {
+        let (collection, grant) = self.authorize(Access::Read, collection).await?;
+        // One more than asked for tells whether there is a next page.
+        let (mut records, position) = self
+            .engine
+            .inner
+            .store
+            .list(collection.name(), after, limit + 1)
+            .await?;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| more).map(|last| last.id);
+        let admitted = records.iter().filter(|record| grant.admits(record));
+        let records = admitted
+            .map(|record| grant.view.project(record.id, &record.fields))
+            .collect();
+        Ok(Page {
+            records,
+            cursor: Cursor {
+                position,
+                shape: grant.shape(&collection),
+            },
+            next,
+        })
+    }
+
+    /// Applies several edits, all or none, and answers with what each record is after it, as far as one may see it.
+    ///
+    /// Dropping the future does not take the edits back: they are committed, or not, as a whole.
+    ///
+    /// # Errors
+    /// When an edit is refused, and with it all, or the store fails.
+    pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Seen>, EngineError> {
+        let mut seeing = Vec::with_capacity(edits.len());
+        for edit in &edits {
+            seeing.push(self.seeing(edit.collection()).await?);
+        }
+        let outcomes = self.commit(edits, Instant::now()).await?;
+        let seen = outcomes
+            .iter()
+            .zip(seeing)
+            .map(|(outcome, (collection, grant))| {
+                let id = match outcome {
+                    Outcome::Committed(change) => change.key.id,
+                    Outcome::Unchanged { record, .. } => record.id,
+                    Outcome::Replayed(remembered) => remembered.id,
+                };
+                let record = outcome
+                    .record()
+                    .map(|record| grant.view.project(id, &record.fields));
+                Seen {
+                    id,
+                    record,
+                    cursor: Cursor {
+                        position: outcome.position(),
+                        shape: grant.shape(&collection),
+                    },
+                }
+            });
+        Ok(seen.collect())
+    }
+
+    /// Hears of every change of a collection, or of one record: after a snapshot, or after a cursor. A record that does
+    /// not exist is an empty snapshot; when it is created later one hears of it.
+    ///
+    /// # Errors
+    /// When the collection is unknown or not for this principal.
+    pub async fn subscribe(
+        &self,
+        topic: impl Into<Topic>,
+        since: Option<Cursor>,
+    ) -> Result<Subscription, EngineError> {
+        self.listen(topic.into(), since.map_or(Since::Snapshot, Since::Cursor))
+            .await
+    }
+
+    pub(crate) async fn listen(
+        &self,
+        topic: Topic,
+        since: Since,
+    ) -> Result<Subscription, EngineError> {
+        let (collection, grant) = self.authorize(Access::Read, &topic.collection).await?;
+        let Inner { hubs, store, .. } = &*self.engine.inner;
+        Ok(Subscription::new(
+            topic,
+            &collection,
+            grant,
+            hubs.of(collection.name()),
+            Arc::clone(store),
+            since,
+        ))
+    }
+
+    /// The way of every write: authorize, commit (row and change, one transaction), answer. The hub is told by the
+    /// committer, right after the transaction.
+    async fn commit(
+        &self,
+        edits: Vec<Edit>,
+        arrived: Instant,
+    ) -> Result<Vec<Outcome>, EngineError> {
+        let _under_way = self.engine.under_way();
+        if !self.engine.is_ready() {
+            return Err(EngineError::Stopping);
+        }
+        let mut authorized = Vec::with_capacity(edits.len());
+        for edit in edits {
+            let access = match edit.wish {
+                Wish::Create(_) => Access::Create,
+                Wish::Delete(_) => Access::Delete,
+                Wish::Patch(..) | Wish::Change(..) | Wish::Touch(_) | Wish::Malformed(_) => {
+                    Access::Update
+                }
+            };
+            let (collection, grant) = self.authorize(access, &edit.collection).await?;
+            let (_, Grant { view, .. }) = self.seeing(&edit.collection).await?;
+            authorized.push((edit, collection, grant.with_view(view)));
+        }
+        let who = self.who.clone().unwrap_or_default();
+        let group = Group {
+            who,
+            edits: authorized,
+            deadline: arrived + EDIT_TIME,
+        };
+        self.engine.inner.committer.commit(group).await
+    }
+
+    /// What one sees of a record that one writes: what a reader sees, or its id alone.
+    async fn seeing(&self, collection: &str) -> Result<(Arc<Collection>, Grant), EngineError> {
+        match self.authorize(Access::Read, collection).await {
+            Err(EngineError::Refused(Refusal::Denied(_))) => Ok((
+                self.collection(collection)?,
+                Grant::full().with_view(View::only::<String>([])),
+            )),
+            seeing => seeing,
+        }
+    }
+
+    async fn authorize(
+        &self,
+        access: Access,
+        collection: &str,
+    ) -> Result<(Arc<Collection>, Grant), EngineError> {
+        let collection = self.collection(collection)?;
+        let grant = match (&self.who, collection.rule()) {
+            (None, _) => Grant::full(),
+            (Some(who), Some(rule)) => match rule.authorize(who, access, collection.name()).await {
+                Ok(grant) => grant,
+                Err(Denied::Hidden) => {
+                    return Err(Refusal::NoSuchCollection(Arc::clone(collection.name())).into());
+                }
+                Err(denied) => return Err(Refusal::Denied(denied).into()),
+            },
+            (Some(_), None) => return Err(Refusal::Denied(Denied::Forbidden).into()),
+        };
+        Ok((collection, grant))
+    }
+
+    pub(crate) fn collection(&self, name: &str) -> Result<Arc<Collection>, EngineError> {
+        let collection = self.engine.inner.collections.get(name);
+        collection
+            .cloned()
+            .ok_or_else(|| Refusal::NoSuchCollection(name.into()).into())
+    }
+}
+
+/// Something that a drain waits for.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Engine);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.inner.under_way.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("collections", &self.inner.collections)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,514 @@
+//! Requests and replies for every web framework: routes, status, headers, problem details. Adapters translate their
+//! framework's types into these and back, and nothing else.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
+use serde::Serialize;
+
+use crate::authorize::Principal;
+use crate::collection::{Collection, FieldErrors};
+use crate::conditional::{idempotency_key, if_match, if_none_match};
+use crate::cursor::Cursor;
+use crate::edit::{Edit, EngineError, Precondition};
+use crate::engine::{Caller, Engine, Seen};
+use crate::entity_tag::{entity_tag, entity_tag_of};
+use crate::json::{JsonError, read_object};
+use crate::problem::Problem;
+use crate::record::{Fields, RecordId, RecordKey};
+
+/// A request without its body, as an adapter hands it in.
+#[derive(Debug, Clone, Default)]
+pub struct RequestHead {
+    /// The method, in the case in which it came.
+    pub method: String,
+    /// The path before the place where the app mounted the routes: `/api`, or nothing. Not decoded.
+    pub base: String,
+    /// The path after that place: `/users/1/`. Not decoded.
+    pub path: String,
+    /// What follows the question mark. Not decoded.
+    pub query: Option<String>,
+    /// The headers, their names in lower case.
+    pub headers: Vec<(String, Bytes)>,
+    /// Whether it came by HTTP/1.0, which knows no upgrade.
+    pub is_http_1_0: bool,
+}
+
+/// The reply to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The headers, their names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const JSON: &str = "application/json";
+const ACCEPT_PATCH: &str = "application/merge-patch+json, application/json";
+/// The most records of a page, and how many one has when nothing is said.
+const PAGE_RECORDS: usize = 1000;
+
+/// Answers a request under the place where the app mounted the routes.
+///
+/// The body is read only when the request is otherwise in order, and no further than the limit. Dropping the future
+/// does not take an edit back: it is committed, or not, as a whole.
+pub async fn handle<B, E>(engine: &Engine, who: Principal, head: RequestHead, body: B) -> Reply
+where
+    B: Stream<Item = Result<Bytes, E>>,
+    E: Display,
+{
+    match route(engine, &engine.on_behalf_of(who), &head, body).await {
+        Ok(reply) => reply,
+        Err(refused) => refused.reply(),
+    }
+}
+
+/// A refused request: a problem, and the headers that go with it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) problem: Box<Problem>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem: Box::new(problem),
+            headers: Vec::new(),
+        }
+    }
+}
+
+impl From<EngineError> for Refused {
+    fn from(error: EngineError) -> Self {
+        let problem = Problem::from(&error);
+        if problem.status >= 500 {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                status = problem.status,
+                "a request failed"
+            );
+        }
+        problem.into()
+    }
+}
+
+impl Refused {
+    pub(crate) fn new(status: u16, kind: &str, detail: impl Into<String>) -> Self {
+        Problem::new(status, kind, detail).into()
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn reply(mut self) -> Reply {
+        self.headers
+            .push(("content-type", "application/problem+json".into()));
+        self.headers.push(("cache-control", "no-store".into()));
+        if self.problem.status == 401 {
+            self.headers.push(("www-authenticate", "Bearer".into()));
+        }
+        if let Some(seconds) = self.problem.retry_after {
+            self.headers.push(("retry-after", seconds.to_string()));
+        }
+        Reply {
+            status: self.problem.status,
+            headers: self.headers,
+            body: json(&*self.problem),
+        }
+    }
+}
+
+enum Route {
+    Collection,
+    Record(RecordId),
+}
+
+async fn route<B, E>(
+    engine: &Engine,
+    caller: &Caller<'_>,
+    head: &RequestHead,
+    body: B,
+) -> Result<Reply, Refused>
+where
+    B: Stream<Item = Result<Bytes, E>>,
+    E: Display,
+{
+    let (collection, route) = find(engine, &head.path)?;
+    let name = collection.name();
+    let key = |id| RecordKey {
+        collection: Arc::clone(name),
+        id,
+    };
+    match (head.method.as_str(), route) {
+        ("GET" | "HEAD", Route::Collection) => list(caller, &collection, head).await,
+        ("GET" | "HEAD", Route::Record(id)) => show(caller, key(id), head).await,
+        ("POST", Route::Collection) if collection.is_creatable() => {
+            let fields = read_body(engine, head, &[JSON], body).await?;
+            let edit = conditions(Edit::create(Arc::clone(name), fields), head)?;
+            let seen = apply(caller, edit).await?;
+            let location = format!("{}/{name}/{}/", head.base, seen.id);
+            Ok(record_reply(201, &seen).with("location", location))
+        }
+        ("PATCH", Route::Record(id)) => {
+            let patch = read_body(engine, head, &[MERGE_PATCH, JSON], body).await?;
+            let edit = conditions(Edit::patch(key(id), patch), head)?;
+            Ok(record_reply(200, &apply(caller, edit).await?))
+        }
+        ("DELETE", Route::Record(id)) => {
+            let edit = conditions(Edit::delete(key(id)), head)?;
+            let seen = apply(caller, edit).await?;
+            Ok(Reply::new(204, Bytes::new()).with_cursor(seen.cursor))
+        }
+        ("OPTIONS", route) => {
+            let reply = Reply::new(204, Bytes::new()).with("allow", allow(&collection, &route));
+            let patchable = matches!(route, Route::Record(_));
+            Ok(if patchable {
+                reply.with("accept-patch", ACCEPT_PATCH)
+            } else {
+                reply
+            })
+        }
+        (_, route) => {
+            let refused = Refused::new(
+                405,
+                "method-not-allowed",
+                "the method is not for this resource; see Allow",
+            );
+            Err(refused.with("allow", allow(&collection, &route)))
+        }
+    }
+}
+
+fn allow(collection: &Collection, route: &Route) -> &'static str {
+    match route {
+        Route::Collection if collection.is_creatable() => "GET, HEAD, POST, OPTIONS",
+        Route::Collection => "GET, HEAD, OPTIONS",
+        Route::Record(_) => "GET, HEAD, PATCH, DELETE, OPTIONS",
+    }
+}
+
+/// Finds what a path names: `/users`, `/users/`, `/users/1`, `/users/1/`. Decoded once.
+fn find(engine: &Engine, path: &str) -> Result<(Arc<Collection>, Route), Refused> {
+    let not_found = || Refused::new(404, "not-found", "there is nothing at this path");
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let (collection, id) = match path.split_once('/') {
+        Some((collection, id)) => (collection, Some(id)),
+        None => (path, None),
+    };
+    let collection = percent_decode(collection)
+        .and_then(|name| engine.collections().get(name.as_str()).cloned());
+    let collection = collection.ok_or_else(not_found)?;
+    let route = match id {
+        None => Route::Collection,
+        Some(id) => {
+            let id = percent_decode(id).and_then(|id| collection.parse_id(&id));
+            Route::Record(
+                id.ok_or_else(|| Refused::new(404, "not-found", "there is no such record"))?,
+            )
+        }
+    };
+    Ok((collection, route))
+}
+
+async fn list(
+    caller: &Caller<'_>,
+    collection: &Collection,
+    head: &RequestHead,
+) -> Result<Reply, Refused> {
+    let bad = |name: &str, message: &str| {
+        let errors = FieldErrors::from([(name.to_owned(), vec![message.to_owned()])]);
+        Refused::from(Problem::of_fields(400, "malformed", errors))
+    };
+    let limit = match head
+        .parameter("limit")
+        .map_err(|message| bad("limit", message))?
+    {
+        Some(limit) => limit
+            .parse()
+            .ok()
+            .filter(|limit| (1..=PAGE_RECORDS).contains(limit)),
+        None => Some(PAGE_RECORDS),
+    };
+    let limit = limit.ok_or_else(|| bad("limit", "must be a whole number from 1 to 1000"))?;
+    let after = match head
+        .parameter("after")
+        .map_err(|message| bad("after", message))?
+    {
+        Some(after) => Some(
+            collection
+                .parse_id(&after)
+                .ok_or_else(|| bad("after", "must be an id"))?,
+        ),
+        None => None,
+    };
+    let page = caller.list(collection.name(), after, limit).await?;
+    let body = json(&page.records);
+    let reply = conditional(body, entity_tag_of, head)?.with_cursor(page.cursor);
+    Ok(match page.next {
+        Some(next) => {
+            let link = format!(
+                "<{}/{}/?after={next}&limit={limit}>; rel=\"next\"",
+                head.base,
+                collection.name()
+            );
+            reply.with("link", link)
+        }
+        None => reply,
+    })
+}
+
+async fn show(caller: &Caller<'_>, key: RecordKey, head: &RequestHead) -> Result<Reply, Refused> {
+    let seen = caller.get(key).await?;
+    Ok(conditional(json(&seen.record), entity_tag_of, head)?.with_cursor(seen.cursor))
+}
+
+/// The reply to a GET or HEAD under its preconditions (RFC 9110, section 13.2.2).
+fn conditional(
+    body: Bytes,
+    tag: impl Fn(&[u8]) -> String,
+    head: &RequestHead,
+) -> Result<Reply, Refused> {
+    let tag = tag(&body);
+    if if_match(head)?.is_some_and(|precondition| !precondition.holds(Some(&tag))) {
+        return Err(Problem::from(&crate::Refusal::PreconditionFailed).into());
+    }
+    let unchanged =
+        if_none_match(head)?.is_some_and(|precondition| !precondition.holds(Some(&tag)));
+    let reply = match (unchanged, head.method.as_str()) {
+        (true, _) => Reply::new(304, Bytes::new()),
+        (false, "HEAD") => Reply::new(200, Bytes::new())
+            .with("content-length", body.len().to_string())
+            .with("content-type", JSON),
+        (false, _) => Reply::new(200, body).with("content-type", JSON),
+    };
+    Ok(reply
+        .with("etag", tag)
+        .with("cache-control", "private, no-cache"))
+}
+
+fn conditions(mut edit: Edit, head: &RequestHead) -> Result<Edit, Refused> {
+    let preconditions = [if_match(head)?, if_none_match(head)?];
+    for precondition in preconditions.into_iter().flatten() {
+        // A record that is being created has no state yet.
+        let holds_at_creation = edit.key().is_none()
+            && matches!(
+                precondition,
+                Precondition::Absent | Precondition::MatchesNone(_)
+            );
+        if !holds_at_creation {
+            edit = edit.with_precondition(precondition);
+        }
+    }
+    Ok(match idempotency_key(head)? {
+        Some(key) => edit.with_idempotency_key(key),
+        None => edit,
+    })
+}
+
+async fn apply(caller: &Caller<'_>, edit: Edit) -> Result<Seen, Refused> {
+    let mut seen = caller.transaction(vec![edit]).await?;
+    Ok(seen.remove(0))
+}
+
+fn record_reply(status: u16, seen: &Seen) -> Reply {
+    // An edit that was repeated after its record was deleted by another one still has the record it made.
+    let record = seen
+        .record
+        .as_ref()
+        .map_or(serde_json::Value::Null, |record| {
+            serde_json::Value::Object(record.clone())
+        });
+    let reply = Reply::new(status, json(&record))
+        .with("content-type", JSON)
+        .with("etag", entity_tag(&record));
+    reply
+        .with("cache-control", "private, no-cache")
+        .with_cursor(seen.cursor)
+}
+
+/// Reads the body as an object of fields.
+async fn read_body<B, E>(
+    engine: &Engine,
+    head: &RequestHead,
+    accepted: &[&str],
+    body: B,
+) -> Result<Fields, Refused>
+where
+    B: Stream<Item = Result<Bytes, E>>,
+    E: Display,
+{
+    check_media_type(head, accepted)?;
+    let limit = engine.settings().max_body;
+    let too_large = || {
+        Refused::new(413, "too-large", format!("the body is over {limit} bytes"))
+            .with("connection", "close")
+    };
+    let announced = head
+        .header("content-length")
+        .and_then(|length| std::str::from_utf8(length).ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced > limit as u64) {
+        return Err(too_large());
+    }
+    let mut read = BytesMut::new();
+    let mut body = std::pin::pin!(body);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| {
+            tracing::debug!(%error, "a request's body ended early");
+            Refused::new(400, "malformed", "the body ended early")
+        })?;
+        if read.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        read.extend_from_slice(&chunk);
+    }
+    read_object(&read).map_err(|error| match error {
+        JsonError::Malformed(message) => Refused::new(400, "malformed", message),
+        JsonError::Field(name, message) => {
+            Problem::of_fields(422, "invalid", FieldErrors::from([(name, vec![message])])).into()
+        }
+    })
+}
+
+fn check_media_type(head: &RequestHead, accepted: &[&str]) -> Result<(), Refused> {
+    let refuse = |detail: String| {
+        let refused = Refused::new(415, "unsupported-media-type", detail);
+        if accepted.contains(&MERGE_PATCH) {
+            refused.with("accept-patch", ACCEPT_PATCH)
+        } else {
+            refused.with("accept", JSON)
+        }
+    };
+    if head
+        .header("content-encoding")
+        .is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(
+            refuse("no Content-Encoding is taken".into()).with("accept-encoding", "identity")
+        );
+    }
+    let given = head
+        .header("content-type")
+        .and_then(|given| std::str::from_utf8(given).ok())
+        .unwrap_or_default();
+    let mut parts = given.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let utf_8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.eq_ignore_ascii_case("charset") => {
+            value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    });
+    if accepted.contains(&media_type.as_str()) && utf_8 {
+        Ok(())
+    } else {
+        Err(refuse(format!(
+            "Content-Type must be {}, in UTF-8",
+            accepted.join(" or ")
+        )))
+    }
+}
+
+impl RequestHead {
+    /// The value of a header, if it came exactly once.
+    pub(crate) fn header(&self, name: &str) -> Option<&Bytes> {
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(known, _)| known == name)
+            .map(|(_, value)| value);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// All values of a header that is a list, as one list.
+    pub(crate) fn list(&self, name: &str) -> Option<Vec<u8>> {
+        let values: Vec<&[u8]> = self
+            .headers
+            .iter()
+            .filter(|(known, _)| known == name)
+            .map(|(_, value)| &value[..])
+            .collect();
+        (!values.is_empty()).then(|| values.join(&b", "[..]))
+    }
+
+    fn parameter(&self, name: &str) -> Result<Option<String>, &'static str> {
+        let pairs = self.query.iter().flat_map(|query| query.split('&'));
+        let mut values = pairs.filter_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decode(key).as_deref() == Some(name)).then_some(value)
+        });
+        match (values.next(), values.next()) {
+            (Some(_), Some(_)) => Err("must stand once"),
+            (Some(value), None) => percent_decode(value).map(Some).ok_or("is not UTF-8"),
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn new(status: u16, body: Bytes) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body,
+        }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn with_cursor(self, cursor: Cursor) -> Self {
+        self.with("fieldsync-cursor", cursor.to_string())
+    }
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value)
+        .expect("JSON values can be written")
+        .into()
+}
+
+/// Decodes percent encoding (RFC 3986, section 2.1); `None` when what comes out is not UTF-8 or not encoded properly.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'%' {
+            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+            bytes.push(
+                u8::from_str_radix(digits, 16)
+                    .ok()
+                    .filter(|_| !digits.starts_with('+'))?,
+            );
+            rest = &tail[2..];
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_decoded_once() {
+        assert_eq!(percent_decode("a%2Fb").as_deref(), Some("a/b"));
+        assert_eq!(percent_decode("%2531").as_deref(), Some("%31"));
+        for text in ["%", "%4", "%zz", "%+1", "%ff"] {
+            assert_eq!(percent_decode(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The hubs of all collections, and the task that keeps them up with the store.
+//!
+//! What this node commits is appended directly. Whatever else happens to a log (another node's commits, a restored
+//! database, a commit whose answer was lost) is found here: on a broker's notice, or at the latest when the heads are
+//! read once per poll interval.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use tokio::sync::Notify;
+
+use crate::broker::{Broker, Notice};
+use crate::change::Change;
+use crate::cursor::Position;
+use crate::hub::Hub;
+use crate::store::{Backlog, Store, StoreError};
+
+/// How many changes are read from the store at a time.
+const READ_CHANGES: usize = 512;
+/// How long to wait before a broker that could not be subscribed to is tried again.
+const BROKER_RETRY: Duration = Duration::from_secs(1);
+
+/// The hubs of all collections.
+#[derive(Debug)]
+pub(crate) struct Hubs {
+    hubs: BTreeMap<Arc<str>, Arc<Hub>>,
+    look: Notify,
+}
+
+impl Hubs {
+    pub(crate) fn new(heads: Vec<(Arc<str>, Position)>) -> Self {
+        let hubs = heads
+            .into_iter()
+            .map(|(collection, head)| (collection, Arc::new(Hub::new(head))));
+        Self {
+            hubs: hubs.collect(),
+            look: Notify::new(),
+        }
+    }
+
+    /// The hub of a collection of the engine.
+    pub(crate) fn of(&self, collection: &str) -> &Arc<Hub> {
+        self.hubs
+            .get(collection)
+            .expect("every collection of the engine has a hub")
+    }
+
+    /// Tells subscribers what this node committed, sorted by collection and offset, and makes the notices for others.
+    pub(crate) fn announce(&self, changes: &[Arc<Change>]) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for changes in changes.chunk_by(|a, b| a.key.collection == b.key.collection) {
+            let Some(last) = changes.last() else { continue };
+            let collection = Arc::clone(&last.key.collection);
+            if !self.of(&collection).append(changes) {
+                self.look();
+            }
+            notices.push(Notice {
+                collection,
+                epoch: last.position.epoch,
+                offset: last.position.offset,
+            });
+        }
+        notices
+    }
+
+    /// Has the store looked at soon.
+    pub(crate) fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Ends all subscriptions.
+    pub(crate) fn close(&self) {
+        self.hubs.values().for_each(|hub| hub.close());
+    }
+
+    /// Keeps the hubs up with the store, for ever.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        store: Arc<dyn Store>,
+        broker: Option<Arc<dyn Broker>>,
+        poll: Duration,
+    ) {
+        let mut ticks = tokio::time::interval(poll);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut notices = broker.map_or_else(|| futures_util::stream::pending().boxed(), listen);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.look.notified() => {}
+                Some(notice) = notices.next() => {
+                    let news = self.hubs.get(&notice.collection).is_some_and(|hub| {
+                        let head = hub.head();
+                        head.epoch != notice.epoch || head.offset < notice.offset
+                    });
+                    if !news {
+                        continue;
+                    }
+                }
+            }
+            if let Err(error) = self.catch_up(&*store).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the store can't be read, and will be tried again"
+                );
+            }
+        }
+    }
+
+    /// Reads the heads of all collections, and from the store what the hubs do not have.
+    async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
+        for (collection, head) in store.heads().await? {
+            let Some(hub) = self.hubs.get(&collection) else {
+                continue;
+            };
+            while hub.head() != head {
+                let at = hub.head();
+                match store.changes(&collection, at, READ_CHANGES).await? {
+                    Backlog::Changes { changes, .. } if changes.is_empty() => break,
+                    Backlog::Changes { changes, more } => {
+                        hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
+                        if !more {
+                            break;
+                        }
+                    }
+                    Backlog::Lost(reason) => {
+                        // The heads are read again: the log may have grown since.
+                        let heads = store.heads().await?;
+                        let Some((_, head)) =
+                            heads.into_iter().find(|(name, _)| *name == collection)
+                        else {
+                            break;
+                        };
+                        if hub.head() == at {
+                            tracing::warn!(%collection, %reason, "the log is not the one known so far: subscribers are reset");
+                            hub.reset(head, reason);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A broker's notices, subscribed to again and again.
+fn listen(broker: Arc<dyn Broker>) -> BoxStream<'static, Notice> {
+    let subscriptions = futures_util::stream::unfold(broker, |broker| async {
+        loop {
+            match broker.subscribe().await {
+                Ok(notices) => return Some((notices, broker)),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "no notices from other nodes for now"
+                    );
+                    tokio::time::sleep(BROKER_RETRY).await;
+                }
+            }
+        }
+    });
+    subscriptions.flatten().boxed()
+}

@@ -1,0 +1,454 @@
+//! One subscriber's way through a log: a snapshot or the changes since its cursor, then live; no gap, no double.
+//!
+//! It listens at the hub first and reads the store then, so that nothing falls between. A subscriber is a place in the
+//! log: what it has not read yet is kept by the hub's ring, and beyond that by the store.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream};
+
+use crate::authorize::Grant;
+use crate::change::{Action, FoldedChange, fold};
+use crate::collection::Collection;
+use crate::cursor::{Cursor, Position, ResetReason, Shape};
+use crate::hub::{Entry, Hub, Listener, News};
+use crate::record::{Record, RecordId, RecordKey};
+use crate::store::{Backlog, Store, StoreError};
+use crate::topic::Topic;
+
+/// How many changes are read from the store, or taken from the ring, at a time.
+const READ_CHANGES: usize = 512;
+/// How many records a piece of a snapshot has.
+const SNAPSHOT_RECORDS: usize = 256;
+/// A folded page ends after so many bytes of fields.
+const PAGE_BYTES: usize = 64 * 1024;
+/// How long a failed reading waits before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a subscriber hears.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Update {
+    /// Records of a snapshot. Big ones come in pieces, of which only the last has the cursor; with it the snapshot is
+    /// whole and replaces what the subscriber had.
+    Snapshot {
+        /// The records of this piece.
+        records: Vec<Record>,
+        /// Where the snapshot was read; on the last piece.
+        cursor: Option<Cursor>,
+    },
+    /// One change.
+    Change {
+        /// The change.
+        change: FoldedChange,
+        /// The place after it.
+        cursor: Cursor,
+    },
+    /// Changes that were missed, several of one record folded into one. To be applied whole.
+    Changes {
+        /// The changes, one per record.
+        changes: Vec<FoldedChange>,
+        /// The place after them; none between the pieces of a snapshot.
+        cursor: Option<Cursor>,
+    },
+    /// Caught up: what follows is live.
+    Live {
+        /// The place up to which all is known.
+        cursor: Cursor,
+    },
+    /// The subscriber can't go on from its cursor. A snapshot follows.
+    Reset(ResetReason),
+}
+
+/// What is new to a subscriber; live changes still shared with all others.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Change(Arc<Entry>, Action),
+    Other(Update),
+}
+
+/// A stream of [`Update`]s. It never fails: when the store can't be read it tries again. It ends when the engine drains.
+///
+/// Dropping it ends the subscription. A subscriber that does not poll costs nothing but its place.
+pub struct Subscription {
+    topic: Topic,
+    grant: Grant,
+    shape: Shape,
+    store: Arc<dyn Store>,
+    listener: Listener,
+    at: Position,
+    events: VecDeque<Event>,
+    phase: Phase,
+}
+
+enum Phase {
+    Reading(BoxFuture<'static, Result<Reading, StoreError>>, Next),
+    /// The last reading failed; what to do once it is time.
+    Waiting(Pin<Box<tokio::time::Sleep>>, Next),
+    Live,
+    Ended,
+}
+
+/// What to read next.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// The changes after the place.
+    CatchUp,
+    /// The piece of a snapshot after this id.
+    Piece { after: Option<RecordId> },
+}
+
+/// What was read.
+enum Reading {
+    CaughtUp(Backlog),
+    Piece {
+        /// What changed since the piece before, among the records already sent.
+        between: Backlog,
+        records: Vec<Record>,
+        position: Position,
+        after: Option<RecordId>,
+        last: bool,
+    },
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        topic: Topic,
+        collection: &Collection,
+        grant: Grant,
+        hub: &Arc<Hub>,
+        store: Arc<dyn Store>,
+        since: Since,
+    ) -> Self {
+        let shape = grant.shape(collection);
+        let listener = hub.listen(topic.id);
+        let at = hub.head();
+        let mut subscription = Self {
+            topic,
+            grant,
+            shape,
+            store,
+            listener,
+            at,
+            events: VecDeque::new(),
+            phase: Phase::Ended,
+        };
+        match since {
+            Since::Snapshot => subscription.read(Next::Piece { after: None }),
+            Since::Now => subscription.phase = Phase::Live,
+            Since::Cursor(cursor) if cursor.shape == shape => {
+                subscription.at = cursor.position;
+                subscription.read(Next::CatchUp);
+            }
+            Since::Cursor(cursor) if cursor.shape.schema == shape.schema => {
+                subscription.reset(ResetReason::View);
+            }
+            Since::Cursor(_) => subscription.reset(ResetReason::Schema),
+        }
+        subscription
+    }
+
+    /// What is subscribed to.
+    #[must_use]
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The place up to which a live subscriber knows all; `None` while it is catching up.
+    pub(crate) fn live_cursor(&self) -> Option<Cursor> {
+        (matches!(self.phase, Phase::Live) && self.events.is_empty()).then(|| self.cursor(self.at))
+    }
+
+    fn cursor(&self, position: Position) -> Cursor {
+        Cursor {
+            position,
+            shape: self.shape,
+        }
+    }
+
+    pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            // Registered before the hub is looked at, so that no change is slept through.
+            self.listener.waker.register(context.waker());
+            match &mut self.phase {
+                Phase::Ended => return Poll::Ready(None),
+                Phase::Live => match self.listener.news(self.at, READ_CHANGES) {
+                    News::Entries(entries, at) => {
+                        if entries.is_empty() {
+                            self.at = at;
+                            return Poll::Pending;
+                        }
+                        self.at = at;
+                        self.take(&entries);
+                    }
+                    News::Behind => self.read(Next::CatchUp),
+                    News::Reset(reason) => self.reset(reason),
+                    News::Closed => self.phase = Phase::Ended,
+                },
+                Phase::Reading(reading, next) => {
+                    let next = *next;
+                    match ready!(reading.poll_unpin(context)) {
+                        Ok(reading) => self.absorb(reading),
+                        Err(error) => {
+                            tracing::warn!(error = &error as &dyn std::error::Error, topic = %self.topic, "a subscription can't read the store, and will try again");
+                            self.phase = Phase::Waiting(Box::pin(tokio::time::sleep(RETRY)), next);
+                        }
+                    }
+                }
+                Phase::Waiting(until, next) => {
+                    let next = *next;
+                    ready!(until.poll_unpin(context));
+                    self.read(next);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, entries: &[Arc<Entry>]) {
+        for entry in entries {
+            if let Some(seen) = entry.change.seen_through(&self.grant) {
+                self.events
+                    .push_back(Event::Change(Arc::clone(entry), seen.action));
+            }
+        }
+    }
+
+    fn reset(&mut self, reason: ResetReason) {
+        self.listener.begin_again();
+        self.events.push_back(Event::Other(Update::Reset(reason)));
+        self.read(Next::Piece { after: None });
+    }
+
+    fn read(&mut self, next: Next) {
+        let (store, topic, at) = (Arc::clone(&self.store), self.topic.clone(), self.at);
+        let reading = async move {
+            match next {
+                Next::CatchUp => store
+                    .changes(&topic.collection, at, READ_CHANGES)
+                    .await
+                    .map(Reading::CaughtUp),
+                Next::Piece { after } => read_piece(&*store, &topic, after, at).await,
+            }
+        };
+        self.phase = Phase::Reading(Box::pin(reading), next);
+    }
+
+    fn absorb(&mut self, reading: Reading) {
+        match reading {
+            Reading::CaughtUp(Backlog::Lost(reason))
+            | Reading::Piece {
+                between: Backlog::Lost(reason),
+                ..
+            } => {
+                self.reset(reason);
+            }
+            Reading::CaughtUp(Backlog::Changes { changes, more }) => {
+                self.fold(&changes, |_| true, true);
+                if more {
+                    self.read(Next::CatchUp);
+                } else {
+                    self.go_live();
+                }
+            }
+            Reading::Piece {
+                between: Backlog::Changes { changes, .. },
+                records,
+                position,
+                after,
+                last,
+            } => {
+                let sent =
+                    |change: &crate::Change| after.is_some_and(|after| change.key.id <= after);
+                self.fold(&changes, sent, false);
+                let after = records.last().map(|record| record.id).or(after);
+                let admitted = records
+                    .into_iter()
+                    .filter(|record| self.grant.admits(record));
+                let view = &self.grant.view;
+                let records = admitted.map(|record| Record {
+                    id: record.id,
+                    fields: view.project_fields(&record.fields),
+                });
+                let records = records.collect();
+                self.at = position;
+                let cursor = last.then(|| self.cursor(position));
+                self.events
+                    .push_back(Event::Other(Update::Snapshot { records, cursor }));
+                if last {
+                    self.go_live();
+                } else {
+                    self.read(Next::Piece { after });
+                }
+            }
+        }
+    }
+
+    fn go_live(&mut self) {
+        self.phase = Phase::Live;
+        self.events.push_back(Event::Other(Update::Live {
+            cursor: self.cursor(self.at),
+        }));
+    }
+
+    /// Folds changes into pages and moves on to the place after them.
+    fn fold(
+        &mut self,
+        changes: &[crate::Change],
+        wanted: impl Fn(&crate::Change) -> bool,
+        with_cursor: bool,
+    ) {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        for (number, change) in changes.iter().enumerate() {
+            self.at = change.position;
+            let on_topic = self.topic.id.is_none_or(|id| change.key.id == id) && wanted(change);
+            if let Some(seen) = change.seen_through(&self.grant).filter(|_| on_topic) {
+                let folded = FoldedChange::of(&seen, &self.grant);
+                bytes += serde_json::to_vec(&folded.fields).map_or(0, |json| json.len()) + 100;
+                page.push(folded);
+            }
+            if (bytes >= PAGE_BYTES || number + 1 == changes.len()) && !page.is_empty() {
+                bytes = 0;
+                let cursor = with_cursor.then(|| self.cursor(self.at));
+                let changes = fold(std::mem::take(&mut page));
+                self.events
+                    .push_back(Event::Other(Update::Changes { changes, cursor }));
+            }
+        }
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Since {
+    /// With all there is.
+    Snapshot,
+    /// With what comes.
+    Now,
+    /// After what is known.
+    Cursor(Cursor),
+}
+
+async fn read_piece(
+    store: &dyn Store,
+    topic: &Topic,
+    after: Option<RecordId>,
+    at: Position,
+) -> Result<Reading, StoreError> {
+    let nothing = Backlog::Changes {
+        changes: Vec::new(),
+        more: false,
+    };
+    if let Some(id) = topic.id {
+        let key = RecordKey {
+            collection: Arc::clone(&topic.collection),
+            id,
+        };
+        let (record, position) = store.get(&key).await?;
+        return Ok(Reading::Piece {
+            between: nothing,
+            records: Vec::from_iter(record),
+            position,
+            after,
+            last: true,
+        });
+    }
+    let (records, position) = store
+        .list(&topic.collection, after, SNAPSHOT_RECORDS)
+        .await?;
+    let last = records.len() < SNAPSHOT_RECORDS;
+    let between = if after.is_some() && position != at {
+        read_between(store, &topic.collection, at, position).await?
+    } else {
+        nothing
+    };
+    Ok(Reading::Piece {
+        between,
+        records,
+        position,
+        after,
+        last,
+    })
+}
+
+/// The changes from one place to another.
+async fn read_between(
+    store: &dyn Store,
+    collection: &str,
+    mut from: Position,
+    to: Position,
+) -> Result<Backlog, StoreError> {
+    let mut all = Vec::new();
+    loop {
+        match store.changes(collection, from, READ_CHANGES).await? {
+            Backlog::Lost(reason) => return Ok(Backlog::Lost(reason)),
+            Backlog::Changes { changes, more } => {
+                let beyond = changes
+                    .last()
+                    .is_none_or(|last| last.position.offset >= to.offset);
+                all.extend(
+                    changes
+                        .into_iter()
+                        .filter(|change| change.position.offset <= to.offset),
+                );
+                match all.last() {
+                    Some(last) if more && !beyond => from = last.position,
+                    _ => {
+                        return Ok(Backlog::Changes {
+                            changes: all,
+                            more: false,
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Update;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update>> {
+        let event = ready!(self.poll_event(context));
+        Poll::Ready(event.map(|event| match event {
+            Event::Other(update) => update,
+            Event::Change(entry, _) => {
+                let seen = entry
+                    .change
+                    .seen_through(&self.grant)
+                    .expect("it was seen when it was taken");
+                let change = FoldedChange::of(&seen, &self.grant);
+                Update::Change {
+                    change,
+                    cursor: self.cursor(entry.change.position),
+                }
+            }
+        }))
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("topic", &self.topic)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,49 @@
+//! What one can subscribe to: a collection, or one record of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::record::{RecordId, RecordKey};
+
+/// What one can subscribe to: a collection (`users`), or one record of it (`users/1`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Topic {
+    /// The collection.
+    pub collection: Arc<str>,
+    /// The record; all of them without it.
+    pub id: Option<RecordId>,
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{}/{id}", self.collection),
+            None => f.write_str(&self.collection),
+        }
+    }
+}
+
+impl From<&str> for Topic {
+    /// All records of the collection with this name.
+    fn from(collection: &str) -> Self {
+        Self {
+            collection: collection.into(),
+            id: None,
+        }
+    }
+}
+
+impl From<RecordKey> for Topic {
+    fn from(RecordKey { collection, id }: RecordKey) -> Self {
+        Self {
+            collection,
+            id: Some(id),
+        }
+    }
+}
+
+impl<I: Into<RecordId>> From<(&str, I)> for Topic {
+    fn from(key: (&str, I)) -> Self {
+        RecordKey::from(key).into()
+    }
+}
