@@ -1,1 +1,1 @@
-//! Examples.
+//! The examples are in the folders beside this one: `cargo run --example two_windows`.

@@ -26,7 +26,7 @@ pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S
                     match upgrade.await {
                         Ok(io) => serve(engine, accepted, who, TokioIo::new(io)).await,
                         Err(error) => {
-                            tracing::debug!(%error, "a client left before its socket was open")
+                            tracing::debug!(%error, "a client left before its socket was open");
                         }
                     }
                 });

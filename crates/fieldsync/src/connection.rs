@@ -16,7 +16,6 @@ use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder,
 
 use crate::authorize::Principal;
 use crate::cursor::Cursor;
-use crate::edit::EngineError;
 use crate::engine::Engine;
 use crate::handshake::{Accepted, Speaks};
 use crate::outlet::{Outlet, Output};
@@ -129,10 +128,7 @@ impl Connection<'_> {
                             if message.is_binary() {
                                 return Ended::Close(Close::BinaryData);
                             }
-                            if let Err(problem) = self.receive(message.as_payload()).await {
-                                frames.push(error_frame(problem.topic.as_deref(), &problem.problem));
-                                self.bad_messages += u32::from(problem.counts);
-                            }
+                            frames.extend(self.receive(message.as_payload()).await);
                         }
                     }
                 },
@@ -231,75 +227,59 @@ impl Connection<'_> {
         Ok(())
     }
 
-    async fn receive(&mut self, text: &[u8]) -> Result<(), BadMessage> {
-        let message = ClientMessage::read(text).map_err(|problem| BadMessage {
-            counts: problem.is_bad_message(),
-            topic: None,
-            problem,
-        })?;
-        match message {
-            ClientMessage::Subscribe { topic, since } => {
+    /// Does what a message asks for, or answers with an error's frame.
+    async fn receive(&mut self, text: &[u8]) -> Option<Bytes> {
+        let (topic, problem) = match ClientMessage::read(text) {
+            Ok(ClientMessage::Subscribe { topic, since }) => {
                 match self.subscribe(&topic, since.as_deref()).await {
-                    Ok(outlet) => self.outlets.push(outlet),
-                    Err((problem, counts)) => {
-                        return Err(BadMessage {
-                            topic: Some(topic),
-                            problem,
-                            counts,
-                        });
+                    Ok(outlet) => {
+                        self.outlets.push(outlet);
+                        return None;
                     }
+                    Err(problem) => (Some(topic), problem),
                 }
             }
-            ClientMessage::Unsubscribe { topic } => {
+            Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.outlets.retain(|outlet| outlet.topic != topic);
+                return None;
             }
-        }
-        Ok(())
+            Err(problem) => (None, problem),
+        };
+        self.bad_messages += u32::from(problem.counts_against_peer());
+        Some(error_frame(topic.as_deref(), &problem))
     }
 
-    /// The outlet for a topic, or why not and whether that may be tried only so often.
-    async fn subscribe(&self, name: &str, since: Option<&str>) -> Result<Outlet, (Problem, bool)> {
+    async fn subscribe(&mut self, name: &str, since: Option<&str>) -> Result<Outlet, Problem> {
         if self.outlets.iter().any(|outlet| outlet.topic == name) {
-            return Err((
-                Problem::new(409, "subscribed", "this topic is subscribed to already"),
-                false,
+            return Err(Problem::new(
+                409,
+                "subscribed",
+                "this topic is subscribed to already",
             ));
         }
         let most = self.engine.settings().max_subscriptions;
         if self.outlets.len() >= most {
-            let problem = Problem::new(
-                429,
-                "limit",
-                format!("one socket may have {most} subscriptions"),
-            );
-            return Err((problem, true));
+            let detail = format!("one socket may have {most} subscriptions");
+            return Err(Problem::new(429, "limit", detail));
         }
-        let topic = self.topic(name).ok_or_else(|| {
-            (
-                Problem::new(404, "not-found", "there is no such topic"),
-                false,
-            )
-        })?;
+        let topic = self
+            .topic(name)
+            .ok_or_else(|| Problem::new(404, "not-found", "there is no such topic"))?;
         let since = match since.map(str::parse::<Cursor>).transpose() {
             Ok(since) => since.map_or(Since::Snapshot, Since::Cursor),
             Err(_) => {
-                return Err((
-                    Problem::new(
-                        400,
-                        "malformed-cursor",
-                        "since is not a cursor of this server",
-                    ),
-                    false,
+                return Err(Problem::new(
+                    400,
+                    "malformed-cursor",
+                    "since is not a cursor of this server",
                 ));
             }
         };
-        let subscription = self
-            .engine
-            .on_behalf_of(self.who.clone())
+        let caller = self.engine.on_behalf_of(self.who.clone());
+        let subscription = caller
             .listen(topic, since)
-            .await;
-        let subscription =
-            subscription.map_err(|error: EngineError| (Problem::from(&error), false))?;
+            .await
+            .map_err(|error| Problem::from(&error))?;
         Ok(Outlet::new(subscription, None))
     }
 
@@ -318,13 +298,6 @@ impl Connection<'_> {
             id,
         })
     }
-}
-
-struct BadMessage {
-    topic: Option<String>,
-    problem: Problem,
-    /// Whether it counts among those of which there may be few.
-    counts: bool,
 }
 
 /// Ends the closing handshake, and reads what the peer still sends so that the close frame is not lost to a reset.

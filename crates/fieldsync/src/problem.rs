@@ -42,9 +42,12 @@ impl Problem {
         problem
     }
 
-    /// Whether a message on a socket was none of the protocol at all.
-    pub(crate) fn is_bad_message(&self) -> bool {
-        self.kind == "urn:fieldsync:bad-message"
+    /// Whether a peer on a socket may cause it a few times only: what is no message at all, and what goes over a limit.
+    pub(crate) fn counts_against_peer(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "urn:fieldsync:bad-message" | "urn:fieldsync:limit"
+        )
     }
 
     pub(crate) fn unavailable(detail: &str) -> Self {

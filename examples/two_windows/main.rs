@@ -1,0 +1,133 @@
+//! Two windows on the same users: the first edits first names, the second last names, and each shows at once what the
+//! other does. `cargo run --example two_windows`, then open the two addresses that it prints.
+
+mod options;
+mod pages;
+mod server;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::routing::get;
+use clap::Parser as _;
+use fieldsync::{Action, Collection, Engine, MemoryStore};
+use fieldsync_sqlite::SqliteStore;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::options::{Options, StoreOption};
+
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct User {
+    #[schemars(length(max = 100))]
+    first_name: String,
+    #[schemars(length(max = 100))]
+    last_name: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<(), String> {
+    let engine = start_engine(&options).await?;
+    if !options.no_sample_data {
+        create_sample_data(&engine).await.map_err(|error| explain("The sample data can't be created", &error))?;
+    }
+    let listen = options.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        let what_to_do = "Is another one running? Stop it, or choose another address with --listen 127.0.0.1:8001";
+        format!("Can't listen on {listen}: {error}.\n{what_to_do}")
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    println!("Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/");
+    server::serve(listener, app(&engine, &options)?, engine).await;
+    Ok(())
+}
+
+async fn start_engine(options: &Options) -> Result<Engine, String> {
+    // The demo has no login: everybody may read and write everything.
+    let users = Collection::of::<User>("users").timestamps().open_to_everyone();
+    let mut builder = Engine::builder().collection(users).feed("users", |change| match change.action {
+        Action::Delete => json!({"type": "user_update", "data": {"action": "delete", "user_id": change.id}}),
+        action => json!({"type": "user_update", "data": {"action": action, "user": change.record}}),
+    });
+    for origin in &options.allow_origin {
+        builder = builder.allow_origin(origin);
+    }
+    let builder = match &options.store {
+        StoreOption::Memory => builder.store(MemoryStore::new()),
+        StoreOption::Sqlite(path) => {
+            let store = SqliteStore::open(path).await;
+            builder.store(store.map_err(|error| {
+                let what_to_do = "Choose another file with --store sqlite:PATH, or none with --store memory:";
+                format!("{}\n{what_to_do}", explain("The users can't be opened", &error))
+            })?)
+        }
+    };
+    builder.start().await.map_err(|error| explain("The engine can't start", &error))
+}
+
+async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineError> {
+    if engine.list::<User>("users", None, 1).await?.is_empty() {
+        for (first_name, last_name) in [("John", "Doe"), ("Jane", "Smith")] {
+            let user = User { first_name: first_name.into(), last_name: last_name.into() };
+            engine.create("users", user).await?;
+        }
+    }
+    Ok(())
+}
+
+fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
+    let health = {
+        let engine = engine.clone();
+        async move || if engine.is_ready() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "stopping") }
+    };
+    let app = pages::routes()
+        .nest("/api", fieldsync_axum::rest(engine))
+        .route("/ws/user-updates/", fieldsync_axum::live(engine))
+        .route("/healthz", get(health));
+    Ok(app.layer(cors(&options.allow_origin)?))
+}
+
+/// Lets pages of the allowed origins call the API. The socket checks its origin by itself.
+fn cors(origins: &[String]) -> Result<CorsLayer, String> {
+    let origin = |origin: &String| {
+        origin.parse::<HeaderValue>().map_err(|_| format!("--allow-origin {origin}: that is no origin; it is like https://app.example"))
+    };
+    let origins = origins.iter().map(origin).collect::<Result<Vec<_>, _>>()?;
+    let header = HeaderName::from_static;
+    let allowed = ["content-type", "if-match", "if-none-match", "idempotency-key", "fieldsync-base", "last-event-id"];
+    let exposed = ["etag", "location", "link", "fieldsync-cursor", "accept-patch", "allow", "retry-after"];
+    Ok(CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS])
+        .allow_headers(allowed.map(header))
+        .expose_headers(exposed.map(header)))
+}
+
+/// An error with its causes, in one line.
+fn explain(what: &str, error: &dyn Error) -> String {
+    let mut text = format!("{what}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,47 @@
+//! The flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Parser;
+
+/// Two windows that show the same users: edit a name in one, see it at once in the other.
+#[derive(Debug, Parser)]
+#[command(name = "two_windows")]
+pub(crate) struct Options {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where to keep the users: `sqlite:PATH`, or `memory:` for as long as the program runs.
+    #[arg(long, value_name = "STORE", default_value = "sqlite:two_windows.db")]
+    pub(crate) store: StoreOption,
+
+    /// A page of this origin (like https://app.example) may call the API and open the socket. Can be given several
+    /// times; without it only the two windows themselves may.
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
+
+    /// Do not create John Doe and Jane Smith when there are no users.
+    #[arg(long)]
+    pub(crate) no_sample_data: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum StoreOption {
+    Sqlite(PathBuf),
+    Memory,
+}
+
+impl FromStr for StoreOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            Some(("memory", "")) => Ok(Self::Memory),
+            _ => Err("must be sqlite:PATH or memory:".into()),
+        }
+    }
+}

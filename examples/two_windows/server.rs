@@ -1,0 +1,79 @@
+//! Listening, with what `axum::serve` leaves out: a limit on connections, a limit on how long a request's head may take,
+//! and a stop that finishes what is under way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use fieldsync::Engine;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+/// So many connections are served at a time; further ones wait to be accepted.
+const CONNECTIONS: usize = 10_000;
+/// How long the head of a request may take.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long requests and sockets under way may take to end.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// Serves until the process is told to stop (SIGTERM or Ctrl-C), then drains. A second Ctrl-C stops at once.
+pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (stopping, stop) = watch::channel(false);
+    let mut stopped = std::pin::pin!(stop_signal());
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: some will be free again.
+                    eprintln!("a connection could not be accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = &mut stopped => break,
+        };
+        let _ = stream.set_nodelay(true);
+        let (service, mut stop) = (TowerToHyperService::new(app.clone()), stop.clone());
+        tokio::spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                _ = stop.wait_for(|stopping| *stopping) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    eprintln!("Stopping. Press Ctrl-C again to stop at once.");
+    tokio::spawn(async {
+        stop_signal().await;
+        std::process::exit(130);
+    });
+    stopping.send_replace(true);
+    if !engine.drain(DRAIN_TIME).await {
+        eprintln!("Some requests were not finished in time.");
+    }
+    // A connection holds its place until its last reply is written.
+    let all = places.acquire_many(CONNECTIONS as u32);
+    let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
+}
+
+async fn stop_signal() {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("the process may listen to signals");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
