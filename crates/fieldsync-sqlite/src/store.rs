@@ -1,0 +1,208 @@
+//! The store: hands what is asked of it to the writer's thread or to one of the readers'.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use fieldsync::{
+    Backlog, Batch, Collection, GroupResult, Position, Record, RecordId, RecordKey, Retention,
+    Store, StoreError,
+};
+use rusqlite::{Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::connection::Session;
+use crate::error::Failure;
+use crate::options::{OpenError, SqliteOptions};
+use crate::table::{Table, Tables};
+use crate::worker::Workers;
+use crate::{log, prepare, writer};
+
+/// Reads of the disk overlap with reads of the cache; more would not be faster on the few cores of most servers.
+const READERS: usize = 4;
+
+/// The app's tables and the change logs, in an SQLite database.
+///
+/// One thread writes and a few read, each with a connection of its own, so that reads never wait for writes and no
+/// async runtime waits for the disk. The threads end when the store is dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use fieldsync::{Collection, Engine};
+/// use fieldsync_sqlite::SqliteStore;
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// #[serde(default)]
+/// struct User { first_name: String, last_name: String }
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("app.db");
+/// let engine = Engine::builder()
+///     .collection(Collection::of::<User>("users").timestamps().open_to_everyone())
+///     .store(SqliteStore::open(path).await?)
+///     .start()
+///     .await?;
+/// let ada = engine.create("users", User { first_name: "Ada".into(), ..User::default() }).await?;
+/// assert_eq!(engine.get::<User>(("users", ada.id)).await?.expect("it was just made"), ada);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Workers<Session>,
+    readers: Workers<Session>,
+    tables: RwLock<Arc<Tables>>,
+}
+
+impl SqliteStore {
+    /// Opens a database with what [`SqliteStore::options`] has by default, and makes the file if there is none.
+    ///
+    /// # Errors
+    /// When the file can't be opened, is no database, or is on a file system without the locks that SQLite needs.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::options().open(path).await
+    }
+
+    /// How to open a database, where the defaults do not fit.
+    pub fn options() -> SqliteOptions {
+        SqliteOptions::new()
+    }
+
+    pub(crate) async fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
+        if matches!(path.to_str(), Some("" | ":memory:")) {
+            let advice = "each connection would have another database in memory; name a file, or use a MemoryStore";
+            return Err(OpenError::new(path, advice));
+        }
+        let session = Session::writer(path, options);
+        let readers = (0..READERS).map(|_| session.reader()).collect::<Vec<_>>();
+        let no_threads = |error| OpenError::caused_by(path, "a thread can't be started", error);
+        let writer = Workers::start("fieldsync-write", [session]).map_err(no_threads)?;
+        let readers = Workers::start("fieldsync-read", readers).map_err(no_threads)?;
+        let (answer, opened) = oneshot::channel();
+        let create = move |session: &mut Session| {
+            let _ = answer.send(session.create());
+            Ok(())
+        };
+        let gone = |error| OpenError::caused_by(path, "its thread panicked", error);
+        writer.call(create).await.map_err(gone)?;
+        opened
+            .await
+            .map_err(|error| OpenError::caused_by(path, "its thread panicked", error))??;
+        Ok(Self {
+            writer,
+            readers,
+            tables: RwLock::default(),
+        })
+    }
+
+    fn tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads from a collection's table, and the end of its log with it.
+    async fn read<T: Send + 'static>(
+        &self,
+        collection: &str,
+        read: impl FnOnce(&Table, &Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<(T, Position), StoreError> {
+        let table = Arc::clone(self.tables().of(collection)?);
+        let collection: Arc<str> = collection.into();
+        self.readers
+            .call(move |session| {
+                session.with(None, |open| {
+                    // Both see the database as it was at one moment.
+                    let transaction = open
+                        .connection
+                        .transaction_with_behavior(TransactionBehavior::Deferred)?;
+                    let read = read(&table, &transaction)?;
+                    Ok((read, log::head(&transaction, &collection)?))
+                })
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
+        let collections = collections.to_vec();
+        let prepared = self
+            .writer
+            .call(move |session| {
+                session.with(None, |open| {
+                    prepare::prepare(&mut open.connection, &collections)
+                })
+            })
+            .await?;
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Tables::clone(&tables);
+        all.0.extend(prepared.0);
+        *tables = Arc::new(all);
+        Ok(())
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
+        let tables = self.tables();
+        self.writer
+            .call(move |session| writer::commit(session, &tables, &batch))
+            .await
+    }
+
+    async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
+        let id = key.id;
+        self.read(&key.collection, move |table, connection| {
+            table.get(connection, id)
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        collection: &str,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<(Vec<Record>, Position), StoreError> {
+        self.read(collection, move |table, connection| {
+            table.list(connection, after, limit)
+        })
+        .await
+    }
+
+    async fn changes(
+        &self,
+        collection: &str,
+        since: Position,
+        limit: usize,
+    ) -> Result<Backlog, StoreError> {
+        let collection: Arc<str> = collection.into();
+        self.tables().of(&collection)?;
+        self.readers
+            .call(move |session| {
+                session.with(None, |open| {
+                    log::changes(&mut open.connection, &collection, since, limit)
+                })
+            })
+            .await
+    }
+
+    async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
+        let tables = self.tables();
+        self.readers
+            .call(move |session| session.with(None, |open| log::heads(open, &tables)))
+            .await
+    }
+
+    async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
+        let tables = self.tables();
+        self.writer
+            .call(move |session| {
+                session.with(None, |open| {
+                    log::trim(&mut open.connection, &tables, retention)
+                })
+            })
+            .await
+    }
+}
