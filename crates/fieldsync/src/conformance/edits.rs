@@ -219,6 +219,27 @@ pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() 
     assert_eq!(node.head("notes").await.offset, 1 + 2 * EDITS as u64);
 }
 
+/// A closure is given the current row, inside the transaction.
+pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
+    const EDITS: i64 = 300;
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"stars": 0})).await;
+    let other = Node::start(&database, [notes()]).await;
+    let counters = [node.clone(), node.clone(), other].map(|counting| {
+        tokio::spawn(async move {
+            for _ in 0..EDITS {
+                let change = counting.change(one_star_more(id)).await;
+                let (before, after) = (&change.former["stars"], &change.after["stars"]);
+                assert_eq!(before.as_i64().map(|stars| stars + 1), after.as_i64());
+            }
+        })
+    });
+    for counter in counters {
+        counter.await.expect("a counter");
+    }
+    assert_eq!(node.field(id, "stars").await, 3 * EDITS);
+}
+
 pub async fn ids_are_never_used_twice<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let first = node.create(json!({})).await;

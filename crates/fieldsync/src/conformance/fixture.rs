@@ -30,6 +30,7 @@ pub trait Fixture: Send + Sync + Sized + 'static {
 
     /// Writes to a row, as SQL of the app's own would: sets these columns of it, inserts it with them if it is not
     /// there, or deletes it (`None`). The key's column is `id`. Other columns get the table's defaults.
+    /// Values are as fields hold them: a time is text in RFC 3339.
     async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>);
 
     /// Begins a transaction of somebody else that has locked this row for writing (key's column `id`), and the whole

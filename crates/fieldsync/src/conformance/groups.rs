@@ -62,10 +62,14 @@ pub async fn a_refused_group_is_refused_alone<F: Fixture>() {
 pub async fn what_a_refused_group_did_is_not_seen_by_the_next<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
+    let patch = Edit::patch(note(id), json!({"title": "b"}));
     let results = node
         .commit(vec![
-            vec![Edit::delete(note(id)), Edit::delete(note(NOBODY))],
-            vec![Edit::patch(note(id), json!({"title": "b"}))],
+            vec![
+                Edit::delete(note(id)).with_idempotency_key("k"),
+                Edit::delete(note(NOBODY)),
+            ],
+            vec![patch.with_idempotency_key("k")],
         ])
         .await;
     assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");

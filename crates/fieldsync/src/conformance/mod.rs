@@ -100,6 +100,7 @@ macro_rules! store_tests {
                 an_edit_that_changes_nothing_logs_nothing
                 an_edit_that_changes_nothing_has_its_key_remembered
                 edits_of_different_fields_from_two_nodes_all_survive
+                closures_from_two_nodes_all_count
                 ids_are_never_used_twice
             ;
             groups:

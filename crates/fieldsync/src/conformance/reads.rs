@@ -74,6 +74,7 @@ async fn check_pages(node: &Node, ids: &[RecordId], collection: &str) {
             assert_eq!(end, node.head(collection).await);
             assert!(page.len() <= limit);
             read.extend(page.iter().map(|record| record.id));
+            assert!(read.len() <= sorted.len(), "a record stands in two pages");
             let Some(last) = page.last() else { break };
             after = Some(last.id);
         }
