@@ -6,29 +6,21 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// What the pages load, with its media type.
-const FILES: [(&str, &str, &str); 4] = [
-    (
-        "style.css",
-        "text/css; charset=utf-8",
-        include_str!("pages/style.css"),
-    ),
-    (
-        "window.js",
-        "text/javascript; charset=utf-8",
-        include_str!("pages/window.js"),
-    ),
-    (
-        "fieldsync.js",
-        "text/javascript; charset=utf-8",
-        include_str!("pages/fieldsync.js"),
-    ),
-    (
-        "saver.js",
-        "text/javascript; charset=utf-8",
-        include_str!("pages/saver.js"),
-    ),
-];
+macro_rules! files {
+    ($($media_type:expr => $($name:literal)+;)+) => {
+        &[$($(($name, $media_type, include_str!(concat!("pages/", $name)))),+),+]
+    };
+}
+const FILES: &[(&str, &str, &str)] = files! {
+    SCRIPT => "window.js" "card.js" "field_view.js" "connection_view.js" "create_form.js" "draft.js" "deletion.js"
+        "problem.js" "fieldsync.js" "records.js" "close_codes.js" "saver.js" "retrier.js" "rest.js" "idempotency_key.js"
+        "backoff.js" "clock.js";
+    "text/css; charset=utf-8" => "style.css";
+    "image/svg+xml" => "icon.svg";
+};
 
 /// The pages load and call nothing but their own server.
 const POLICY: &str =

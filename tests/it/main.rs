@@ -4,11 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod app;
+mod demo;
 mod socket;
 
+#[cfg(feature = "services")]
+mod browser;
 mod feed;
 mod houses;
 mod http;
 mod live;
 mod promise;
 mod rust_api;
+mod two_windows;
