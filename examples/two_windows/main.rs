@@ -33,8 +33,12 @@ struct User {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,7 +51,9 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), String> {
     let engine = start_engine(&options).await?;
     if !options.no_sample_data {
-        create_sample_data(&engine).await.map_err(|error| explain("The sample data can't be created", &error))?;
+        create_sample_data(&engine)
+            .await
+            .map_err(|error| explain("The sample data can't be created", &error))?;
     }
     let listen = options.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
@@ -62,10 +68,18 @@ async fn run(options: Options) -> Result<(), String> {
 
 async fn start_engine(options: &Options) -> Result<Engine, String> {
     // The demo has no login: everybody may read and write everything.
-    let users = Collection::of::<User>("users").timestamps().open_to_everyone();
-    let mut builder = Engine::builder().collection(users).feed("users", |change| match change.action {
-        Action::Delete => json!({"type": "user_update", "data": {"action": "delete", "user_id": change.id}}),
-        action => json!({"type": "user_update", "data": {"action": action, "user": change.record}}),
+    let users = Collection::of::<User>("users")
+        .timestamps()
+        .open_to_everyone();
+    let mut builder = Engine::builder().collection(users).feed("users", |change| {
+        match change.action {
+            Action::Delete => {
+                json!({"type": "user_update", "data": {"action": "delete", "user_id": change.id}})
+            }
+            action => {
+                json!({"type": "user_update", "data": {"action": action, "user": change.record}})
+            }
+        }
     });
     for origin in &options.allow_origin {
         builder = builder.allow_origin(origin);
@@ -75,18 +89,28 @@ async fn start_engine(options: &Options) -> Result<Engine, String> {
         StoreOption::Sqlite(path) => {
             let store = SqliteStore::open(path).await;
             builder.store(store.map_err(|error| {
-                let what_to_do = "Choose another file with --store sqlite:PATH, or none with --store memory:";
-                format!("{}\n{what_to_do}", explain("The users can't be opened", &error))
+                let what_to_do =
+                    "Choose another file with --store sqlite:PATH, or none with --store memory:";
+                format!(
+                    "{}\n{what_to_do}",
+                    explain("The users can't be opened", &error)
+                )
             })?)
         }
     };
-    builder.start().await.map_err(|error| explain("The engine can't start", &error))
+    builder
+        .start()
+        .await
+        .map_err(|error| explain("The engine can't start", &error))
 }
 
 async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineError> {
     if engine.list::<User>("users", None, 1).await?.is_empty() {
         for (first_name, last_name) in [("John", "Doe"), ("Jane", "Smith")] {
-            let user = User { first_name: first_name.into(), last_name: last_name.into() };
+            let user = User {
+                first_name: first_name.into(),
+                last_name: last_name.into(),
+            };
             engine.create("users", user).await?;
         }
     }
@@ -96,7 +120,13 @@ async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineErro
 fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
     let health = {
         let engine = engine.clone();
-        async move || if engine.is_ready() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "stopping") }
+        async move || {
+            if engine.is_ready() {
+                (StatusCode::OK, "ok")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "stopping")
+            }
+        }
     };
     let app = pages::routes()
         .nest("/api", fieldsync_axum::rest(engine))
@@ -108,15 +138,39 @@ fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
 /// Lets pages of the allowed origins call the API. The socket checks its origin by itself.
 fn cors(origins: &[String]) -> Result<CorsLayer, String> {
     let origin = |origin: &String| {
-        origin.parse::<HeaderValue>().map_err(|_| format!("--allow-origin {origin}: that is no origin; it is like https://app.example"))
+        origin.parse::<HeaderValue>().map_err(|_| {
+            format!("--allow-origin {origin}: that is no origin; it is like https://app.example")
+        })
     };
     let origins = origins.iter().map(origin).collect::<Result<Vec<_>, _>>()?;
     let header = HeaderName::from_static;
-    let allowed = ["content-type", "if-match", "if-none-match", "idempotency-key", "fieldsync-base", "last-event-id"];
-    let exposed = ["etag", "location", "link", "fieldsync-cursor", "accept-patch", "allow", "retry-after"];
+    let allowed = [
+        "content-type",
+        "if-match",
+        "if-none-match",
+        "idempotency-key",
+        "fieldsync-base",
+        "last-event-id",
+    ];
+    let exposed = [
+        "etag",
+        "location",
+        "link",
+        "fieldsync-cursor",
+        "accept-patch",
+        "allow",
+        "retry-after",
+    ];
     Ok(CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS])
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PATCH,
+            Method::DELETE,
+            Method::OPTIONS,
+        ])
         .allow_headers(allowed.map(header))
         .expose_headers(exposed.map(header)))
 }

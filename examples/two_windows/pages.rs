@@ -6,16 +6,25 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// What the pages load, with its media type.
-const FILES: [(&str, &str, &str); 4] = [
-    ("style.css", "text/css; charset=utf-8", include_str!("pages/style.css")),
-    ("window.js", "text/javascript; charset=utf-8", include_str!("pages/window.js")),
-    ("fieldsync.js", "text/javascript; charset=utf-8", include_str!("pages/fieldsync.js")),
-    ("saver.js", "text/javascript; charset=utf-8", include_str!("pages/saver.js")),
-];
+macro_rules! files {
+    ($($media_type:expr => $($name:literal)+;)+) => {
+        &[$($(($name, $media_type, include_str!(concat!("pages/", $name)))),+),+]
+    };
+}
+const FILES: &[(&str, &str, &str)] = files! {
+    SCRIPT => "window.js" "card.js" "field_view.js" "connection_view.js" "create_form.js" "draft.js" "deletion.js"
+        "problem.js" "fieldsync.js" "records.js" "close_codes.js" "saver.js" "retrier.js" "rest.js" "idempotency_key.js"
+        "backoff.js" "clock.js";
+    "text/css; charset=utf-8" => "style.css";
+    "image/svg+xml" => "icon.svg";
+};
 
 /// The pages load and call nothing but their own server.
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 pub(crate) fn routes() -> Router {
     let first = || window("1", "2", "First Name");
@@ -29,7 +38,10 @@ pub(crate) fn routes() -> Router {
 
 fn window(number: &str, other: &str, edits: &str) -> Response {
     let page = include_str!("pages/window.html");
-    let page = page.replace("{{number}}", number).replace("{{other}}", other).replace("{{edits}}", edits);
+    let page = page
+        .replace("{{number}}", number)
+        .replace("{{other}}", other)
+        .replace("{{edits}}", edits);
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -40,9 +52,14 @@ fn window(number: &str, other: &str, edits: &str) -> Response {
 
 async fn file(Path(name): Path<String>) -> Response {
     match FILES.iter().find(|(known, ..)| *known == name) {
-        Some((_, media_type, text)) => {
-            ([(header::CONTENT_TYPE, *media_type), (header::CACHE_CONTROL, "no-cache")], *text).into_response()
-        }
+        Some((_, media_type, text)) => (
+            [
+                (header::CONTENT_TYPE, *media_type),
+                (header::CACHE_CONTROL, "no-cache"),
+            ],
+            *text,
+        )
+            .into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -24,7 +24,10 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
     let (stopping, stop) = watch::channel(false);
     let mut stopped = std::pin::pin!(stop_signal());
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let place = Arc::clone(&places)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -42,7 +45,9 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
         tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let connection = http
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 _ = connection.as_mut() => {}

@@ -41,6 +41,10 @@ mod protocol;
 // Real ones, for tests and toy apps.
 mod memory;
 
+// What every one of them must do.
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+
 pub use authorize::{Access, Authorizer, Denied, Grant, Principal, Rows, View};
 pub use batch::{Advance, Batch, Finished, Found, GroupResult, Mutation, Plan, RefusedEdit, Write};
 pub use broker::{Broker, BrokerError, Notice};

@@ -54,7 +54,7 @@ pub struct MemoryStore {
 struct Data {
     /// Held by the one transaction that may write. Readers never wait for it, and so not for the app's code, which
     /// runs in the transaction.
-    writer: tokio::sync::Mutex<()>,
+    writer: Arc<tokio::sync::Mutex<()>>,
     state: RwLock<State>,
 }
 
@@ -570,5 +570,135 @@ impl Broker for LocalBroker {
             }
         });
         Ok(notices.boxed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::conformance::{BrokerFixture, Column, ColumnKind, Constraints, Fixture};
+    use crate::schema::{FieldType, Schema};
+
+    struct InMemory(MemoryStore);
+
+    #[async_trait]
+    impl Fixture for InMemory {
+        const CONSTRAINTS: Constraints = Constraints::Absent;
+        const TRIM_STEP: usize = TRIM_STEP;
+
+        async fn fresh() -> Self {
+            Self(MemoryStore::new())
+        }
+
+        async fn open(&self) -> Arc<dyn Store> {
+            Arc::new(self.0.clone())
+        }
+
+        async fn create_table(&self, table: crate::conformance::Table) {
+            let columns = table
+                .columns
+                .into_iter()
+                .map(|column| (column.name.clone(), field(column)));
+            let made = Table {
+                key_column: table.key,
+                ids: Ids::Integer,
+                last_id: 0,
+                columns: columns.collect(),
+                rows: BTreeMap::new(),
+            };
+            self.0.write().tables.insert(table.name, made);
+        }
+
+        async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>) {
+            let mut state = self.0.write();
+            let table = state.tables.get_mut(table).expect("the table is there");
+            match (row, table.rows.get_mut(&id)) {
+                (Some(row), Some(stored)) => stored.extend(row),
+                (Some(row), None) => {
+                    table.insert(Some(id), &row);
+                }
+                (None, _) => {
+                    table.rows.remove(&id);
+                }
+            }
+        }
+
+        async fn hold_write_lock(&self, _table: &str, _id: RecordId) -> Box<dyn Any + Send> {
+            Box::new(Arc::clone(&self.0.data.writer).lock_owned().await)
+        }
+
+        async fn grow_older(&self, by: Duration) {
+            let earlier = |at: &mut Timestamp| {
+                let micros = at.as_micros() - i64::try_from(by.as_micros()).unwrap();
+                *at = Timestamp::from_micros(micros).unwrap();
+            };
+            let mut state = self.0.write();
+            for change in state.logs.values_mut().flat_map(|log| &mut log.changes) {
+                earlier(&mut Arc::make_mut(change).at);
+            }
+            state.keys.values_mut().for_each(|(at, _)| earlier(at));
+            state.key_ages.iter_mut().for_each(|(at, _)| earlier(at));
+        }
+    }
+
+    fn field(column: Column) -> Field {
+        let kind = match column.kind {
+            ColumnKind::Text => FieldType::Text {
+                max_length: None,
+                one_of: None,
+            },
+            ColumnKind::Integer => FieldType::Integer {
+                min: i64::MIN,
+                max: i64::MAX,
+            },
+        };
+        let nullable = column.nullable;
+        Field {
+            name: column.name,
+            schema: Schema { kind, nullable },
+            default: column.default,
+            set_by_server: false,
+        }
+    }
+
+    struct InProcess(LocalBroker);
+
+    #[async_trait]
+    impl BrokerFixture for InProcess {
+        async fn fresh() -> Self {
+            Self(LocalBroker::new())
+        }
+
+        async fn connect(&self) -> Arc<dyn Broker> {
+            Arc::new(self.0.clone())
+        }
+    }
+
+    mod store {
+        crate::store_tests!(super::InMemory);
+    }
+
+    mod broker {
+        crate::broker_tests!(super::InProcess);
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_falls_behind_misses_notices_and_hears_the_latest() {
+        let broker = LocalBroker::new();
+        let notices = broker.subscribe().await.unwrap();
+        for offset in 1..=5000 {
+            let notice = Notice {
+                collection: "notes".into(),
+                epoch: 1,
+                offset,
+            };
+            broker.publish(notice).await.unwrap();
+        }
+        drop(broker);
+        let heard: Vec<u64> = notices.map(|notice| notice.offset).collect().await;
+        assert!(heard.len() < 5000 && heard.last() == Some(&5000));
     }
 }

@@ -41,10 +41,10 @@ impl Timestamp {
     /// Reads SQL text: `2026-01-13 10:00:00`, with or without a fraction and an offset; UTC without one.
     #[must_use]
     pub fn from_sql_text(text: &str) -> Option<Self> {
-        let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-            let time = text.parse::<jiff::civil::DateTime>().ok()?;
-            jiff::tz::Offset::UTC.to_timestamp(time).ok()
-        })?;
+        let time = text.parse::<jiff::Timestamp>();
+        let time = time
+            .or_else(|_| format!("{text}Z").parse::<jiff::Timestamp>())
+            .ok()?;
         Self::from_micros(time.as_microsecond())
     }
 }

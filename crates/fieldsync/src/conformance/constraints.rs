@@ -1,0 +1,173 @@
+//! The database's own constraints refuse the guilty group alone, and name the field.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::node::{Node, note};
+use super::{Column, Constraint, Constraints, Fixture, Table};
+use crate::batch::GroupResult;
+use crate::collection::Collection;
+use crate::edit::{Edit, Refusal};
+use crate::record::RecordKey;
+
+/// Notes in a table with a column of each kind of constraint.
+async fn constrained<F: Fixture>() -> (F, Node) {
+    let database = F::fresh().await;
+    let title = Column::text("title").with_default("");
+    database.create_table(Table::new("folders", [title])).await;
+    let columns = [
+        Column::text("slug").constrained(Constraint::Unique),
+        Column::integer("stars")
+            .with_default(0)
+            .constrained(Constraint::AtLeast(0)),
+        Column::integer("folder")
+            .nullable()
+            .constrained(Constraint::References("folders".into())),
+    ];
+    database.create_table(Table::new("notes", columns)).await;
+    let properties = json!({
+        "slug": {"type": "string"},
+        "stars": {"type": "integer", "default": 0},
+        "folder": {"type": ["integer", "null"]},
+    });
+    let schema = json!({"type": "object", "properties": properties, "required": ["slug"]});
+    let notes = Collection::from_schema("notes", &schema);
+    let schema =
+        json!({"type": "object", "properties": {"title": {"type": "string", "default": ""}}});
+    let folders = Collection::from_schema("folders", &schema);
+    let collections: [Arc<Collection>; 2] = [notes.into(), folders.into()];
+    let node = Node::start(&database, collections).await;
+    (database, node)
+}
+
+fn create(slug: &str) -> Edit {
+    Edit::create("notes", json!({"slug": slug}))
+}
+
+/// What the database refuses where it has constraints; where it has none, nothing may be refused.
+#[track_caller]
+fn check<F: Fixture>(
+    result: &GroupResult,
+    edit: usize,
+    field: &str,
+    is_kind: fn(&Refusal) -> bool,
+) {
+    match (F::CONSTRAINTS, result) {
+        (Constraints::Absent, Ok(_)) => {}
+        (Constraints::Enforced, Err(refused)) => {
+            assert_eq!(refused.edit, edit, "the guilty edit");
+            let (Refusal::Conflict(errors) | Refusal::Invalid(errors)) = &refused.refusal else {
+                panic!("refused for something else: {refused:?}");
+            };
+            assert!(is_kind(&refused.refusal), "{refused:?}");
+            assert_eq!(errors.keys().collect::<Vec<_>>(), [field]);
+        }
+        (constraints, result) => panic!("constraints are {constraints:?}, but {result:?}"),
+    }
+}
+
+fn conflict(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Conflict(_))
+}
+
+fn invalid(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Invalid(_))
+}
+
+pub async fn what_must_be_unique_is_a_conflict<F: Fixture>() {
+    let (_database, node) = constrained::<F>().await;
+    let results = node
+        .commit(vec![
+            vec![create("a")],
+            vec![create("b"), create("a")],
+            vec![create("c")],
+        ])
+        .await;
+    assert!(
+        results[0].is_ok() && results[2].is_ok(),
+        "the others commit: {results:?}"
+    );
+    check::<F>(&results[1], 1, "slug", conflict);
+    let expected = match F::CONSTRAINTS {
+        Constraints::Enforced => 2,
+        Constraints::Absent => 4,
+    };
+    assert_eq!(node.list("notes").await.len(), expected, "all or nothing");
+    let offsets: Vec<u64> = node
+        .log("notes")
+        .await
+        .iter()
+        .map(|change| change.position.offset)
+        .collect();
+    assert_eq!(offsets, (1..=expected as u64).collect::<Vec<_>>(), "no gap");
+}
+
+pub async fn an_update_to_what_another_record_has_is_a_conflict<F: Fixture>() {
+    let (_database, node) = constrained::<F>().await;
+    let a = node.change(create("a")).await.key.clone();
+    let b = node.change(create("b")).await.key.clone();
+    let results = node
+        .commit(vec![
+            vec![Edit::patch(b.clone(), json!({"slug": "a"})).with_idempotency_key("k")],
+            vec![Edit::patch(a, json!({"stars": 1}))],
+        ])
+        .await;
+    check::<F>(&results[0], 0, "slug", conflict);
+    assert!(results[1].is_ok(), "the others commit: {results:?}");
+    if F::CONSTRAINTS == Constraints::Enforced {
+        assert_eq!(node.field(b.id, "slug").await, "b");
+        // The key of a refused edit is not remembered.
+        node.change(Edit::patch(b, json!({"slug": "c"})).with_idempotency_key("k"))
+            .await;
+    }
+}
+
+pub async fn a_check_that_fails_is_invalid<F: Fixture>() {
+    let (_database, node) = constrained::<F>().await;
+    let id = node.change(create("a")).await.key.id;
+    let results = node
+        .commit(vec![
+            vec![Edit::patch(note(id), json!({"stars": -1}))],
+            vec![create("b")],
+        ])
+        .await;
+    check::<F>(&results[0], 0, "stars", invalid);
+    assert!(results[1].is_ok(), "the others commit: {results:?}");
+}
+
+pub async fn a_reference_to_nothing_is_a_conflict<F: Fixture>() {
+    let (_database, node) = constrained::<F>().await;
+    let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
+    let to = |folder| {
+        vec![Edit::create(
+            "notes",
+            json!({"slug": format!("{folder}"), "folder": folder}),
+        )]
+    };
+    let missing = json!(987_654);
+    let results = node.commit(vec![to(missing), to(json!(folder))]).await;
+    // Not every database tells which column the reference is in; the one of a collection with one reference is known.
+    check::<F>(&results[0], 0, "folder", conflict);
+    assert!(results[1].is_ok(), "the others commit: {results:?}");
+}
+
+pub async fn deleting_what_another_record_refers_to_is_a_conflict<F: Fixture>() {
+    let (_database, node) = constrained::<F>().await;
+    let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
+    node.edit(Edit::create(
+        "notes",
+        json!({"slug": "a", "folder": folder}),
+    ))
+    .await;
+    let key = RecordKey::new("folders", folder);
+    let refused = node.try_edit(Edit::delete(key.clone())).await;
+    match (F::CONSTRAINTS, refused) {
+        (Constraints::Absent, Ok(_)) => assert_eq!(node.get(&key).await, None),
+        (Constraints::Enforced, Err(Refusal::Conflict(_))) => {
+            assert!(node.get(&key).await.is_some());
+            assert_eq!(node.head("folders").await.offset, 1);
+        }
+        (constraints, other) => panic!("constraints are {constraints:?}, but {other:?}"),
+    }
+}

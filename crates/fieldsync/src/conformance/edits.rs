@@ -1,0 +1,259 @@
+//! Single edits: each commits and logs exactly one change, or none where nothing changes.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Fixture;
+use super::node::{Node, ada, committed, fields, note, notes, notes_on};
+use crate::change::{Action, Change};
+use crate::edit::{Edit, Outcome, Refusal};
+use crate::record::{Fields, RecordId};
+use crate::time::Timestamp;
+
+pub async fn creating_logs_one_change<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let (before, edit) = (
+        Timestamp::now(),
+        Edit::create("notes", json!({"title": "a"})),
+    );
+    let change = node.change(edit.with_idempotency_key("k1")).await;
+    check(&node, &change, before, Some("k1")).await;
+    assert_eq!(
+        (change.action, &change.former),
+        (Action::Create, &Fields::new())
+    );
+    for (name, value) in [
+        ("title", json!("a")),
+        ("stars", json!(0)),
+        ("mood", Value::Null),
+    ] {
+        assert_eq!(change.after[name], value);
+    }
+    assert_eq!(change.after["created_at"], change.after["updated_at"]);
+}
+
+pub async fn a_patch_logs_one_change_with_the_former_values<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let created = node
+        .change(Edit::create("notes", json!({"title": "a", "stars": 1})))
+        .await;
+    let (before, key) = (Timestamp::now(), created.key.clone());
+    let change = node
+        .change(Edit::patch(
+            key,
+            json!({"title": "b", "stars": 1, "mood": "calm"}),
+        ))
+        .await;
+    check(&node, &change, before, None).await;
+    assert_eq!(change.action, Action::Update);
+    let updated_at = &created.after["updated_at"];
+    let former = fields(json!({"title": "a", "mood": null, "updated_at": updated_at}));
+    assert_eq!(change.former, former);
+    assert_eq!(change.after["title"], "b");
+    assert_eq!(change.after["created_at"], created.after["created_at"]);
+    assert_eq!(node.log("notes").await.len(), 2);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stars {
+    stars: u32,
+}
+
+pub(super) fn one_star_more(id: RecordId) -> Edit {
+    Edit::change(note(id), |note: &mut Stars| note.stars += 1)
+}
+
+pub async fn a_closure_logs_the_fields_that_it_changed<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a", "stars": 6})).await;
+    let before = Timestamp::now();
+    let change = node.change(one_star_more(id)).await;
+    check(&node, &change, before, None).await;
+    assert_eq!(
+        (change.action, &change.former["stars"]),
+        (Action::Update, &json!(6))
+    );
+    assert_eq!(
+        (&change.after["stars"], &change.after["title"]),
+        (&json!(7), &json!("a"))
+    );
+    assert!(!change.former.contains_key("title"));
+}
+
+pub async fn deleting_logs_the_whole_former_record<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let created = node
+        .change(Edit::create("notes", json!({"title": "a"})))
+        .await;
+    let before = Timestamp::now();
+    let change = node.change(Edit::delete(created.key.clone())).await;
+    check(&node, &change, before, None).await;
+    assert_eq!(
+        (change.action, &change.former),
+        (Action::Delete, &created.after)
+    );
+    assert_eq!(node.list("notes").await, []);
+    let again = node.try_edit(Edit::delete(created.key.clone())).await;
+    assert_eq!(
+        again.expect_err("it is gone"),
+        Refusal::NotFound(created.key.clone())
+    );
+}
+
+pub async fn touching_logs_what_others_wrote<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let row = fields(json!({"title": "past"}));
+    database.write_past("notes", id, Some(row)).await;
+    let before = Timestamp::now();
+    let change = node.change(Edit::touch(note(id))).await;
+    check(&node, &change, before, None).await;
+    assert_eq!(
+        (change.action, &change.former),
+        (Action::Update, &Fields::new())
+    );
+    assert_eq!(change.after["title"], "past");
+}
+
+pub async fn touching_a_row_that_others_deleted_logs_a_deletion<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    database.write_past("notes", id, None).await;
+    let before = Timestamp::now();
+    let change = node.change(Edit::touch(note(id))).await;
+    check(&node, &change, before, None).await;
+    assert_eq!(change.action, Action::Delete);
+}
+
+/// The change is the last of the log, once, tells who, and holds the record as it is read.
+async fn check(node: &Node, change: &Change, before: Timestamp, key: Option<&str>) {
+    let log = node.log("notes").await;
+    assert_eq!(log.last(), Some(change));
+    assert_eq!(
+        log.iter()
+            .filter(|one| one.position == change.position)
+            .count(),
+        1
+    );
+    assert_eq!(change.position, node.head("notes").await);
+    assert_eq!(
+        (change.who.as_deref(), change.idempotency_key.as_deref()),
+        (ada().name(), key)
+    );
+    assert!(before <= change.at && change.at <= Timestamp::now());
+    let record = node.get(&change.key).await;
+    assert_eq!(Outcome::Committed(change.clone().into()).record(), record);
+    assert_eq!(record.is_none(), change.after.is_empty());
+}
+
+pub async fn an_edit_that_changes_nothing_logs_nothing<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let before = (node.get(&note(id)).await, node.head("notes").await);
+    let Outcome::Unchanged { record, position } = node
+        .edit(Edit::patch(note(id), json!({"title": "a"})))
+        .await
+    else {
+        panic!("nothing changes");
+    };
+    assert_eq!((Some(record), position), before);
+    // updated_at is among the fields.
+    assert_eq!(
+        (node.get(&note(id)).await, node.head("notes").await),
+        before
+    );
+}
+
+pub async fn an_edit_that_changes_nothing_has_its_key_remembered<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let edit = Edit::patch(note(id), json!({"title": "a"})).with_idempotency_key("k");
+    let first = node.edit(edit.clone()).await;
+    node.edit(Edit::patch(note(id), json!({"title": "b"})))
+        .await;
+    let Outcome::Replayed(remembered) = node.edit(edit).await else {
+        panic!("the key was used");
+    };
+    assert_eq!(
+        remembered.record,
+        first.record().map(|record| record.fields)
+    );
+    assert_eq!(remembered.position, first.position());
+    assert_eq!(node.field(id, "title").await, "b");
+}
+
+pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() {
+    const EDITS: i64 = 1000;
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"stars": 0})).await;
+    let counting = node.clone();
+    let counter = tokio::spawn(async move {
+        for _ in 0..EDITS {
+            committed(counting.edit(one_star_more(id)).await);
+        }
+    });
+    let other = Node::start(&database, [notes()]).await;
+    let writer = tokio::spawn(async move {
+        for edit in 1..=EDITS {
+            let patch = json!({"title": edit.to_string(), "body": edit.to_string()});
+            let change = other.change(Edit::patch(note(id), patch)).await;
+            assert_eq!(change.after["title"], edit.to_string());
+            assert_eq!(
+                change.former["title"],
+                if edit == 1 {
+                    String::new()
+                } else {
+                    (edit - 1).to_string()
+                }
+            );
+            assert!(
+                !change.former.contains_key("stars"),
+                "a field that was not edited"
+            );
+        }
+    });
+    counter.await.expect("the counter");
+    writer.await.expect("the writer");
+    assert_eq!(node.field(id, "stars").await, EDITS);
+    assert_eq!(node.field(id, "title").await, EDITS.to_string());
+    assert_eq!(node.head("notes").await.offset, 1 + 2 * EDITS as u64);
+}
+
+/// A closure is given the current row, inside the transaction.
+pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
+    const EDITS: i64 = 300;
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"stars": 0})).await;
+    let other = Node::start(&database, [notes()]).await;
+    let counters = [node.clone(), node.clone(), other].map(|counting| {
+        tokio::spawn(async move {
+            for _ in 0..EDITS {
+                let change = counting.change(one_star_more(id)).await;
+                let (before, after) = (&change.former["stars"], &change.after["stars"]);
+                assert_eq!(before.as_i64().map(|stars| stars + 1), after.as_i64());
+            }
+        })
+    });
+    for counter in counters {
+        counter.await.expect("a counter");
+    }
+    assert_eq!(node.field(id, "stars").await, 3 * EDITS);
+}
+
+pub async fn ids_are_never_used_twice<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let first = node.create(json!({})).await;
+    let newest = node.create(json!({})).await;
+    node.edit(Edit::delete(note(newest))).await;
+    drop(node);
+    let node = Node::start(&database, [notes()]).await;
+    let next = node.create(json!({})).await;
+    assert!(next != newest && next != first, "{next:?} was given before");
+    node.edit(Edit::delete(note(next))).await;
+    node.edit(Edit::delete(note(first))).await;
+    let last = node.create(json!({})).await;
+    assert!(
+        ![first, newest, next].contains(&last),
+        "{last:?} was given before"
+    );
+}

@@ -1,0 +1,161 @@
+//! What goes wrong: locks that others hold, deadlines that pass, futures that are dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use serde_json::json;
+
+use super::Fixture;
+use super::node::{Node, ada, committed, note, notes_on};
+use crate::batch::{Batch, GroupResult, RefusedEdit};
+use crate::edit::{Edit, Outcome, Refusal};
+use crate::store::StoreError;
+
+pub async fn readers_do_not_wait_for_writers<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let start = node.start_of_log().await;
+    let held = database.hold_write_lock("notes", id).await;
+    let reads = async {
+        node.get(&note(id))
+            .await
+            .expect("the record as it was before");
+        assert_eq!(node.list("notes").await.len(), 1);
+        assert_eq!(node.head("notes").await.offset, 1);
+        node.since(start, 10).await;
+    };
+    let done = tokio::time::timeout(Duration::from_secs(3), reads).await;
+    assert!(done.is_ok(), "a reader waits for a writer");
+    drop(held);
+}
+
+pub async fn a_commit_waits_for_a_lock_until_its_deadline<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let held = database.hold_write_lock("notes", id).await;
+    let deadline = Instant::now() + Duration::from_millis(300);
+    let patch = || Edit::patch(note(id), json!({"title": "b"})).with_idempotency_key("k");
+    let batch = Batch::new(vec![node.group(&ada(), vec![patch()], deadline)]);
+    let patience = Duration::from_secs(5);
+    let result =
+        tokio::time::timeout_at((deadline + patience).into(), node.store.commit(batch)).await;
+    match result.expect("a commit gives up soon after its deadline") {
+        Err(StoreError::Unavailable(_)) => {}
+        Ok(results) => {
+            let busy = RefusedEdit {
+                edit: 0,
+                refusal: Refusal::Busy,
+            };
+            assert_eq!(
+                results[0].as_ref().expect_err("somebody holds the lock"),
+                &busy
+            );
+        }
+        Err(other) => panic!("neither unavailable nor busy: {other:?}"),
+    }
+    assert_eq!(node.field(id, "title").await, "a");
+    drop(held);
+    // It is safe to try again: with the same key it is applied once.
+    node.edit(patch()).await;
+    assert_eq!(node.field(id, "title").await, "b");
+    assert_eq!(node.head("notes").await.offset, 2);
+}
+
+pub async fn a_commit_goes_on_when_the_lock_is_released<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let held = database.hold_write_lock("notes", id).await;
+    let mut patch = std::pin::pin!(node.try_edit(Edit::patch(note(id), json!({"title": "b"}))));
+    for _ in 0..100 {
+        assert!(
+            patch.as_mut().now_or_never().is_none(),
+            "somebody holds the lock"
+        );
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    committed(patch.await.expect("not refused"));
+    assert_eq!(node.field(id, "title").await, "b");
+}
+
+pub async fn an_edit_whose_deadline_has_passed_is_not_applied<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let create = |title: &str| {
+        vec![Edit::create("notes", json!({"title": title})).with_idempotency_key(title)]
+    };
+    let late = node.group(
+        &ada(),
+        create("late"),
+        Instant::now() - Duration::from_millis(1),
+    );
+    let in_time = node.group(
+        &ada(),
+        create("in time"),
+        Instant::now() + Duration::from_secs(30),
+    );
+    let batch = Batch::new(vec![Arc::clone(&late), in_time]);
+    let results = node.store.commit(batch).await.expect("commit");
+    assert_eq!(
+        results[0].as_ref().expect_err("too late").refusal,
+        Refusal::Busy
+    );
+    assert!(results[1].is_ok(), "{results:?}");
+    let results = node
+        .store
+        .commit(Batch::new(vec![late]))
+        .await
+        .expect("commit");
+    assert_eq!(
+        results[0].as_ref().expect_err("too late").refusal,
+        Refusal::Busy
+    );
+    let titles: Vec<_> = node
+        .log("notes")
+        .await
+        .into_iter()
+        .map(|change| change.after["title"].clone())
+        .collect();
+    assert_eq!(titles, ["in time"]);
+    // Its key was not remembered.
+    committed(node.edit(create("late").remove(0)).await);
+}
+
+/// Drops the future of a commit at one moment after another, and then sends the same again: either all of it had been
+/// committed, or nothing.
+pub async fn a_commit_whose_future_is_dropped_is_whole_or_absent<F: Fixture>() {
+    const ROUNDS: usize = 100;
+    const GROUPS: usize = 5;
+    let (_database, node) = notes_on::<F>().await;
+    for round in 0..ROUNDS {
+        let groups = || {
+            let create = |at| {
+                let key = format!("{round} {at}");
+                vec![Edit::create("notes", json!({"title": key})).with_idempotency_key(key)]
+            };
+            (0..GROUPS).map(create).collect::<Vec<_>>()
+        };
+        drop_after(round, &node, groups()).await;
+        let results = node.commit(groups()).await;
+        let replayed = |result: &GroupResult| matches!(result, Ok(outcomes) if matches!(&outcomes[..], [Outcome::Replayed(_)]));
+        let replayed = results.iter().filter(|result| replayed(result)).count();
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        assert!(
+            replayed == 0 || replayed == GROUPS,
+            "{replayed} of {GROUPS} had been committed"
+        );
+    }
+    assert_eq!(node.list("notes").await.len(), ROUNDS * GROUPS);
+    assert_eq!(node.head("notes").await.offset, (ROUNDS * GROUPS) as u64);
+}
+
+/// Begins a commit and drops its future after it was polled that often.
+async fn drop_after(polls: usize, node: &Node, groups: Vec<Vec<Edit>>) {
+    let mut commit = node.store.commit(node.batch(groups));
+    for _ in 0..polls {
+        if (&mut commit).now_or_never().is_some() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}

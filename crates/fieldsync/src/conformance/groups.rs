@@ -1,0 +1,156 @@
+//! Batches: groups are all or nothing, one refused is refused alone, and edits of one record chain.
+
+use serde_json::json;
+
+use super::Fixture;
+use super::node::{committed, note, notes_on};
+use crate::batch::RefusedEdit;
+use crate::change::Action;
+use crate::edit::{Edit, Outcome, Refusal};
+use crate::record::RecordId;
+
+const NOBODY: RecordId = RecordId::Integer(987_654);
+
+pub async fn a_group_is_all_or_nothing<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let before = (node.list("notes").await, node.head("notes").await);
+    let group = vec![
+        Edit::patch(note(id), json!({"title": "b"})).with_idempotency_key("k"),
+        Edit::create("notes", json!({"title": "c"})),
+        Edit::patch(note(NOBODY), json!({"title": "d"})),
+    ];
+    let results = node.commit(vec![group]).await;
+    let refused = RefusedEdit {
+        edit: 2,
+        refusal: Refusal::NotFound(note(NOBODY)),
+    };
+    assert_eq!(results[0].as_ref().expect_err("nobody is there"), &refused);
+    assert_eq!((node.list("notes").await, node.head("notes").await), before);
+    // Nor is its key remembered: it may be used for another edit.
+    node.change(Edit::patch(note(id), json!({"title": "e"})).with_idempotency_key("k"))
+        .await;
+}
+
+pub async fn a_refused_group_is_refused_alone<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let results = node
+        .commit(vec![
+            vec![Edit::create("notes", json!({"title": "a"}))],
+            vec![Edit::create("notes", json!({"titel": "b"}))],
+            vec![Edit::create("notes", json!({"title": "c"}))],
+        ])
+        .await;
+    assert!(matches!(
+        &results[1],
+        Err(RefusedEdit {
+            edit: 0,
+            refusal: Refusal::Invalid(_)
+        })
+    ));
+    assert!(results[0].is_ok() && results[2].is_ok());
+    let titles: Vec<_> = node
+        .list("notes")
+        .await
+        .into_iter()
+        .map(|note| note.fields["title"].clone())
+        .collect();
+    assert_eq!(titles, ["a", "c"]);
+    assert_eq!(node.head("notes").await.offset, 2);
+}
+
+pub async fn what_a_refused_group_did_is_not_seen_by_the_next<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let patch = Edit::patch(note(id), json!({"title": "b"}));
+    let results = node
+        .commit(vec![
+            vec![
+                Edit::delete(note(id)).with_idempotency_key("k"),
+                Edit::delete(note(NOBODY)),
+            ],
+            vec![patch.with_idempotency_key("k")],
+        ])
+        .await;
+    assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
+    assert_eq!(node.field(id, "title").await, "b");
+}
+
+pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let created = node
+        .change(Edit::create("notes", json!({"title": "a"})))
+        .await;
+    let id = created.key.id;
+    let results = node
+        .commit(vec![
+            vec![Edit::patch(note(id), json!({"title": "b"}))],
+            vec![
+                Edit::patch(note(id), json!({"title": "c", "stars": 1})),
+                Edit::patch(note(id), json!({"stars": 2})),
+            ],
+            vec![Edit::touch(note(id))],
+            vec![Edit::delete(note(id))],
+            vec![Edit::patch(note(id), json!({"title": "d"}))],
+        ])
+        .await;
+    assert!(matches!(
+        &results[4],
+        Err(RefusedEdit {
+            refusal: Refusal::NotFound(_),
+            ..
+        })
+    ));
+    let outcomes = results
+        .into_iter()
+        .take(4)
+        .flat_map(|result| result.expect("not refused"));
+    let changes: Vec<_> = outcomes.map(committed).collect();
+    let mut before = &created;
+    for change in &changes {
+        assert_eq!(change.position.offset, before.position.offset + 1);
+        for (name, former) in &change.former {
+            assert_eq!(
+                former, &before.after[name],
+                "{name} before {}",
+                change.position.offset
+            );
+        }
+        before = change;
+    }
+    assert_eq!(changes[1].former["title"], "b");
+    assert_eq!(
+        changes[3].after, changes[2].after,
+        "touching changes nothing"
+    );
+    assert_eq!(
+        (changes[4].action, &changes[4].former),
+        (Action::Delete, &changes[3].after)
+    );
+    assert_eq!(changes[4].former["stars"], 2);
+    let logged = node.log("notes").await;
+    assert!(
+        logged[1..]
+            .iter()
+            .eq(changes.iter().map(|change| &**change))
+    );
+}
+
+pub async fn an_edit_that_undoes_nothing_new_in_its_batch_is_unchanged<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let patch = || vec![Edit::patch(note(id), json!({"title": "b"}))];
+    let results = node.commit(vec![patch(), patch()]).await;
+    let outcomes: Vec<_> = results
+        .into_iter()
+        .flat_map(|result| result.expect("not refused"))
+        .collect();
+    let Outcome::Unchanged { record, position } = &outcomes[1] else {
+        panic!("nothing changes: {:?}", outcomes[1]);
+    };
+    assert_eq!(
+        (Some(record.clone()), *position),
+        (outcomes[0].record(), outcomes[0].position())
+    );
+    assert_eq!(node.head("notes").await.offset, 2);
+}

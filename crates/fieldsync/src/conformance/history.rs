@@ -1,0 +1,92 @@
+//! After any history of edits, the table is the fold of the log.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::Fixture;
+use super::node::{Node, note, notes, notes_on};
+use crate::change::{Action, Change};
+use crate::edit::Edit;
+use crate::record::{Fields, RecordId};
+
+pub async fn the_table_is_the_fold_of_the_log<F: Fixture>() {
+    let seed = match std::env::var("FIELDSYNC_SEED") {
+        Ok(seed) => seed.parse().expect("FIELDSYNC_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("FIELDSYNC_SEED={seed} makes the same edits again");
+    let (database, node) = notes_on::<F>().await;
+    let other = Node::start(&database, [notes()]).await;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (one, two) = (random.fork(), random.fork());
+    let (one, two) = tokio::join!(
+        tokio::spawn(edit_at_random(node.clone(), one)),
+        tokio::spawn(edit_at_random(other, two))
+    );
+    let committed = one.expect("one node") + two.expect("the other node");
+
+    let log = node.log("notes").await;
+    assert_eq!(log.len(), committed, "a change per committed edit");
+    let mut table: BTreeMap<RecordId, Fields> = BTreeMap::new();
+    for change in &log {
+        apply(&mut table, change);
+    }
+    let listed = node.list("notes").await;
+    let listed: BTreeMap<_, _> = listed
+        .into_iter()
+        .map(|record| (record.id, record.fields))
+        .collect();
+    assert_eq!(listed, table);
+}
+
+/// Commits batches of edits of few records, and counts the changes.
+async fn edit_at_random(node: Node, mut random: fastrand::Rng) -> usize {
+    let mut committed = 0;
+    for _ in 0..60 {
+        let mut group = || {
+            let edits = random.usize(1..=3);
+            (0..edits)
+                .map(|_| any_edit(&mut random))
+                .collect::<Vec<_>>()
+        };
+        let groups = (0..4).map(|_| group()).collect();
+        for outcome in node.commit(groups).await.into_iter().flatten().flatten() {
+            committed += usize::from(matches!(outcome, crate::Outcome::Committed(_)));
+        }
+    }
+    committed
+}
+
+fn any_edit(random: &mut fastrand::Rng) -> Edit {
+    let id = RecordId::Integer(random.i64(1..=30));
+    let title = random.u8(0..3).to_string();
+    match random.u8(0..10) {
+        0..3 => Edit::create("notes", json!({"title": title})),
+        3..5 => Edit::patch(note(id), json!({"title": title})),
+        5..7 => Edit::patch(note(id), json!({"body": title, "mood": null})),
+        7 => super::edits::one_star_more(id),
+        8 => Edit::delete(note(id)),
+        _ => Edit::touch(note(id)),
+    }
+}
+
+/// Applies a change, and checks that it begins at what the table holds.
+fn apply(table: &mut BTreeMap<RecordId, Fields>, change: &Change) {
+    let id = change.key.id;
+    let before = table.remove(&id);
+    match change.action {
+        Action::Create => assert_eq!(before, None, "{change:?}"),
+        // One that was touched while it was not there.
+        Action::Delete if change.former.is_empty() => assert_eq!(before, None, "{change:?}"),
+        Action::Delete => assert_eq!(before.as_ref(), Some(&change.former), "{change:?}"),
+        Action::Update => {
+            let mut former = change.after.clone();
+            former.extend(change.former.clone());
+            assert_eq!(before, Some(former), "{change:?}");
+        }
+    }
+    if change.action != Action::Delete {
+        table.insert(id, change.after.clone());
+    }
+}

@@ -1,0 +1,181 @@
+//! Idempotency keys: an edit is applied once, however often it is sent.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Fixture;
+use super::node::{Node, ada, committed, note, notes, notes_on};
+use crate::authorize::Principal;
+use crate::edit::{Edit, Outcome, Precondition, Refusal, Remembered};
+use crate::store::{IDEMPOTENCY_KEY_AGE, Retention};
+
+fn create(title: &str) -> Edit {
+    Edit::create("notes", json!({"title": title})).with_idempotency_key("k")
+}
+
+#[track_caller]
+fn replayed(outcome: Outcome) -> Remembered {
+    match outcome {
+        Outcome::Replayed(remembered) => remembered,
+        other => panic!("not replayed: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn check(first: &Outcome, again: Outcome) {
+    let remembered = replayed(again);
+    assert_eq!(remembered.position, first.position());
+    assert_eq!(
+        remembered.record,
+        first.record().map(|record| record.fields)
+    );
+    assert_eq!(&*remembered.collection, "notes");
+}
+
+pub async fn an_edit_sent_twice_in_one_batch_is_applied_once<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let results = node
+        .commit(vec![vec![create("a")], vec![create("a")]])
+        .await;
+    let outcomes: Vec<_> = results
+        .into_iter()
+        .flat_map(|result| result.expect("not refused"))
+        .collect();
+    assert_eq!(outcomes[0].record(), outcomes[1].record());
+    assert_eq!(outcomes[0].position(), outcomes[1].position());
+    assert_eq!(node.list("notes").await.len(), 1);
+    assert_eq!(node.head("notes").await.offset, 1);
+}
+
+pub async fn an_edit_sent_again_is_answered_as_the_first_was<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let first = node.edit(create("a")).await;
+    let id = first.record().expect("it was made").id;
+    node.edit(Edit::patch(note(id), json!({"title": "b"})))
+        .await;
+    check(&first, node.edit(create("a")).await);
+    let other = Node::start(&database, [notes()]).await;
+    check(&first, other.edit(create("a")).await);
+    drop((node, other));
+    let reopened = Node::start(&database, [notes()]).await;
+    let again = reopened.edit(create("a")).await;
+    assert_eq!(again.record().expect("it was made").id, id);
+    check(&first, again);
+    assert_eq!(reopened.field(id, "title").await, "b");
+    assert_eq!(reopened.head("notes").await.offset, 2);
+}
+
+pub async fn an_edit_sent_to_two_nodes_at_once_is_applied_once<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let other = Node::start(&database, [notes()]).await;
+    for round in 0..20 {
+        let key = round.to_string();
+        let edit = || Edit::create("notes", json!({"title": "a"})).with_idempotency_key(&key);
+        let (one, two) = tokio::join!(node.edit(edit()), other.edit(edit()));
+        assert_eq!(one.record(), two.record());
+        assert_eq!(one.position(), two.position());
+    }
+    assert_eq!(node.list("notes").await.len(), 20);
+    assert_eq!(node.head("notes").await.offset, 20);
+}
+
+pub async fn a_key_is_its_principals_own<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    for who in [ada(), Principal::named("grace"), Principal::anonymous()] {
+        let outcome = node
+            .try_edit_as(&who, create(who.name().unwrap_or("?")))
+            .await;
+        let change = committed(outcome.expect("not refused"));
+        assert_eq!(change.who.as_deref(), who.name());
+        replayed(
+            node.try_edit_as(&who, create(who.name().unwrap_or("?")))
+                .await
+                .expect("not refused"),
+        );
+    }
+    assert_eq!(node.list("notes").await.len(), 3);
+}
+
+pub async fn a_key_used_for_another_edit_is_refused<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let results = node
+        .commit(vec![vec![create("a")], vec![create("b")]])
+        .await;
+    assert!(results[0].is_ok());
+    assert_eq!(
+        results[1].as_ref().expect_err("another edit").refusal,
+        Refusal::KeyReused
+    );
+    let other = create("a").with_precondition(Precondition::Absent);
+    for edit in [
+        create("b"),
+        other,
+        Edit::touch(note(1.into())).with_idempotency_key("k"),
+    ] {
+        assert_eq!(
+            node.try_edit(edit).await.expect_err("another edit"),
+            Refusal::KeyReused
+        );
+    }
+    assert_eq!(node.head("notes").await.offset, 1);
+}
+
+pub async fn a_delete_sent_again_is_answered_as_the_first_was<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({})).await;
+    let delete = || Edit::delete(note(id)).with_idempotency_key("k");
+    let first = node.edit(delete()).await;
+    let again = node.edit(delete()).await;
+    assert_eq!(replayed(again.clone()).id, id);
+    assert_eq!(again.record(), None);
+    check(&first, again);
+    assert_eq!(node.head("notes").await.offset, 2);
+}
+
+pub async fn a_key_is_looked_up_before_any_precondition<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let edit = || {
+        Edit::delete(note(id))
+            .with_precondition(Precondition::Exists)
+            .with_idempotency_key("k")
+    };
+    let first = node.edit(edit()).await;
+    check(&first, node.edit(edit()).await);
+}
+
+pub async fn the_key_of_a_refused_edit_is_not_remembered<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let refused = Edit::delete(note(987_654.into())).with_idempotency_key("k");
+    node.try_edit(refused).await.expect_err("it is not there");
+    node.change(create("a")).await;
+}
+
+pub async fn a_key_survives_the_trimming_of_its_change<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let first = node.edit(create("a")).await;
+    node.create(json!({})).await;
+    let nothing = Retention {
+        age: Duration::from_secs(24 * 3600),
+        count: 0,
+    };
+    while node.store.trim(nothing).await.expect("trim") {}
+    check(&first, node.edit(create("a")).await);
+    assert_eq!(node.head("notes").await.offset, 2);
+}
+
+pub async fn a_key_is_remembered_for_24_hours<F: Fixture>() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let (database, node) = notes_on::<F>().await;
+    let first = node.edit(create("a")).await;
+    database.grow_older(IDEMPOTENCY_KEY_AGE - MINUTE).await;
+    while node.store.trim(Retention::default()).await.expect("trim") {}
+    check(&first, node.edit(create("a")).await);
+    // Whether it is still stored or not, an old key is free for another edit, and is then remembered anew.
+    database.grow_older(2 * MINUTE).await;
+    node.change(create("b")).await;
+    while node.store.trim(Retention::default()).await.expect("trim") {}
+    replayed(node.edit(create("b")).await);
+    assert_eq!(node.head("notes").await.offset, 2);
+}

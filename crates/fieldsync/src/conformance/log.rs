@@ -1,0 +1,222 @@
+//! The log: offsets without gap, in commit order, and an honest answer for every place.
+
+use serde_json::json;
+
+use super::Fixture;
+use super::node::{Node, collection, note, notes, notes_on};
+use crate::change::Change;
+use crate::cursor::{Position, ResetReason};
+use crate::edit::Edit;
+use crate::store::Backlog;
+
+pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let other = Node::start(&database, [notes()]).await;
+    let writers = [node.clone(), node.clone(), other.clone(), other].map(|writer| {
+        tokio::spawn(async move {
+            let mut written: Vec<Position> = Vec::new();
+            for _ in 0..50 {
+                let change = writer.change(Edit::create("notes", json!({}))).await;
+                // What began after another was acknowledged comes after it, and is at once in the log.
+                assert!(
+                    written
+                        .last()
+                        .is_none_or(|last| last.offset < change.position.offset)
+                );
+                assert!(writer.head("notes").await.offset >= change.position.offset);
+                written.push(change.position);
+            }
+            written
+        })
+    });
+    let mut written = Vec::new();
+    for writer in writers {
+        written.extend(writer.await.expect("a writer"));
+    }
+    written.sort_by_key(|position| position.offset);
+    let log: Vec<Position> = node
+        .log("notes")
+        .await
+        .iter()
+        .map(|change| change.position)
+        .collect();
+    assert_eq!(log, written);
+    let offsets: Vec<u64> = log.iter().map(|position| position.offset).collect();
+    assert_eq!(offsets, (1..=200).collect::<Vec<_>>());
+}
+
+pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let other = Node::start(&database, [notes()]).await;
+    let writers = [node.clone(), other].map(|writer| {
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                writer.create(json!({})).await;
+            }
+        })
+    });
+    // A reader that follows the log while both write.
+    let mut place = node.start_of_log().await;
+    while place.offset < 200 {
+        let Backlog::Changes { changes, .. } = node.since(place, 7).await else {
+            panic!("the place is in the log");
+        };
+        for change in changes {
+            assert_eq!(change.position.offset, place.offset + 1);
+            place = change.position;
+        }
+    }
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    assert_eq!(place, node.head("notes").await);
+}
+
+pub async fn offsets_are_never_used_twice<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({})).await;
+    let last = node.change(Edit::delete(note(id))).await.position;
+    let everything = crate::Retention {
+        age: std::time::Duration::from_secs(3600),
+        count: 0,
+    };
+    while node.store.trim(everything).await.expect("trim") {}
+    drop(node);
+    let node = Node::start(&database, [notes()]).await;
+    let next = node.change(Edit::create("notes", json!({}))).await.position;
+    assert_eq!((next.epoch, next.offset), (last.epoch, last.offset + 1));
+}
+
+pub async fn each_collection_has_a_log_of_its_own<F: Fixture>() {
+    let database = F::fresh().await;
+    let collections = ["notes", "others"].map(|name| collection(name).into());
+    let node = Node::start(&database, collections).await;
+    let create = |name: &str| Edit::create(name, json!({"title": name}));
+    let results = node
+        .commit(vec![
+            vec![create("others"), create("notes")],
+            vec![create("notes")],
+            vec![create("others")],
+        ])
+        .await;
+    assert!(results.iter().all(Result::is_ok));
+    for name in ["notes", "others"] {
+        let log = node.log(name).await;
+        let offsets: Vec<u64> = log.iter().map(|change| change.position.offset).collect();
+        assert_eq!(offsets, [1, 2]);
+        assert!(
+            log.iter()
+                .all(|change| change.after["title"] == name && *change.key.collection == *name)
+        );
+        assert_eq!(node.head(name).await, log[1].position);
+    }
+}
+
+pub async fn heads_are_the_last_changes_of_all_collections<F: Fixture>() {
+    let database = F::fresh().await;
+    let collections = ["notes", "busy", "idle"].map(|name| collection(name).into());
+    let node = Node::start(&database, collections).await;
+    let other_collections = ["notes", "busy", "idle"].map(|name| collection(name).into());
+    let other = Node::start(&database, other_collections).await;
+    let idle = node.head("idle").await;
+    assert_eq!((idle.offset, idle.tag), (0, 0));
+    for _ in 0..3 {
+        let change = node.change(Edit::create("busy", json!({}))).await;
+        assert_eq!(node.head("busy").await, change.position);
+        assert_eq!(other.head("busy").await, change.position);
+        assert_ne!(change.position.tag, 0);
+    }
+    assert_eq!(node.head("idle").await, idle);
+    assert_ne!(node.head("busy").await.epoch, idle.epoch);
+}
+
+/// A log of ten changes.
+async fn ten<F: Fixture>() -> (F, Node, Vec<Change>) {
+    let (database, node) = notes_on::<F>().await;
+    for _ in 0..10 {
+        node.create(json!({})).await;
+    }
+    let log = node.log("notes").await;
+    assert_eq!(log.len(), 10);
+    (database, node, log)
+}
+
+pub async fn changes_are_read_in_order_and_in_pages<F: Fixture>() {
+    let (_database, node, log) = ten::<F>().await;
+    let start = node.start_of_log().await;
+    for (since, limit, expected, more) in [
+        (start, 3, 0..3, true),
+        (log[2].position, 3, 3..6, true),
+        (log[2].position, 7, 3..10, false),
+        (log[2].position, 100, 3..10, false),
+        (log[8].position, 1, 9..10, false),
+        (start, 1, 0..1, true),
+    ] {
+        let changes = log[expected].to_vec();
+        assert_eq!(
+            node.since(since, limit).await,
+            Backlog::Changes { changes, more }
+        );
+    }
+}
+
+pub async fn nothing_follows_the_end_of_the_log<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let nothing = || Backlog::Changes {
+        changes: Vec::new(),
+        more: false,
+    };
+    assert_eq!(node.since(node.head("notes").await, 10).await, nothing());
+    node.create(json!({})).await;
+    assert_eq!(node.since(node.head("notes").await, 10).await, nothing());
+    let other = Node::start(&database, [notes()]).await;
+    assert_eq!(other.since(node.head("notes").await, 10).await, nothing());
+}
+
+async fn check_lost(node: &Node, place: Position, reason: ResetReason) {
+    assert_eq!(
+        node.since(place, 10).await,
+        Backlog::Lost(reason),
+        "{place:?}"
+    );
+}
+
+pub async fn a_place_of_another_epoch_is_lost<F: Fixture>() {
+    let (_database, node, log) = ten::<F>().await;
+    for place in [node.start_of_log().await, log[4].position, log[9].position] {
+        let place = Position {
+            epoch: place.epoch ^ 1,
+            ..place
+        };
+        check_lost(&node, place, ResetReason::Epoch).await;
+    }
+}
+
+pub async fn a_place_that_the_log_never_had_is_lost<F: Fixture>() {
+    let (_database, node, log) = ten::<F>().await;
+    for change in [&log[0], &log[4], &log[9]] {
+        let tag = change.position.tag ^ 1;
+        check_lost(
+            &node,
+            Position {
+                tag,
+                ..change.position
+            },
+            ResetReason::Restored,
+        )
+        .await;
+    }
+    let start = node.start_of_log().await;
+    check_lost(&node, Position { tag: 1, ..start }, ResetReason::Restored).await;
+    for offset in [11, 12, i64::MAX as u64] {
+        check_lost(
+            &node,
+            Position {
+                offset,
+                ..log[9].position
+            },
+            ResetReason::Restored,
+        )
+        .await;
+    }
+}

@@ -1,0 +1,225 @@
+//! One node of an app, as the suite sees it: a store that is prepared, and short ways to use it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Fixture;
+use crate::authorize::{Grant, Principal};
+use crate::batch::{Batch, Group, GroupResult};
+use crate::change::Change;
+use crate::collection::Collection;
+use crate::cursor::Position;
+use crate::edit::{Edit, Outcome, Refusal};
+use crate::record::{Fields, Record, RecordId, RecordKey};
+use crate::store::{Backlog, Store};
+
+/// What no test of the suite lasts as long as.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) store: Arc<dyn Store>,
+    collections: Vec<Arc<Collection>>,
+}
+
+/// The collection that most tests use.
+pub(super) fn notes() -> Arc<Collection> {
+    collection("notes").timestamps().into()
+}
+
+/// A collection with the fields of notes, and no timestamps.
+pub(super) fn collection(name: &str) -> Collection {
+    let schema = json!({"type": "object", "properties": {
+        "title": {"type": "string", "default": ""},
+        "body": {"type": "string", "default": ""},
+        "stars": {"type": "integer", "default": 0},
+        "mood": {"type": ["string", "null"]},
+    }});
+    Collection::from_schema(name, &schema)
+}
+
+pub(super) fn fields(value: Value) -> Fields {
+    match value {
+        Value::Object(fields) => fields,
+        other => panic!("{other} is not an object"),
+    }
+}
+
+pub(super) fn note(id: RecordId) -> RecordKey {
+    RecordKey::new("notes", id)
+}
+
+/// A database with notes, and one node on it.
+pub(super) async fn notes_on<F: Fixture>() -> (F, Node) {
+    let fixture = F::fresh().await;
+    let node = Node::start(&fixture, [notes()]).await;
+    (fixture, node)
+}
+
+impl Node {
+    /// Opens a store and prepares it.
+    pub(super) async fn start<F: Fixture>(
+        fixture: &F,
+        collections: impl Into<Vec<Arc<Collection>>>,
+    ) -> Self {
+        let node = Self {
+            store: fixture.open().await,
+            collections: collections.into(),
+        };
+        node.store
+            .prepare(&node.collections)
+            .await
+            .expect("prepare");
+        node
+    }
+
+    pub(super) fn group(&self, who: &Principal, edits: Vec<Edit>, deadline: Instant) -> Arc<Group> {
+        let edits = edits.into_iter().map(|edit| {
+            let known = self.collections.iter();
+            let collection = known.clone().find(|one| one.name() == edit.collection());
+            let collection = collection.expect("the node knows the collection");
+            (edit, Arc::clone(collection), Grant::full())
+        });
+        Arc::new(Group {
+            who: who.clone(),
+            edits: edits.collect(),
+            deadline,
+        })
+    }
+
+    pub(super) fn batch(&self, groups: Vec<Vec<Edit>>) -> Batch {
+        let deadline = Instant::now() + PATIENCE;
+        let groups = groups.into_iter();
+        Batch::new(
+            groups
+                .map(|edits| self.group(&ada(), edits, deadline))
+                .collect(),
+        )
+    }
+
+    /// Commits groups of edits in one batch, on behalf of Ada.
+    pub(super) async fn commit(&self, groups: Vec<Vec<Edit>>) -> Vec<GroupResult> {
+        let expected = groups.len();
+        let results = self.store.commit(self.batch(groups)).await.expect("commit");
+        assert_eq!(results.len(), expected, "an answer per group");
+        results
+    }
+
+    pub(super) async fn try_edit_as(
+        &self,
+        who: &Principal,
+        edit: Edit,
+    ) -> Result<Outcome, Refusal> {
+        let group = self.group(who, vec![edit], Instant::now() + PATIENCE);
+        let results = self
+            .store
+            .commit(Batch::new(vec![group]))
+            .await
+            .expect("commit");
+        let [result] = <[GroupResult; 1]>::try_from(results).expect("an answer per group");
+        let outcomes = result.map_err(|refused| refused.refusal)?;
+        let [outcome] = <[Outcome; 1]>::try_from(outcomes).expect("an outcome per edit");
+        Ok(outcome)
+    }
+
+    pub(super) async fn try_edit(&self, edit: Edit) -> Result<Outcome, Refusal> {
+        self.try_edit_as(&ada(), edit).await
+    }
+
+    pub(super) async fn edit(&self, edit: Edit) -> Outcome {
+        self.try_edit(edit).await.expect("not refused")
+    }
+
+    /// Commits an edit that changes something.
+    pub(super) async fn change(&self, edit: Edit) -> Arc<Change> {
+        committed(self.edit(edit).await)
+    }
+
+    /// Makes a note, and gives its id.
+    pub(super) async fn create(&self, fields: Value) -> RecordId {
+        self.change(Edit::create("notes", fields)).await.key.id
+    }
+
+    pub(super) async fn get(&self, key: &RecordKey) -> Option<Record> {
+        self.store.get(key).await.expect("get").0
+    }
+
+    /// One field of a note that exists.
+    pub(super) async fn field(&self, id: RecordId, name: &str) -> Value {
+        self.get(&note(id)).await.expect("the note is there").fields[name].clone()
+    }
+
+    pub(super) async fn list(&self, collection: &str) -> Vec<Record> {
+        self.store
+            .list(collection, None, 100_000)
+            .await
+            .expect("list")
+            .0
+    }
+
+    pub(super) async fn head(&self, collection: &str) -> Position {
+        let heads = self.store.heads().await.expect("heads");
+        let mut named = heads.iter().filter(|(name, _)| **name == *collection);
+        let (_, head) = named.next().expect("every collection has a head");
+        assert!(named.next().is_none(), "and only one");
+        *head
+    }
+
+    pub(super) async fn since(&self, place: Position, limit: usize) -> Backlog {
+        self.store
+            .changes("notes", place, limit)
+            .await
+            .expect("changes")
+    }
+
+    /// The place before the first change of notes.
+    pub(super) async fn start_of_log(&self) -> Position {
+        Position {
+            offset: 0,
+            tag: 0,
+            ..self.head("notes").await
+        }
+    }
+
+    /// All changes of a collection whose log was not trimmed.
+    pub(super) async fn log(&self, collection: &str) -> Vec<Change> {
+        let mut log: Vec<Change> = Vec::new();
+        let mut place = Position {
+            offset: 0,
+            tag: 0,
+            ..self.head(collection).await
+        };
+        loop {
+            match self
+                .store
+                .changes(collection, place, 1000)
+                .await
+                .expect("changes")
+            {
+                Backlog::Changes { changes, more } => {
+                    log.extend(changes);
+                    place = log.last().map_or(place, |last| last.position);
+                    if !more {
+                        return log;
+                    }
+                }
+                Backlog::Lost(reason) => panic!("the log is lost: {reason}"),
+            }
+        }
+    }
+}
+
+/// Who edits, unless it is said.
+pub(super) fn ada() -> Principal {
+    Principal::named("ada")
+}
+
+#[track_caller]
+pub(super) fn committed(outcome: Outcome) -> Arc<Change> {
+    match outcome {
+        Outcome::Committed(change) => change,
+        other => panic!("not committed: {other:?}"),
+    }
+}

@@ -1,0 +1,88 @@
+//! Preconditions are judged on the current row, inside the transaction.
+
+use serde_json::json;
+
+use super::Fixture;
+use super::node::{Node, note, notes, notes_on};
+use crate::authorize::View;
+use crate::edit::{Edit, Precondition, Refusal};
+use crate::entity_tag::entity_tag;
+use crate::record::RecordId;
+
+async fn tag(node: &Node, id: RecordId) -> String {
+    let record = node.get(&note(id)).await.expect("it is there");
+    entity_tag(&View::full().project_record(&record))
+}
+
+async fn check(node: &Node, id: RecordId, precondition: Precondition, holds: bool) {
+    let before = node.head("notes").await.offset;
+    let edit = Edit::touch(note(id)).with_precondition(precondition.clone());
+    match node.try_edit(edit).await {
+        Ok(_) => assert!(holds, "{precondition:?} should not hold"),
+        Err(refusal) => {
+            assert_eq!(
+                (&refusal, holds),
+                (&Refusal::PreconditionFailed, false),
+                "{precondition:?}"
+            );
+        }
+    }
+    assert_eq!(node.head("notes").await.offset, before + u64::from(holds));
+}
+
+pub async fn a_precondition_is_judged_on_the_current_row<F: Fixture>() {
+    use Precondition::{Absent, Exists, Matches, MatchesNone};
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let stale = tag(&node, id).await;
+    let other = Node::start(&database, [notes()]).await;
+    other
+        .edit(Edit::patch(note(id), json!({"title": "b"})))
+        .await;
+    let current = tag(&node, id).await;
+    let both = vec![stale.clone(), current.clone()];
+    check(&node, id, Exists, true).await;
+    check(&node, id, Absent, false).await;
+    check(&node, id, Matches(vec![stale.clone()]), false).await;
+    check(&node, id, Matches(vec![current.clone()]), true).await;
+    check(&node, id, Matches(both.clone()), true).await;
+    check(&node, id, MatchesNone(vec![stale.clone()]), true).await;
+    check(&node, id, MatchesNone(both), false).await;
+    other.edit(Edit::delete(note(id))).await;
+    check(&node, id, Exists, false).await;
+    check(&node, id, Absent, true).await;
+    check(&node, id, Matches(vec![current.clone()]), false).await;
+    check(&node, id, MatchesNone(vec![current]), true).await;
+}
+
+pub async fn of_edits_with_one_entity_tag_in_one_batch_the_first_wins<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let precondition = Precondition::Matches(vec![tag(&node, id).await]);
+    let edit = |title: &str| {
+        vec![Edit::patch(note(id), json!({"title": title})).with_precondition(precondition.clone())]
+    };
+    let results = node.commit(vec![edit("b"), edit("c")]).await;
+    assert!(results[0].is_ok());
+    assert_eq!(
+        results[1].as_ref().expect_err("too late").refusal,
+        Refusal::PreconditionFailed
+    );
+    assert_eq!(node.field(id, "title").await, "b");
+}
+
+pub async fn of_edits_with_one_entity_tag_from_two_nodes_one_wins<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let other = Node::start(&database, [notes()]).await;
+    let id = node.create(json!({"stars": 0})).await;
+    for round in 0..20 {
+        let precondition = Precondition::Matches(vec![tag(&node, id).await]);
+        let edit = |title: &str| {
+            let patch = json!({"title": format!("{title} {round}")});
+            Edit::patch(note(id), patch).with_precondition(precondition.clone())
+        };
+        let (one, two) = tokio::join!(node.try_edit(edit("one")), other.try_edit(edit("two")));
+        assert!(one.is_ok() != two.is_ok(), "{one:?}, {two:?}");
+    }
+    assert_eq!(node.head("notes").await.offset, 21);
+}

@@ -1,0 +1,229 @@
+//! Preparing: tables and logs are made or checked, and nothing that is there is lost.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::node::{Node, collection, fields, note, notes, notes_on};
+use super::{Column, Fixture, Table};
+use crate::collection::Collection;
+use crate::cursor::Position;
+use crate::edit::Edit;
+use crate::record::RecordKey;
+use crate::store::{SchemaMismatch, StoreError};
+
+pub async fn preparing_makes_what_is_missing<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    assert_eq!(node.list("notes").await, []);
+    let Position { offset, tag, .. } = node.head("notes").await;
+    assert_eq!((offset, tag), (0, 0));
+    let id = node.create(json!({"title": "a"})).await;
+    assert_eq!(node.field(id, "title").await, "a");
+}
+
+pub async fn preparing_again_changes_nothing<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    node.create(json!({"title": "a"})).await;
+    let before = (node.list("notes").await, node.head("notes").await);
+    node.store.prepare(&[notes()]).await.expect("prepare again");
+    assert_eq!((node.list("notes").await, node.head("notes").await), before);
+    let other = Node::start(&database, [notes()]).await;
+    assert_eq!(
+        (other.list("notes").await, other.head("notes").await),
+        before
+    );
+}
+
+pub async fn two_nodes_may_prepare_at_once<F: Fixture>() {
+    let database = F::fresh().await;
+    let collections: Vec<Arc<Collection>> = ["notes", "one", "two"]
+        .map(|name| collection(name).into())
+        .into();
+    let nodes =
+        futures_util::future::join_all((0..4).map(|_| Node::start(&database, collections.clone())))
+            .await;
+    let id = nodes[0].create(json!({"title": "a"})).await;
+    for node in &nodes {
+        assert_eq!(node.field(id, "title").await, "a");
+        assert_eq!(node.head("two").await, nodes[0].head("two").await);
+    }
+}
+
+pub async fn a_new_field_gets_its_default_in_old_records<F: Fixture>() {
+    let (database, old) = notes_on::<F>().await;
+    let id = old.create(json!({"title": "a"})).await;
+    let new = Node::start(
+        &database,
+        [grown(json!({
+            "rank": {"type": "integer", "default": 3},
+            "hint": {"type": ["string", "null"]},
+        }))],
+    )
+    .await;
+    let record = new.get(&note(id)).await.expect("the record is still there");
+    assert_eq!(
+        (
+            &record.fields["title"],
+            &record.fields["rank"],
+            &record.fields["hint"]
+        ),
+        (&json!("a"), &json!(3), &Value::Null)
+    );
+    assert_eq!(new.list("notes").await, [record]);
+    // The old version of the app may still run beside the new one.
+    let id = old.create(json!({"title": "b"})).await;
+    assert_eq!(new.field(id, "rank").await, 3);
+}
+
+pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_records<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let grown = grown(json!({"rank": {"type": "integer"}}));
+    let mismatch = refused_by(&database, grown).await;
+    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "rank"));
+    assert_eq!(node.field(id, "title").await, "a");
+}
+
+pub async fn data_survives_reopening<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    node.edit(Edit::patch(note(id), json!({"stars": 5}))).await;
+    let before = (
+        node.list("notes").await,
+        node.head("notes").await,
+        node.log("notes").await,
+    );
+    drop(node);
+    let node = Node::start(&database, [notes()]).await;
+    let after = (
+        node.list("notes").await,
+        node.head("notes").await,
+        node.log("notes").await,
+    );
+    assert_eq!(after, before);
+}
+
+pub async fn a_table_that_is_there_is_used_as_it_is<F: Fixture>() {
+    let database = F::fresh().await;
+    let title = Column::text("title").with_default("");
+    let owner = Column::text("owner").with_default("nobody");
+    database
+        .create_table(Table::new("app_notes", [title, owner]))
+        .await;
+    let row = fields(json!({"title": "a", "owner": "grace"}));
+    database.write_past("app_notes", 7.into(), Some(row)).await;
+    let titles = table_of("notes", "app_notes", json!({"title": {"type": "string"}}));
+    let owners = table_of("owners", "app_notes", json!({"owner": {"type": "string"}}));
+    let node = Node::start(&database, [titles.into(), owners.no_create().into()]).await;
+    assert_eq!(node.field(7.into(), "title").await, "a");
+    node.edit(Edit::patch(note(7.into()), json!({"title": "b"})))
+        .await;
+    let owner = node
+        .get(&RecordKey::new("owners", 7))
+        .await
+        .expect("the same row");
+    assert_eq!(owner.fields["owner"], "grace");
+    // A column of others gets the table's default.
+    let id = node.create(json!({"title": "c"})).await;
+    let owner = node
+        .get(&RecordKey::new("owners", id))
+        .await
+        .expect("the same row");
+    assert_eq!(owner.fields["owner"], "nobody");
+}
+
+pub async fn the_key_may_have_any_column<F: Fixture>() {
+    let database = F::fresh().await;
+    let table = Table {
+        key: "note_nr".to_owned(),
+        ..Table::new("app_notes", [Column::text("title")])
+    };
+    database.create_table(table).await;
+    let titles = || table_of("notes", "app_notes", json!({"title": {"type": "string"}}));
+    let mismatch = refused_by(&database, titles().into()).await;
+    assert_eq!(mismatch.table, "app_notes");
+    let node = Node::start(&database, [titles().key("note_nr").into()]).await;
+    let id = node.create(json!({"title": "a"})).await;
+    assert_eq!(node.field(id, "title").await, "a");
+}
+
+pub async fn collections_may_share_a_table_and_have_a_log_each<F: Fixture>() {
+    let database = F::fresh().await;
+    let archive = collection("archive").table("notes");
+    let node = Node::start(&database, [collection("notes").into(), archive.into()]).await;
+    let id = node.create(json!({"title": "a"})).await;
+    let archived = RecordKey::new("archive", id);
+    assert_eq!(node.get(&archived).await, node.get(&note(id)).await);
+    node.edit(Edit::patch(archived, json!({"title": "b"})))
+        .await;
+    assert_eq!(node.field(id, "title").await, "b");
+    assert_eq!(
+        (
+            node.log("notes").await.len(),
+            node.log("archive").await.len()
+        ),
+        (1, 1)
+    );
+    assert_ne!(
+        node.head("notes").await.epoch,
+        node.head("archive").await.epoch
+    );
+}
+
+pub async fn a_column_of_another_type_does_not_fit<F: Fixture>() {
+    let database = F::fresh().await;
+    database
+        .create_table(Table::new("notes", [Column::text("stars")]))
+        .await;
+    let stars = table_of("notes", "notes", json!({"stars": {"type": "integer"}}));
+    let mismatch = refused_by(&database, stars.into()).await;
+    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
+}
+
+pub async fn a_column_that_somebody_else_must_set_fits_only_without_creating<F: Fixture>() {
+    let database = F::fresh().await;
+    let columns = [
+        Column::text("title"),
+        Column::text("owner"),
+        Column::text("hint").nullable(),
+    ];
+    database.create_table(Table::new("notes", columns)).await;
+    let titles = || table_of("notes", "notes", json!({"title": {"type": "string"}}));
+    let mismatch = refused_by(&database, titles().into()).await;
+    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "owner"));
+    Node::start(&database, [titles().no_create().into()]).await;
+}
+
+/// Notes of a later version of the app, with more fields.
+fn grown(more: Value) -> Arc<Collection> {
+    let mut properties = fields(json!({
+        "title": {"type": "string", "default": ""},
+        "body": {"type": "string", "default": ""},
+        "stars": {"type": "integer", "default": 0},
+        "mood": {"type": ["string", "null"]},
+    }));
+    properties.extend(fields(more));
+    table_of("notes", "notes", Value::Object(properties))
+        .timestamps()
+        .into()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+fn table_of(name: &str, table: &str, properties: Value) -> Collection {
+    let required: Vec<&String> = properties
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, property)| property["type"].is_string() && property["default"].is_null())
+        .map(|(name, _)| name)
+        .collect();
+    let schema = json!({"type": "object", "properties": properties, "required": required});
+    Collection::from_schema(name, &schema).table(table)
+}
+
+async fn refused_by<F: Fixture>(database: &F, collection: Arc<Collection>) -> SchemaMismatch {
+    match database.open().await.prepare(&[collection]).await {
+        Err(StoreError::Schema(mismatch)) => mismatch,
+        other => panic!("the table should not fit: {other:?}"),
+    }
+}

@@ -1,0 +1,158 @@
+//! Trimming: what is beyond the retention is forgotten in bounded steps, and whoever missed it is told.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Fixture;
+use super::node::{Node, note, notes_on};
+use crate::cursor::{Position, ResetReason};
+use crate::edit::Edit;
+use crate::store::{Backlog, Retention};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+async fn trim(node: &Node, age: Duration, count: u64) {
+    let retention = Retention { age, count };
+    while node.store.trim(retention).await.expect("trim") {}
+}
+
+#[track_caller]
+fn offsets(backlog: Backlog) -> Vec<u64> {
+    match backlog {
+        Backlog::Changes { changes, .. } => changes
+            .iter()
+            .map(|change| change.position.offset)
+            .collect(),
+        Backlog::Lost(reason) => panic!("the place is lost: {reason}"),
+    }
+}
+
+pub async fn trimming_keeps_the_newest_by_count<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    for _ in 0..10 {
+        node.create(json!({})).await;
+    }
+    let log = node.log("notes").await;
+    trim(&node, DAY, 10).await;
+    assert_eq!(node.log("notes").await, log, "none is beyond");
+    trim(&node, DAY, 4).await;
+    for place in [node.start_of_log().await, log[0].position, log[4].position] {
+        assert_eq!(
+            node.since(place, 10).await,
+            Backlog::Lost(ResetReason::Trimmed),
+            "{place:?}"
+        );
+    }
+    assert_eq!(
+        offsets(node.since(log[5].position, 10).await),
+        [7, 8, 9, 10]
+    );
+    assert_eq!(offsets(node.since(log[7].position, 10).await), [9, 10]);
+    let tag = log[5].position.tag ^ 1;
+    let place = Position {
+        tag,
+        ..log[5].position
+    };
+    assert_eq!(
+        node.since(place, 10).await,
+        Backlog::Lost(ResetReason::Restored),
+        "the tag there is kept"
+    );
+    assert_eq!(
+        node.list("notes").await.len(),
+        10,
+        "records are not trimmed"
+    );
+}
+
+pub async fn trimming_keeps_the_youngest_by_age<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    node.create(json!({})).await;
+    node.create(json!({})).await;
+    database.grow_older(3 * DAY).await;
+    node.create(json!({})).await;
+    let log = node.log("notes").await;
+    trim(&node, 4 * DAY, 1000).await;
+    assert_eq!(node.log("notes").await, log, "none is beyond");
+    trim(&node, 2 * DAY, 1000).await;
+    let start = node.start_of_log().await;
+    assert_eq!(
+        node.since(start, 10).await,
+        Backlog::Lost(ResetReason::Trimmed)
+    );
+    assert_eq!(offsets(node.since(log[1].position, 10).await), [3]);
+}
+
+pub async fn a_fully_trimmed_log_still_resumes_at_its_end<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    node.create(json!({})).await;
+    let id = node.create(json!({})).await;
+    let end = node.head("notes").await;
+    trim(&node, DAY, 0).await;
+    assert_eq!(node.head("notes").await, end);
+    assert_eq!(
+        node.since(end, 10).await,
+        Backlog::Changes {
+            changes: Vec::new(),
+            more: false
+        }
+    );
+    let restored = Position {
+        tag: end.tag ^ 1,
+        ..end
+    };
+    assert_eq!(
+        node.since(restored, 10).await,
+        Backlog::Lost(ResetReason::Restored)
+    );
+    let start = node.start_of_log().await;
+    assert_eq!(
+        node.since(start, 10).await,
+        Backlog::Lost(ResetReason::Trimmed)
+    );
+    node.edit(Edit::patch(note(id), json!({"title": "a"})))
+        .await;
+    assert_eq!(offsets(node.since(end, 10).await), [end.offset + 1]);
+    assert_eq!(
+        node.since(restored, 10).await,
+        Backlog::Lost(ResetReason::Restored)
+    );
+}
+
+pub async fn trimming_goes_in_bounded_steps<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let total = 2 * F::TRIM_STEP as u64 + 1;
+    let mut written = 0;
+    while written < total {
+        let groups = (total - written).min(256);
+        let create = |_| vec![Edit::create("notes", json!({}))];
+        let results = node.commit((0..groups).map(create).collect()).await;
+        assert!(results.iter().all(Result::is_ok));
+        written += groups;
+    }
+    let log = node.log("notes").await;
+    let nothing = Retention { age: DAY, count: 0 };
+    for step in 1..=2 {
+        assert!(
+            node.store.trim(nothing).await.expect("trim"),
+            "there is more to forget"
+        );
+        let left = node.since(log[step * F::TRIM_STEP].position, 1).await;
+        assert!(
+            matches!(left, Backlog::Changes { .. }),
+            "a step forgot more than it may"
+        );
+    }
+    // The rest; some stores need one more call to see that nothing is left.
+    let mut calls = 1;
+    while node.store.trim(nothing).await.expect("trim") {
+        calls += 1;
+        assert!(calls < 10, "trimming has no end");
+    }
+    let last_but_one = log[log.len() - 2].position;
+    assert_eq!(
+        node.since(last_but_one, 1).await,
+        Backlog::Lost(ResetReason::Trimmed)
+    );
+}

@@ -1,0 +1,279 @@
+//! Every type of field comes back as it was stored.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Fixture;
+use super::node::{Node, fields};
+use crate::collection::Collection;
+use crate::edit::Edit;
+use crate::record::Fields;
+
+const KINDS: [(&str, &str); 11] = [
+    ("text", r#"{"type": "string"}"#),
+    ("choice", r#"{"type": "string", "enum": ["red", "green"]}"#),
+    ("time", r#"{"type": "string", "format": "date-time"}"#),
+    ("day", r#"{"type": "string", "format": "date"}"#),
+    ("uuid", r#"{"type": "string", "format": "uuid"}"#),
+    ("whole", r#"{"type": "integer"}"#),
+    ("number", r#"{"type": "number"}"#),
+    ("truth", r#"{"type": "boolean"}"#),
+    ("object", r#"{"type": "object"}"#),
+    ("array", r#"{"type": "array"}"#),
+    ("anything", "true"),
+];
+
+const MAX_SAFE: i64 = (1 << 53) - 1;
+
+async fn check<F: Fixture>(kind: &str, values: &[Value]) {
+    let (_, schema) = KINDS
+        .iter()
+        .find(|(name, _)| *name == kind)
+        .expect("a kind");
+    let schema: Value = serde_json::from_str(schema).expect("a schema");
+    let schema = json!({"type": "object", "properties": {"value": schema}, "required": ["value"]});
+    let things: Arc<Collection> = Collection::from_schema("things", &schema).into();
+    let database = F::fresh().await;
+    let node = Node::start(&database, [Arc::clone(&things)]).await;
+    let first = node
+        .change(Edit::create("things", json!({"value": values[0]})))
+        .await;
+    let other = Node::start(&database, [things]).await;
+    // Each is set by a patch, and then made as a new record.
+    for (at, value) in values.iter().enumerate() {
+        if at > 0 {
+            let change = node
+                .change(Edit::patch(first.key.clone(), json!({"value": value})))
+                .await;
+            assert_eq!(
+                (&change.after["value"], &change.former["value"]),
+                (value, &values[at - 1])
+            );
+        }
+        let made = node
+            .change(Edit::create("things", json!({"value": value})))
+            .await;
+        assert_eq!(&made.after["value"], value);
+        for key in [&first.key, &made.key] {
+            let record = other.get(key).await.expect("it is there");
+            assert_eq!(record.fields, fields(json!({"value": value})));
+        }
+        let again = node
+            .edit(Edit::patch(made.key.clone(), json!({"value": value})))
+            .await;
+        assert!(
+            matches!(again, crate::Outcome::Unchanged { .. }),
+            "{value} is the same as itself"
+        );
+    }
+    let read: Vec<Value> = other
+        .list("things")
+        .await
+        .into_iter()
+        .skip(1)
+        .map(|mut one| one.fields["value"].take())
+        .collect();
+    assert_eq!(read, values);
+    let log = other.log("things").await;
+    let logged: Vec<&Value> = log
+        .iter()
+        .skip(1)
+        .map(|change| &change.after["value"])
+        .collect();
+    let twice = values.iter().enumerate().flat_map(|(at, value)| {
+        if at == 0 {
+            vec![value]
+        } else {
+            vec![value, value]
+        }
+    });
+    assert_eq!(logged, twice.collect::<Vec<_>>());
+}
+
+pub async fn text_comes_back<F: Fixture>() {
+    let long = "long ".repeat(10_000);
+    let texts = [
+        "",
+        " ",
+        "Ada",
+        "o'clock; \"x\" \\ -- %",
+        "naïve Ωμέγα 日本語",
+        "👩‍👩‍👧‍👦 \u{1F1E9}\u{1F1EA}",
+        "e\u{301}",
+        "é",
+        "a\nb\tc\r\n\u{1}",
+        "NULL",
+        "0",
+        "1e3",
+        "true",
+        "2026-01-13",
+        &long,
+    ];
+    check::<F>("text", &texts.map(Value::from)).await;
+    check::<F>("choice", &["red", "green"].map(Value::from)).await;
+}
+
+pub async fn times_come_back<F: Fixture>() {
+    let times = [
+        "1969-12-31T23:59:59.999999Z",
+        "1970-01-01T00:00:00.000000Z",
+        "2026-01-13T10:00:00.123456Z",
+        "2026-01-13T10:00:00.100000Z",
+        "0001-01-01T00:00:00.000000Z",
+        "9999-12-30T22:00:00.999999Z",
+    ];
+    check::<F>("time", &times.map(Value::from)).await;
+}
+
+pub async fn days_come_back<F: Fixture>() {
+    check::<F>(
+        "day",
+        &[
+            "2026-01-13",
+            "2024-02-29",
+            "0001-01-01",
+            "9999-12-31",
+            "1969-12-31",
+        ]
+        .map(Value::from),
+    )
+    .await;
+}
+
+pub async fn uuids_come_back<F: Fixture>() {
+    let uuids = [
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "01890a5d-ac96-774b-bcce-b302099a8057",
+    ];
+    check::<F>("uuid", &uuids.map(Value::from)).await;
+}
+
+pub async fn whole_numbers_come_back<F: Fixture>() {
+    check::<F>(
+        "whole",
+        &[0, 1, -1, i64::from(i32::MAX) + 1, MAX_SAFE, -MAX_SAFE].map(Value::from),
+    )
+    .await;
+}
+
+pub async fn numbers_come_back<F: Fixture>() {
+    let numbers = [
+        0.0,
+        1.0,
+        -1.0,
+        0.1,
+        1.0 / 3.0,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        5e-324,
+        1e22,
+        MAX_SAFE as f64,
+        123_456_789.123_456_78,
+    ];
+    check::<F>("number", &numbers.map(Value::from)).await;
+}
+
+pub async fn truth_comes_back<F: Fixture>() {
+    check::<F>("truth", &[true, false].map(Value::from)).await;
+}
+
+pub async fn json_comes_back<F: Fixture>() {
+    let objects = [
+        json!({}),
+        json!({"b": 1, "a": [null, {"x": 1.5}], "ü": "é"}),
+    ];
+    check::<F>("object", &objects).await;
+    let arrays = [
+        json!([]),
+        json!([1, "1", 1.5, null, true, [], {}]),
+        json!([[[]]]),
+        json!(["a", "b"]),
+    ];
+    check::<F>("array", &arrays).await;
+    let anything = [
+        json!("text"),
+        json!("null"),
+        json!("1"),
+        json!(1),
+        json!(1.5),
+        json!(true),
+        json!("true"),
+        json!([]),
+        json!("[]"),
+        json!(""),
+    ];
+    check::<F>("anything", &anything).await;
+}
+
+pub async fn null_comes_back_where_it_is_allowed<F: Fixture>() {
+    let database = F::fresh().await;
+    let mut properties = fields(json!({}));
+    for (name, schema) in KINDS {
+        let schema: Value = serde_json::from_str(schema).expect("a schema");
+        properties.insert(
+            name.to_owned(),
+            json!({"anyOf": [schema, {"type": "null"}]}),
+        );
+    }
+    properties.insert("anything".to_owned(), json!(true));
+    let nothing: Fields = properties
+        .keys()
+        .map(|name| (name.clone(), Value::Null))
+        .collect();
+    let schema = json!({"type": "object", "properties": properties});
+    let things: Arc<Collection> = Collection::from_schema("things", &schema).into();
+    let node = Node::start(&database, [things]).await;
+    let change = node.change(Edit::create("things", json!({}))).await;
+    assert_eq!(change.after, nothing);
+    let values = fields(json!({
+        "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "day": "2026-01-13",
+        "uuid": "01890a5d-ac96-774b-bcce-b302099a8057", "whole": 0, "number": 0.0, "truth": false,
+        "object": {}, "array": [], "anything": false,
+    }));
+    let key = change.key.clone();
+    let change = node.change(Edit::patch(key.clone(), &values)).await;
+    assert_eq!((&change.after, &change.former), (&values, &nothing));
+    assert_eq!(node.get(&key).await.expect("it is there").fields, values);
+    let change = node.change(Edit::patch(key.clone(), &nothing)).await;
+    assert_eq!((&change.after, &change.former), (&nothing, &values));
+    assert_eq!(node.get(&key).await.expect("it is there").fields, nothing);
+    assert_eq!(node.log("things").await[2].former, values);
+}
+
+pub async fn columns_may_have_any_name<F: Fixture>() {
+    let database = F::fresh().await;
+    let names = [
+        "order", "select", "group by", "naïve", "it's", "a\"b", "Mixed", "a.b", "1st", "fields",
+        "offset", "tag", "rowid_",
+    ];
+    let properties: Fields = names
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({"type": "string"})))
+        .collect();
+    let schema = json!({"type": "object", "properties": properties, "required": names});
+    let things: Arc<Collection> = Collection::from_schema("things", &schema)
+        .table("ta\"b le")
+        .key("i d")
+        .into();
+    let node = Node::start(&database, [things]).await;
+    let values: Fields = names
+        .iter()
+        .map(|name| ((*name).to_owned(), json!(name)))
+        .collect();
+    let change = node.change(Edit::create("things", &values)).await;
+    assert_eq!(change.after, values);
+    let mut changed = values.clone();
+    for name in names {
+        let change = node
+            .change(Edit::patch(change.key.clone(), json!({name: "x"})))
+            .await;
+        assert_eq!(change.former, fields(json!({name: name})));
+        changed.insert(name.to_owned(), json!("x"));
+    }
+    assert_eq!(
+        node.get(&change.key).await.expect("it is there").fields,
+        changed
+    );
+}

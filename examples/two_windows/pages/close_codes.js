@@ -1,0 +1,55 @@
+// What a closed WebSocket means for the next attempt: why it was closed, and how long to stay away.
+
+const CLIENT_ERROR = 'the server did not understand this page';
+
+/** @type {Record<number, string>} */
+const REASONS = {
+  1000: 'the server closed the connection',
+  1001: 'the server is going away',
+  1002: CLIENT_ERROR,
+  1003: CLIENT_ERROR,
+  1006: 'the server cannot be reached',
+  1007: CLIENT_ERROR,
+  1008: 'the server refused this window',
+  1009: CLIENT_ERROR,
+  1011: 'the server had an internal error',
+  1012: 'the server is restarting',
+  1013: 'the server is busy',
+};
+
+const POLICY_VIOLATION = 1008;
+const SERVER_CHOOSES_DELAY = [1012, 1013];
+
+// A timer above 2^31 ms would fire at once.
+const LONGEST_DELAY = 3_600_000;
+
+/**
+ * @typedef {object} Absence
+ * @property {string} why  for a person to read, without a capital or a dot
+ * @property {number | undefined} delay  milliseconds to stay away; undefined: the usual back-off
+ * @property {boolean} patient  the delay is the server's wish: a network that is back does not cut it short
+ */
+
+/**
+ * @param {{ code: number, reason: string }} close
+ * @param {() => number} random
+ * @returns {Absence}
+ */
+export function absenceAfter({ code, reason }, random) {
+  const why = REASONS[code] ?? `the connection was closed (${code})`;
+  if (code === POLICY_VIOLATION) return refusal(reason ? `${why}: ${reason}` : why, random);
+  const asked = SERVER_CHOOSES_DELAY.includes(code) ? /^retry-after-ms=(\d+)$/.exec(reason) : null;
+  if (asked === null) return { why, delay: undefined, patient: false };
+  return { why, delay: Math.min(Number(asked[1]), LONGEST_DELAY), patient: true };
+}
+
+/**
+ * The server said no; asking again soon would be rude, asking never would need a person to reload.
+ *
+ * @param {string} why
+ * @param {() => number} random
+ * @returns {Absence}
+ */
+export function refusal(why, random) {
+  return { why, delay: 30_000 + random() * 15_000, patient: true };
+}

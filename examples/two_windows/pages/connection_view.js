@@ -1,0 +1,75 @@
+// The line at the top of the page that says how the connection is.
+
+import { systemClock } from './clock.js';
+
+/**
+ * @typedef {import('./fieldsync.js').State} State
+ * @typedef {Pick<HTMLElement, 'querySelector' | 'dataset'>} Line
+ */
+
+export class ConnectionView {
+  #line = document.querySelector('#connection');
+  #text = this.#line.querySelector('.connection-text');
+  #countdown = this.#line.querySelector('.countdown');
+  #tryNow = document.querySelector('.try-now');
+  #lost = false;
+  /** @type {unknown} */
+  #tick = undefined;
+
+  /** @param {() => void} onTryNow */
+  constructor(onTryNow) {
+    this.#tryNow.addEventListener('click', onTryNow);
+  }
+
+  /** @param {State} state */
+  show(state) {
+    systemClock.clearTimeout(this.#tick);
+    this.#line.dataset.state = state.name === 'stopped' ? 'disconnected' : state.name;
+    switch (state.name) {
+      case 'connected':
+        this.#lost = false;
+        this.#say('Connected to WebSocket', '');
+        break;
+      case 'connecting':
+        // While attempts come and go the words stay, so that a screen reader is not told every few seconds.
+        if (this.#lost) this.#countdown.textContent = 'trying now…';
+        else this.#say('Connecting…', '');
+        break;
+      case 'disconnected':
+        this.#lost = true;
+        this.#say(`Disconnected: ${state.why}`, '');
+        this.#countDown(state.retryAt);
+        break;
+      case 'stopped':
+        this.#say('Disconnected', '');
+    }
+    this.#offerTryNow(state);
+  }
+
+  /**
+   * A wait of a second is over before anybody could press; a button that comes and goes is only in the way.
+   *
+   * @param {State} state
+   */
+  #offerTryNow(state) {
+    const hasFocus = document.activeElement === this.#tryNow;
+    const useful = state.name === 'disconnected' && state.retryAt - systemClock.now() > 2000;
+    this.#tryNow.hidden = !useful && !(hasFocus && state.name !== 'connected');
+  }
+
+  /**
+   * @param {string} text
+   * @param {string} countdown
+   */
+  #say(text, countdown) {
+    if (this.#text.textContent !== text) this.#text.textContent = text;
+    this.#countdown.textContent = countdown;
+  }
+
+  /** @param {number} until */
+  #countDown(until) {
+    const seconds = Math.ceil((until - systemClock.now()) / 1000);
+    this.#countdown.textContent = seconds > 0 ? `trying again in ${seconds} s` : 'trying now…';
+    this.#tick = systemClock.setTimeout(() => this.#countDown(until), 250);
+  }
+}

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Deletion } from './deletion.js';
+import { FakeClock } from './fake_clock.mjs';
+
+function start() {
+  const clock = new FakeClock();
+  const told = [];
+  const deletion = new Deletion({
+    clock,
+    onTick: (seconds) => told.push(seconds),
+    onDue: () => told.push('due'),
+  });
+  return { clock, told, deletion };
+}
+
+test('a deletion counts down five seconds and is then due', async () => {
+  const { clock, told } = start();
+  await clock.advance(4999);
+  assert.deepEqual(told, [5, 4, 3, 2, 1]);
+  await clock.advance(1);
+  assert.deepEqual(told.at(-1), 'due');
+  assert.equal(clock.pending, 0);
+});
+
+test('a deletion that is undone is never due', async () => {
+  const { clock, told, deletion } = start();
+  await clock.advance(3000);
+  deletion.cancel();
+  await clock.advance(60_000);
+  assert.deepEqual(told, [5, 4, 3, 2]);
+});

@@ -1,0 +1,327 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FakeClock } from './fake_clock.mjs';
+import { Subscription } from './fieldsync.js';
+
+class FakeSocket {
+  static all = [];
+  static get last() {
+    return FakeSocket.all.at(-1);
+  }
+
+  readyState = 0;
+  sent = [];
+  closed = false;
+
+  constructor(url, protocol) {
+    Object.assign(this, { url, protocol });
+    FakeSocket.all.push(this);
+  }
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+  close() {
+    this.closed = true;
+  }
+
+  open() {
+    this.readyState = 1;
+    this.onopen();
+  }
+  say(...messages) {
+    for (const message of messages) this.onmessage({ data: JSON.stringify({ topic: 'users', ...message }) });
+  }
+  breaks(code = 1006, reason = '') {
+    this.readyState = 3;
+    this.onclose({ code, reason });
+  }
+}
+
+const ADA = { id: 1, first_name: 'Ada', last_name: 'Lovelace' };
+const GRACE = { id: 2, first_name: 'Grace', last_name: 'Hopper' };
+const SNAPSHOT = { type: 'snapshot', records: [ADA, GRACE], cursor: 'c1' };
+const LIVE = { type: 'live', cursor: 'c1' };
+
+function start() {
+  FakeSocket.all = [];
+  const clock = new FakeClock();
+  const states = [];
+  const differences = [];
+  const subscription = new Subscription({
+    url: 'ws://here/',
+    topic: 'users',
+    WebSocket: FakeSocket,
+    clock,
+    onState: (state) => states.push(state),
+    onMessage: (some) => differences.push(...some),
+  });
+  subscription.start();
+  const records = () => [...subscription.records.byId.values()];
+  return { clock, states, differences, subscription, records };
+}
+
+/** A subscription that is live at cursor c1 with Ada and Grace. */
+function live() {
+  const lab = start();
+  FakeSocket.last.open();
+  FakeSocket.last.say(SNAPSHOT, LIVE);
+  lab.differences.length = 0;
+  return lab;
+}
+
+const change = (action, id, fields, cursor, more) => ({ type: 'change', action, id, fields, cursor, ...more });
+
+test('the first subscription asks for a snapshot and is connected once it is live', () => {
+  const { states, records } = start();
+  FakeSocket.last.open();
+  assert.equal(FakeSocket.last.protocol, 'fieldsync.v1');
+  assert.deepEqual(FakeSocket.last.sent, [{ type: 'subscribe', topic: 'users' }]);
+  FakeSocket.last.say(SNAPSHOT);
+  assert.deepEqual(states.map(({ name }) => name), ['connecting']);
+  FakeSocket.last.say(LIVE);
+  assert.deepEqual(states.map(({ name }) => name), ['connecting', 'connected']);
+  assert.deepEqual(records(), [ADA, GRACE]);
+});
+
+test('create replaces, update merges, delete removes', () => {
+  const { records, differences } = live();
+  FakeSocket.last.say(
+    change('update', 1, { first_name: 'Augusta' }, 'c2', { key: 'k' }),
+    change('create', 2, { first_name: 'New' }, 'c3'),
+    change('delete', 1, undefined, 'c4'),
+  );
+  assert.deepEqual(records(), [{ id: 2, first_name: 'New' }]);
+  assert.deepEqual(differences[0], { id: 1, before: ADA, after: { ...ADA, first_name: 'Augusta' }, keys: ['k'] });
+  assert.deepEqual(differences[2].after, undefined);
+});
+
+test('an update of an unknown record creates it', () => {
+  const { records } = live();
+  FakeSocket.last.say(change('update', 9, { first_name: 'Eve' }, 'c2'));
+  assert.deepEqual(records()[2], { id: 9, first_name: 'Eve' });
+});
+
+test('after a lost connection it resumes from the cursor of the last message and keeps the records', async () => {
+  const { clock, records } = live();
+  FakeSocket.last.say(change('delete', 2, undefined, 'c2'), { type: 'live', cursor: 'c5' });
+  FakeSocket.last.breaks();
+  assert.deepEqual(records(), [ADA]);
+  await clock.advance(200);
+  FakeSocket.last.open();
+  assert.deepEqual(FakeSocket.last.sent, [{ type: 'subscribe', topic: 'users', since: 'c5' }]);
+});
+
+test('a change that was applied before the loss is not applied again', async () => {
+  const { clock, differences } = live();
+  const twice = change('update', 1, { first_name: 'Augusta' }, 'c2');
+  FakeSocket.last.say(twice);
+  FakeSocket.last.breaks();
+  await clock.advance(200);
+  FakeSocket.last.open();
+  FakeSocket.last.say(twice, LIVE);
+  assert.equal(differences.length, 1);
+});
+
+test('a folded page is applied whole and then its cursor is taken', () => {
+  const { records, subscription, differences } = live();
+  const changes = [
+    { id: 1, action: 'update', fields: { last_name: 'King' }, keys: ['a', 'b'] },
+    { id: 2, action: 'delete', keys: [] },
+    { id: 3, action: 'create', fields: { id: 3, first_name: 'Jean' } },
+  ];
+  FakeSocket.last.say({ type: 'changes', folded: true, changes, cursor: 'c7' });
+  assert.deepEqual(records(), [{ ...ADA, last_name: 'King' }, { id: 3, first_name: 'Jean' }]);
+  assert.deepEqual(differences[0].keys, ['a', 'b']);
+  assert.equal(subscription.records.cursor, 'c7');
+});
+
+test('a page with an unreadable entry leaves everything as it was and is asked for again', async () => {
+  const { clock, records } = live();
+  const changes = [{ id: 1, action: 'delete' }, { id: 2, action: 'explode' }];
+  FakeSocket.last.say({ type: 'changes', folded: true, changes, cursor: 'c7' });
+  assert.deepEqual(records(), [ADA, GRACE]);
+  assert.equal(FakeSocket.last.closed, true);
+  await clock.advance(200);
+  FakeSocket.last.open();
+  assert.equal(FakeSocket.last.sent[0].since, 'c1');
+});
+
+test('a snapshot in pieces is shown with its last piece, changes in between included', () => {
+  const { records, subscription, differences } = start();
+  FakeSocket.last.open();
+  FakeSocket.last.say(
+    { type: 'snapshot', records: [ADA] },
+    change('update', 1, { first_name: 'Augusta' }),
+    { type: 'changes', folded: true, changes: [{ id: 1, action: 'update', fields: { last_name: 'King' } }] },
+  );
+  assert.deepEqual(records(), []);
+  assert.equal(subscription.records.loaded, false);
+  FakeSocket.last.say({ type: 'snapshot', records: [GRACE], cursor: 'c9' });
+  assert.deepEqual(records(), [{ id: 1, first_name: 'Augusta', last_name: 'King' }, GRACE]);
+  assert.equal(differences.length, 2);
+  assert.equal(subscription.records.cursor, 'c9');
+});
+
+test('half a snapshot is thrown away with its connection', async () => {
+  const { clock, records } = start();
+  FakeSocket.last.open();
+  FakeSocket.last.say({ type: 'snapshot', records: [ADA] });
+  FakeSocket.last.breaks();
+  await clock.advance(200);
+  FakeSocket.last.open();
+  assert.equal('since' in FakeSocket.last.sent[0], false);
+  FakeSocket.last.say({ type: 'snapshot', records: [GRACE], cursor: 'c2' });
+  assert.deepEqual(records(), [GRACE]);
+});
+
+test('a reset keeps the old records until the new ones are whole, and tells what vanished', () => {
+  const { records, differences } = live();
+  FakeSocket.last.say({ type: 'reset', reason: 'trimmed' }, { type: 'snapshot', records: [] });
+  assert.deepEqual(records(), [ADA, GRACE]);
+  FakeSocket.last.say({ type: 'snapshot', records: [ADA], cursor: 'x1' });
+  assert.deepEqual(records(), [ADA]);
+  assert.deepEqual(differences.map(({ id, after }) => [id, after]), [[2, undefined], [1, ADA]]);
+});
+
+test('a connection lost after a reset does not resume from the cursor that was reset', async () => {
+  const { clock } = live();
+  FakeSocket.last.say({ type: 'reset', reason: 'epoch' });
+  FakeSocket.last.breaks();
+  await clock.advance(200);
+  FakeSocket.last.open();
+  assert.equal('since' in FakeSocket.last.sent[0], false);
+});
+
+test('what an old socket still says is ignored', async () => {
+  const { clock, records } = live();
+  const old = FakeSocket.last;
+  await clock.advance(45_000 + 200);
+  assert.notEqual(FakeSocket.last, old);
+  assert.equal(old.closed, true);
+  old.say(change('delete', 1, undefined, 'c2'));
+  old.breaks();
+  assert.deepEqual(records(), [ADA, GRACE]);
+  assert.equal(FakeSocket.all.length, 2);
+});
+
+test('45 s without a message is a lost connection, a heartbeat puts it off', async () => {
+  const { clock, states } = live();
+  await clock.advance(44_000);
+  FakeSocket.last.say({ type: 'live', cursor: 'c3' });
+  await clock.advance(44_000);
+  assert.equal(states.at(-1).name, 'connected');
+  await clock.advance(1_000);
+  assert.deepEqual(states.at(-1), {
+    name: 'disconnected', why: 'the server has fallen silent', retryAt: clock.now() + 200,
+  });
+});
+
+test('a connection that never opens is given up', async () => {
+  const { clock, states } = start();
+  await clock.advance(45_000);
+  assert.equal(states.at(-1).name, 'disconnected');
+});
+
+async function delays(clock, states, count) {
+  const seen = [];
+  for (let attempt = 0; attempt < count; attempt++) {
+    FakeSocket.last.breaks();
+    const delay = states.at(-1).retryAt - clock.now();
+    seen.push(Math.round(delay));
+    await clock.advance(delay);
+  }
+  return seen;
+}
+
+test('the back-off doubles up to 10 s, with full jitter above 200 ms', async () => {
+  const { clock, states } = start();
+  clock.chance = 1;
+  assert.deepEqual(await delays(clock, states, 7), [500, 1000, 2000, 4000, 8000, 10000, 10000]);
+  clock.chance = 0;
+  assert.deepEqual(await delays(clock, states, 1), [200]);
+});
+
+test('only a live message resets the back-off', async () => {
+  const { clock, states } = start();
+  clock.chance = 1;
+  await delays(clock, states, 3);
+  FakeSocket.last.open();
+  FakeSocket.last.say(SNAPSHOT);
+  assert.deepEqual(await delays(clock, states, 1), [4000]);
+  FakeSocket.last.open();
+  FakeSocket.last.say(LIVE);
+  assert.deepEqual(await delays(clock, states, 1), [500]);
+});
+
+async function checkClose(code, reason, expected) {
+  const { clock, states, subscription } = live();
+  FakeSocket.last.breaks(code, reason);
+  assert.equal(states.at(-1).retryAt - clock.now(), expected, `${code} ${reason}`);
+  await clock.advance(expected - 1);
+  assert.equal(FakeSocket.all.length, 1);
+  await clock.advance(1);
+  assert.equal(FakeSocket.all.length, 2);
+  subscription.stop();
+}
+
+test('a close code says how long to stay away', async () => {
+  await checkClose(1012, 'retry-after-ms=1234', 1234);
+  await checkClose(1013, 'retry-after-ms=0', 0);
+  await checkClose(1013, 'busy', 200);
+  await checkClose(1008, '', 30_000);
+  for (const code of [1000, 1001, 1002, 1003, 1006, 1007, 1009, 1011, 4999]) await checkClose(code, '', 200);
+});
+
+test('a network that is back ends the back-off, but not a delay that the server asked for', () => {
+  const { subscription } = live();
+  FakeSocket.last.breaks();
+  subscription.networkIsBack();
+  assert.equal(FakeSocket.all.length, 2);
+  subscription.networkIsBack(); // Still connecting, from a time without a network perhaps.
+  assert.equal(FakeSocket.all.length, 3);
+  FakeSocket.last.open();
+  subscription.networkIsBack();
+  assert.equal(FakeSocket.all.length, 3);
+  FakeSocket.last.breaks(1008);
+  subscription.networkIsBack();
+  assert.equal(FakeSocket.all.length, 3);
+  subscription.tryNow();
+  assert.equal(FakeSocket.all.length, 4);
+});
+
+function refuse(problem) {
+  const { clock, states, subscription } = live();
+  FakeSocket.last.say({ type: 'error', problem });
+  const { name, why, retryAt } = states.at(-1);
+  return { name, why, delay: retryAt - clock.now(), cursor: subscription.records.cursor };
+}
+
+test('a refused subscription is told and not repeated soon', () => {
+  assert.deepEqual(refuse({ status: 403, detail: 'not for you' }), {
+    name: 'disconnected', why: 'not for you', delay: 30_000, cursor: 'c1',
+  });
+});
+
+test('a subscription refused for a passing reason is repeated with back-off', () => {
+  assert.equal(refuse({ status: 503, title: 'busy' }).delay, 200);
+});
+
+test('a cursor that the server cannot read is forgotten', () => {
+  const { delay, cursor } = refuse({ status: 400, title: 'malformed cursor' });
+  assert.deepEqual([delay, cursor], [200, undefined]);
+});
+
+test('other topics and unknown messages are ignored', () => {
+  const { records, states } = live();
+  FakeSocket.last.say({ ...SNAPSHOT, topic: 'orders', records: [] }, { type: 'news' });
+  assert.deepEqual(records(), [ADA, GRACE]);
+  assert.equal(states.at(-1).name, 'connected');
+});
+
+test('a stopped subscription leaves no timer and no socket', async () => {
+  const { clock, subscription, states } = live();
+  subscription.stop();
+  assert.equal(clock.pending, 0);
+  assert.equal(FakeSocket.last.closed, true);
+  assert.equal(states.at(-1).name, 'stopped');
+});

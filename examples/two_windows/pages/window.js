@@ -1,0 +1,134 @@
+// START HERE: one window. Changes come in through the subscription and go to the cards; what is typed goes from the
+// cards to the saver and out over HTTP. The two windows differ only in the field that may be edited.
+
+import { Card } from './card.js';
+import { ConnectionView } from './connection_view.js';
+import { serveCreateForm } from './create_form.js';
+import { Subscription } from './fieldsync.js';
+import { OwnKeys } from './idempotency_key.js';
+import { restClient } from './rest.js';
+import { Retrier } from './retrier.js';
+import { FieldSaver } from './saver.js';
+
+/** @typedef {number | string} RecordId */
+
+const USERS = '/api/users/';
+const userUrl = (/** @type {RecordId} */ id) => `${USERS}${id}/`;
+const socketUrl = new URL('/ws/user-updates/', location.href);
+socketUrl.protocol = socketUrl.protocol === 'https:' ? 'wss:' : 'ws:';
+
+const fields = [
+  { name: 'first_name', label: 'First Name' },
+  { name: 'last_name', label: 'Last Name' },
+].map((field) => ({ ...field, editable: field.label === document.body.dataset.edits }));
+
+const list = /** @type {HTMLElement} */ (document.querySelector('#users'));
+const heading = /** @type {HTMLElement} */ (document.querySelector('#users-heading'));
+const announcements = document.querySelector('#announcements');
+const announce = (/** @type {string} */ text) => { announcements.textContent = text; };
+
+/** @type {Map<RecordId, Card>} */
+const cards = new Map();
+const ownKeys = new OwnKeys();
+const makeKey = () => ownKeys.make();
+const send = restClient();
+const retrier = new Retrier({ send });
+
+const saver = new FieldSaver({
+  retrier,
+  urlOf: userUrl,
+  makeKey,
+  onState: (id, field, state) => {
+    const awaitedKey = state.name === 'saved' && !ownKeys.isEchoed(state.key) ? state.key : undefined;
+    cards.get(id)?.showSaving(field, state, awaitedKey);
+  },
+});
+
+const subscription = new Subscription({
+  url: socketUrl.href,
+  topic: 'users',
+  onMessage: (differences, message) => {
+    const firstLoad = message.type === 'snapshot' && cards.size === 0;
+    for (const difference of differences) showDifference(difference, { firstLoad });
+    const caughtUp = message.type === 'live'; // A snapshot is followed by one, too.
+    if (caughtUp) for (const card of cards.values()) card.caughtUp();
+    if (differences.length > 0 || caughtUp) showCount();
+  },
+  onState: (state) => {
+    connection.show(state);
+    if (state.name === 'connected') retrier.tryNow();
+  },
+});
+const connection = new ConnectionView(() => subscription.tryNow());
+
+serveCreateForm(document.querySelector('#create-user'), { send, url: USERS, makeKey, announce });
+window.addEventListener('online', () => {
+  subscription.networkIsBack();
+  retrier.tryNow();
+});
+window.addEventListener('beforeunload', (event) => {
+  const cardsToSend = [...cards.values()].filter((card) => card.hasUnsent);
+  for (const card of cardsToSend) card.send();
+  if (saver.hasUnsaved) event.preventDefault(); // The browser asks whether to leave and lose it.
+});
+subscription.start();
+
+/**
+ * @param {import('./records.js').Difference} difference
+ * @param {{ firstLoad: boolean }} options
+ */
+function showDifference({ id, after, keys }, { firstLoad }) {
+  for (const key of keys) ownKeys.markEchoed(key);
+  const own = keys.length > 0 && keys.every((key) => ownKeys.has(key));
+  const card = cards.get(id);
+  if (after === undefined) removeCard(id);
+  else if (card !== undefined) card.receive(after, keys, { highlight: !own });
+  else addCard(after, { arriving: !firstLoad });
+}
+
+/**
+ * @param {import('./records.js').StoredRecord} record
+ * @param {{ arriving: boolean }} options
+ */
+function addCard(record, { arriving }) {
+  const { id } = record;
+  const card = new Card({
+    record,
+    fields,
+    announce,
+    onEdit: (field, value) => saver.save(id, field, value),
+    sendDelete: (onWaiting) =>
+      retrier.untilAnswered({ method: 'DELETE', url: userUrl(id), key: makeKey() }, onWaiting),
+  });
+  card.element.classList.toggle('arriving', arriving);
+  cards.set(id, card);
+  // By id, so that both windows have the same order. A new user nearly always belongs at the end.
+  let next = null;
+  for (let last = list.lastElementChild; last !== null && isAfter(last, id); last = last.previousElementSibling) next = last;
+  list.insertBefore(card.element, next);
+}
+
+/**
+ * @param {Element} element
+ * @param {RecordId} id
+ */
+function isAfter(element, id) {
+  return Number(/** @type {HTMLElement} */ (element).dataset.userId) > Number(id);
+}
+
+/** @param {RecordId} id */
+function removeCard(id) {
+  const card = cards.get(id);
+  if (card === undefined) return;
+  const hadFocus = card.element.contains(document.activeElement);
+  card.remove();
+  cards.delete(id);
+  if (hadFocus) heading.focus(); // Rather than losing it to the top of the page.
+}
+
+function showCount() {
+  const { loaded } = subscription.records;
+  document.querySelector('#loading').toggleAttribute('hidden', loaded);
+  document.querySelector('#empty').toggleAttribute('hidden', !loaded || cards.size > 0);
+  heading.querySelector('.count').textContent = cards.size > 0 ? String(cards.size) : '';
+}

@@ -1,0 +1,174 @@
+//! An app as a user writes it, on a store of choice, listening on a free port.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use fieldsync::{Action, Collection, Engine, EngineBuilder, FieldErrors, MemoryStore};
+use fieldsync_sqlite::SqliteStore;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct User {
+    #[schemars(length(max = 100))]
+    pub(crate) first_name: String,
+    #[schemars(length(max = 100))]
+    pub(crate) last_name: String,
+}
+
+impl User {
+    pub(crate) fn named(first_name: &str, last_name: &str) -> Self {
+        Self {
+            first_name: first_name.into(),
+            last_name: last_name.into(),
+        }
+    }
+}
+
+/// Every type of field at once, with UUIDs as ids.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Thing {
+    pub(crate) flag: bool,
+    pub(crate) count: i32,
+    pub(crate) ratio: f64,
+    pub(crate) note: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
+    pub(crate) due: Option<String>,
+    pub(crate) tags: Vec<String>,
+    #[schemars(extend("type" = "object"))]
+    pub(crate) settings: serde_json::Map<String, Value>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum On {
+    Memory,
+    Sqlite,
+}
+
+/// A running app. Its tasks end with the test's runtime.
+pub(crate) struct App {
+    pub(crate) engine: Engine,
+    pub(crate) address: SocketAddr,
+    pub(crate) http: reqwest::Client,
+    _folder: tempfile::TempDir,
+}
+
+pub(crate) fn builder() -> EngineBuilder {
+    let users =
+        Collection::of::<User>("users")
+            .timestamps()
+            .validate(|_: Option<&User>, after: &User| {
+                if after.first_name == "Voldemort" {
+                    return Err(FieldErrors::from([(
+                        "first_name".into(),
+                        vec!["must not be named".into()],
+                    )]));
+                }
+                Ok(())
+            });
+    Engine::builder()
+        .collection(users.open_to_everyone())
+        .collection(
+            Collection::of::<Thing>("things")
+                .uuid_ids()
+                .open_to_everyone(),
+        )
+        .feed("users", |change| match change.action {
+            Action::Delete => {
+                json!({"type": "user_update", "data": {"action": "delete", "user_id": change.id}})
+            }
+            action => {
+                json!({"type": "user_update", "data": {"action": action, "user": change.record}})
+            }
+        })
+        .allow_origin("https://friend.example")
+}
+
+impl App {
+    pub(crate) async fn start(on: On) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = match on {
+            On::Memory => builder().store(MemoryStore::new()).start().await.unwrap(),
+            On::Sqlite => {
+                let store = SqliteStore::open(folder.path().join("app.db"))
+                    .await
+                    .unwrap();
+                builder().store(store).start().await.unwrap()
+            }
+        };
+        let address = listen(&engine).await;
+        Self {
+            engine,
+            address,
+            http: reqwest::Client::new(),
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method.parse().unwrap(), self.url(path))
+    }
+
+    /// Sends JSON, and gives the status and the JSON that comes back (null for none).
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let reply = self.request(method, path).json(body).send().await.unwrap();
+        let status = reply.status().as_u16();
+        (
+            status,
+            serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap_or_default(),
+        )
+    }
+
+    pub(crate) async fn create_user(&self, first_name: &str, last_name: &str) -> i64 {
+        let user = json!({"first_name": first_name, "last_name": last_name});
+        let (status, user) = self.send("POST", "/api/users/", &user).await;
+        assert_eq!(status, 201, "{user}");
+        user["id"].as_i64().unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.request("GET", path)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
+    }
+}
+
+async fn listen(engine: &Engine) -> SocketAddr {
+    let app = Router::new()
+        .nest("/api", fieldsync_axum::rest(engine))
+        .route("/ws/user-updates/", fieldsync_axum::live(engine));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// Makes of each case a test per store.
+macro_rules! on_every_store {
+    ($($case:ident),+ $(,)?) => {
+        mod on_memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case($crate::app::App::start($crate::app::On::Memory).await).await;
+            })+
+        }
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case($crate::app::App::start($crate::app::On::Sqlite).await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_every_store;

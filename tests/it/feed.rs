@@ -1,0 +1,51 @@
+//! The plain feed, in the format of the app that was there before.
+
+use serde_json::json;
+
+use crate::app::{App, on_every_store};
+use crate::socket::Socket;
+
+on_every_store!(
+    existing_clients_run_unchanged,
+    what_a_client_sends_is_ignored
+);
+
+async fn existing_clients_run_unchanged(app: App) {
+    let before = app.create_user("Before", "").await;
+    let mut socket = Socket::feed(&app).await;
+    assert_eq!(socket.protocol, None);
+    // A feed begins now: a first message that it gets is of a later change. The socket is open only once it answered.
+    let (_, created) = app
+        .send("POST", "/api/users/", &json!({"first_name": "John"}))
+        .await;
+    let message = socket.next().await.unwrap();
+    assert_eq!(
+        message,
+        json!({"type": "user_update", "data": {"action": "create", "user": created}})
+    );
+    let path = format!("/api/users/{}/", created["id"]);
+    let (_, changed) = app.send("PATCH", &path, &json!({"last_name": "Doe"})).await;
+    let message = socket.next().await.unwrap();
+    assert_eq!(
+        message,
+        json!({"type": "user_update", "data": {"action": "update", "user": changed}})
+    );
+    app.request("DELETE", &path).send().await.unwrap();
+    let message = socket.next().await.unwrap();
+    assert_eq!(
+        message,
+        json!({"type": "user_update", "data": {"action": "delete", "user_id": created["id"]}})
+    );
+    assert_ne!(created["id"], before);
+}
+
+async fn what_a_client_sends_is_ignored(app: App) {
+    let (mut one, mut two) = (Socket::feed(&app).await, Socket::feed(&app).await);
+    one.send(&json!({"type": "user_update", "data": {"action": "delete", "user_id": 1}}))
+        .await;
+    one.send_text("nonsense").await;
+    let id = app.create_user("John", "Doe").await;
+    for socket in [&mut one, &mut two] {
+        assert_eq!(socket.next().await.unwrap()["data"]["user"]["id"], id);
+    }
+}

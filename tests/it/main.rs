@@ -1,0 +1,18 @@
+//! fieldsync as its users meet it: over HTTP, over WebSockets, and by its Rust API; each case on every adapter and
+//! store. Names begin with the letter of the promise that they show, where they show one.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+mod app;
+mod demo;
+mod socket;
+
+#[cfg(feature = "services")]
+mod browser;
+mod feed;
+mod houses;
+mod http;
+mod live;
+mod promise;
+mod rust_api;
+mod two_windows;

@@ -1,0 +1,222 @@
+//! The app's own code, without HTTP.
+
+use fieldsync::{Edit, EngineError, Fields, Outcome, Principal, Refusal, Update};
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use crate::app::{App, User, on_every_store};
+
+on_every_store!(
+    records_are_read_and_written_by_type,
+    and_without_a_type,
+    several_edits_are_all_or_none,
+    sql_of_the_apps_own_is_announced_by_touch,
+    a_subscription_is_a_stream,
+    f_closures_run_on_the_current_record,
+    one_may_act_on_behalf_of_somebody,
+);
+
+async fn records_are_read_and_written_by_type(app: App) {
+    let engine = &app.engine;
+    let user = engine
+        .create("users", User::named("John", "Doe"))
+        .await
+        .unwrap();
+    assert_eq!(user.fields, User::named("John", "Doe"));
+    assert!(user.created_at.is_some() && user.created_at == user.updated_at);
+    let key = ("users", user.id);
+    let user = engine
+        .edit(key, |user: &mut User| user.first_name = "Jack".into())
+        .await
+        .unwrap();
+    assert_eq!(user.fields, User::named("Jack", "Doe"));
+    let user = engine
+        .patch::<User>(key, json!({"last_name": "Roe"}))
+        .await
+        .unwrap();
+    assert_eq!(user.fields, User::named("Jack", "Roe"));
+    assert_eq!(engine.get::<User>(key).await.unwrap().unwrap(), user);
+    assert_eq!(
+        engine.list::<User>("users", None, 10).await.unwrap(),
+        [user]
+    );
+    engine.delete(key).await.unwrap();
+    assert_eq!(engine.get::<User>(key).await.unwrap(), None);
+    let gone = engine
+        .edit(key, |user: &mut User| user.first_name.clear())
+        .await;
+    assert!(matches!(
+        gone,
+        Err(EngineError::Refused(Refusal::NotFound(_)))
+    ));
+}
+
+async fn and_without_a_type(app: App) {
+    let fields = json!({"first_name": "John"}).as_object().unwrap().clone();
+    let user = app.engine.create::<Fields>("users", fields).await.unwrap();
+    assert_eq!(user.fields["last_name"], "");
+    let refused = app
+        .engine
+        .patch::<Fields>(("users", user.id), json!({"first_name": 1}))
+        .await;
+    assert!(
+        matches!(refused, Err(EngineError::Refused(Refusal::Invalid(errors))) if errors.contains_key("first_name"))
+    );
+    let refused = app
+        .engine
+        .patch::<Fields>(("users", user.id), json!([]))
+        .await;
+    assert!(matches!(
+        refused,
+        Err(EngineError::Refused(Refusal::Malformed(_)))
+    ));
+    assert!(app.engine.get::<Fields>(("nothing", 1)).await.is_err());
+}
+
+async fn several_edits_are_all_or_none(app: App) {
+    let user = app
+        .engine
+        .create("users", User::named("John", "Doe"))
+        .await
+        .unwrap();
+    let edits = vec![
+        Edit::patch(("users", user.id), json!({"first_name": "Jack"})),
+        Edit::create("things", json!({"count": 1})),
+        Edit::patch(("users", user.id), json!({"last_name": 7})),
+    ];
+    assert!(app.engine.transaction(edits.clone()).await.is_err());
+    assert_eq!(
+        app.engine
+            .get::<User>(("users", user.id))
+            .await
+            .unwrap()
+            .unwrap(),
+        user
+    );
+    assert!(
+        app.engine
+            .list::<Fields>("things", None, 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let outcomes = app.engine.transaction(edits[..2].to_vec()).await.unwrap();
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Outcome::Committed(_)))
+    );
+    assert_eq!(
+        app.engine
+            .list::<Fields>("things", None, 2)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+async fn sql_of_the_apps_own_is_announced_by_touch(app: App) {
+    let user = app
+        .engine
+        .create("users", User::named("John", "Doe"))
+        .await
+        .unwrap();
+    let mut changes = app.engine.subscribe("users", None).await.unwrap();
+    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
+    app.engine.touch(("users", user.id)).await.unwrap();
+    let Some(Update::Change { change, .. }) = changes.next().await else {
+        panic!("a change")
+    };
+    assert_eq!(change.fields["first_name"], "John");
+    assert_eq!(change.fields.len(), 4);
+    app.engine.touch(("users", 999)).await.unwrap();
+    let Some(Update::Change { change, .. }) = changes.next().await else {
+        panic!("a change")
+    };
+    assert_eq!(change.action, fieldsync::Action::Delete);
+}
+
+async fn a_subscription_is_a_stream(app: App) {
+    let user = app
+        .engine
+        .create("users", User::named("John", "Doe"))
+        .await
+        .unwrap();
+    let mut updates = app
+        .engine
+        .subscribe(("users", user.id), None)
+        .await
+        .unwrap();
+    let Some(Update::Snapshot { records, cursor }) = updates.next().await else {
+        panic!("a snapshot")
+    };
+    assert_eq!(
+        records.into_iter().next().unwrap().typed::<User>().unwrap(),
+        user
+    );
+    assert!(matches!(updates.next().await, Some(Update::Live { .. })));
+    app.engine
+        .edit(("users", user.id), |user: &mut User| {
+            user.first_name = "Jack".into()
+        })
+        .await
+        .unwrap();
+    let Some(Update::Change { change, .. }) = updates.next().await else {
+        panic!("a change")
+    };
+    assert_eq!(change.fields["first_name"], "Jack");
+    // From a cursor on, what was missed comes folded.
+    let mut resumed = app
+        .engine
+        .subscribe(("users", user.id), cursor)
+        .await
+        .unwrap();
+    let Some(Update::Changes { changes, .. }) = resumed.next().await else {
+        panic!("a page")
+    };
+    assert_eq!(changes.len(), 1);
+    assert!(app.engine.drain(std::time::Duration::from_secs(5)).await);
+    assert_eq!(updates.next().await, None);
+    let stopped = app.engine.create("users", User::default()).await;
+    assert!(matches!(stopped, Err(EngineError::Stopping)));
+}
+
+async fn f_closures_run_on_the_current_record(app: App) {
+    let thing = app
+        .engine
+        .create::<crate::app::Thing>("things", Default::default())
+        .await
+        .unwrap();
+    let add = |_| {
+        app.engine
+            .edit(("things", thing.id), |thing: &mut crate::app::Thing| {
+                thing.count += 1
+            })
+    };
+    for result in futures_util::future::join_all((0..500).map(add)).await {
+        result.unwrap();
+    }
+    let thing = app
+        .engine
+        .get::<crate::app::Thing>(("things", thing.id))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(thing.fields.count, 500);
+}
+
+async fn one_may_act_on_behalf_of_somebody(app: App) {
+    let caller = app.engine.on_behalf_of(Principal::named("ada"));
+    let seen = caller
+        .transaction(vec![Edit::create("users", json!({"first_name": "Ada"}))])
+        .await
+        .unwrap()
+        .remove(0);
+    let read = caller.get(("users", seen.id)).await.unwrap();
+    assert_eq!(read.record, seen.record);
+    assert_eq!(
+        caller.list("users", None, 10).await.unwrap().records,
+        [seen.record.unwrap()]
+    );
+}

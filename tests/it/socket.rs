@@ -1,0 +1,173 @@
+//! A client of the WebSocket, written from the protocol document alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+
+use crate::app::App;
+
+pub(crate) struct Socket {
+    pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(crate) protocol: Option<String>,
+}
+
+impl Socket {
+    pub(crate) async fn feed(app: &App) -> Self {
+        Self::open(app, None).await
+    }
+
+    pub(crate) async fn v1(app: &App) -> Self {
+        Self::open(app, Some("fieldsync.v1")).await
+    }
+
+    async fn open(app: &App, protocol: Option<&str>) -> Self {
+        let uri = format!("ws://{}/ws/user-updates/", app.address)
+            .parse()
+            .unwrap();
+        let mut builder = ClientBuilder::from_uri(uri);
+        if let Some(protocol) = protocol {
+            let name = http::HeaderName::from_static("sec-websocket-protocol");
+            builder = builder.add_header(name, protocol.parse().unwrap()).unwrap();
+        }
+        let (stream, response) = builder.connect().await.unwrap();
+        let protocol = response.headers().get("sec-websocket-protocol");
+        Self {
+            stream,
+            protocol: protocol.map(|value| value.to_str().unwrap().to_owned()),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, message: &Value) {
+        self.send_text(&message.to_string()).await;
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.stream
+            .send(Message::text(text.to_owned()))
+            .await
+            .unwrap();
+    }
+
+    /// The next JSON message; the close code when there is none any more.
+    pub(crate) async fn next(&mut self) -> Result<Value, u16> {
+        loop {
+            let message = tokio::time::timeout(Duration::from_secs(20), self.stream.next()).await;
+            match message.expect("a message within 20 s") {
+                Some(Ok(message)) => {
+                    if let Some(text) = message.as_text() {
+                        return Ok(serde_json::from_str(text).unwrap());
+                    }
+                    if let Some((code, _)) = message.as_close() {
+                        return Err(code.into());
+                    }
+                }
+                Some(Err(error)) => panic!("the socket failed: {error}"),
+                None => return Err(1006),
+            }
+        }
+    }
+
+    /// The next message, which must be of this type.
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        let message = self.next().await.unwrap();
+        assert_eq!(message["type"], kind, "{message}");
+        message
+    }
+
+    pub(crate) async fn subscribe(&mut self, topic: &str, since: Option<&str>) {
+        let mut message = json!({"type": "subscribe", "topic": topic});
+        if let Some(since) = since {
+            message["since"] = since.into();
+        }
+        self.send(&message).await;
+    }
+}
+
+/// What a window holds: the records of a topic, and the cursor up to which they are known.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct Mirror {
+    pub(crate) records: BTreeMap<String, Map<String, Value>>,
+    pub(crate) cursor: Option<String>,
+    pub(crate) resets: Vec<String>,
+    /// The pieces of a snapshot that is not whole yet.
+    pieces: Option<BTreeMap<String, Map<String, Value>>>,
+}
+
+impl Mirror {
+    /// Applies a message; true when it was `live`.
+    pub(crate) fn apply(&mut self, message: &Value) -> bool {
+        let cursor = message["cursor"].as_str().map(str::to_owned);
+        match message["type"].as_str().unwrap() {
+            "snapshot" => {
+                let pieces = self.pieces.get_or_insert_default();
+                for record in message["records"].as_array().unwrap() {
+                    pieces.insert(
+                        record["id"].to_string(),
+                        record.as_object().unwrap().clone(),
+                    );
+                }
+                if cursor.is_some() {
+                    self.records = self.pieces.take().unwrap();
+                }
+            }
+            "change" => self.apply_change(message),
+            "changes" => message["changes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .for_each(|change| self.apply_change(change)),
+            "live" => {}
+            "reset" => {
+                self.resets
+                    .push(message["reason"].as_str().unwrap().to_owned());
+                self.pieces = Some(BTreeMap::new());
+            }
+            other => panic!("unexpected message {other}: {message}"),
+        }
+        if cursor.is_some() {
+            self.cursor = cursor;
+        }
+        message["type"] == "live"
+    }
+
+    fn apply_change(&mut self, change: &Value) {
+        let records = self.pieces.as_mut().unwrap_or(&mut self.records);
+        let id = change["id"].to_string();
+        match change["action"].as_str().unwrap() {
+            "delete" => {
+                records.remove(&id);
+            }
+            action => {
+                let record = records.entry(id).or_default();
+                if action == "create" {
+                    record.clear();
+                }
+                record.insert("id".into(), change["id"].clone());
+                record.extend(change["fields"].as_object().unwrap().clone());
+            }
+        }
+    }
+
+    /// Reads until the topic is live.
+    pub(crate) async fn catch_up(&mut self, socket: &mut Socket) {
+        while !self.apply(&socket.next().await.unwrap()) {}
+    }
+
+    /// The records as `GET` gives them.
+    pub(crate) fn list(&self) -> Value {
+        let mut records: Vec<Value> = self.records.values().cloned().map(Value::Object).collect();
+        records.sort_by_key(|record| (record["id"].as_i64(), record["id"].to_string()));
+        Value::Array(records)
+    }
+
+    /// Reads until what is held equals what `GET` gives; the test's time limit ends it otherwise.
+    pub(crate) async fn converge(&mut self, socket: &mut Socket, app: &App, path: &str) {
+        while self.list() != app.get(path).await {
+            self.apply(&socket.next().await.unwrap());
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The demo as its user meets it on the command line and over HTTP.
+
+use serde_json::{Value, json};
+
+use crate::demo::{Demo, command};
+
+fn store(folder: &tempfile::TempDir) -> String {
+    format!("sqlite:{}", folder.path().join("demo.db").display())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_what_was_acknowledged_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(&store(&folder), &[]);
+    let http = reqwest::Client::new();
+    for round in 0..5 {
+        // Writers go on until the server is gone; each remembers what it was told is saved.
+        let writer = async |field: &'static str| {
+            let mut saved = None;
+            for number in 0.. {
+                let value = format!("{round}-{number}");
+                let patch = http
+                    .patch(demo.url("/api/users/1/"))
+                    .json(&json!({field: value}));
+                match patch.send().await {
+                    Ok(reply) if reply.status() == 200 => saved = Some(number),
+                    _ => break,
+                }
+            }
+            saved.expect("some edits were saved")
+        };
+        let process = demo.process_id();
+        let killer = async {
+            tokio::time::sleep(std::time::Duration::from_millis(50 + fastrand::u64(..250))).await;
+            assert!(
+                std::process::Command::new("kill")
+                    .args(["-9", &process])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        };
+        let (first, last, ()) = tokio::join!(writer("first_name"), writer("last_name"), killer);
+        demo.restart();
+        let user: Value = http
+            .get(demo.url("/api/users/1/"))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        // One more may be saved than was acknowledged.
+        for (field, number) in [("first_name", first), ("last_name", last)] {
+            let expected = [
+                format!("{round}-{number}"),
+                format!("{round}-{}", number + 1),
+            ];
+            assert!(
+                expected.iter().any(|value| user[field] == **value),
+                "{user} lost {field} {number}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sample_data_is_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = async |demo: &Demo| {
+        let users: Value = reqwest::get(demo.url("/api/users/"))
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        let names = users
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|user| format!("{} {}", user["first_name"], user["last_name"]));
+        names.collect::<Vec<_>>().join(", ").replace('"', "")
+    };
+    let mut demo = Demo::start(&store(&folder), &[]);
+    assert_eq!(names(&demo).await, "John Doe, Jane Smith");
+    demo.restart();
+    assert_eq!(names(&demo).await, "John Doe, Jane Smith");
+    assert_eq!(
+        names(&Demo::start("memory:", &["--no-sample-data"])).await,
+        ""
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_health_and_a_clean_stop() {
+    let mut demo = Demo::start("memory:", &[]);
+    for (path, text) in [
+        ("/", "Window 1"),
+        ("/window1/", "Window 1"),
+        ("/window2/", "Window 2"),
+    ] {
+        let reply = reqwest::get(demo.url(path)).await.unwrap();
+        assert!(
+            reply.headers()["content-security-policy"]
+                .to_str()
+                .unwrap()
+                .contains("default-src 'self'")
+        );
+        assert!(reply.text().await.unwrap().contains(text));
+    }
+    assert_eq!(
+        reqwest::get(demo.url("/healthz")).await.unwrap().status(),
+        200
+    );
+    assert_eq!(demo.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_origins_call_the_api_only_when_allowed() {
+    let demo = Demo::start("memory:", &["--allow-origin", "https://friend.example"]);
+    let http = reqwest::Client::new();
+    let preflight = async |origin: &str| {
+        let request = http
+            .request(reqwest::Method::OPTIONS, demo.url("/api/users/1/"))
+            .header("origin", origin);
+        let request = request.header("access-control-request-method", "PATCH");
+        let request = request.header(
+            "access-control-request-headers",
+            "idempotency-key,content-type,if-match",
+        );
+        request.send().await.unwrap().headers().clone()
+    };
+    let headers = preflight("https://friend.example").await;
+    assert_eq!(
+        headers["access-control-allow-origin"],
+        "https://friend.example"
+    );
+    assert!(
+        headers["access-control-allow-methods"]
+            .to_str()
+            .unwrap()
+            .contains("PATCH")
+    );
+    assert!(
+        headers["access-control-allow-headers"]
+            .to_str()
+            .unwrap()
+            .contains("idempotency-key")
+    );
+    assert!(
+        !preflight("https://evil.example")
+            .await
+            .contains_key("access-control-allow-origin")
+    );
+    let reply = http
+        .get(demo.url("/api/users/"))
+        .header("origin", "https://friend.example")
+        .send()
+        .await
+        .unwrap();
+    assert!(
+        reply.headers()["access-control-expose-headers"]
+            .to_str()
+            .unwrap()
+            .contains("fieldsync-cursor")
+    );
+}
+
+#[test]
+fn a_failure_to_start_says_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let fail = |arguments: &[&str]| {
+        let output = command(arguments).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let _held = std::net::TcpListener::bind(&taken).unwrap();
+    let error = fail(&["--store", "memory:", "--listen", &taken]);
+    assert!(
+        error.contains(&taken) && error.contains("--listen"),
+        "{error}"
+    );
+    let error = fail(&["--store", "sqlite:/no/such/folder/demo.db"]);
+    assert!(
+        error.contains("/no/such/folder/demo.db") && error.contains("--store"),
+        "{error}"
+    );
+    let error = fail(&["--store", "postgres"]);
+    assert!(error.contains("sqlite:PATH"), "{error}");
+    let error = fail(&[
+        "--store",
+        "memory:",
+        "--listen",
+        "127.0.0.1:0",
+        "--allow-origin",
+        "with\nnewline",
+    ]);
+    assert!(error.contains("--allow-origin"), "{error}");
+    let help = String::from_utf8(command(&["--help"]).output().unwrap().stdout).unwrap();
+    for flag in ["--listen", "--store", "--allow-origin", "--no-sample-data"] {
+        assert!(help.contains(flag), "{help}");
+    }
+}
