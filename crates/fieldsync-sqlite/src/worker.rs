@@ -1,7 +1,9 @@
 //! Threads that own a connection each: SQLite blocks, the async runtime must not.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use fieldsync::StoreError;
 use rusqlite::{Connection, OpenFlags};
@@ -78,6 +80,7 @@ fn work(waiting: &Mutex<mpsc::Receiver<Job>>, path: &Path, options: &SqliteOptio
             .unwrap_or_else(PoisonError::into_inner)
             .blocking_recv();
         let Some(job) = job else { return };
+        PATIENCE.set(Instant::now() + options.busy_timeout);
         let opened = match &mut connection {
             Some(connection) => Ok(connection),
             None => connect(path, options).map(|opened| connection.insert(opened)),
@@ -88,13 +91,25 @@ fn work(waiting: &Mutex<mpsc::Receiver<Job>>, path: &Path, options: &SqliteOptio
     }
 }
 
+thread_local! {
+    /// Until when the job in hand waits for other processes.
+    static PATIENCE: Cell<Instant> = Cell::new(Instant::now());
+}
+
+/// Asks for the lock again soon. SQLite's own handler waits up to 100 ms between two tries, and so may never get
+/// its turn beside a process that writes all the time.
+fn wait_for_others(_tries: i32) -> bool {
+    std::thread::sleep(Duration::from_micros(fastrand::u64(200..2000)));
+    Instant::now() < PATIENCE.get()
+}
+
 fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(options.busy_timeout)?;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_handler(Some(wait_for_others))?;
         // Another process may be switching at this moment, and then it is WAL already.
         let mode: String =
             connection.query_row("pragma journal_mode = wal", [], |row| row.get(0))?;
