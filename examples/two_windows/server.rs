@@ -51,7 +51,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 _ = connection.as_mut() => {}
-                _ = stop.wait_for(|stopping| *stopping) => {
+                () = async { drop(stop.wait_for(|stopping| *stopping).await) } => {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;
                 }

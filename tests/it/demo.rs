@@ -34,12 +34,12 @@ fn binary() -> &'static Path {
             .unwrap();
         assert!(built.status.success(), "the demo can't be built");
         let messages = String::from_utf8(built.stdout).unwrap();
-        let executables = messages.lines().filter_map(|line| {
+        let mut executables = messages.lines().filter_map(|line| {
             let message: Value = serde_json::from_str(line).ok()?;
             (message["target"]["name"] == "two_windows")
                 .then(|| message["executable"].as_str().map(PathBuf::from))?
         });
-        executables.last().expect("cargo names the binary")
+        executables.next_back().expect("cargo names the binary")
     })
 }
 

@@ -158,7 +158,7 @@ async fn a_subscription_is_a_stream(app: App) {
     assert!(matches!(updates.next().await, Some(Update::Live { .. })));
     app.engine
         .edit(("users", user.id), |user: &mut User| {
-            user.first_name = "Jack".into()
+            user.first_name = "Jack".into();
         })
         .await
         .unwrap();
@@ -191,7 +191,7 @@ async fn f_closures_run_on_the_current_record(app: App) {
     let add = |_| {
         app.engine
             .edit(("things", thing.id), |thing: &mut crate::app::Thing| {
-                thing.count += 1
+                thing.count += 1;
             })
     };
     for result in futures_util::future::join_all((0..500).map(add)).await {

@@ -45,7 +45,12 @@ impl Timestamp {
         let time = time
             .or_else(|_| format!("{text}Z").parse::<jiff::Timestamp>())
             .ok()?;
-        Self::from_micros(time.as_microsecond())
+        let whole_micros = time.as_nanosecond() % 1000 == 0;
+        if whole_micros {
+            Some(Self(time))
+        } else {
+            Self::from_micros(time.as_microsecond())
+        }
     }
 }
 
