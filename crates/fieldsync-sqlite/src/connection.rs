@@ -1,5 +1,6 @@
 //! One thread's connection: how it is opened, when it is opened anew, and how long it waits for locks.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -67,6 +68,7 @@ impl Session {
 
     /// Opens the database for the first time, and makes the file if there is none.
     pub(crate) fn create(&mut self) -> Result<(), OpenError> {
+        self.wait_for_locks_until(None);
         match self.connect(OpenFlags::SQLITE_OPEN_CREATE) {
             Ok(open) => {
                 self.open = Some(open);
@@ -82,17 +84,13 @@ impl Session {
         deadline: Option<Instant>,
         work: impl FnOnce(&mut Open) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
-        let patience = deadline.map_or(self.options.busy_timeout, |deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            left.min(self.options.busy_timeout)
-        });
+        self.wait_for_locks_until(deadline);
         // It is taken out, so that it is closed when the work panics.
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.connect(OpenFlags::empty()).map_err(Failure::from)?,
         };
-        let ready = open.connection.busy_timeout(in_milliseconds(patience));
-        match ready.map_err(Failure::from).and_then(|()| work(&mut open)) {
+        match work(&mut open) {
             Ok(done) => {
                 self.open = Some(open);
                 Ok(done)
@@ -108,15 +106,24 @@ impl Session {
         }
     }
 
+    /// Until when this thread's connection waits: the deadline, but no longer than the options say.
+    fn wait_for_locks_until(&self, deadline: Option<Instant>) {
+        let now = Instant::now();
+        let patience = now
+            .checked_add(self.options.busy_timeout)
+            .unwrap_or(now + A_YEAR);
+        PATIENCE.set(deadline.map_or(patience, |deadline| deadline.min(patience)));
+    }
+
     fn connect(&self, more: OpenFlags) -> rusqlite::Result<Open> {
         // The database has one thread; a mutex would guard it from nobody.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
-        let connection = Connection::open_with_flags(self.path.as_path(), flags)?;
+        let mut connection = Connection::open_with_flags(self.path.as_path(), flags)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        connection.busy_timeout(in_milliseconds(self.options.busy_timeout))?;
+        connection.busy_handler(Some(wait_for_others))?;
         match self.role {
             Role::Writer => {
-                self.use_wal(&connection)?;
+                Self::use_wal(&connection)?;
                 let synchronous = self.options.synchronous.keyword();
                 connection.pragma_update(None, "synchronous", synchronous)?;
                 connection.pragma_update(None, "foreign_keys", true)?;
@@ -130,8 +137,7 @@ impl Session {
     }
 
     /// Switches the file to WAL, for good. The busy timeout does not cover the switch, and another node may be at it.
-    fn use_wal(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let begun = Instant::now();
+    fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
         loop {
             let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
                 row.get::<_, String>(0)
@@ -145,9 +151,7 @@ impl Session {
                         Some(NO_WAL.to_owned()),
                     ));
                 }
-                Err(error) if is_busy(&error) && begun.elapsed() < self.options.busy_timeout => {
-                    thread::sleep(Duration::from_millis(10));
-                }
+                Err(error) if is_busy(&error) && wait_for_others(0) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -163,9 +167,18 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// SQLite counts the milliseconds in 32 bits.
-fn in_milliseconds(timeout: Duration) -> Duration {
-    timeout.min(Duration::from_millis(i32::MAX as u64))
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+thread_local! {
+    /// Until when the work in hand waits for locks.
+    static PATIENCE: Cell<Instant> = Cell::new(Instant::now());
+}
+
+/// Asks for a lock again soon. SQLite's own way waits up to 100 ms between two tries, and so may never have its turn
+/// beside a process that writes all the time.
+fn wait_for_others(_tries: i32) -> bool {
+    thread::sleep(Duration::from_micros(fastrand::u64(200..2000)));
+    Instant::now() < PATIENCE.get()
 }
 
 fn explained(path: &Path, error: rusqlite::Error) -> OpenError {
@@ -195,4 +208,35 @@ fn explained(path: &Path, error: rusqlite::Error) -> OpenError {
         _ => "SQLite gave an error",
     };
     OpenError::caused_by(path, advice, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    /// Whether the connection is another one after work on it failed with this code.
+    fn is_new_after(code: i32) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let options = crate::SqliteStore::options();
+        let mut session = Session::writer(&folder.path().join("app.db"), options);
+        session.create().unwrap();
+        let failed = session.with(None, |open| {
+            open.connection
+                .execute_batch("create temp table mark (a)")?;
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            Err::<(), _>(Failure::from(error))
+        });
+        assert!(matches!(failed, Err(StoreError::Unavailable(_))));
+        let mark =
+            |open: &mut Open| Ok(open.connection.execute_batch("select * from mark").is_err());
+        session.with(None, mark).unwrap()
+    }
+
+    #[test]
+    fn after_a_failed_write_to_the_disk_the_connection_is_another_one() {
+        assert!(is_new_after(ffi::SQLITE_IOERR_FSYNC));
+        assert!(is_new_after(ffi::SQLITE_FULL));
+        assert!(!is_new_after(ffi::SQLITE_BUSY));
+    }
 }

@@ -8,14 +8,16 @@ mod connection;
 mod worker;
 
 // What they do.
-mod log;
 mod prepare;
-mod rows;
 mod table;
 mod writer;
 
+// Of which they are made.
 mod columns;
 mod error;
+mod keys;
+mod log;
+mod rows;
 
 pub use options::{OpenError, SqliteOptions, Synchronous};
 pub use store::SqliteStore;

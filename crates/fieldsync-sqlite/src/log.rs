@@ -1,18 +1,18 @@
-//! The change logs and the idempotency keys: appending, reading, forgetting.
+//! The change logs: appending, reading, forgetting.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fieldsync::{
-    Action, Advance, Backlog, Change, Fields, IDEMPOTENCY_KEY_AGE, IdempotencyKey, Position,
-    RecordKey, Remembered, ResetReason, Retention, StoreError, Timestamp,
+    Action, Advance, Backlog, Change, Position, RecordKey, ResetReason, Retention, StoreError,
+    Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use crate::columns::Form;
 use crate::connection::{KnownHeads, Open};
 use crate::error::Failure;
+use crate::keys;
 use crate::rows::{id_from_sql, id_to_sql};
 use crate::table::Tables;
 
@@ -49,7 +49,7 @@ fn no_log(collection: &str) -> StoreError {
 }
 
 /// SQLite's integers are signed: an epoch has the same bits, an offset never gets that far.
-fn position(epoch: i64, offset: i64, tag: i64) -> Position {
+pub(crate) fn position(epoch: i64, offset: i64, tag: i64) -> Position {
     Position {
         epoch: epoch.cast_unsigned(),
         offset: offset.cast_unsigned(),
@@ -249,62 +249,6 @@ fn change(row: &Row<'_>, collection: &Arc<str>, epoch: u64) -> Result<(Change, u
     Ok((change, after.len() + former.len()))
 }
 
-/// Looks up those of the keys that were used in the last 24 hours.
-pub(crate) fn remembered(
-    connection: &Connection,
-    keys: impl IntoIterator<Item = IdempotencyKey>,
-) -> Result<HashMap<IdempotencyKey, Remembered>, Failure> {
-    let sql = "select fingerprint, collection, id, epoch, \"offset\", tag, record from fieldsync_keys \
-               where principal = ?1 and key = ?2 and at > ?3";
-    let mut statement = connection.prepare_cached(sql)?;
-    let oldest = ago(IDEMPOTENCY_KEY_AGE);
-    let mut found = HashMap::new();
-    for key in keys {
-        let mut rows = statement.query(params![key.principal, key.key, oldest])?;
-        let Some(row) = rows.next()? else { continue };
-        let no_id = || {
-            StoreError::Backend("table fieldsync_keys, column id: not as fieldsync wrote it".into())
-        };
-        let record: Option<String> = row.get(6)?;
-        let remembered = Remembered {
-            key: key.clone(),
-            fingerprint: row.get(0)?,
-            collection: row.get(1)?,
-            id: id_from_sql(row.get_ref(2)?).ok_or_else(no_id)?,
-            position: position(row.get(3)?, row.get(4)?, row.get(5)?),
-            record: record
-                .map(|record| serde_json::from_str::<Fields>(&record))
-                .transpose()?,
-        };
-        found.insert(key, remembered);
-    }
-    Ok(found)
-}
-
-pub(crate) fn remember(connection: &Connection, all: &[Remembered]) -> Result<(), Failure> {
-    // A key that was used more than 24 hours ago gives way.
-    let sql = "insert or replace into fieldsync_keys \
-               (principal, key, fingerprint, collection, id, epoch, \"offset\", tag, record, at) \
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    let mut statement = connection.prepare_cached(sql)?;
-    let now = Timestamp::now().as_micros();
-    for one in all {
-        statement.execute(params![
-            one.key.principal,
-            one.key.key,
-            one.fingerprint,
-            one.collection,
-            id_to_sql(one.id, Form::Text),
-            one.position.epoch.cast_signed(),
-            one.position.offset.cast_signed(),
-            one.position.tag,
-            one.record.as_ref().map(serde_json::to_string).transpose()?,
-            now,
-        ])?;
-    }
-    Ok(())
-}
-
 /// Forgets what is beyond the retention, at most [`TRIM_STEP`] changes and as many keys; true when more is.
 pub(crate) fn trim(
     connection: &mut Connection,
@@ -318,11 +262,7 @@ pub(crate) fn trim(
         left -= forgotten;
         more |= is_more;
     }
-    let sql = "delete from fieldsync_keys where (principal, key) in \
-               (select principal, key from fieldsync_keys where at <= ?1 order by at limit ?2)";
-    let keys = transaction
-        .prepare_cached(sql)?
-        .execute(params![ago(IDEMPOTENCY_KEY_AGE), TRIM_STEP as i64])?;
+    let keys = keys::forget(&transaction, TRIM_STEP)?;
     transaction.commit()?;
     Ok(more || keys == TRIM_STEP)
 }
@@ -372,7 +312,7 @@ fn trim_log(
 }
 
 /// The time that long ago, in microseconds since 1970.
-fn ago(age: Duration) -> i64 {
+pub(crate) fn ago(age: Duration) -> i64 {
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     Timestamp::now().as_micros().saturating_sub(micros)
 }

@@ -87,6 +87,7 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
     fn check_read(form: Form, stored: SqlValue, expected: Value) {
         assert_eq!(from_sql(ValueRef::from(&stored), form), expected);
     }

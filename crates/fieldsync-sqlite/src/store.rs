@@ -34,7 +34,7 @@ const READERS: usize = 4;
 /// use schemars::JsonSchema;
 /// use serde::{Deserialize, Serialize};
 ///
-/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// #[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 /// #[serde(default)]
 /// struct User { first_name: String, last_name: String }
 ///

@@ -9,8 +9,8 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::connection::{Session, is_busy};
 use crate::error::{Constraint, Failure, blamed};
-use crate::log;
 use crate::table::{Table, Tables, Written};
+use crate::{keys, log};
 
 /// Commits a batch: in one transaction, or group by group when a constraint stops that.
 pub(crate) fn commit(
@@ -70,7 +70,7 @@ fn transact(
         Err(error) => return Err(error.into()),
     };
     let mut found = Found {
-        remembered: log::remembered(&transaction, batch.idempotency_keys())?,
+        remembered: keys::find(&transaction, batch.idempotency_keys())?,
         records: HashMap::new(),
     };
     for (key, collection) in batch.records() {
@@ -106,7 +106,7 @@ fn transact(
     }
     let finished = plan.finish(rows, &heads);
     log::append(&transaction, &finished.changes)?;
-    log::remember(&transaction, &finished.remembered)?;
+    keys::remember(&transaction, &finished.remembered)?;
     match transaction.commit() {
         Ok(()) => Ok(Attempt::Committed(finished.results)),
         Err(error) if Constraint::of(&error).is_some() => {

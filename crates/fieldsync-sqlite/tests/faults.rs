@@ -1,0 +1,303 @@
+//! What goes wrong: locks of other processes, constraints, files that can't be opened.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fieldsync::{
+    Collection, Edit, Engine, EngineError, Fields, Refusal, Retention, Store, StoreError,
+};
+use fieldsync_sqlite::SqliteStore;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+fn things(properties: Value) -> Collection {
+    let schema = json!({"type": "object", "properties": properties});
+    Collection::from_schema("things", &schema).open_to_everyone()
+}
+
+fn title() -> Collection {
+    things(json!({"title": {"type": "string", "default": ""}}))
+}
+
+#[tokio::test]
+async fn another_process_that_writes_makes_writes_unavailable_and_reads_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let open = || {
+        SqliteStore::options()
+            .busy_timeout(Duration::from_millis(300))
+            .open(&path)
+    };
+    let engine = Engine::builder()
+        .collection(title())
+        .store(open().await.unwrap())
+        .start()
+        .await
+        .unwrap();
+    let made = engine
+        .create("things", json!({"title": "a"}))
+        .await
+        .unwrap();
+    let store = open().await.unwrap();
+    store.prepare(&[Arc::new(title())]).await.unwrap();
+
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    let begun = Instant::now();
+    let (write, trim, reads) = tokio::join!(
+        engine.create("things", json!({"title": "b"})),
+        store.trim(Retention::default()),
+        async {
+            for _ in 0..100 {
+                assert!(
+                    engine
+                        .get::<Fields>(("things", made.id))
+                        .await
+                        .unwrap()
+                        .is_some()
+                );
+                store.heads().await.unwrap();
+            }
+            begun.elapsed()
+        }
+    );
+    assert!(
+        reads < Duration::from_millis(300),
+        "reads waited for {reads:?}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    let EngineError::Store(error) = write.unwrap_err() else {
+        panic!("the store was locked")
+    };
+    assert!(matches!(&*error, StoreError::Unavailable(_)), "{error:?}");
+    assert!(error.source().unwrap().to_string().contains("locked"));
+    assert!(matches!(trim, Err(StoreError::Unavailable(_))));
+
+    other.execute_batch("rollback").unwrap();
+    engine
+        .create("things", json!({"title": "c"}))
+        .await
+        .unwrap();
+}
+
+/// What is said of an edit that a constraint refuses.
+async fn refused(sql: &str, edit: Edit) -> Refusal {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let collection = things(json!({
+        "email": {"type": ["string", "null"]},
+        "stars": {"type": ["integer", "null"]},
+        "parent": {"type": ["integer", "null"]},
+    }));
+    let store = SqliteStore::open(&path).await.unwrap();
+    let engine = Engine::builder()
+        .collection(collection)
+        .store(store)
+        .start()
+        .await
+        .unwrap();
+    match engine.transaction(vec![edit]).await {
+        Err(EngineError::Refused(refusal)) => refusal,
+        other => panic!("it should be refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_constraint_names_the_field_and_not_itself() {
+    const COLUMNS: &str = "id integer primary key, email text, stars integer, parent integer";
+    let create = |fields: Value| Edit::create("things", fields);
+    let taken = "conflict in fields: email is already taken";
+    let dangling =
+        "conflict in fields: parent refers to a record that does not exist, or is referred to";
+    let (email, stars) = (json!({"email": "a"}), json!({"stars": -1}));
+    let row = "insert into things (id, email) values (1, 'a')";
+    for (sql, edit, expected) in [
+        (format!("create table things ({COLUMNS}, unique (email)); {row}"), create(email.clone()), taken),
+        (
+            format!("create table things ({COLUMNS}); create unique index one_email on things (lower(email)); {row}"),
+            create(json!({"email": "A"})),
+            taken,
+        ),
+        (
+            format!("create table things ({COLUMNS}, check (stars >= 0))"),
+            create(stars.clone()),
+            "invalid fields: stars is not allowed by the database",
+        ),
+        (
+            format!("create table things ({COLUMNS}, constraint \"few or none\" check (coalesce(stars, 0) >= 0))"),
+            create(stars.clone()),
+            "invalid fields: stars is not allowed by the database",
+        ),
+        (
+            format!("create table things ({COLUMNS}, foreign key (parent) references things)"),
+            create(json!({"parent": 7})),
+            dangling,
+        ),
+        (
+            format!("create table things ({COLUMNS}, foreign key (parent) references things deferrable initially deferred)"),
+            create(json!({"parent": 7})),
+            dangling,
+        ),
+        (
+            format!(
+                "create table things ({COLUMNS}, foreign key (parent) references things); {row};
+                 insert into things (parent) values (1)"
+            ),
+            Edit::delete(("things", 1)),
+            "conflict in fields: id is still referred to by another record",
+        ),
+        (
+            format!(
+                "create table things ({COLUMNS}); create trigger no_more before insert on things begin
+                   select raise(abort, 'secret') where new.email is not null; end"
+            ),
+            create(email.clone()),
+            "invalid fields: email is not allowed by the database; parent is not allowed by the database; \
+             stars is not allowed by the database",
+        ),
+    ] {
+        assert_eq!(refused(&sql, edit).await.to_string(), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_reference_may_be_dangling_until_the_group_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let sql = "create table things (id integer primary key, parent integer references things deferrable initially deferred)";
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let things = things(json!({"parent": {"type": ["integer", "null"]}}));
+    let store = SqliteStore::open(&path).await.unwrap();
+    let engine = Engine::builder()
+        .collection(things)
+        .store(store)
+        .start()
+        .await
+        .unwrap();
+    let create = |parent: Value| Edit::create("things", json!({"parent": parent}));
+    engine
+        .transaction(vec![create(json!(2)), create(Value::Null)])
+        .await
+        .unwrap();
+    assert_eq!(
+        engine
+            .list::<Fields>("things", None, 10)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("notes.txt");
+    std::fs::write(
+        &text,
+        "no database, but long enough to look like one to nobody",
+    )
+    .unwrap();
+    for (path, advice) in [
+        (
+            folder.path().join("missing/app.db"),
+            "its directory does not exist; make it first",
+        ),
+        (
+            folder.path().to_owned(),
+            "it is a directory; name a file in it",
+        ),
+        (
+            text,
+            "the file is no SQLite database, or is encrypted; name another",
+        ),
+        (
+            ":memory:".into(),
+            "each connection would have another database in memory; name a file, or use a MemoryStore",
+        ),
+    ] {
+        let error = SqliteStore::open(&path).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("can't open the database {}: {advice}", path.display())
+        );
+        assert_eq!(error.path(), path);
+    }
+}
+
+#[tokio::test]
+async fn the_data_is_in_wal_mode_and_durable_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    SqliteStore::open(&path).await.unwrap();
+    let mode: String = Connection::open(&path)
+        .unwrap()
+        .query_row("pragma journal_mode", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn many_edits_at_once_commit_without_the_guilty_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let sql = "create table things (id integer primary key, title text unique,
+                 parent integer references things deferrable initially deferred)";
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let things = things(
+        json!({"title": {"type": "string", "default": ""}, "parent": {"type": ["integer", "null"]}}),
+    );
+    let store = SqliteStore::open(&path).await.unwrap();
+    let engine = Engine::builder()
+        .collection(things)
+        .store(store)
+        .start()
+        .await
+        .unwrap();
+    let edits = (0..30).map(|at| {
+        let parent = if at % 10 == 3 {
+            json!(1000)
+        } else {
+            Value::Null
+        };
+        let title = if at % 10 == 5 {
+            "same".to_owned()
+        } else {
+            at.to_string()
+        };
+        let (engine, fields) = (engine.clone(), json!({"title": title, "parent": parent}));
+        tokio::spawn(async move {
+            engine
+                .transaction(vec![Edit::create("things", fields)])
+                .await
+        })
+    });
+    let mut refused = Vec::new();
+    for edit in edits.collect::<Vec<_>>() {
+        if let Err(error) = edit.await.unwrap() {
+            refused.push(error.to_string());
+        }
+    }
+    refused.sort();
+    let dangling =
+        "conflict in fields: parent refers to a record that does not exist, or is referred to";
+    let taken = "conflict in fields: title is already taken";
+    assert_eq!(refused, [dangling, dangling, dangling, taken, taken]);
+    assert_eq!(
+        engine
+            .list::<Fields>("things", None, 100)
+            .await
+            .unwrap()
+            .len(),
+        25
+    );
+}

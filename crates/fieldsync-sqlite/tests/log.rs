@@ -1,0 +1,85 @@
+//! The log as SQLite keeps it.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+use std::sync::Arc;
+
+use fieldsync::{Backlog, Collection, Engine, Position, ResetReason, Store};
+use fieldsync_sqlite::SqliteStore;
+use rusqlite::Connection;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A log of creations with these titles, a store that reads it, and its start.
+async fn logged(titles: &[String]) -> (TempDir, SqliteStore, Position) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let schema =
+        json!({"type": "object", "properties": {"title": {"type": "string", "default": ""}}});
+    let things = || Collection::from_schema("things", &schema).open_to_everyone();
+    let writer = SqliteStore::open(&path).await.unwrap();
+    let reader = SqliteStore::open(&path).await.unwrap();
+    let engine = Engine::builder()
+        .collection(things())
+        .store(writer)
+        .start()
+        .await
+        .unwrap();
+    reader.prepare(&[Arc::new(things())]).await.unwrap();
+    for title in titles {
+        engine
+            .create("things", json!({"title": title}))
+            .await
+            .unwrap();
+    }
+    let (_, head) = reader.heads().await.unwrap().remove(0);
+    let start = Position {
+        offset: 0,
+        tag: 0,
+        ..head
+    };
+    (folder, reader, start)
+}
+
+#[tokio::test]
+async fn a_page_of_changes_ends_at_about_a_mebibyte() {
+    let titles: Vec<String> = (0..5).map(|_| "x".repeat(600 * 1024)).collect();
+    let (_folder, store, mut place) = logged(&titles).await;
+    let mut pages = Vec::new();
+    loop {
+        let Backlog::Changes { changes, more } = store.changes("things", place, 100).await.unwrap()
+        else {
+            panic!("the place is in the log");
+        };
+        pages.push(changes.len());
+        place = changes.last().unwrap().position;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(pages, [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_log_with_a_hole_is_lost_rather_than_skipped() {
+    let titles: Vec<String> = (0..5).map(|at| at.to_string()).collect();
+    let (folder, store, start) = logged(&titles).await;
+    let connection = Connection::open(folder.path().join("app.db")).unwrap();
+    let sql = "delete from fieldsync_changes where \"offset\" = 3";
+    connection.execute_batch(sql).unwrap();
+    let backlog = store.changes("things", start, 100).await.unwrap();
+    assert_eq!(backlog, Backlog::Lost(ResetReason::Restored));
+    // At the end of what is left the rest is missed.
+    let Backlog::Changes { changes, more } = store.changes("things", start, 2).await.unwrap()
+    else {
+        panic!("the start is in the log");
+    };
+    assert!(more);
+    let sql = "delete from fieldsync_changes where \"offset\" > 2";
+    connection.execute_batch(sql).unwrap();
+    let backlog = store
+        .changes("things", changes[1].position, 100)
+        .await
+        .unwrap();
+    assert_eq!(backlog, Backlog::Lost(ResetReason::Restored));
+}

@@ -1,0 +1,430 @@
+//! Tables that are there already: which fit, which do not, and what the app is told.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fieldsync::{Collection, Engine, Fields, SchemaMismatch, Store, StoreError};
+use fieldsync_sqlite::SqliteStore;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Database(TempDir);
+
+impl Database {
+    fn with(sql: &str) -> Self {
+        let database = Self(tempfile::tempdir().unwrap());
+        database.sql(sql);
+        database
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("app.db")
+    }
+
+    fn sql(&self, sql: &str) {
+        Connection::open(self.path())
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
+    }
+
+    /// The first column of the first row, as text.
+    fn text(&self, sql: &str) -> Option<String> {
+        let connection = Connection::open(self.path()).unwrap();
+        connection
+            .query_row(&format!("select cast(({sql}) as text)"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
+    }
+
+    async fn prepare(&self, collection: Collection) -> Result<(), StoreError> {
+        let store = SqliteStore::open(self.path()).await.unwrap();
+        store.prepare(&[Arc::new(collection)]).await
+    }
+
+    async fn engine(&self, collection: Collection) -> Engine {
+        Engine::builder()
+            .collection(collection.open_to_everyone())
+            .store(SqliteStore::open(self.path()).await.unwrap())
+            .start()
+            .await
+            .unwrap()
+    }
+
+    async fn mismatch(&self, collection: Collection) -> SchemaMismatch {
+        match self.prepare(collection).await {
+            Err(StoreError::Schema(mismatch)) => mismatch,
+            other => panic!("the table should not fit: {other:?}"),
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+fn things(properties: Value) -> Collection {
+    let required: Vec<String> = match &properties {
+        Value::Object(properties) => properties
+            .iter()
+            .filter(|(_, schema)| schema.get("default").is_none())
+            .map(|(name, _)| name.clone())
+            .collect(),
+        _ => Vec::new(),
+    };
+    let schema = json!({"type": "object", "properties": properties, "required": required});
+    Collection::from_schema("things", &schema)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+fn field(schema: Value) -> Collection {
+    things(json!({"value": schema}))
+}
+
+async fn check_fits(declared: &str, schema: Value) {
+    let database = Database::with(&format!(
+        "create table things (id integer primary key, value {declared})"
+    ));
+    let done = database.prepare(field(schema.clone())).await;
+    assert!(done.is_ok(), "{schema} in {declared}: {done:?}");
+}
+
+/// What is said of a column that does not fit.
+async fn check_refused(declared: &str, schema: Value, expected: &str) {
+    let database = Database::with(&format!(
+        "create table things (id integer primary key, value {declared})"
+    ));
+    let mismatch = database.mismatch(field(schema)).await;
+    let expected = format!("table things, column value: {expected}");
+    assert_eq!(mismatch.to_string(), expected, "{declared}");
+}
+
+#[tokio::test]
+async fn a_column_that_holds_all_values_of_its_field_fits() {
+    let short = json!({"type": "string", "maxLength": 100});
+    for declared in [
+        "varchar(100)",
+        "VARCHAR(255)",
+        "character varying(100)",
+        "text",
+        "nvarchar(100)",
+        "",
+    ] {
+        check_fits(declared, short.clone()).await;
+    }
+    let time = json!({"type": "string", "format": "date-time"});
+    for declared in [
+        "datetime",
+        "timestamp",
+        "timestamp with time zone",
+        "text",
+        "varchar(26)",
+    ] {
+        check_fits(declared, time.clone()).await;
+    }
+    for (declared, schema) in [
+        ("varchar", json!({"type": "string"})),
+        (
+            "varchar(5)",
+            json!({"type": "string", "enum": ["red", "green"]}),
+        ),
+        ("date", json!({"type": "string", "format": "date"})),
+        ("char(32)", json!({"type": "string", "format": "uuid"})),
+        ("uuid", json!({"type": "string", "format": "uuid"})),
+        ("smallint", json!({"type": "integer", "format": "int16"})),
+        (
+            "integer unsigned",
+            json!({"type": "integer", "format": "uint32"}),
+        ),
+        ("bigint", json!({"type": "integer"})),
+        ("double precision", json!({"type": "number"})),
+        ("tinyint(1)", json!({"type": "boolean"})),
+        ("bool", json!({"type": "boolean"})),
+        ("json", json!({"type": "object"})),
+        ("text", json!({"type": "array"})),
+        // A field that is never null may be in a column that could be.
+        ("text not null", json!({"type": "string"})),
+    ] {
+        check_fits(declared, schema).await;
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_does_not_fit_is_named_with_what_to_do() {
+    for (declared, schema, expected) in [
+        (
+            "varchar(50)",
+            json!({"type": "string", "maxLength": 100}),
+            "found varchar(50), expected varchar(100) or wider, or text",
+        ),
+        (
+            "varchar(100)",
+            json!({"type": "string"}),
+            "found varchar(100), expected text, or a maxLength of the field that fits the column",
+        ),
+        (
+            "varchar(4)",
+            json!({"type": "string", "enum": ["red", "green"]}),
+            "found varchar(4), expected varchar(5) or wider, or text",
+        ),
+        (
+            "smallint",
+            json!({"type": "integer", "format": "int32"}),
+            "found smallint, expected integer, or another that holds -2147483648 to 2147483647",
+        ),
+        (
+            "integer unsigned",
+            json!({"type": "integer", "format": "int8"}),
+            "found integer unsigned, expected integer, or another that holds -128 to 127",
+        ),
+        (
+            "integer",
+            json!({"type": "string", "format": "date-time"}),
+            "found integer, expected datetime, timestamp, or text of at least 26 characters",
+        ),
+        (
+            "text",
+            json!({"type": "boolean"}),
+            "found text, expected boolean, or integer",
+        ),
+        (
+            "integer",
+            json!({"type": "number"}),
+            "found integer, expected real, double, float, or numeric without a precision",
+        ),
+        (
+            "blob",
+            json!({"type": "string", "format": "uuid"}),
+            "found blob, expected text, varchar(36), uuid, or char(32) for UUIDs without hyphens",
+        ),
+        (
+            "varchar(1000)",
+            json!({"type": "object"}),
+            "found varchar(1000), expected text, or json",
+        ),
+        (
+            "text not null",
+            json!({"type": ["string", "null"]}),
+            "found text not null, expected a column that allows null, or a field that is no Option",
+        ),
+        (
+            "integer generated always as (id + 1)",
+            json!({"type": "integer"}),
+            "found a generated column, expected an ordinary column; leave the field out of the type, it can't be written",
+        ),
+    ] {
+        check_refused(declared, schema, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
+    let title = || things(json!({"title": {"type": "string"}}));
+    for (sql, collection, expected) in [
+        (
+            "create table things (nr integer primary key, title text)",
+            title(),
+            "column id: found a table whose primary key is nr, expected the primary key; name it with .key(\"nr\")",
+        ),
+        (
+            "create table things (id integer, title text)",
+            title(),
+            "column id: found a table without a primary key, expected a primary key of this column alone",
+        ),
+        (
+            "create table things (id integer, title text, primary key (id, title))",
+            title(),
+            "column id: found a primary key of 2 columns, expected a primary key of this column alone",
+        ),
+        (
+            "create table things (id bigint primary key, title text)",
+            title(),
+            "column id: found bigint, expected integer primary key, the one type for which SQLite gives ids; or \
+             .no_create() for the collection",
+        ),
+        (
+            "create table things (id integer primary key, title text)",
+            title().uuid_ids(),
+            "column id: found integer, expected text, varchar(36), uuid, or char(32) for UUIDs without hyphens",
+        ),
+        (
+            "create table things (id integer primary key, title text, owner text not null)",
+            title(),
+            "column owner: found a column that is not null, has no default, and is no field, expected a default in \
+             the table, a field of this name, or .no_create() for the collection",
+        ),
+        (
+            "create view things as select 1 as id, 'a' as title",
+            title(),
+            "column id: found a view of this name, expected an ordinary table; name another with .table(\"…\")",
+        ),
+        (
+            "create table things (id integer primary key)",
+            title(),
+            "column title: found no such column, expected a default of the field, for the records that are there: \
+             #[serde(default)]; or a field that may be null",
+        ),
+    ] {
+        let mismatch = Database::with(sql).mismatch(collection).await;
+        assert_eq!(mismatch.to_string(), format!("table things, {expected}"));
+    }
+}
+
+#[tokio::test]
+async fn without_creating_a_table_needs_less() {
+    let title = || things(json!({"title": {"type": "string"}})).no_create();
+    for sql in [
+        "create table things (id bigint primary key, title text)",
+        "create table things (id integer primary key, title text) without rowid",
+        "create table things (id integer primary key, title text, owner text not null)",
+    ] {
+        Database::with(sql).prepare(title()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_changes_nothing() {
+    let database = Database::with("create table things (id integer primary key, b integer)");
+    let collection =
+        things(json!({"a": {"type": "string", "default": ""}, "b": {"type": "string"}}));
+    database.mismatch(collection).await;
+    let tables = "select group_concat(sql) from sqlite_schema";
+    assert_eq!(
+        database.text(tables).unwrap(),
+        "CREATE TABLE things (id integer primary key, b integer)"
+    );
+}
+
+#[tokio::test]
+async fn a_table_of_another_framework_is_served_and_written_in_its_own_form() {
+    let database = Database::with(
+        "create table users (id integer primary key autoincrement, first_name varchar(100) not null,
+           last_name varchar(100) not null, created_at datetime not null, updated_at datetime not null);
+         insert into users values (1, 'Ada', 'King', '2026-01-13 10:00:00.123456', '2026-01-13 10:00:00');
+         insert into users values (2, 'Eve', 'Moe', 'yesterday', '2026-01-13 10:00:00');",
+    );
+    let name = json!({"type": "string", "maxLength": 100, "default": ""});
+    let schema = json!({"type": "object", "properties": {"first_name": name, "last_name": name}});
+    let users = Collection::from_schema("users", &schema).timestamps();
+    let engine = database.engine(users).await;
+    let ada = engine.get::<Fields>(("users", 1)).await.unwrap().unwrap();
+    assert_eq!(ada.created_at.unwrap(), "2026-01-13T10:00:00.123456Z");
+    assert_eq!(ada.updated_at.unwrap(), "2026-01-13T10:00:00.000000Z");
+    // What is no time goes out as it is, and harms no other record.
+    let all = engine.list::<Fields>("users", None, 10).await.unwrap();
+    assert_eq!(all[1].created_at.as_deref(), Some("yesterday"));
+
+    engine
+        .edit(("users", 1), |user: &mut Fields| {
+            user.insert("last_name".into(), "Lovelace".into());
+        })
+        .await
+        .unwrap();
+    let row = "select first_name || ' ' || last_name || ' ' || created_at from users where id = 1";
+    assert_eq!(
+        database.text(row).unwrap(),
+        "Ada Lovelace 2026-01-13 10:00:00.123456"
+    );
+    let updated = database
+        .text("select updated_at from users where id = 1")
+        .unwrap();
+    let digits: String = updated
+        .chars()
+        .map(|letter| if letter.is_ascii_digit() { '0' } else { letter })
+        .collect();
+    assert_eq!(digits, "0000-00-00 00:00:00.000000");
+    let made = engine
+        .create("users", json!({"first_name": "Grace"}))
+        .await
+        .unwrap();
+    assert_eq!(made.id.to_string(), "3");
+}
+
+#[tokio::test]
+async fn uuids_without_hyphens_are_kept_so() {
+    let database = Database::with(
+        "create table things (id char(32) not null primary key, owner char(32) not null);
+         insert into things values ('01890a5dac96774bbcceb302099a8057', '01890a5dac96774bbcceb302099a8058');",
+    );
+    let owner = json!({"owner": {"type": "string", "format": "uuid"}});
+    let engine = database.engine(things(owner).uuid_ids()).await;
+    let all = engine.list::<Fields>("things", None, 10).await.unwrap();
+    let (id, owner) = (
+        "01890a5d-ac96-774b-bcce-b302099a8057",
+        "01890a5d-ac96-774b-bcce-b302099a8058",
+    );
+    assert_eq!(
+        (all[0].id.to_string(), &all[0].fields["owner"]),
+        (id.into(), &json!(owner))
+    );
+    let made = engine.create("things", json!({"owner": id})).await.unwrap();
+    let made_id = made.id.to_string().replace('-', "");
+    let row = format!("select owner from things where id = '{made_id}'");
+    assert_eq!(database.text(&row).unwrap(), id.replace('-', ""));
+}
+
+#[tokio::test]
+async fn a_new_field_becomes_a_column_with_a_default_in_the_database() {
+    let database = Database::with(
+        "create table things (id integer primary key, title text);
+         insert into things values (1, 'a');",
+    );
+    let grown = things(json!({
+        "title": {"type": "string"},
+        "it's": {"type": "string", "default": "it's"},
+        "tags": {"type": "array", "default": ["x"]},
+        "open": {"type": "boolean", "default": true},
+    }))
+    .timestamps();
+    let engine = database.engine(grown).await;
+    let old = engine.get::<Fields>(("things", 1)).await.unwrap().unwrap();
+    let expected = json!({"title": "a", "it's": "it's", "tags": ["x"], "open": true});
+    assert_eq!(Value::Object(old.fields), expected);
+    assert_eq!(old.created_at, None, "of an old row the time is not known");
+    // An older version of the app, or others, may insert without the new columns.
+    database.sql("insert into things (title) values ('b')");
+    let new = engine.get::<Fields>(("things", 2)).await.unwrap().unwrap();
+    assert_eq!(new.fields["tags"], json!(["x"]));
+}
+
+#[tokio::test]
+async fn what_a_trigger_makes_of_a_row_is_in_the_reply() {
+    let database = Database::with(
+        "create table things (id integer primary key, title text not null);
+         create trigger shout after insert on things begin
+           update things set title = upper(new.title) where id = new.id;
+         end;",
+    );
+    let engine = database
+        .engine(things(json!({"title": {"type": "string"}})))
+        .await;
+    let made = engine
+        .create("things", json!({"title": "a"}))
+        .await
+        .unwrap();
+    let read = engine
+        .get::<Fields>(("things", made.id))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(read.fields["title"], "A");
+    assert_eq!(made.fields["title"], "A");
+}
+
+#[tokio::test]
+async fn ids_are_not_given_again_where_sqlite_would() {
+    let database =
+        Database::with("create table things (id integer primary key, title text not null)");
+    let engine = database
+        .engine(things(json!({"title": {"type": "string"}})))
+        .await;
+    for expected in ["1", "2", "3"] {
+        let made = engine
+            .create("things", json!({"title": "a"}))
+            .await
+            .unwrap();
+        assert_eq!(made.id.to_string(), expected);
+        engine.delete(("things", made.id)).await.unwrap();
+    }
+}
