@@ -219,7 +219,6 @@ impl Table {
             return Ok(None);
         };
         let id = self.id(row)?;
-        while rows.next()?.is_some() {}
         self.get(connection, id)
     }
 
@@ -234,10 +233,7 @@ impl Table {
         let Some(row) = rows.next()? else {
             return Ok(None);
         };
-        let record = self.record(row)?;
-        // Foreign keys are checked when a statement ends, not when it gives its row.
-        while rows.next()?.is_some() {}
-        Ok(Some(record))
+        Ok(Some(self.record(row)?))
     }
 
     /// Remembers the id of a deleted row where SQLite would give it again.
