@@ -168,14 +168,13 @@ async fn pages_of_other_origins_call_the_api_only_when_allowed() {
 
 #[test]
 fn a_failure_to_start_says_what_to_do() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
     let fail = |arguments: &[&str]| {
         let output = command(arguments).output().unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
-    let _held = std::net::TcpListener::bind(&taken).unwrap();
     let error = fail(&["--store", "memory:", "--listen", &taken]);
     assert!(
         error.contains(&taken) && error.contains("--listen"),
