@@ -45,7 +45,7 @@ impl Browsers {
     }
 
     async fn open(&self, url: &str) -> Window {
-        self.open_sized(url, 900, 800).await
+        self.open_sized(url, 900, 860).await
     }
 
     async fn open_sized(&self, url: &str, width: u32, height: u32) -> Window {

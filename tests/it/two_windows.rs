@@ -32,13 +32,7 @@ async fn d_what_was_acknowledged_survives_kill_9() {
         let process = demo.process_id();
         let killer = async {
             tokio::time::sleep(std::time::Duration::from_millis(50 + fastrand::u64(..250))).await;
-            assert!(
-                std::process::Command::new("kill")
-                    .args(["-9", &process])
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            crate::demo::signal("KILL", &process);
         };
         let (first, last, ()) = tokio::join!(writer("first_name"), writer("last_name"), killer);
         demo.restart();
