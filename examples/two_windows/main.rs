@@ -6,6 +6,7 @@ mod pages;
 mod server;
 
 use std::error::Error;
+use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
 use axum::Router;
@@ -61,7 +62,11 @@ async fn run(options: Options) -> Result<(), String> {
         format!("Can't listen on {listen}: {error}.\n{what_to_do}")
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/");
+    // Whoever started the program may not read what it says.
+    let _ = writeln!(
+        stdout(),
+        "Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/"
+    );
     server::serve(listener, app(&engine, &options)?, engine).await;
     Ok(())
 }

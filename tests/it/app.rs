@@ -90,15 +90,20 @@ pub(crate) fn builder() -> EngineBuilder {
 impl App {
     pub(crate) async fn start(on: On) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let engine = match on {
-            On::Memory => builder().store(MemoryStore::new()).start().await.unwrap(),
-            On::Sqlite => {
-                let store = SqliteStore::open(folder.path().join("app.db"))
+        let builder = match on {
+            On::Memory => builder().store(MemoryStore::new()),
+            On::Sqlite => builder().store(
+                SqliteStore::open(folder.path().join("app.db"))
                     .await
-                    .unwrap();
-                builder().store(store).start().await.unwrap()
-            }
+                    .unwrap(),
+            ),
         };
+        Self::with(builder, folder).await
+    }
+
+    /// An app of its own making, in a folder that goes with it.
+    pub(crate) async fn with(builder: EngineBuilder, folder: tempfile::TempDir) -> Self {
+        let engine = builder.start().await.unwrap();
         let address = listen(&engine).await;
         Self {
             engine,

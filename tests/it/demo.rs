@@ -54,6 +54,12 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Sends a signal to a process of ours.
+pub(crate) fn signal(name: &str, process: &str) {
+    let kill = ["-c", "kill -$0 $1", name, process];
+    assert!(Command::new("sh").args(kill).status().unwrap().success());
+}
+
 impl Demo {
     pub(crate) fn start(store: &str, more: &[&str]) -> Self {
         Self::start_at("127.0.0.1:0", store, more)
@@ -107,13 +113,7 @@ impl Demo {
 
     /// SIGTERM, and the exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &self.process_id()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        signal("TERM", &self.process_id());
         self.process.wait().unwrap().code()
     }
 }

@@ -9,6 +9,7 @@ mod socket;
 
 #[cfg(feature = "services")]
 mod browser;
+mod existing_table;
 mod feed;
 mod houses;
 mod http;

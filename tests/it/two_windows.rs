@@ -32,13 +32,7 @@ async fn d_what_was_acknowledged_survives_kill_9() {
         let process = demo.process_id();
         let killer = async {
             tokio::time::sleep(std::time::Duration::from_millis(50 + fastrand::u64(..250))).await;
-            assert!(
-                std::process::Command::new("kill")
-                    .args(["-9", &process])
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            crate::demo::signal("KILL", &process);
         };
         let (first, last, ()) = tokio::join!(writer("first_name"), writer("last_name"), killer);
         demo.restart();
@@ -168,14 +162,13 @@ async fn pages_of_other_origins_call_the_api_only_when_allowed() {
 
 #[test]
 fn a_failure_to_start_says_what_to_do() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
     let fail = |arguments: &[&str]| {
         let output = command(arguments).output().unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
-    let _held = std::net::TcpListener::bind(&taken).unwrap();
     let error = fail(&["--store", "memory:", "--listen", &taken]);
     assert!(
         error.contains(&taken) && error.contains("--listen"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use serde::Serialize;
+use tracing::Instrument as _;
 
 use crate::authorize::Principal;
 use crate::collection::{Collection, FieldErrors};
@@ -62,7 +63,11 @@ where
     B: Stream<Item = Result<Bytes, E>>,
     E: Display,
 {
-    match route(engine, &engine.on_behalf_of(who), &head, body).await {
+    let span = tracing::debug_span!("request", method = %head.method, path = %head.path);
+    match route(engine, &engine.on_behalf_of(who), &head, body)
+        .instrument(span)
+        .await
+    {
         Ok(reply) => reply,
         Err(refused) => refused.reply(),
     }

@@ -1,0 +1,312 @@
+//! A SQLite file that another framework made: served as it is, and still readable by that framework.
+
+use fieldsync::{Collection, Engine, Fields, StartError, StoreError, Update};
+use fieldsync_sqlite::SqliteStore;
+use futures_util::StreamExt as _;
+use rusqlite::Connection;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::{App, User, builder};
+
+const ROWS: i64 = 1000;
+
+/// The table as that framework makes it, with a column that is not ours.
+const TABLE: &str = "
+    create table users (
+        id integer primary key autoincrement,
+        first_name varchar(100) not null,
+        last_name varchar(100) not null,
+        created_at datetime not null,
+        updated_at datetime not null,
+        nickname varchar(20) default 'none'
+    )";
+
+fn make(path: &std::path::Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(TABLE).unwrap();
+    let insert =
+        "insert into users (first_name, last_name, created_at, updated_at) values (?, ?, ?, ?)";
+    let time = "2026-01-13 10:00:00.123456";
+    for number in 1..=ROWS {
+        connection
+            .execute(
+                insert,
+                (
+                    format!("First {number}"),
+                    format!("Last {number}"),
+                    time,
+                    time,
+                ),
+            )
+            .unwrap();
+    }
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_another_framework_is_served_edited_and_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("existing.db");
+    let sql = make(&path);
+    let app = App::with(
+        builder().store(SqliteStore::open(&path).await.unwrap()),
+        folder,
+    )
+    .await;
+
+    let users = app.get("/api/users/").await;
+    assert_eq!(users.as_array().unwrap().len(), 1000);
+    let last = json!({
+        "id": ROWS, "first_name": "First 1000", "last_name": "Last 1000",
+        "created_at": "2026-01-13T10:00:00.123456Z", "updated_at": "2026-01-13T10:00:00.123456Z",
+    });
+    assert_eq!(users[999], last);
+
+    let (status, changed) = app
+        .send("PATCH", "/api/users/7/", &json!({"first_name": "Ada"}))
+        .await;
+    assert_eq!(status, 200);
+    let created = app.create_user("New", "User").await;
+    assert_eq!(created, ROWS + 1);
+    app.request("DELETE", "/api/users/8/").send().await.unwrap();
+
+    // Read back as that framework does: plain SQL, times as it writes them.
+    let row = |id: i64| {
+        let select = "select first_name, last_name, created_at, updated_at, nickname from users where id = ?";
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok([
+                row.get(0)?,
+                row.get(1)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get::<_, String>(4)?,
+            ])
+        };
+        sql.query_row(select, [id], read)
+    };
+    let [first_name, last_name, created_at, updated_at, nickname] = row(7).unwrap();
+    assert_eq!(
+        [&*first_name, &*last_name, &*created_at, &*nickname],
+        ["Ada", "Last 7", "2026-01-13 10:00:00.123456", "none"]
+    );
+    assert_eq!(
+        updated_at.replace(' ', "T") + "Z",
+        changed["updated_at"].as_str().unwrap()
+    );
+    assert_eq!(row(created).unwrap()[0], "New");
+    assert!(row(8).is_err());
+    assert_eq!(row(9).unwrap()[3], "2026-01-13 10:00:00.123456");
+    let columns: i64 = sql
+        .query_row(
+            "select count(*) from pragma_table_info('users')",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(columns, 6);
+
+    // SQL past fieldsync shows in GET at once, and in the stream after touch.
+    let mut updates = app.engine.subscribe(("users", 9), None).await.unwrap();
+    while !matches!(updates.next().await, Some(Update::Live { .. })) {}
+    sql.execute("update users set last_name = 'By SQL' where id = 9", [])
+        .unwrap();
+    assert_eq!(app.get("/api/users/9/").await["last_name"], "By SQL");
+    app.engine.touch(("users", 9)).await.unwrap();
+    let Some(Update::Change { change, .. }) = updates.next().await else {
+        panic!("a change")
+    };
+    assert_eq!(change.fields["last_name"], "By SQL");
+}
+
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Member {
+    #[serde(rename = "first_name")]
+    given_name: String,
+    #[schemars(length(max = 100))]
+    last_name: String,
+    points: i64,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_fitted_and_new_fields_become_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fitted.db");
+    let sql = Connection::open(&path).unwrap();
+    let table = "create table auth_user (user_id integer primary key autoincrement, first_name text not null default '',
+        last_name varchar(150) not null default '');
+        insert into auth_user (first_name, last_name) values ('Ada', 'Lovelace')";
+    sql.execute_batch(table).unwrap();
+    let members = Collection::of::<Member>("members")
+        .table("auth_user")
+        .key("user_id")
+        .open_to_everyone();
+    let start = async || {
+        Engine::builder()
+            .collection(members.clone())
+            .store(SqliteStore::open(&path).await.unwrap())
+            .start()
+            .await
+            .unwrap()
+    };
+    let engine = start().await;
+    let member = engine
+        .edit(("members", 1), |member: &mut Member| member.points += 5)
+        .await
+        .unwrap();
+    assert_eq!(
+        (&*member.fields.given_name, member.fields.points),
+        ("Ada", 5)
+    );
+    let row =
+        "select first_name || ' ' || last_name || ' ' || points from auth_user where user_id = 1";
+    assert_eq!(
+        sql.query_row(row, [], |row| row.get::<_, String>(0))
+            .unwrap(),
+        "Ada Lovelace 5"
+    );
+    // Others still insert without the new column: its default is the database's.
+    sql.execute("insert into auth_user (first_name) values ('Grace')", [])
+        .unwrap();
+    assert_eq!(
+        engine
+            .get::<Fields>(("members", 2))
+            .await
+            .unwrap()
+            .unwrap()
+            .fields["points"],
+        0
+    );
+    // Starting again changes nothing.
+    assert_eq!(
+        start()
+            .await
+            .get::<Member>(("members", 1))
+            .await
+            .unwrap()
+            .unwrap()
+            .fields
+            .points,
+        5
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_does_not_fit_stops_the_start_and_says_why() {
+    for (table, column, found, expected) in [
+        (
+            "id integer primary key, first_name varchar(50) not null, last_name varchar(100)",
+            "first_name",
+            "varchar(50)",
+            "varchar(100)",
+        ),
+        (
+            "id integer primary key, first_name integer, last_name varchar(100)",
+            "first_name",
+            "integer",
+            "varchar(100)",
+        ),
+        (
+            "id text primary key, first_name text, last_name text",
+            "id",
+            "text primary key",
+            "integer primary key",
+        ),
+        (
+            "id integer, first_name text, last_name text",
+            "id",
+            "integer that is not the whole primary key",
+            "integer primary key",
+        ),
+        (
+            "first_name text, last_name text",
+            "id",
+            "no such column",
+            "integer primary key",
+        ),
+        (
+            "id integer primary key, first_name text, last_name text, pin integer not null",
+            "pin",
+            "not null without default",
+            "no_create",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("unfit.db");
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(&format!("create table users ({table})"))
+            .unwrap();
+        let users = Collection::of::<User>("users").open_to_everyone();
+        let store = SqliteStore::open(&path).await.unwrap();
+        let error = Engine::builder()
+            .collection(users)
+            .store(store)
+            .start()
+            .await
+            .unwrap_err();
+        let StartError::Store(StoreError::Schema(mismatch)) = &error else {
+            panic!("{table}: {error}")
+        };
+        assert_eq!((&*mismatch.table, &*mismatch.column), ("users", column));
+        assert!(
+            mismatch.found.contains(found) && mismatch.expected.contains(expected),
+            "{mismatch}"
+        );
+        // Nothing was changed.
+        let sql = Connection::open(&path).unwrap();
+        let tables: i64 = sql
+            .query_row(
+                "select count(*) from sqlite_schema where type = 'table'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(tables, 1, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_must_be_in_order_to_start() {
+    let refuse = async |collection: Collection| {
+        let store = fieldsync::MemoryStore::new();
+        Engine::builder()
+            .collection(collection)
+            .store(store)
+            .start()
+            .await
+            .unwrap_err()
+            .to_string()
+    };
+    let error = refuse(Collection::of::<User>("users")).await;
+    assert!(
+        error.contains("users") && error.contains("open_to_everyone"),
+        "{error}"
+    );
+    let schema =
+        json!({"type": "object", "properties": {"name": {"type": "string", "pattern": "x"}}});
+    let error = refuse(Collection::from_schema("users", &schema).open_to_everyone()).await;
+    assert!(
+        error.contains("users") && error.contains("name") && error.contains("pattern"),
+        "{error}"
+    );
+    let error = refuse(Collection::of::<User>("us/ers").open_to_everyone()).await;
+    assert!(error.contains("us/ers"), "{error}");
+    let error = refuse(
+        Collection::of::<User>("users")
+            .table("fieldsync_heads")
+            .open_to_everyone(),
+    )
+    .await;
+    assert!(error.contains("fieldsync_"), "{error}");
+    assert!(
+        Engine::builder()
+            .start()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains(".store(")
+    );
+}
