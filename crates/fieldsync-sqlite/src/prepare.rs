@@ -269,25 +269,24 @@ impl Found {
                 expected,
             ))
         };
-        let key = match keys.as_slice() {
-            [key] if is_same_name(&key.name, collection.key_column()) => key,
-            [key] => {
-                let found = format!("a table whose primary key is {}", key.name);
-                return wrong(
-                    found,
-                    format!("the primary key; name it with .key({:?})", key.name),
+        let wanted = match collection.ids() {
+            Ids::Integer => "integer primary key",
+            _ => "text primary key",
+        };
+        let key = match (self.column(collection.key_column()), keys.as_slice()) {
+            (Some(column), [key]) if is_same_name(&column.name, &key.name) => key,
+            (Some(column), _) => {
+                let found = format!(
+                    "{} that is not the whole primary key",
+                    said(&column.declared)
                 );
+                return wrong(found, format!("{wanted}, of this column alone"));
             }
-            [] => {
-                return wrong(
-                    "a table without a primary key".into(),
-                    "a primary key of this column alone".into(),
-                );
+            (None, [key]) => {
+                let expected = format!("{wanted}; name the column with .key({:?})", key.name);
+                return wrong("no such column".into(), expected);
             }
-            several => {
-                let found = format!("a primary key of {} columns", several.len());
-                return wrong(found, "a primary key of this column alone".into());
-            }
+            (None, _) => return wrong("no such column".into(), wanted.into()),
         };
         let gives_ids = collection.is_creatable();
         if gives_ids && collection.ids() == Ids::Integer && self.is_without_rowid {
@@ -296,7 +295,7 @@ impl Found {
         }
         match fit_key(collection.ids(), &key.declared, gives_ids) {
             Ok(form) => Ok((form, &key.name)),
-            Err(expected) => wrong(said(&key.declared), expected),
+            Err(expected) => wrong(format!("{} primary key", said(&key.declared)), expected),
         }
     }
 
@@ -350,7 +349,7 @@ impl Found {
             Some(column) if collection.is_creatable() => Err(mismatch(
                 collection,
                 &column.name,
-                "a column that is not null, has no default, and is no field",
+                "not null without default, and no field",
                 "a default in the table, a field of this name, or .no_create() for the collection",
             )),
             _ => Ok(()),

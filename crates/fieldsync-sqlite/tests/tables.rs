@@ -225,33 +225,33 @@ async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
         (
             "create table things (nr integer primary key, title text)",
             title(),
-            "column id: found a table whose primary key is nr, expected the primary key; name it with .key(\"nr\")",
+            "column id: found no such column, expected integer primary key; name the column with .key(\"nr\")",
         ),
         (
             "create table things (id integer, title text)",
             title(),
-            "column id: found a table without a primary key, expected a primary key of this column alone",
+            "column id: found integer that is not the whole primary key, expected integer primary key, of this column alone",
         ),
         (
             "create table things (id integer, title text, primary key (id, title))",
             title(),
-            "column id: found a primary key of 2 columns, expected a primary key of this column alone",
+            "column id: found integer that is not the whole primary key, expected integer primary key, of this column alone",
         ),
         (
             "create table things (id bigint primary key, title text)",
             title(),
-            "column id: found bigint, expected integer primary key, the one type for which SQLite gives ids; or \
+            "column id: found bigint primary key, expected integer primary key, the one type for which SQLite gives ids; or \
              .no_create() for the collection",
         ),
         (
             "create table things (id integer primary key, title text)",
             title().uuid_ids(),
-            "column id: found integer, expected text, varchar(36), uuid, or char(32) for UUIDs without hyphens",
+            "column id: found integer primary key, expected text, varchar(36), uuid, or char(32) for UUIDs without hyphens",
         ),
         (
             "create table things (id integer primary key, title text, owner text not null)",
             title(),
-            "column owner: found a column that is not null, has no default, and is no field, expected a default in \
+            "column owner: found not null without default, and no field, expected a default in \
              the table, a field of this name, or .no_create() for the collection",
         ),
         (
