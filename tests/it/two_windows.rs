@@ -12,8 +12,10 @@ fn store(folder: &tempfile::TempDir) -> String {
 async fn d_what_was_acknowledged_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = Demo::start(&store(&folder), &[]);
-    let http = reqwest::Client::new();
     for round in 0..5 {
+        let http = reqwest::Client::new();
+        let enough = 2 + fastrand::usize(..60);
+        let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
         // Writers go on until the server is gone; each remembers what it was told is saved.
         let writer = async |field: &'static str| {
             let mut saved = None;
@@ -26,12 +28,16 @@ async fn d_what_was_acknowledged_survives_kill_9() {
                     Ok(reply) if reply.status() == 200 => saved = Some(number),
                     _ => break,
                 }
+                told.send(field).unwrap();
             }
             saved.expect("some edits were saved")
         };
         let process = demo.process_id();
         let killer = async {
-            tokio::time::sleep(std::time::Duration::from_millis(50 + fastrand::u64(..250))).await;
+            let mut count = std::collections::HashMap::new();
+            while count.len() < 2 || count.values().sum::<usize>() < enough {
+                *count.entry(hears.recv().await).or_default() += 1;
+            }
             crate::demo::signal("KILL", &process);
         };
         let (first, last, ()) = tokio::join!(writer("first_name"), writer("last_name"), killer);
