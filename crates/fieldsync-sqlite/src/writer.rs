@@ -29,7 +29,7 @@ pub(crate) fn commit(
     match attempt(batch)? {
         Attempt::Committed(results) => return Ok(results),
         Attempt::Refused(result) => return Ok(vec![result]),
-        Attempt::Locked(error) => return Err(StoreError::Unavailable(error.into())),
+        Attempt::Locked => return Ok(vec![Err(busy()); batch.len()]),
         Attempt::Stopped => {}
     }
     let mut results = Vec::with_capacity(batch.len());
@@ -37,14 +37,18 @@ pub(crate) fn commit(
         match attempt(&single)? {
             Attempt::Committed(committed) => results.extend(committed),
             Attempt::Refused(result) => results.push(result),
-            // Others of the batch are committed by now, and this one surely is not.
-            Attempt::Locked(_) | Attempt::Stopped => results.push(Err(RefusedEdit {
-                edit: 0,
-                refusal: Refusal::Busy,
-            })),
+            Attempt::Locked | Attempt::Stopped => results.push(Err(busy())),
         }
     }
     Ok(results)
+}
+
+/// The answer when somebody else holds the lock: nothing of the group is stored.
+fn busy() -> RefusedEdit {
+    RefusedEdit {
+        edit: 0,
+        refusal: Refusal::Busy,
+    }
 }
 
 /// What became of one transaction.
@@ -55,7 +59,7 @@ enum Attempt {
     /// A constraint refused one of several groups. Rolled back.
     Stopped,
     /// Somebody else writes. Not begun.
-    Locked(rusqlite::Error),
+    Locked,
 }
 
 /// One transaction. Whatever it does not commit is rolled back when `transaction` is dropped.
@@ -66,7 +70,7 @@ fn transact(
 ) -> Result<Attempt, Failure> {
     let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(transaction) => transaction,
-        Err(error) if is_busy(&error) => return Ok(Attempt::Locked(error)),
+        Err(error) if is_busy(&error) => return Ok(Attempt::Locked),
         Err(error) => return Err(error.into()),
     };
     let mut found = Found {
