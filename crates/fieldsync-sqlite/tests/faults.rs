@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
