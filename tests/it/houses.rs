@@ -66,6 +66,7 @@ const FLOORS: [&[&str]; 6] = [
         "edit",
         "entity_tag",
         "batch",
+        "decide",
         "topic",
         "broker",
         "store",

@@ -14,6 +14,7 @@ on_every_store!(
     a_refused_request_stores_nothing,
     other_methods_are_refused_with_what_is_allowed,
     an_idempotency_key_makes_a_repetition_safe,
+    a_base_guards_the_fields_that_are_touched,
     every_type_of_field_survives_the_way,
     the_apps_own_check_refuses_by_field,
 );
@@ -384,6 +385,60 @@ async fn an_idempotency_key_makes_a_repetition_safe(app: App) {
         ids.insert(reply.unwrap().json::<Value>().await.unwrap()["id"].to_string());
     }
     assert_eq!(ids.len(), 1);
+}
+
+async fn a_base_guards_the_fields_that_are_touched(app: App) {
+    let path = format!("/api/users/{}/", app.create_user("John", "Doe").await);
+    let reply = app.request("GET", &path).send().await.unwrap();
+    let base = reply.headers()["fieldsync-cursor"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    app.send("PATCH", &path, &json!({"first_name": "Jack"}))
+        .await;
+    let patch = async |base: &str, patch: Value| {
+        let reply = app
+            .request("PATCH", &path)
+            .header("fieldsync-base", base)
+            .json(&patch)
+            .send()
+            .await
+            .unwrap();
+        (
+            reply.status().as_u16(),
+            reply.json::<Value>().await.unwrap(),
+        )
+    };
+    assert_eq!(patch(&base, json!({"last_name": "Roe"})).await.0, 200);
+    let (status, problem) = patch(&base, json!({"first_name": "Jim"})).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (409, &json!("urn:fieldsync:changed-since-base"))
+    );
+    assert_eq!(
+        problem["conflicts"],
+        json!({"first_name": {"base": "John", "mine": "Jim", "theirs": "Jack"}})
+    );
+    let reply = app.request("GET", "/api/things/").send().await.unwrap();
+    let other = reply.headers()["fieldsync-cursor"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let (status, problem) = patch(&other, json!({"first_name": "Jim"})).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (409, &json!("urn:fieldsync:base-unknown"))
+    );
+    assert_eq!(problem["current"], app.get(&path).await);
+    assert_eq!(patch("x", json!({"first_name": "Jim"})).await.0, 400);
+    let delete = app
+        .request("DELETE", &path)
+        .header("fieldsync-base", &base)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(delete.status(), 409);
+    assert_eq!(app.get(&path).await["first_name"], "Jack");
 }
 
 async fn every_type_of_field_survives_the_way(app: App) {

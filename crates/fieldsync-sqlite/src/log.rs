@@ -161,32 +161,10 @@ pub(crate) fn changes(
     limit: usize,
 ) -> Result<Backlog, Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-    let Ends { head, trimmed } = ends(&transaction, collection)?;
-    if since.epoch != head.epoch {
-        return Ok(Backlog::Lost(ResetReason::Epoch));
+    if let Some(reason) = lost(&transaction, collection, since)? {
+        return Ok(Backlog::Lost(reason));
     }
-    if since.offset > head.offset {
-        return Ok(Backlog::Lost(ResetReason::Restored));
-    }
-    if since.offset < trimmed.offset {
-        return Ok(Backlog::Lost(ResetReason::Trimmed));
-    }
-    let tag = if since.offset == head.offset {
-        Some(head.tag)
-    } else if since.offset == trimmed.offset {
-        Some(trimmed.tag)
-    } else {
-        let sql = "select tag from fieldsync_changes where collection = ?1 and \"offset\" = ?2";
-        let mut statement = transaction.prepare_cached(sql)?;
-        statement
-            .query_row(params![collection, since.offset.cast_signed()], |row| {
-                row.get::<_, u32>(0)
-            })
-            .optional()?
-    };
-    if tag != Some(since.tag) {
-        return Ok(Backlog::Lost(ResetReason::Restored));
-    }
+    let head = head(&transaction, collection)?;
     let sql = "select \"offset\", tag, id, action, after, former, at, who, idempotency_key from fieldsync_changes \
                where collection = ?1 and \"offset\" > ?2 order by \"offset\" limit ?3";
     let mut statement = transaction.prepare_cached(sql)?;
@@ -196,7 +174,7 @@ pub(crate) fn changes(
     while bytes < PAGE_BYTES
         && let Some(row) = rows.next()?
     {
-        let (change, size) = change(row, collection, head.epoch)?;
+        let (change, size) = change(row, collection, since.epoch)?;
         last += 1;
         if change.position.offset != last {
             // Somebody deleted rows of the log.
@@ -211,6 +189,68 @@ pub(crate) fn changes(
     Ok(Backlog::Changes {
         changes,
         more: last < head.offset,
+    })
+}
+
+/// Why a place is not in the log, if it is not.
+fn lost(
+    connection: &Connection,
+    collection: &str,
+    since: Position,
+) -> Result<Option<ResetReason>, Failure> {
+    let Ends { head, trimmed } = ends(connection, collection)?;
+    if since.epoch != head.epoch {
+        return Ok(Some(ResetReason::Epoch));
+    }
+    if since.offset > head.offset {
+        return Ok(Some(ResetReason::Restored));
+    }
+    if since.offset < trimmed.offset {
+        return Ok(Some(ResetReason::Trimmed));
+    }
+    let tag = if since.offset == head.offset {
+        Some(head.tag)
+    } else if since.offset == trimmed.offset {
+        Some(trimmed.tag)
+    } else {
+        let sql = "select tag from fieldsync_changes where collection = ?1 and \"offset\" = ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        statement
+            .query_row(params![collection, since.offset.cast_signed()], |row| {
+                row.get::<_, u32>(0)
+            })
+            .optional()?
+    };
+    if tag != Some(since.tag) {
+        return Ok(Some(ResetReason::Restored));
+    }
+    Ok(None)
+}
+
+/// The changes of one record after a place, or why they can't be told.
+pub(crate) fn changes_of(
+    connection: &Connection,
+    key: &RecordKey,
+    since: Position,
+) -> Result<Backlog, Failure> {
+    if let Some(reason) = lost(connection, &key.collection, since)? {
+        return Ok(Backlog::Lost(reason));
+    }
+    let sql = "select \"offset\", tag, id, action, after, former, at, who, idempotency_key from fieldsync_changes \
+               where collection = ?1 and \"offset\" > ?2 and id = ?3 order by \"offset\"";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![
+        key.collection,
+        since.offset.cast_signed(),
+        id_to_sql(key.id, Form::Text)
+    ])?;
+    let mut changes = Vec::new();
+    while let Some(row) = rows.next()? {
+        changes.push(change(row, &key.collection, since.epoch)?.0);
+    }
+    Ok(Backlog::Changes {
+        changes,
+        more: false,
     })
 }
 

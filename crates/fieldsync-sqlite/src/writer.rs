@@ -75,12 +75,16 @@ fn transact(
     };
     let mut found = Found {
         remembered: keys::find(&transaction, batch.idempotency_keys())?,
-        records: HashMap::new(),
+        ..Found::default()
     };
     for (key, collection) in batch.records() {
         if let Some(record) = tables.of(collection.name())?.get(&transaction, key.id)? {
             found.records.insert(key, record);
         }
+    }
+    for (key, place) in batch.bases() {
+        let changes = log::changes_of(&transaction, &key, place)?;
+        found.since.insert((key, place), changes);
     }
     let plan = batch.plan(found);
     let mut rows = Vec::with_capacity(plan.mutations().len());

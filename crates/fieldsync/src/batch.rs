@@ -4,7 +4,7 @@
 //! [`Mutation`]s of the [`Plan`], moves the heads that [`Plan::advances`] names, asks [`Plan::finish`], and writes the
 //! log. No rule about edits is in a store.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,11 +12,12 @@ use serde_json::Value;
 
 use crate::authorize::{Grant, Principal};
 use crate::change::{Action, Change};
-use crate::collection::{Collection, FieldErrors, Ids};
+use crate::collection::Collection;
 use crate::cursor::Position;
-use crate::edit::{Edit, IdempotencyKey, Outcome, Precondition, Refusal, Remembered, Wish};
-use crate::entity_tag::entity_tag;
-use crate::record::{CREATED_AT, Fields, Record, RecordId, RecordKey, UPDATED_AT};
+use crate::decide::{Since, decide, former_values, predict};
+use crate::edit::{Edit, IdempotencyKey, Outcome, Refusal, Remembered};
+use crate::record::{Fields, Record, RecordId, RecordKey};
+use crate::store::Backlog;
 use crate::time::Timestamp;
 
 /// Groups of edits that are committed together, each group all or nothing.
@@ -52,6 +53,8 @@ pub struct Found {
     pub remembered: HashMap<IdempotencyKey, Remembered>,
     /// Of [`Batch::records`] those that exist.
     pub records: HashMap<RecordKey, Record>,
+    /// Of [`Batch::bases`] the changes of the record since that place, or why they can't be told.
+    pub since: HashMap<(RecordKey, Position), Backlog>,
 }
 
 /// One write to the app's own table.
@@ -190,17 +193,29 @@ impl Batch {
             .collect()
     }
 
+    /// The records whose changes since a place must be known, each with the place.
+    #[must_use]
+    pub fn bases(&self) -> HashSet<(RecordKey, Position)> {
+        let edits = self.groups.iter().flat_map(|group| &group.edits);
+        edits
+            .filter_map(|(edit, ..)| Some((edit.key()?, edit.base?)))
+            .collect()
+    }
+
     /// Decides what to write, on the current rows.
     #[must_use]
     pub fn plan(&self, found: Found) -> Plan {
         let Found {
             remembered,
             records,
+            since,
         } = found;
         let mut planner = Planner {
             now: Timestamp::now(),
             remembered,
             rows: records.clone(),
+            logged: since,
+            planned: HashMap::new(),
             used: HashMap::new(),
             mutations: Vec::new(),
         };
@@ -233,6 +248,10 @@ struct Planner {
     remembered: HashMap<IdempotencyKey, Remembered>,
     /// The rows as they will be after the mutations so far.
     rows: HashMap<RecordKey, Record>,
+    /// What changed since the bases of edits, as far as it is in the log.
+    logged: HashMap<(RecordKey, Position), Backlog>,
+    /// What the mutations so far change of each record: the former values, none where they are not known.
+    planned: HashMap<RecordKey, Vec<Option<Fields>>>,
     /// The keys used in this batch, with the edit's fingerprint and what is planned for it.
     used: HashMap<IdempotencyKey, (String, Planned)>,
     mutations: Vec<Mutation>,
@@ -256,6 +275,7 @@ impl Planner {
                 Err(refusal) => {
                     self.mutations.truncate(mutations);
                     for (key, row) in undo.rows.into_iter().rev() {
+                        self.planned.entry(key.clone()).or_default().pop();
                         match row {
                             Some(row) => self.rows.insert(key, row),
                             None => self.rows.remove(&key),
@@ -292,7 +312,8 @@ impl Planner {
         }
         let record_key = edit.key();
         let row = record_key.as_ref().and_then(|key| self.rows.get(key));
-        let planned = match decide(edit, collection, grant, row, self.now)? {
+        let since = self.since(edit);
+        let planned = match decide(edit, collection, grant, row, &since, self.now)? {
             None => Planned::Unchanged(
                 row.expect("only a row that exists can be unchanged")
                     .clone(),
@@ -301,6 +322,10 @@ impl Planner {
                 if let Some(record_key) = record_key {
                     let after = predict(row, &write);
                     undo.rows.push((record_key.clone(), row.cloned()));
+                    self.planned
+                        .entry(record_key.clone())
+                        .or_default()
+                        .push(former_values(row, &write));
                     match after {
                         Some(after) => self.rows.insert(record_key, after),
                         None => self.rows.remove(&record_key),
@@ -324,6 +349,25 @@ impl Planner {
         Ok(planned)
     }
 
+    /// What changed of an edit's record since its base; empty without one.
+    fn since(&self, edit: &Edit) -> Since<'_> {
+        let (Some(key), Some(base)) = (edit.key(), edit.base) else {
+            return Since::Any;
+        };
+        let planned = self
+            .planned
+            .get(&key)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        match self.logged.get(&(key, base)) {
+            Some(Backlog::Changes { changes, .. }) => Since::Changes {
+                logged: changes,
+                planned,
+            },
+            Some(Backlog::Lost(_)) | None => Since::Lost,
+        }
+    }
+
     fn replay(&self, key: &IdempotencyKey, edit: &Edit) -> Result<Option<Planned>, Refusal> {
         let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used.get(key) {
             (fingerprint, planned.clone())
@@ -345,218 +389,6 @@ impl Planner {
 struct Undo {
     rows: Vec<(RecordKey, Option<Record>)>,
     used: Vec<IdempotencyKey>,
-}
-
-/// Decides one edit on its current row: what to write, nothing, or why not.
-fn decide(
-    edit: &Edit,
-    collection: &Collection,
-    grant: &Grant,
-    row: Option<&Record>,
-    now: Timestamp,
-) -> Result<Option<Write>, Refusal> {
-    let row = row.filter(|row| grant.admits(row));
-    let existing = |id: RecordId| {
-        row.ok_or_else(|| {
-            Refusal::NotFound(RecordKey {
-                collection: Arc::clone(collection.name()),
-                id,
-            })
-        })
-    };
-    if let (Some(key), Wish::Patch(..) | Wish::Change(..) | Wish::Delete(_)) =
-        (edit.key(), &edit.wish)
-    {
-        existing(key.id)?;
-    }
-    for precondition in &edit.preconditions {
-        check_precondition(precondition, row, grant)?;
-    }
-    match &edit.wish {
-        Wish::Malformed(message) => Err(Refusal::Malformed(message.clone())),
-        Wish::Create(fields) => create(collection, grant, fields, now).map(Some),
-        Wish::Patch(id, patch) => {
-            let row = existing(*id)?;
-            let wished = patch.0.keys().map(|name| {
-                let current = row.fields.get(name).unwrap_or(&Value::Null);
-                (
-                    name.clone(),
-                    patch
-                        .value_of(name, current)
-                        .expect("the patch has this field"),
-                )
-            });
-            update(collection, grant, row, wished.collect(), now)
-        }
-        Wish::Change(id, rewrite) => {
-            let row = existing(*id)?;
-            let own = collection.own_fields(&row.fields);
-            let unreadable = |error: serde_json::Error| {
-                Refusal::Malformed(format!("the record does not fit the type: {error}"))
-            };
-            let mut wished = guarded(|| rewrite(&own))?.map_err(unreadable)?;
-            wished.retain(|name, value| own.get(name) != Some(value));
-            update(collection, grant, row, wished, now)
-        }
-        Wish::Delete(id) => existing(*id).map(|row| Some(Write::Delete { id: row.id })),
-        Wish::Touch(id) => Ok(Some(Write::Touch { id: *id })),
-    }
-}
-
-fn check_precondition(
-    precondition: &Precondition,
-    row: Option<&Record>,
-    grant: &Grant,
-) -> Result<(), Refusal> {
-    let tag = row.map(|row| entity_tag(&grant.view.project_record(row)));
-    let holds = precondition.holds(tag.as_deref());
-    if holds {
-        Ok(())
-    } else {
-        Err(Refusal::PreconditionFailed)
-    }
-}
-
-fn create(
-    collection: &Collection,
-    grant: &Grant,
-    given: &Fields,
-    now: Timestamp,
-) -> Result<Write, Refusal> {
-    if !collection.is_creatable() {
-        return Err(Refusal::NotCreatable(Arc::clone(collection.name())));
-    }
-    let mut errors = FieldErrors::new();
-    for name in given.keys().filter(|name| collection.field(name).is_none()) {
-        blame(
-            &mut errors,
-            name,
-            if name == "id" {
-                "is given by the server"
-            } else {
-                "is not a known field"
-            },
-        );
-    }
-    let mut fields = Fields::new();
-    for field in collection.fields() {
-        let name = &field.name;
-        let value = match given.get(name) {
-            Some(_) if field.set_by_server => Err("is set by the server".to_owned()),
-            Some(_) if !grant.writable.shows(name) => Err("must not be set by you".to_owned()),
-            Some(value) => field.schema.check(value),
-            None if name == CREATED_AT || name == UPDATED_AT => Ok(now.to_string().into()),
-            None => field.default.clone().ok_or("is required".to_owned()),
-        };
-        match value {
-            Ok(value) => {
-                fields.insert(name.clone(), value);
-            }
-            Err(message) => blame(&mut errors, name, &message),
-        }
-    }
-    refuse_any(errors)?;
-    guarded(|| collection.run_validator(None, &fields))?.map_err(Refusal::Invalid)?;
-    let id = match collection.ids() {
-        Ids::Integer => None,
-        Ids::UuidV7 => Some(RecordId::Uuid(uuid::Uuid::now_v7())),
-    };
-    Ok(Write::Insert { id, fields })
-}
-
-fn update(
-    collection: &Collection,
-    grant: &Grant,
-    row: &Record,
-    wished: Fields,
-    now: Timestamp,
-) -> Result<Option<Write>, Refusal> {
-    let mut errors = FieldErrors::new();
-    let mut changed = Fields::new();
-    for (name, value) in wished {
-        let current = row.fields.get(&name);
-        // What one may not see is not compared: the answer would tell its value.
-        let same = |value: &Value| current == Some(value) && grant.view.shows(&name);
-        let Some(field) = collection.field(&name) else {
-            let is_same_id =
-                name == "id" && serde_json::to_value(row.id).is_ok_and(|id| id == value);
-            if !is_same_id {
-                blame(
-                    &mut errors,
-                    &name,
-                    if name == "id" {
-                        "can't be changed"
-                    } else {
-                        "is not a known field"
-                    },
-                );
-            }
-            continue;
-        };
-        match field.schema.check(&value) {
-            Ok(value) if same(&value) => {}
-            _ if field.set_by_server => blame(&mut errors, &name, "is set by the server"),
-            _ if !grant.writable.shows(&name) => {
-                blame(&mut errors, &name, "must not be changed by you");
-            }
-            Ok(value) if current == Some(&value) => {}
-            Ok(value) => {
-                changed.insert(name, value);
-            }
-            Err(message) => blame(&mut errors, &name, &message),
-        }
-    }
-    refuse_any(errors)?;
-    if changed.is_empty() {
-        return Ok(None);
-    }
-    let mut after = row.fields.clone();
-    after.extend(changed.clone());
-    guarded(|| collection.run_validator(Some(&row.fields), &after))?.map_err(Refusal::Invalid)?;
-    if collection
-        .field(UPDATED_AT)
-        .is_some_and(|field| field.set_by_server)
-    {
-        changed.insert(UPDATED_AT.into(), now.to_string().into());
-    }
-    Ok(Some(Write::Update {
-        id: row.id,
-        fields: changed,
-    }))
-}
-
-/// Runs the app's code; its panic is its edit's failure, not the end of the thread that commits.
-fn guarded<T>(code: impl FnOnce() -> T) -> Result<T, Refusal> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(code))
-        .map_err(|_| Refusal::Malformed("the app's own code panicked on this edit".into()))
-}
-
-fn blame(errors: &mut FieldErrors, field: &str, message: &str) {
-    errors
-        .entry(field.to_owned())
-        .or_default()
-        .push(message.to_owned());
-}
-
-fn refuse_any(errors: FieldErrors) -> Result<(), Refusal> {
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::Invalid(errors))
-    }
-}
-
-/// The row as it will be; the database has the last word.
-fn predict(row: Option<&Record>, write: &Write) -> Option<Record> {
-    match write {
-        Write::Update { fields, .. } => {
-            let mut after = row?.clone();
-            after.fields.extend(fields.clone());
-            Some(after)
-        }
-        Write::Touch { .. } => row.cloned(),
-        Write::Insert { .. } | Write::Delete { .. } => None,
-    }
 }
 
 impl Plan {

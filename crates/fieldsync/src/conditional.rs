@@ -1,5 +1,6 @@
 //! The request headers that a write depends on: preconditions (RFC 9110, section 13.1) and the idempotency key.
 
+use crate::cursor::Cursor;
 use crate::edit::Precondition;
 use crate::http::{Refused, RequestHead};
 
@@ -49,6 +50,27 @@ pub(crate) fn idempotency_key(head: &RequestHead) -> Result<Option<String>, Refu
         return Err(malformed());
     }
     Ok(Some(text.to_owned()))
+}
+
+/// `Fieldsync-Base`, a cursor.
+pub(crate) fn base(head: &RequestHead) -> Result<Option<Cursor>, Refused> {
+    if !head
+        .headers
+        .iter()
+        .any(|(name, _)| name == "fieldsync-base")
+    {
+        return Ok(None);
+    }
+    let cursor = head
+        .header("fieldsync-base")
+        .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+    cursor.map(Some).ok_or_else(|| {
+        Refused::new(
+            400,
+            "malformed",
+            "Fieldsync-Base must be a cursor of this server",
+        )
+    })
 }
 
 enum Tags {

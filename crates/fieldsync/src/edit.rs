@@ -1,5 +1,6 @@
 //! Edits, what becomes of them, and why they are refused: pure data.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::authorize::Denied;
 use crate::change::Change;
 use crate::collection::FieldErrors;
-use crate::cursor::Position;
+use crate::cursor::{Cursor, Position};
 use crate::merge_patch::MergePatch;
 use crate::record::{Fields, Record, RecordId, RecordKey};
 use crate::store::StoreError;
@@ -29,6 +30,7 @@ pub struct Edit {
     pub(crate) wish: Wish,
     pub(crate) preconditions: Vec<Precondition>,
     pub(crate) idempotency_key: Option<String>,
+    pub(crate) base: Option<Position>,
 }
 
 #[derive(Clone)]
@@ -111,6 +113,16 @@ impl Edit {
         self
     }
 
+    /// Applies the edit only if no field that it touches has changed since this place; a delete touches all. A field
+    /// that is back at its old value has changed.
+    #[must_use]
+    pub fn with_base(self, base: Cursor) -> Self {
+        Self {
+            base: Some(base.position),
+            ..self
+        }
+    }
+
     /// Makes a repetition safe: for 24 hours the same edit by the same principal with the same key is applied once,
     /// and answered as the first was.
     #[must_use]
@@ -143,8 +155,8 @@ impl Edit {
     /// Tells the same edit from another one under the same idempotency key.
     pub(crate) fn fingerprint(&self) -> String {
         let text = format!(
-            "{} {:?} {:?}",
-            self.collection, self.wish, self.preconditions
+            "{} {:?} {:?} {:?}",
+            self.collection, self.wish, self.preconditions, self.base
         );
         sha1_smol::Sha1::from(text).digest().to_string()
     }
@@ -166,6 +178,7 @@ impl Edit {
             wish,
             preconditions: Vec::new(),
             idempotency_key: None,
+            base: None,
         }
     }
 }
@@ -311,6 +324,15 @@ pub enum Refusal {
     /// The record is not in the state that the precondition names.
     #[error("the record is not in the state that the precondition names")]
     PreconditionFailed,
+    /// Fields that the edit touches have changed since its base.
+    #[error("changed since the base: {}", .0.keys().cloned().collect::<Vec<_>>().join(", "))]
+    ChangedSinceBase(BTreeMap<String, FieldConflict>),
+    /// What changed since the edit's base can't be told: the log was trimmed, or is another one.
+    #[error("what changed since the base can't be told")]
+    BaseUnknown {
+        /// The record as it is now, as far as it may be seen.
+        current: Fields,
+    },
     /// The edit is not an object of fields.
     #[error("{0}")]
     Malformed(String),
@@ -326,6 +348,20 @@ pub enum Refusal {
     /// It could not be tried in time; nothing of it is stored.
     #[error("too busy to apply the edit in time")]
     Busy,
+}
+
+/// A field that changed since an edit's base.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FieldConflict {
+    /// What it held at the base, where that is known and may be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Value>,
+    /// What the edit would have set; nothing for a delete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mine: Option<Value>,
+    /// What it holds now, where that may be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub theirs: Option<Value>,
 }
 
 fn names(errors: &FieldErrors) -> String {

@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 
 use crate::authorize::Principal;
 use crate::collection::{Collection, FieldErrors};
-use crate::conditional::{idempotency_key, if_match, if_none_match};
+use crate::conditional::{base, idempotency_key, if_match, if_none_match};
 use crate::cursor::Cursor;
 use crate::edit::{Edit, EngineError, Precondition};
 use crate::engine::{Caller, Engine, Seen};
@@ -312,6 +312,9 @@ fn conditions(mut edit: Edit, head: &RequestHead) -> Result<Edit, Refused> {
         if !holds_at_creation {
             edit = edit.with_precondition(precondition);
         }
+    }
+    if let Some(base) = base(head)? {
+        edit = edit.with_base(base);
     }
     Ok(match idempotency_key(head)? {
         Some(key) => edit.with_idempotency_key(key),

@@ -80,6 +80,8 @@ mod edit;
 
 mod batch;
 
+mod decide;
+
 // The two traits.
 
 mod store;
@@ -137,7 +139,9 @@ pub use change::{Action, Change, FoldedChange};
 pub use collection::{Collection, Field, FieldErrors, Ids};
 pub use connection::serve;
 pub use cursor::{Cursor, MalformedCursor, Position, ResetReason};
-pub use edit::{Edit, EngineError, IdempotencyKey, Outcome, Precondition, Refusal, Remembered};
+pub use edit::{
+    Edit, EngineError, FieldConflict, IdempotencyKey, Outcome, Precondition, Refusal, Remembered,
+};
 pub use engine::{Caller, Engine, Page, Seen};
 pub use feed::FeedChange;
 pub use handshake::{Accepted, accept};

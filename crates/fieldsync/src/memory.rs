@@ -254,6 +254,13 @@ impl State {
             let record = self.table(&collection).record(&collection, key.id)?;
             Some((key, record))
         };
+        let since = |(key, place): (RecordKey, Position)| {
+            let mut backlog = self.log(&key.collection).after(place, usize::MAX);
+            if let Backlog::Changes { changes, .. } = &mut backlog {
+                changes.retain(|change| change.key == key);
+            }
+            ((key, place), backlog)
+        };
         Found {
             remembered: batch
                 .idempotency_keys()
@@ -261,6 +268,7 @@ impl State {
                 .filter_map(remembered)
                 .collect(),
             records: batch.records().into_iter().filter_map(record).collect(),
+            since: batch.bases().into_iter().map(since).collect(),
         }
     }
 

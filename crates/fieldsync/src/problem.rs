@@ -1,10 +1,13 @@
 //! Problem details (RFC 9457): what a refused request is answered with.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::authorize::Denied;
 use crate::collection::FieldErrors;
-use crate::edit::{EngineError, Refusal};
+use crate::edit::{EngineError, FieldConflict, Refusal};
+use crate::record::Fields;
 use crate::store::StoreError;
 
 /// A problem. Holds no value that was sent, no SQL, no path.
@@ -18,6 +21,12 @@ pub(crate) struct Problem {
     detail: Option<String>,
     #[serde(skip_serializing_if = "FieldErrors::is_empty")]
     errors: FieldErrors,
+    /// Fields that changed since the request's base.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    conflicts: BTreeMap<String, FieldConflict>,
+    /// The record as it is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<Fields>,
     /// Seconds after which it may be tried again.
     #[serde(skip)]
     pub(crate) retry_after: Option<u32>,
@@ -32,6 +41,8 @@ impl Problem {
             status,
             detail,
             errors: FieldErrors::new(),
+            conflicts: BTreeMap::new(),
+            current: None,
             retry_after: None,
         }
     }
@@ -99,6 +110,20 @@ impl From<&Refusal> for Problem {
                 "precondition-failed",
                 "the record is not in the state that the precondition names",
             ),
+            Refusal::ChangedSinceBase(conflicts) => {
+                let detail = "fields that the request touches have changed since its base; see conflicts, per field";
+                Self {
+                    conflicts: conflicts.clone(),
+                    ..Self::new(409, "changed-since-base", detail)
+                }
+            }
+            Refusal::BaseUnknown { current } => {
+                let detail = "what changed since the request's base can't be told; see current";
+                Self {
+                    current: Some(current.clone()),
+                    ..Self::new(409, "base-unknown", detail)
+                }
+            }
             Refusal::Malformed(message) => Self::new(400, "malformed", message.clone()),
             Refusal::Invalid(errors) => Self::of_fields(422, "invalid", errors.clone()),
             Refusal::Conflict(errors) => Self::of_fields(409, "conflict", errors.clone()),

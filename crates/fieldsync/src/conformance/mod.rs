@@ -10,6 +10,8 @@ mod fixture;
 mod node;
 
 #[doc(hidden)]
+pub mod bases;
+#[doc(hidden)]
 pub mod constraints;
 #[doc(hidden)]
 pub mod edits;
@@ -134,6 +136,12 @@ macro_rules! store_tests {
                 of_edits_with_one_entity_tag_in_one_batch_the_first_wins
                 of_edits_with_one_entity_tag_from_two_nodes_one_wins
             ;
+            bases:
+                an_edit_is_applied_when_its_fields_did_not_change_since_its_base
+                an_edit_of_a_field_that_changed_since_its_base_is_refused
+                of_edits_with_one_base_in_one_batch_the_first_wins
+                an_edit_whose_base_the_log_does_not_have_is_refused
+            ;
             log:
                 offsets_rise_by_one_in_commit_order
                 a_reader_never_sees_a_gap
@@ -207,6 +215,7 @@ mod tests {
     fn every_test_of_the_suites_is_run() {
         let listed: Vec<&str> = include_str!("mod.rs").split_whitespace().collect();
         let themes = [
+            include_str!("bases.rs"),
             include_str!("constraints.rs"),
             include_str!("edits.rs"),
             include_str!("faults.rs"),

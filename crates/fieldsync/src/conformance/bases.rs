@@ -1,0 +1,133 @@
+//! An edit with a base is applied unless a field that it touches has changed since.
+
+use serde_json::{Value, json};
+
+use super::Fixture;
+use super::node::{Node, note, notes, notes_on};
+use crate::cursor::{Cursor, Position, Shape};
+use crate::edit::{Edit, FieldConflict, Refusal};
+use crate::record::RecordId;
+
+fn patch(id: RecordId, patch: Value, base: Position) -> Edit {
+    let cursor = Cursor {
+        position: base,
+        shape: Shape { schema: 0, view: 0 },
+    };
+    Edit::patch(note(id), patch).with_base(cursor)
+}
+
+fn conflict(refusal: &Refusal, field: &str) -> FieldConflict {
+    match refusal {
+        Refusal::ChangedSinceBase(conflicts) => {
+            assert_eq!(conflicts.keys().collect::<Vec<_>>(), [field]);
+            conflicts[field].clone()
+        }
+        other => panic!("not a conflict: {other:?}"),
+    }
+}
+
+pub async fn an_edit_is_applied_when_its_fields_did_not_change_since_its_base<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a", "body": "a"})).await;
+    let other = Node::start(&database, [notes()]).await;
+    let neighbour = node.create(json!({"title": "n"})).await;
+    let base = node.head("notes").await;
+    other
+        .edit(Edit::patch(note(id), json!({"body": "b"})))
+        .await;
+    other
+        .edit(Edit::patch(note(neighbour), json!({"title": "m"})))
+        .await;
+    node.edit(patch(id, json!({"title": "b"}), base)).await;
+    assert_eq!(node.field(id, "title").await, "b");
+    // From the newest place on everything goes.
+    node.edit(patch(
+        id,
+        json!({"title": "c", "body": "c"}),
+        node.head("notes").await,
+    ))
+    .await;
+}
+
+pub async fn an_edit_of_a_field_that_changed_since_its_base_is_refused<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a", "body": "a"})).await;
+    let other = Node::start(&database, [notes()]).await;
+    let base = node.head("notes").await;
+    other
+        .edit(Edit::patch(note(id), json!({"title": "b"})))
+        .await;
+    other
+        .edit(Edit::patch(note(id), json!({"title": "c"})))
+        .await;
+    let refusal = node
+        .try_edit(patch(id, json!({"title": "mine", "body": "mine"}), base))
+        .await;
+    let expected = FieldConflict {
+        base: Some(json!("a")),
+        mine: Some(json!("mine")),
+        theirs: Some(json!("c")),
+    };
+    assert_eq!(
+        conflict(&refusal.expect_err("it changed"), "title"),
+        expected
+    );
+    assert_eq!(node.field(id, "body").await, "a");
+    // Back at its old value it has changed all the same.
+    other
+        .edit(Edit::patch(note(id), json!({"title": "a"})))
+        .await;
+    let refusal = node
+        .try_edit(patch(id, json!({"title": "mine"}), base))
+        .await;
+    assert_eq!(
+        conflict(&refusal.expect_err("it changed"), "title").theirs,
+        Some(json!("a"))
+    );
+}
+
+pub async fn of_edits_with_one_base_in_one_batch_the_first_wins<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a", "body": "a"})).await;
+    let base = node.head("notes").await;
+    let edits = ["b", "c"].map(|title| vec![patch(id, json!({"title": title}), base)]);
+    let other_field = vec![patch(id, json!({"body": "b"}), base)];
+    let results = node
+        .commit(edits.into_iter().chain([other_field]).collect())
+        .await;
+    assert!(results[0].is_ok() && results[2].is_ok());
+    let refused = results[1].as_ref().expect_err("the first changed it");
+    let expected = FieldConflict {
+        base: Some(json!("a")),
+        mine: Some(json!("c")),
+        theirs: Some(json!("b")),
+    };
+    assert_eq!(conflict(&refused.refusal, "title"), expected);
+}
+
+pub async fn an_edit_whose_base_the_log_does_not_have_is_refused<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let head = node.head("notes").await;
+    for base in [
+        Position {
+            epoch: head.epoch ^ 1,
+            ..head
+        },
+        Position {
+            offset: head.offset + 1,
+            ..head
+        },
+        Position {
+            tag: head.tag ^ 1,
+            ..head
+        },
+    ] {
+        let refusal = node.try_edit(patch(id, json!({"title": "b"}), base)).await;
+        let Err(Refusal::BaseUnknown { current }) = refusal else {
+            panic!("{refusal:?}")
+        };
+        assert_eq!(current["title"], "a");
+    }
+    assert_eq!(node.head("notes").await, head);
+}

@@ -1,0 +1,316 @@
+//! One edit on its current row: what to write, nothing, or why not. Pure code.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::authorize::Grant;
+use crate::batch::Write;
+use crate::change::{Action, Change};
+use crate::collection::{Collection, FieldErrors, Ids};
+use crate::edit::{Edit, FieldConflict, Precondition, Refusal, Wish};
+use crate::entity_tag::entity_tag;
+use crate::record::{CREATED_AT, Fields, Record, RecordId, RecordKey, UPDATED_AT};
+use crate::time::Timestamp;
+
+/// What changed of an edit's record since its base.
+#[derive(Debug)]
+pub(crate) enum Since<'a> {
+    /// The edit has no base.
+    Any,
+    /// The log can't tell.
+    Lost,
+    /// These changes in the log, and after them these in the same batch: their former values, none where not known.
+    Changes {
+        logged: &'a [Change],
+        planned: &'a [Option<Fields>],
+    },
+}
+
+/// Decides one edit on its current row: what to write, nothing, or why not.
+pub(crate) fn decide(
+    edit: &Edit,
+    collection: &Collection,
+    grant: &Grant,
+    row: Option<&Record>,
+    since: &Since<'_>,
+    now: Timestamp,
+) -> Result<Option<Write>, Refusal> {
+    let row = row.filter(|row| grant.admits(row));
+    let existing = |id: RecordId| {
+        row.ok_or_else(|| {
+            Refusal::NotFound(RecordKey {
+                collection: Arc::clone(collection.name()),
+                id,
+            })
+        })
+    };
+    if let (Some(key), Wish::Patch(..) | Wish::Change(..) | Wish::Delete(_)) =
+        (edit.key(), &edit.wish)
+    {
+        existing(key.id)?;
+    }
+    for precondition in &edit.preconditions {
+        check_precondition(precondition, row, grant)?;
+    }
+    if let Some(row) = row {
+        check_base(edit, row, grant, since)?;
+    }
+    match &edit.wish {
+        Wish::Malformed(message) => Err(Refusal::Malformed(message.clone())),
+        Wish::Create(fields) => create(collection, grant, fields, now).map(Some),
+        Wish::Patch(id, patch) => {
+            let row = existing(*id)?;
+            let wished = patch.0.keys().map(|name| {
+                let current = row.fields.get(name).unwrap_or(&Value::Null);
+                (
+                    name.clone(),
+                    patch
+                        .value_of(name, current)
+                        .expect("the patch has this field"),
+                )
+            });
+            update(collection, grant, row, wished.collect(), now)
+        }
+        Wish::Change(id, rewrite) => {
+            let row = existing(*id)?;
+            let own = collection.own_fields(&row.fields);
+            let unreadable = |error: serde_json::Error| {
+                Refusal::Malformed(format!("the record does not fit the type: {error}"))
+            };
+            let mut wished = guarded(|| rewrite(&own))?.map_err(unreadable)?;
+            wished.retain(|name, value| own.get(name) != Some(value));
+            update(collection, grant, row, wished, now)
+        }
+        Wish::Delete(id) => existing(*id).map(|row| Some(Write::Delete { id: row.id })),
+        Wish::Touch(id) => Ok(Some(Write::Touch { id: *id })),
+    }
+}
+
+/// Refuses an edit that touches a field which has changed since the edit's base.
+fn check_base(edit: &Edit, row: &Record, grant: &Grant, since: &Since<'_>) -> Result<(), Refusal> {
+    let unknown = || Refusal::BaseUnknown {
+        current: grant.view.project(row.id, &row.fields),
+    };
+    let (logged, planned) = match since {
+        Since::Any => return Ok(()),
+        Since::Lost => return Err(unknown()),
+        Since::Changes { logged, planned } => (logged, planned),
+    };
+    let touched: Vec<&String> = match &edit.wish {
+        Wish::Patch(_, patch) => patch.0.keys().collect(),
+        // What a closure will change is known only after it ran: all of it counts.
+        Wish::Delete(_) | Wish::Change(..) => row.fields.keys().collect(),
+        Wish::Create(_) | Wish::Touch(_) | Wish::Malformed(_) => return Ok(()),
+    };
+    let mut conflicts = BTreeMap::new();
+    for name in touched {
+        let first_logged = logged.iter().find(|change| change.touches(name));
+        let first_planned = planned.iter().find(|former| {
+            former
+                .as_ref()
+                .is_none_or(|former| former.contains_key(name))
+        });
+        let base = match (first_logged, first_planned) {
+            (None, None) => continue,
+            (Some(change), _) if change.action == Action::Create => None,
+            (Some(change), _) => change.former.get(name),
+            (None, Some(former)) => former.as_ref().and_then(|former| former.get(name)),
+        };
+        let mine = match &edit.wish {
+            Wish::Patch(_, patch) => patch.0.get(name).cloned(),
+            _ => None,
+        };
+        let visible = |value: Option<&Value>| value.filter(|_| grant.view.shows(name)).cloned();
+        conflicts.insert(
+            name.clone(),
+            FieldConflict {
+                base: visible(base),
+                mine,
+                theirs: visible(row.fields.get(name)),
+            },
+        );
+    }
+    if conflicts.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::ChangedSinceBase(conflicts))
+    }
+}
+
+fn check_precondition(
+    precondition: &Precondition,
+    row: Option<&Record>,
+    grant: &Grant,
+) -> Result<(), Refusal> {
+    let tag = row.map(|row| entity_tag(&grant.view.project_record(row)));
+    let holds = precondition.holds(tag.as_deref());
+    if holds {
+        Ok(())
+    } else {
+        Err(Refusal::PreconditionFailed)
+    }
+}
+
+fn create(
+    collection: &Collection,
+    grant: &Grant,
+    given: &Fields,
+    now: Timestamp,
+) -> Result<Write, Refusal> {
+    if !collection.is_creatable() {
+        return Err(Refusal::NotCreatable(Arc::clone(collection.name())));
+    }
+    let mut errors = FieldErrors::new();
+    for name in given.keys().filter(|name| collection.field(name).is_none()) {
+        blame(
+            &mut errors,
+            name,
+            if name == "id" {
+                "is given by the server"
+            } else {
+                "is not a known field"
+            },
+        );
+    }
+    let mut fields = Fields::new();
+    for field in collection.fields() {
+        let name = &field.name;
+        let value = match given.get(name) {
+            Some(_) if field.set_by_server => Err("is set by the server".to_owned()),
+            Some(_) if !grant.writable.shows(name) => Err("must not be set by you".to_owned()),
+            Some(value) => field.schema.check(value),
+            None if name == CREATED_AT || name == UPDATED_AT => Ok(now.to_string().into()),
+            None => field.default.clone().ok_or("is required".to_owned()),
+        };
+        match value {
+            Ok(value) => {
+                fields.insert(name.clone(), value);
+            }
+            Err(message) => blame(&mut errors, name, &message),
+        }
+    }
+    refuse_any(errors)?;
+    guarded(|| collection.run_validator(None, &fields))?.map_err(Refusal::Invalid)?;
+    let id = match collection.ids() {
+        Ids::Integer => None,
+        Ids::UuidV7 => Some(RecordId::Uuid(uuid::Uuid::now_v7())),
+    };
+    Ok(Write::Insert { id, fields })
+}
+
+fn update(
+    collection: &Collection,
+    grant: &Grant,
+    row: &Record,
+    wished: Fields,
+    now: Timestamp,
+) -> Result<Option<Write>, Refusal> {
+    let mut errors = FieldErrors::new();
+    let mut changed = Fields::new();
+    for (name, value) in wished {
+        let current = row.fields.get(&name);
+        // What one may not see is not compared: the answer would tell its value.
+        let same = |value: &Value| current == Some(value) && grant.view.shows(&name);
+        let Some(field) = collection.field(&name) else {
+            let is_same_id =
+                name == "id" && serde_json::to_value(row.id).is_ok_and(|id| id == value);
+            if !is_same_id {
+                blame(
+                    &mut errors,
+                    &name,
+                    if name == "id" {
+                        "can't be changed"
+                    } else {
+                        "is not a known field"
+                    },
+                );
+            }
+            continue;
+        };
+        match field.schema.check(&value) {
+            Ok(value) if same(&value) => {}
+            _ if field.set_by_server => blame(&mut errors, &name, "is set by the server"),
+            _ if !grant.writable.shows(&name) => {
+                blame(&mut errors, &name, "must not be changed by you");
+            }
+            Ok(value) if current == Some(&value) => {}
+            Ok(value) => {
+                changed.insert(name, value);
+            }
+            Err(message) => blame(&mut errors, &name, &message),
+        }
+    }
+    refuse_any(errors)?;
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let mut after = row.fields.clone();
+    after.extend(changed.clone());
+    guarded(|| collection.run_validator(Some(&row.fields), &after))?.map_err(Refusal::Invalid)?;
+    if collection
+        .field(UPDATED_AT)
+        .is_some_and(|field| field.set_by_server)
+    {
+        changed.insert(UPDATED_AT.into(), now.to_string().into());
+    }
+    Ok(Some(Write::Update {
+        id: row.id,
+        fields: changed,
+    }))
+}
+
+/// Runs the app's code; its panic is its edit's failure, not the end of the thread that commits.
+fn guarded<T>(code: impl FnOnce() -> T) -> Result<T, Refusal> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(code))
+        .map_err(|_| Refusal::Malformed("the app's own code panicked on this edit".into()))
+}
+
+fn blame(errors: &mut FieldErrors, field: &str, message: &str) {
+    errors
+        .entry(field.to_owned())
+        .or_default()
+        .push(message.to_owned());
+}
+
+fn refuse_any(errors: FieldErrors) -> Result<(), Refusal> {
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::Invalid(errors))
+    }
+}
+
+/// The row as it will be; the database has the last word.
+pub(crate) fn predict(row: Option<&Record>, write: &Write) -> Option<Record> {
+    match write {
+        Write::Update { fields, .. } => {
+            let mut after = row?.clone();
+            after.fields.extend(fields.clone());
+            Some(after)
+        }
+        Write::Touch { .. } => row.cloned(),
+        Write::Insert { .. } | Write::Delete { .. } => None,
+    }
+}
+
+/// The values that a write takes from a record; `None` when they are not known.
+pub(crate) fn former_values(row: Option<&Record>, write: &Write) -> Option<Fields> {
+    let row = row?;
+    match write {
+        Write::Update { fields, .. } => {
+            let former = row
+                .fields
+                .iter()
+                .filter(|(name, _)| fields.contains_key(*name));
+            Some(
+                former
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
+            )
+        }
+        Write::Delete { .. } => Some(row.fields.clone()),
+        Write::Insert { .. } | Write::Touch { .. } => None,
+    }
+}
