@@ -1,6 +1,7 @@
 //! An app as a user writes it, on a store of choice, listening on a free port.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use fieldsync::{Action, Collection, Engine, EngineBuilder, FieldErrors, MemoryStore};
@@ -8,6 +9,9 @@ use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -136,6 +140,16 @@ impl App {
         let (status, user) = self.send("POST", "/api/users/", &user).await;
         assert_eq!(status, 201, "{user}");
         user["id"].as_i64().unwrap()
+    }
+
+    /// Sends these bytes, and gives what comes back until the server closes or says nothing more for a second.
+    pub(crate) async fn raw(&self, request: &[u8]) -> String {
+        let mut socket = TcpStream::connect(self.address).await.unwrap();
+        socket.write_all(request).await.unwrap();
+        let mut reply = Vec::new();
+        while let Ok(Ok(1..)) = timeout(Duration::from_secs(1), socket.read_buf(&mut reply)).await {
+        }
+        String::from_utf8_lossy(&reply).into_owned()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

@@ -140,7 +140,8 @@ impl Grant {
         Self { writable, ..self }
     }
 
-    /// Grants only records that pass the test. The name tells the test from others, those of other principals included
+    /// Grants only records that pass the test, before an edit and after it; a record that is being created has the id 0
+    /// where the database gives the ids. The name tells the test from others, those of other principals included
     /// (`owner=17`): a subscriber whose cursor was made under another name begins again with a snapshot.
     #[must_use]
     pub fn with_rows(

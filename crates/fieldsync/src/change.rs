@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authorize::Grant;
 use crate::cursor::Position;
-use crate::record::{Fields, Record, RecordId, RecordKey};
+use crate::record::{Fields, Record, RecordId, RecordKey, weight_of};
 use crate::time::Timestamp;
 
 /// What was done to a record.
@@ -71,6 +71,11 @@ impl Change {
             None => self.action,
             Some(_) => self.action_among_admitted(grant)?,
         };
+        self.seen_as(action, grant)
+    }
+
+    /// The change through a grant, as an action that was found before: a row predicate may have changed its mind since.
+    pub(crate) fn seen_as<'a>(&'a self, action: Action, grant: &Grant) -> Option<Seen<'a>> {
         let names = match action {
             Action::Create | Action::Delete => Names::All,
             Action::Update if self.former.is_empty() => Names::All,
@@ -92,6 +97,11 @@ impl Change {
             action,
             names,
         })
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        weight_of(&self.after) + weight_of(&self.former) + 200
     }
 
     fn action_among_admitted(&self, grant: &Grant) -> Option<Action> {
@@ -158,12 +168,11 @@ pub struct FoldedChange {
 impl FoldedChange {
     pub(crate) fn of(seen: &Seen<'_>, grant: &Grant) -> Self {
         let change = seen.change;
-        let record = if change.action == Action::Delete {
-            &change.former
-        } else {
-            &change.after
-        };
-        let record = grant.view.project_fields(record);
+        let mut record = grant.view.project_fields(&change.after);
+        if seen.action == Action::Delete {
+            // As it was: what one may no longer see of it now is not for one.
+            record.extend(grant.view.project_fields(&change.former));
+        }
         let fields = match (&seen.names, seen.action) {
             (_, Action::Delete) => Fields::new(),
             (Names::All, _) => record.clone(),

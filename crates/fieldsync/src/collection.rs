@@ -195,8 +195,12 @@ impl Collection {
         F: Fn(Option<&T>, &T) -> Result<(), FieldErrors> + Send + Sync + 'static,
     {
         let read = |fields: &Fields| {
-            serde_json::from_value::<T>(Value::Object(fields.clone()))
-                .map_err(|error| FieldErrors::from([(String::new(), vec![error.to_string()])]))
+            serde_json::from_value::<T>(Value::Object(fields.clone())).map_err(|_| {
+                FieldErrors::from([(
+                    String::new(),
+                    vec!["the record does not fit the app's type".into()],
+                )])
+            })
         };
         self.validator = Some(Arc::new(move |before, after| {
             // A row that others wrote may not fit the type; then there is no typed `before`.

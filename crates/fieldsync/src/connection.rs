@@ -243,7 +243,7 @@ impl Connection<'_> {
                 self.outlets.retain(|outlet| outlet.topic != topic);
                 return None;
             }
-            Err(problem) => (None, problem),
+            Err(problem) => (None, *problem),
         };
         self.bad_messages += u32::from(problem.counts_against_peer());
         Some(error_frame(topic.as_deref(), &problem))

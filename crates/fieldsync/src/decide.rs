@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::authorize::Grant;
+use crate::authorize::{Denied, Grant};
 use crate::batch::Write;
 use crate::change::{Action, Change};
 use crate::collection::{Collection, FieldErrors, Ids};
@@ -37,7 +37,10 @@ pub(crate) fn decide(
     since: &Since<'_>,
     now: Timestamp,
 ) -> Result<Option<Write>, Refusal> {
-    let row = row.filter(|row| grant.admits(row));
+    let row = match row {
+        Some(row) if guarded(|| grant.admits(row))? => Some(row),
+        _ => None,
+    };
     let existing = |id: RecordId| {
         row.ok_or_else(|| {
             Refusal::NotFound(RecordKey {
@@ -79,8 +82,7 @@ pub(crate) fn decide(
             let unreadable = |error: serde_json::Error| {
                 Refusal::Malformed(format!("the record does not fit the type: {error}"))
             };
-            let mut wished = guarded(|| rewrite(&own))?.map_err(unreadable)?;
-            wished.retain(|name, value| own.get(name) != Some(value));
+            let wished = guarded(|| rewrite(&own))?.map_err(unreadable)?;
             update(collection, grant, row, wished, now)
         }
         Wish::Delete(id) => existing(*id).map(|row| Some(Write::Delete { id: row.id })),
@@ -197,6 +199,14 @@ fn create(
         Ids::Integer => None,
         Ids::UuidV7 => Some(RecordId::Uuid(uuid::Uuid::now_v7())),
     };
+    // The database gives the integer only then; a row predicate sees 0.
+    stays_among_rows(
+        grant,
+        &Record {
+            id: id.unwrap_or(RecordId::Integer(0)),
+            fields: fields.clone(),
+        },
+    )?;
     Ok(Write::Insert { id, fields })
 }
 
@@ -230,6 +240,8 @@ fn update(
             continue;
         };
         match field.schema.check(&value) {
+            // Also where others stored what the field may not hold: it stays.
+            _ if same(&value) => {}
             Ok(value) if same(&value) => {}
             _ if field.set_by_server => blame(&mut errors, &name, "is set by the server"),
             _ if !grant.writable.shows(&name) => {
@@ -249,6 +261,13 @@ fn update(
     let mut after = row.fields.clone();
     after.extend(changed.clone());
     guarded(|| collection.run_validator(Some(&row.fields), &after))?.map_err(Refusal::Invalid)?;
+    stays_among_rows(
+        grant,
+        &Record {
+            id: row.id,
+            fields: after,
+        },
+    )?;
     if collection
         .field(UPDATED_AT)
         .is_some_and(|field| field.set_by_server)
@@ -261,10 +280,18 @@ fn update(
     }))
 }
 
+/// Nobody makes a record that is not for them, or gives one away.
+fn stays_among_rows(grant: &Grant, after: &Record) -> Result<(), Refusal> {
+    if guarded(|| grant.admits(after))? {
+        Ok(())
+    } else {
+        Err(Denied::Forbidden.into())
+    }
+}
+
 /// Runs the app's code; its panic is its edit's failure, not the end of the thread that commits.
 fn guarded<T>(code: impl FnOnce() -> T) -> Result<T, Refusal> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(code))
-        .map_err(|_| Refusal::Malformed("the app's own code panicked on this edit".into()))
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(code)).map_err(|_| Refusal::AppPanicked)
 }
 
 fn blame(errors: &mut FieldErrors, field: &str, message: &str) {

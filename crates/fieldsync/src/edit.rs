@@ -13,7 +13,7 @@ use crate::change::Change;
 use crate::collection::FieldErrors;
 use crate::cursor::{Cursor, Position};
 use crate::merge_patch::MergePatch;
-use crate::record::{Fields, Record, RecordId, RecordKey};
+use crate::record::{Fields, Record, RecordId, RecordKey, weight_of};
 use crate::store::StoreError;
 
 /// A wish: create, patch or delete one record.
@@ -44,7 +44,7 @@ pub(crate) enum Wish {
     Malformed(String),
 }
 
-/// Makes a record's own fields anew from its current ones.
+/// Gives the fields to change from a record's current own fields.
 type Rewrite = Arc<dyn Fn(&Fields) -> Result<Fields, serde_json::Error> + Send + Sync>;
 
 impl fmt::Debug for Wish {
@@ -87,9 +87,20 @@ impl Edit {
     {
         let RecordKey { collection, id } = key.into();
         let rewrite = move |fields: &Fields| {
+            let written = |record: &T| {
+                serde_json::to_value(record).and_then(serde_json::from_value::<Fields>)
+            };
             let mut record: T = serde_json::from_value(Value::Object(fields.clone()))?;
+            let before = written(&record)?;
             change(&mut record);
-            serde_json::to_value(&record).and_then(serde_json::from_value)
+            let mut after = written(&record)?;
+            // A field that the type leaves out now is one that the closure took away.
+            for name in before.keys().filter(|name| fields.contains_key(*name)) {
+                after.entry(name.clone()).or_insert(Value::Null);
+            }
+            // Only what the closure changed: the type may hold less of a record than the table does.
+            after.retain(|name, value| before.get(name) != Some(value));
+            Ok(after)
         };
         Self::new(collection, Wish::Change(id, Arc::new(rewrite)))
     }
@@ -124,7 +135,7 @@ impl Edit {
     }
 
     /// Makes a repetition safe: for 24 hours the same edit by the same principal with the same key is applied once,
-    /// and answered as the first was.
+    /// and answered as the first was. Two closures are not told apart: an edit by closure needs a key for each.
     #[must_use]
     pub fn with_idempotency_key(self, key: impl Into<String>) -> Self {
         Self {
@@ -164,10 +175,7 @@ impl Edit {
     /// About how many bytes the edit takes, so that a batch stays bounded.
     pub(crate) fn weight(&self) -> usize {
         match &self.wish {
-            Wish::Create(fields) | Wish::Patch(_, MergePatch(fields)) => fields
-                .iter()
-                .map(|(name, value)| name.len() + weight(value))
-                .sum(),
+            Wish::Create(fields) | Wish::Patch(_, MergePatch(fields)) => weight_of(fields),
             Wish::Change(..) | Wish::Delete(_) | Wish::Touch(_) | Wish::Malformed(_) => 0,
         }
     }
@@ -180,18 +188,6 @@ impl Edit {
             idempotency_key: None,
             base: None,
         }
-    }
-}
-
-fn weight(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(weight).sum(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, value)| name.len() + weight(value))
-            .sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
     }
 }
 
@@ -345,6 +341,9 @@ pub enum Refusal {
     /// The idempotency key was used for another edit.
     #[error("the idempotency key was used for another edit")]
     KeyReused,
+    /// The app's own code panicked on it: a rule's test on rows, a check, or a closure.
+    #[error("the app's own code panicked on this edit")]
+    AppPanicked,
     /// It could not be tried in time; nothing of it is stored.
     #[error("too busy to apply the edit in time")]
     Busy,

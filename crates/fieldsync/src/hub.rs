@@ -1,11 +1,12 @@
 //! Fan-out inside one node: the recent changes of a collection, shared by all its subscribers.
 //!
 //! Subscribers are cursors on this ring, not queues. The ring takes only the next offset; what else is heard of is read
-//! from the store first (see `follow.rs`). Whoever falls behind the ring reads the store too (see `subscription.rs`).
+//! from the store first (see `hubs.rs`). Whoever falls behind the ring reads the store too (see `subscription.rs`).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::Waker;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -15,8 +16,11 @@ use crate::change::{Action, Change};
 use crate::cursor::{Position, ResetReason};
 use crate::record::RecordId;
 
-/// How many changes the ring of a collection holds.
+/// How many changes the ring of a collection holds, and how many bytes of them.
 const RING_CHANGES: usize = 1024;
+const RING_BYTES: usize = 16 * 1024 * 1024;
+/// How many different frames of a change are kept for others who see it alike.
+const SHARED_FRAMES: usize = 32;
 
 /// The recent changes of one collection, and who waits for more.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ struct Ring {
     head: Position,
     /// Without gap; the last one is at the head.
     entries: VecDeque<Arc<Entry>>,
+    /// About how many bytes the entries take.
+    bytes: usize,
     /// Grows whenever the log turned out to be another one; subscribers of an older one begin again.
     generation: u64,
     /// Why it last grew.
@@ -42,6 +48,7 @@ struct Ring {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) change: Arc<Change>,
+    bytes: usize,
     frames: Mutex<Vec<(FrameKey, Bytes)>>,
 }
 
@@ -94,6 +101,7 @@ impl Hub {
         let ring = Ring {
             head,
             entries: VecDeque::new(),
+            bytes: 0,
             generation: 0,
             reason: ResetReason::Epoch,
             closed: false,
@@ -110,19 +118,20 @@ impl Hub {
     }
 
     /// Takes what follows the head and wakes those who wait for it. Answers whether the ring now is up to the last of
-    /// the changes; if not, there is a gap that the store knows.
+    /// the changes; if not, there is a gap that the store knows, or the log is another one.
     pub(crate) fn append(&self, changes: &[Arc<Change>]) -> bool {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         let mut appended = Vec::with_capacity(changes.len());
         for change in changes {
-            let follows = change.position.epoch == ring.head.epoch
-                && change.position.offset == ring.head.offset + 1;
-            if follows {
-                ring.head = change.position;
-                ring.entries.push_back(Arc::new(Entry {
-                    change: Arc::clone(change),
-                    frames: Mutex::default(),
-                }));
+            let next = Position {
+                offset: ring.head.offset + 1,
+                ..change.position
+            };
+            if change.position.epoch != ring.head.epoch || ring.contradicts(change.position) {
+                break;
+            }
+            if change.position == next {
+                ring.push(Arc::clone(change));
                 appended.push(change.key.id);
             }
         }
@@ -131,32 +140,45 @@ impl Hub {
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        while ring.entries.len() > RING_CHANGES {
-            if let Some(entry) = ring.entries.pop_front() {
-                // Marked under the ring's lock, so that no reader sees the one without the other.
-                listeners.evicted(&entry.change);
-            }
+        while ring.entries.len() > RING_CHANGES || ring.bytes > RING_BYTES {
+            let Some(entry) = ring.entries.pop_front() else {
+                break;
+            };
+            ring.bytes -= entry.bytes;
+            // Marked under the ring's lock, so that no reader sees the one without the other.
+            listeners.evicted(&entry.change);
         }
         drop(ring);
-        listeners.wake(&appended);
+        let waiting = listeners.waiting(&appended);
+        drop(listeners);
+        // Woken without a lock: who is woken may be dropped by it.
+        waiting.into_iter().for_each(Waker::wake);
         complete
     }
 
     /// Begins anew at another head: the log is not the one that the ring was filled from.
     pub(crate) fn reset(&self, head: Position, reason: ResetReason) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        let (generation, closed) = (ring.generation + 1, ring.closed);
         *ring = Ring {
             head,
             entries: VecDeque::new(),
-            generation: ring.generation + 1,
+            bytes: 0,
+            generation,
             reason,
-            closed: ring.closed,
+            closed,
         };
-        drop(ring);
-        self.listeners
+        let listeners = self
+            .listeners
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .wake_all();
+            .unwrap_or_else(PoisonError::into_inner);
+        // These were offsets of the other log.
+        listeners
+            .of_records
+            .values()
+            .for_each(|of_record| of_record.evicted.store(0, Ordering::Release));
+        drop(ring);
+        self.wake_all(listeners);
     }
 
     /// Ends all subscriptions.
@@ -165,10 +187,27 @@ impl Hub {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .closed = true;
-        self.listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .wake_all();
+        self.wake_all(
+            self.listeners
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// Gives the lock up before anybody is woken.
+    fn wake_all(&self, listeners: MutexGuard<'_, Listeners>) {
+        let of_records = listeners
+            .of_records
+            .values()
+            .flat_map(|of_record| of_record.wakers.values());
+        let waiting: Vec<Waker> = listeners
+            .of_collection
+            .values()
+            .chain(of_records)
+            .filter_map(|waker| waker.take())
+            .collect();
+        drop(listeners);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Begins to listen, to the collection or to one record. What is committed from now on will be heard of.
@@ -215,27 +254,48 @@ impl Listeners {
         }
     }
 
-    fn wake(&self, changed: &[RecordId]) {
+    /// Those who wait for a change of one of these records.
+    fn waiting(&self, changed: &[RecordId]) -> Vec<Waker> {
         if changed.is_empty() {
-            return;
+            return Vec::new();
         }
-        self.of_collection.values().for_each(|waker| waker.wake());
-        for id in changed {
-            if let Some(of_record) = self.of_records.get(id) {
-                of_record.wakers.values().for_each(|waker| waker.wake());
-            }
-        }
-    }
-
-    fn wake_all(&self) {
-        let of_records = self
-            .of_records
-            .values()
-            .flat_map(|of_record| of_record.wakers.values());
+        let of_records = changed.iter().filter_map(|id| self.of_records.get(id));
+        let of_records = of_records.flat_map(|of_record| of_record.wakers.values());
         self.of_collection
             .values()
             .chain(of_records)
-            .for_each(|waker| waker.wake());
+            .filter_map(|waker| waker.take())
+            .collect()
+    }
+}
+
+impl Ring {
+    fn push(&mut self, change: Arc<Change>) {
+        let bytes = change.weight();
+        self.head = change.position;
+        self.bytes += bytes;
+        self.entries.push_back(Arc::new(Entry {
+            change,
+            bytes,
+            frames: Mutex::default(),
+        }));
+    }
+
+    /// Whether the ring knows another change at this offset: then the place is of another log.
+    fn contradicts(&self, place: Position) -> bool {
+        let known = match self.head.offset.checked_sub(place.offset) {
+            None => None,
+            Some(0) => Some(self.head),
+            Some(back) => {
+                let entry = self
+                    .entries
+                    .len()
+                    .checked_sub(1 + back as usize)
+                    .map(|at| &self.entries[at]);
+                entry.map(|entry| entry.change.position)
+            }
+        };
+        known.is_some_and(|known| known != place)
     }
 }
 
@@ -260,8 +320,9 @@ impl Listener {
         if ring.generation != self.generation {
             return News::Reset(ring.reason);
         }
-        // The store may have been ahead of this ring when the place was read.
-        if at.offset >= ring.head.offset {
+        // The store may have been ahead of this ring when the place was read, or it was restored and is another one;
+        // then a reset is on its way.
+        if at.offset >= ring.head.offset || ring.contradicts(at) {
             return News::Entries(Vec::new(), at);
         }
         let behind = match &self.evicted {
@@ -332,7 +393,100 @@ impl Entry {
             return frame.clone();
         }
         let frame = make();
-        frames.push((key, frame.clone()));
+        if frames.len() < SHARED_FRAMES {
+            frames.push((key, frame.clone()));
+        }
         frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Fields, RecordKey};
+    use crate::time::Timestamp;
+
+    fn place(offset: u64, tag: u32) -> Position {
+        Position {
+            epoch: 1,
+            offset,
+            tag,
+        }
+    }
+
+    fn change(offset: u64, tag: u32) -> Arc<Change> {
+        Arc::new(Change {
+            position: place(offset, tag),
+            key: RecordKey::from(("users", 1)),
+            action: Action::Create,
+            after: Fields::new(),
+            former: Fields::new(),
+            at: Timestamp::now(),
+            who: None,
+            idempotency_key: None,
+        })
+    }
+
+    fn hub(head: u64, changes: u64) -> Arc<Hub> {
+        let hub = Arc::new(Hub::new(place(head, 7)));
+        assert!(
+            hub.append(
+                &(1..=changes)
+                    .map(|number| change(head + number, 7))
+                    .collect::<Vec<_>>()
+            )
+        );
+        hub
+    }
+
+    #[test]
+    fn only_what_follows_is_taken() {
+        let hub = hub(0, 3);
+        assert!(hub.append(&[change(2, 7), change(3, 7), change(4, 7)]));
+        assert!(!hub.append(&[change(6, 7)]));
+        assert_eq!(hub.head(), place(4, 7));
+    }
+
+    #[test]
+    fn changes_of_a_restored_log_are_not_spliced_onto_the_lost_one() {
+        let hub = hub(97, 3);
+        assert!(
+            !hub.append(
+                &(98..=102)
+                    .map(|offset| change(offset, 8))
+                    .collect::<Vec<_>>()
+            )
+        );
+        assert_eq!(hub.head(), place(100, 7));
+        // Who read the restored log gets nothing of the lost one.
+        let News::Entries(entries, _) = hub.listen(None).news(place(98, 8), 10) else {
+            panic!("entries")
+        };
+        assert!(entries.is_empty());
+    }
+
+    #[test]
+    fn a_record_that_did_not_change_leaves_its_subscribers_live_whatever_leaves_the_ring() {
+        let hub = hub(0, 1);
+        let (one, two) = (hub.listen(Some(1.into())), hub.listen(Some(2.into())));
+        let all: Vec<_> = (2..4000).map(|offset| change(offset, 7)).collect();
+        all.chunks(100)
+            .for_each(|changes| assert!(hub.append(changes)));
+        assert!(matches!(one.news(place(1, 7), 10), News::Behind));
+        assert!(
+            matches!(two.news(place(1, 7), 10), News::Entries(entries, _) if entries.is_empty())
+        );
+        // After a reset nothing of the other log counts.
+        let mut one = one;
+        hub.reset(place(50, 9), ResetReason::Restored);
+        assert!(matches!(
+            one.news(place(1, 7), 10),
+            News::Reset(ResetReason::Restored)
+        ));
+        one.begin_again();
+        assert!(hub.append(&[change(51, 9)]));
+        assert!(
+            matches!(one.news(place(50, 9), 10), News::Entries(entries, _) if entries.len() == 1)
+        );
     }
 }

@@ -124,6 +124,11 @@ impl From<&Refusal> for Problem {
                     ..Self::new(409, "base-unknown", detail)
                 }
             }
+            Refusal::AppPanicked => Self::new(
+                500,
+                "internal",
+                "the server failed; nothing of it is stored",
+            ),
             Refusal::Malformed(message) => Self::new(400, "malformed", message.clone()),
             Refusal::Invalid(errors) => Self::of_fields(422, "invalid", errors.clone()),
             Refusal::Conflict(errors) => Self::of_fields(409, "conflict", errors.clone()),

@@ -116,8 +116,9 @@ impl Close {
 }
 
 impl ClientMessage {
-    pub(crate) fn read(text: &[u8]) -> Result<Self, Problem> {
-        let malformed = |detail: String| Problem::new(400, "bad-message", detail);
+    pub(crate) fn read(text: &[u8]) -> Result<Self, Box<Problem>> {
+        let malformed = |detail: String| Box::new(Problem::new(400, "bad-message", detail));
+        let invalid = |kind, detail: String| Box::new(Problem::new(400, kind, detail));
         let message = read_object(text).map_err(|error| match error {
             JsonError::Malformed(message) => malformed(message),
             JsonError::Field(name, message) => malformed(format!("{name} {message}")),
@@ -125,24 +126,22 @@ impl ClientMessage {
         let text = |name: &str| match message.get(name) {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             None | Some(Value::Null) => Ok(None),
-            Some(_) => Err(Problem::new(
-                400,
+            Some(_) => Err(invalid(
                 "invalid-message",
                 format!("{name} must be a string"),
             )),
         };
         let topic =
-            text("topic")?.ok_or_else(|| Problem::new(400, "invalid-message", "topic is missing"));
+            text("topic")?.ok_or_else(|| invalid("invalid-message", "topic is missing".into()));
         match text("type")?.as_deref() {
             Some("subscribe") => Ok(Self::Subscribe {
                 topic: topic?,
                 since: text("since")?,
             }),
             Some("unsubscribe") => Ok(Self::Unsubscribe { topic: topic? }),
-            _ => Err(Problem::new(
-                400,
+            _ => Err(invalid(
                 "unknown-type",
-                "type must be subscribe or unsubscribe",
+                "type must be subscribe or unsubscribe".into(),
             )),
         }
     }

@@ -130,5 +130,22 @@ impl Record {
     }
 }
 
+/// About how many bytes fields take in memory.
+pub(crate) fn weight_of(fields: &Fields) -> usize {
+    fields
+        .iter()
+        .map(|(name, value)| name.len() + 32 + weight(value))
+        .sum()
+}
+
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| 32 + weight(item)).sum(),
+        Value::Object(members) => weight_of(members),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
 pub(crate) const CREATED_AT: &str = "created_at";
 pub(crate) const UPDATED_AT: &str = "updated_at";
