@@ -82,6 +82,7 @@ const FLOORS: [&[&str]; 6] = [
         "protocol",
         "handshake",
         "outlet",
+        "progress",
         "connection",
     ],
 ];
