@@ -24,11 +24,24 @@ impl Socket {
         Self::open(app, Some("fieldsync.v1")).await
     }
 
+    /// On behalf of somebody.
+    pub(crate) async fn v1_as(app: &App, user: &str) -> Self {
+        let (name, value) = ("x-user", user.parse().unwrap());
+        let name = http::HeaderName::from_static(name);
+        let builder = Self::builder(app).add_header(name, value).unwrap();
+        Self::connect(builder, Some("fieldsync.v1")).await
+    }
+
     async fn open(app: &App, protocol: Option<&str>) -> Self {
-        let uri = format!("ws://{}/ws/user-updates/", app.address)
-            .parse()
-            .unwrap();
-        let mut builder = ClientBuilder::from_uri(uri);
+        Self::connect(Self::builder(app), protocol).await
+    }
+
+    fn builder(app: &App) -> ClientBuilder<'static> {
+        let uri = format!("ws://{}/ws/user-updates/", app.address);
+        ClientBuilder::from_uri(uri.parse().unwrap())
+    }
+
+    async fn connect(mut builder: ClientBuilder<'_>, protocol: Option<&str>) -> Self {
         if let Some(protocol) = protocol {
             let name = http::HeaderName::from_static("sec-websocket-protocol");
             builder = builder.add_header(name, protocol.parse().unwrap()).unwrap();
@@ -50,6 +63,13 @@ impl Socket {
             .send(Message::text(text.to_owned()))
             .await
             .unwrap();
+    }
+
+    /// Pings, and waits for the pong.
+    pub(crate) async fn ping(&mut self) {
+        self.stream.send(Message::ping("")).await.unwrap();
+        let pong = tokio::time::timeout(Duration::from_secs(20), self.stream.next()).await;
+        assert!(pong.unwrap().unwrap().unwrap().is_pong());
     }
 
     /// The next JSON message; the close code when there is none any more.

@@ -36,7 +36,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const BAD_MESSAGES: u32 = 3;
 /// How long the app's rule may take to let somebody subscribe.
 const RULE_TIME: Duration = Duration::from_secs(10);
-/// How long the closing handshake may take.
+/// How long closing may take: the handshake, and what the peer still sends.
 const CLOSING: Duration = Duration::from_secs(5);
 /// What a peer still sends when the connection is closed is read and dropped, so far, or the close frame may be lost
 /// to a reset.
@@ -68,20 +68,11 @@ where
     let ended = run.await.unwrap_or(Ended::Close(Close::Internal));
     tracing::debug!(?ended, "a socket ends");
     drop(connection);
-    match ended {
-        Ended::Gone => return,
-        Ended::Close(close) => {
-            let code = CloseCode::try_from(close.code()).expect("our codes are codes");
-            // Fails when a close is under way already.
-            let _ = timeout(
-                CLOSING,
-                socket.send(Message::close(Some(code), &close.reason())),
-            )
-            .await;
-        }
-        Ended::ByPeer => {}
+    if let Ended::Gone = ended {
+        return;
     }
-    close(socket).await;
+    // A peer that does not take part in the closing is left alone in the end.
+    let _ = timeout(CLOSING, close(socket, ended)).await;
 }
 
 #[derive(Debug)]
@@ -342,11 +333,17 @@ async fn listen(
 }
 
 /// Ends the closing handshake, and reads what the peer still sends so that the close frame is not lost to a reset.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
-    let closed = timeout(CLOSING, socket.close()).await;
-    if matches!(closed, Ok(Ok(()))) {
-        let io = socket.into_inner();
-        let mut rest = io.take(LINGER_BYTES as u64);
-        let _ = timeout(CLOSING, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+async fn close<S>(mut socket: WebSocketStream<S>, ended: Ended) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Ended::Close(close) = ended {
+        let code = CloseCode::try_from(close.code()).expect("our codes are codes");
+        let message = Message::close(Some(code), &close.reason());
+        socket.send(message).await?;
     }
+    socket.close().await?;
+    let mut rest = socket.into_inner().take(LINGER_BYTES as u64);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
 }
