@@ -100,12 +100,7 @@ pub(crate) fn builder() -> EngineBuilder {
 }
 
 impl App {
-    pub(crate) async fn start(on: On) -> Self {
-        Self::start_with(on, builder()).await
-    }
-
-    /// An app of its own making, on a store of its own.
-    pub(crate) async fn start_with(on: On, builder: EngineBuilder) -> Self {
+    pub(crate) async fn start(on: On, builder: EngineBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let builder = match on {
             On::Memory => builder.store(MemoryStore::new()),
@@ -221,13 +216,13 @@ macro_rules! on_every_store {
         mod on_memory {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                super::$case($crate::app::App::start_with($crate::app::On::Memory, super::$builder()).await).await;
+                super::$case($crate::app::App::start($crate::app::On::Memory, super::$builder()).await).await;
             })+
         }
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                super::$case($crate::app::App::start_with($crate::app::On::Sqlite, super::$builder()).await).await;
+                super::$case($crate::app::App::start($crate::app::On::Sqlite, super::$builder()).await).await;
             })+
         }
     };
