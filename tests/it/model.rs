@@ -1,0 +1,430 @@
+//! A model of hub and subscription: whatever writes, cuts, trims, restores and slow readers come in whatever order, what a
+//! subscriber holds is the table. Promises X, H and C.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fieldsync::{
+    Action, Backlog, Batch, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant,
+    GroupResult, MemoryStore, Outcome, Position, Principal, Record, RecordId, RecordKey, Retention,
+    Store, StoreError, Subscription, Topic, Update, View,
+};
+use fieldsync_sqlite::SqliteStore;
+use futures_util::StreamExt as _;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::app::Rule;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// So many edits, in one transaction.
+    Write {
+        edits: usize,
+        seed: u64,
+    },
+    /// A subscriber takes so many updates, or as many as there are.
+    Read {
+        reader: usize,
+        updates: usize,
+    },
+    /// A subscriber's connection is cut; it resumes with its cursor.
+    Cut {
+        reader: usize,
+    },
+    /// A subscriber begins with nothing.
+    Forget {
+        reader: usize,
+    },
+    /// The log keeps so many changes.
+    Trim {
+        keep: u64,
+    },
+    BackUp,
+    Restore,
+}
+
+/// The subscribers: three to the collection, of which one sees some fields and some records, and one to a record.
+const READERS: usize = 4;
+
+fn steps(restores: bool) -> impl Strategy<Value = Vec<Step>> {
+    let reader = 0..READERS;
+    let edits = prop_oneof![6 => 1..20_usize, 1 => 300..900_usize];
+    let updates = prop_oneof![3 => 0..4_usize, 1 => Just(1000)];
+    let both = prop_oneof![
+        6 => (edits, any::<u64>()).prop_map(|(edits, seed)| Step::Write { edits, seed }),
+        8 => (reader.clone(), updates).prop_map(|(reader, updates)| Step::Read { reader, updates }),
+        3 => reader.clone().prop_map(|reader| Step::Cut { reader }),
+        1 => reader.prop_map(|reader| Step::Forget { reader }),
+        1 => prop_oneof![Just(0_u64), 1..500_u64].prop_map(|keep| Step::Trim { keep }),
+    ];
+    let step = if restores {
+        prop_oneof![20 => both, 1 => Just(Step::BackUp), 1 => Just(Step::Restore)].boxed()
+    } else {
+        both.boxed()
+    };
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, max_shrink_time: 30_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn x_every_subscriber_holds_the_table_on_memory(steps in steps(false)) {
+        run(async { World::new(MemoryStore::new(), None).await.play(&steps).await });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, max_shrink_time: 30_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn h_every_subscriber_holds_the_table_on_sqlite_whatever_is_restored(steps in steps(true)) {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("0.db");
+            let database = Restorable::open(&file).await;
+            World::new(database.clone(), Some(database)).await.play(&steps).await;
+        });
+    }
+}
+
+fn run(play: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(play);
+}
+
+/// A database that can be taken back to a backup while it is used.
+#[derive(Debug, Clone)]
+struct Restorable {
+    current: Arc<RwLock<(Arc<SqliteStore>, PathBuf)>>,
+    collections: Arc<RwLock<Vec<Arc<Collection>>>>,
+}
+
+impl Restorable {
+    async fn open(file: &Path) -> Self {
+        let store = Arc::new(SqliteStore::open(file).await.unwrap());
+        Self {
+            current: Arc::new(RwLock::new((store, file.to_owned()))),
+            collections: Arc::default(),
+        }
+    }
+
+    fn store(&self) -> Arc<SqliteStore> {
+        Arc::clone(&self.current.read().unwrap().0)
+    }
+
+    /// Copies the database to a new file, and gives its path.
+    fn back_up(&self, number: usize) -> PathBuf {
+        let file = self.current.read().unwrap().1.clone();
+        let copy = file.with_file_name(format!("{number}.backup"));
+        let connection = rusqlite::Connection::open(file).unwrap();
+        connection
+            .execute("vacuum into ?1", [copy.to_str().unwrap()])
+            .unwrap();
+        copy
+    }
+
+    async fn restore(&self, backup: &Path, number: usize) {
+        let file = backup.with_file_name(format!("{number}.db"));
+        std::fs::copy(backup, &file).unwrap();
+        let store = SqliteStore::open(&file).await.unwrap();
+        let collections = self.collections.read().unwrap().clone();
+        store.prepare(&collections).await.unwrap();
+        *self.current.write().unwrap() = (Arc::new(store), file);
+    }
+}
+
+#[async_trait]
+impl Store for Restorable {
+    async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
+        *self.collections.write().unwrap() = collections.to_vec();
+        self.store().prepare(collections).await
+    }
+    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
+        self.store().commit(batch).await
+    }
+    async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
+        self.store().get(key).await
+    }
+    async fn list(
+        &self,
+        collection: &str,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<(Vec<Record>, Position), StoreError> {
+        self.store().list(collection, after, limit).await
+    }
+    async fn changes(
+        &self,
+        collection: &str,
+        since: Position,
+        limit: usize,
+    ) -> Result<Backlog, StoreError> {
+        self.store().changes(collection, since, limit).await
+    }
+    async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
+        self.store().heads().await
+    }
+    async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
+        self.store().trim(retention).await
+    }
+}
+
+struct World {
+    engine: Engine,
+    store: Arc<dyn Store>,
+    database: Option<Restorable>,
+    backup: Option<PathBuf>,
+    files: usize,
+    readers: Vec<Reader>,
+}
+
+impl World {
+    async fn new(store: impl Store + Clone, database: Option<Restorable>) -> Self {
+        let schema = json!({"type": "object", "properties": {
+            "count": {"type": "integer", "default": 0},
+            "open": {"type": "boolean", "default": true},
+            "note": {"type": "string", "default": ""},
+        }});
+        let rule = |user: &str, _| {
+            Ok(match user {
+                "part" => Grant::full()
+                    .with_view(View::only(["open", "count"]))
+                    .with_rows("open", |record| record.fields["open"] == true),
+                _ => Grant::full(),
+            })
+        };
+        let things = Collection::from_schema("things", &schema).authorize(Rule(rule));
+        let builder = Engine::builder().collection(things).store(store.clone());
+        let engine = builder.start().await.unwrap();
+        let mut readers = Vec::new();
+        for who in 0..READERS {
+            readers.push(Reader::new(&engine, who).await);
+        }
+        Self {
+            engine,
+            store: Arc::new(store),
+            database,
+            backup: None,
+            files: 0,
+            readers,
+        }
+    }
+
+    async fn play(mut self, steps: &[Step]) {
+        for step in steps {
+            match *step {
+                Step::Write { edits, seed } => self.write(edits, seed).await,
+                Step::Read { reader, updates } => self.readers[reader].read(updates).await,
+                Step::Cut { reader } => self.readers[reader].resume(&self.engine).await,
+                Step::Forget { reader } => {
+                    self.readers[reader] = Reader::new(&self.engine, reader).await;
+                }
+                Step::Trim { keep } => {
+                    let mut retention = Retention::default();
+                    retention.count = keep;
+                    while self.store.trim(retention).await.unwrap() {}
+                }
+                Step::BackUp => {
+                    self.files += 1;
+                    self.backup = self.database.as_ref().map(|one| one.back_up(self.files));
+                }
+                Step::Restore => {
+                    if let (Some(database), Some(backup)) = (&self.database, &self.backup) {
+                        self.files += 1;
+                        database.restore(backup, self.files).await;
+                    }
+                }
+            }
+        }
+        for reader in &mut self.readers {
+            reader.converge(&self.engine).await;
+        }
+    }
+
+    async fn write(&mut self, edits: usize, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let things = self
+            .engine
+            .list::<Fields>("things", None, usize::MAX >> 1)
+            .await
+            .unwrap();
+        let mut ids: Vec<RecordId> = things.into_iter().map(|thing| thing.id).collect();
+        let edits: Vec<Edit> = (0..edits)
+            .map(|_| {
+                let lot = random.u8(..100);
+                if ids.is_empty() || (lot < 25 && ids.len() < 900) {
+                    return Edit::create(
+                        "things",
+                        json!({"open": lot.is_multiple_of(2), "note": "x".repeat(lot.into())}),
+                    );
+                }
+                let at = random.usize(..ids.len());
+                if lot < 35 {
+                    return Edit::delete(("things", ids.swap_remove(at)));
+                }
+                let key = ("things", ids[at]);
+                match lot {
+                    35..40 => Edit::patch(key, json!({"open": lot.is_multiple_of(2)})),
+                    40..45 => Edit::patch(key, json!({"note": "y".repeat(random.usize(..2000))})),
+                    _ => Edit::change(key, |thing: &mut Fields| {
+                        thing["count"] = (thing["count"].as_i64().unwrap() + 1).into();
+                    }),
+                }
+            })
+            .collect();
+        let outcomes = self.engine.transaction(edits).await.unwrap();
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| !matches!(outcome, Outcome::Replayed(_)))
+        );
+    }
+}
+
+/// A subscriber and what it holds, built from what it was told alone.
+struct Reader {
+    who: usize,
+    updates: Subscription,
+    records: BTreeMap<RecordId, Fields>,
+    cursor: Option<Cursor>,
+    /// The pieces of a snapshot that is not whole yet.
+    pieces: Option<BTreeMap<RecordId, Fields>>,
+}
+
+impl Reader {
+    async fn new(engine: &Engine, who: usize) -> Self {
+        Self {
+            who,
+            updates: subscribe(engine, who, None).await,
+            records: BTreeMap::new(),
+            cursor: None,
+            pieces: None,
+        }
+    }
+
+    async fn resume(&mut self, engine: &Engine) {
+        // Pieces of a snapshot that was cut are of no use.
+        self.pieces = None;
+        self.updates = subscribe(engine, self.who, self.cursor).await;
+    }
+
+    async fn read(&mut self, updates: usize) {
+        for _ in 0..updates {
+            // Reading the store takes its time; nothing else does.
+            match timeout(Duration::from_millis(5), self.updates.next()).await {
+                Ok(update) => self.apply(update.unwrap()),
+                Err(_) => break,
+            }
+        }
+    }
+
+    async fn converge(&mut self, engine: &Engine) {
+        loop {
+            let expected = table(engine, self.who).await;
+            if self.pieces.is_none() && self.records == expected {
+                return;
+            }
+            match timeout(Duration::from_secs(4), self.updates.next()).await {
+                Ok(update) => self.apply(update.unwrap()),
+                Err(_) => panic!(
+                    "reader {} holds {:?}, the table is {expected:?}",
+                    self.who, self.records
+                ),
+            }
+        }
+    }
+
+    fn apply(&mut self, update: Update) {
+        match update {
+            Update::Snapshot { records, cursor } => {
+                let told = self.pieces.is_some() || self.cursor.is_none();
+                assert!(
+                    told,
+                    "a snapshot instead of what was asked for, without a reset"
+                );
+                let pieces = self.pieces.get_or_insert_default();
+                pieces.extend(records.into_iter().map(|record| (record.id, record.fields)));
+                if cursor.is_some() {
+                    self.records = self.pieces.take().unwrap();
+                    self.cursor = cursor;
+                }
+            }
+            Update::Change { change, cursor } => {
+                self.check_step(&change);
+                self.change(change);
+                self.cursor = Some(cursor);
+            }
+            Update::Changes { changes, cursor } => {
+                changes.into_iter().for_each(|change| self.change(change));
+                self.cursor = cursor.or(self.cursor);
+            }
+            Update::Live { cursor } => self.cursor = Some(cursor),
+            Update::Reset(_) => self.pieces = Some(BTreeMap::new()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A counter that is counted up by one at a time tells a gap, and a change that comes twice.
+    fn check_step(&self, change: &FoldedChange) {
+        let known = self.records.get(&change.id).map(|fields| &fields["count"]);
+        if let (Action::Update, Some(Value::Number(before)), Some(Value::Number(after))) =
+            (change.action, known, change.fields.get("count"))
+        {
+            assert_eq!(
+                after.as_i64(),
+                before.as_i64().map(|before| before + 1),
+                "{change:?}"
+            );
+        }
+    }
+
+    fn change(&mut self, change: FoldedChange) {
+        let records = self.pieces.as_mut().unwrap_or(&mut self.records);
+        match change.action {
+            Action::Create => {
+                records.insert(change.id, change.fields);
+            }
+            Action::Update => records.entry(change.id).or_default().extend(change.fields),
+            Action::Delete => {
+                records.remove(&change.id);
+            }
+        }
+    }
+}
+
+/// The record that the last reader subscribes to.
+const RECORD: i64 = 2;
+
+fn principal(reader: usize) -> Principal {
+    Principal::named(if reader == 2 { "part" } else { "all" })
+}
+
+async fn subscribe(engine: &Engine, reader: usize, since: Option<Cursor>) -> Subscription {
+    let caller = engine.on_behalf_of(principal(reader));
+    let topic: Topic = match reader {
+        3 => ("things", RECORD).into(),
+        _ => "things".into(),
+    };
+    caller.subscribe(topic, since).await.unwrap()
+}
+
+/// What a reader should hold: the table, as far as it may be seen.
+async fn table(engine: &Engine, reader: usize) -> BTreeMap<RecordId, Fields> {
+    let caller = engine.on_behalf_of(principal(reader));
+    let page = caller.list("things", None, usize::MAX >> 1).await.unwrap();
+    let records = page.records.into_iter().map(|mut fields| {
+        let id = fields.remove("id").unwrap();
+        (RecordId::from(id.as_i64().unwrap()), fields)
+    });
+    records
+        .filter(|(id, _)| reader != 3 || *id == RecordId::from(RECORD))
+        .collect()
+}
