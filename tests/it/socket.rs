@@ -25,20 +25,24 @@ impl Socket {
     }
 
     async fn open(app: &App, protocol: Option<&str>) -> Self {
-        let uri = format!("ws://{}/ws/user-updates/", app.address)
-            .parse()
-            .unwrap();
+        let opened = Self::open_at(&app.address.to_string(), protocol).await;
+        opened.expect("the server accepts sockets")
+    }
+
+    /// `None` when the server is not there.
+    pub(crate) async fn open_at(address: &str, protocol: Option<&str>) -> Option<Self> {
+        let uri = format!("ws://{address}/ws/user-updates/").parse().unwrap();
         let mut builder = ClientBuilder::from_uri(uri);
         if let Some(protocol) = protocol {
             let name = http::HeaderName::from_static("sec-websocket-protocol");
             builder = builder.add_header(name, protocol.parse().unwrap()).unwrap();
         }
-        let (stream, response) = builder.connect().await.unwrap();
+        let (stream, response) = builder.connect().await.ok()?;
         let protocol = response.headers().get("sec-websocket-protocol");
-        Self {
+        Some(Self {
             stream,
             protocol: protocol.map(|value| value.to_str().unwrap().to_owned()),
-        }
+        })
     }
 
     pub(crate) async fn send(&mut self, message: &Value) {
@@ -79,11 +83,20 @@ impl Socket {
     }
 
     pub(crate) async fn subscribe(&mut self, topic: &str, since: Option<&str>) {
+        self.try_subscribe(topic, since).await.unwrap();
+    }
+
+    /// Fails when the server is gone.
+    pub(crate) async fn try_subscribe(
+        &mut self,
+        topic: &str,
+        since: Option<&str>,
+    ) -> Result<(), tokio_websockets::Error> {
         let mut message = json!({"type": "subscribe", "topic": topic});
         if let Some(since) = since {
             message["since"] = since.into();
         }
-        self.send(&message).await;
+        self.stream.send(Message::text(message.to_string())).await
     }
 }
 
