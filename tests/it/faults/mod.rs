@@ -4,5 +4,9 @@
 mod database_file;
 mod load;
 
+#[cfg(feature = "services")]
+mod full_disk;
 mod kill;
+mod locked;
 mod points;
+mod restored;
