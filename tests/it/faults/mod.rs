@@ -10,3 +10,4 @@ mod kill;
 mod locked;
 mod points;
 mod restored;
+mod stop;
