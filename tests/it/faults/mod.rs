@@ -4,10 +4,13 @@
 mod database_file;
 mod load;
 
+mod frozen;
 #[cfg(feature = "services")]
 mod full_disk;
 mod kill;
 mod locked;
 mod points;
+#[cfg(feature = "services")]
+mod power;
 mod restored;
 mod stop;
