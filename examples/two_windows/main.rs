@@ -13,7 +13,7 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::routing::get;
 use clap::Parser as _;
-use fieldsync::{Action, Collection, Engine, MemoryStore};
+use fieldsync::{Action, Collection, Engine, MemoryStore, StartError};
 use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,10 +103,10 @@ async fn start_engine(options: &Options) -> Result<Engine, String> {
             })?)
         }
     };
-    builder
-        .start()
-        .await
-        .map_err(|error| explain("The engine can't start", &error))
+    builder.start().await.map_err(|error| match error {
+        StartError::Origin(_) => format!("--allow-origin: {error}"),
+        error => explain("The engine can't start", &error),
+    })
 }
 
 async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineError> {
@@ -137,7 +137,11 @@ fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
         .nest("/api", fieldsync_axum::rest(engine))
         .route("/ws/user-updates/", fieldsync_axum::live(engine))
         .route("/healthz", get(health));
-    Ok(app.layer(cors(&options.allow_origin)?))
+    Ok(if options.allow_origin.is_empty() {
+        app
+    } else {
+        app.layer(cors(&options.allow_origin)?)
+    })
 }
 
 /// Lets pages of the allowed origins call the API. The socket checks its origin by itself.

@@ -11,7 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-/// So many connections are served at a time; further ones wait to be accepted.
+/// So many connections are served at a time; further ones wait to be accepted. A socket frees its place when it is open.
 const CONNECTIONS: usize = 10_000;
 /// How long the head of a request may take.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -24,13 +24,15 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
     let (stopping, stop) = watch::channel(false);
     let mut stopped = std::pin::pin!(stop_signal());
     loop {
-        let place = Arc::clone(&places)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
+            let (stream, _) = listener.accept().await?;
+            Ok::<_, std::io::Error>((place, stream))
+        };
+        let (place, stream) = tokio::select! {
+            accepted = next => match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: some will be free again.
                     eprintln!("a connection could not be accepted: {error}");
@@ -69,7 +71,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
     if !engine.drain(DRAIN_TIME).await {
         eprintln!("Some requests were not finished in time.");
     }
-    // A connection holds its place until its last reply is written.
+    // A request holds its connection's place until its reply is written.
     let all = places.acquire_many(CONNECTIONS as u32);
     let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
 }

@@ -1,10 +1,18 @@
 //! An app as a user writes it, on a store of choice, listening on a free port.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
-use fieldsync::{Action, Collection, Engine, EngineBuilder, FieldErrors, MemoryStore};
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use fieldsync::{
+    Access, Action, Authorizer, Collection, Denied, Engine, EngineBuilder, FieldErrors, Grant,
+    MemoryStore, Principal,
+};
 use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,11 +100,11 @@ pub(crate) fn builder() -> EngineBuilder {
 }
 
 impl App {
-    pub(crate) async fn start(on: On) -> Self {
+    pub(crate) async fn start(on: On, builder: EngineBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let builder = match on {
-            On::Memory => builder().store(MemoryStore::new()),
-            On::Sqlite => builder().store(
+            On::Memory => builder.store(MemoryStore::new()),
+            On::Sqlite => builder.store(
                 SqliteStore::open(folder.path().join("app.db"))
                     .await
                     .unwrap(),
@@ -166,28 +174,61 @@ impl App {
 async fn listen(engine: &Engine) -> SocketAddr {
     let app = Router::new()
         .nest("/api", fieldsync_axum::rest(engine))
-        .route("/ws/user-updates/", fieldsync_axum::live(engine));
+        .route("/ws/user-updates/", fieldsync_axum::live(engine))
+        .layer(middleware::from_fn(log_in));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
     address
 }
 
-/// Makes of each case a test per store.
+/// The test's login: who says who they are is believed.
+async fn log_in(mut request: Request, next: Next) -> Response {
+    if let Some(name) = request.headers().get("x-user") {
+        let name = name.to_str().unwrap().to_owned();
+        request.extensions_mut().insert(Principal::named(name));
+    }
+    next.run(request).await
+}
+
+/// A rule that is a function.
+pub(crate) struct Rule<F>(pub(crate) F);
+
+#[async_trait]
+impl<F> Authorizer for Rule<F>
+where
+    F: Fn(&str, Access) -> Result<Grant, Denied> + Send + Sync + 'static,
+{
+    async fn authorize(&self, who: &Principal, access: Access, _: &str) -> Result<Grant, Denied> {
+        (self.0)(who.name().unwrap_or_default(), access)
+    }
+}
+
+impl<F> fmt::Debug for Rule<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rule")
+    }
+}
+
+/// Makes of each case a test per store, with the usual app or with one of another builder.
 macro_rules! on_every_store {
-    ($($case:ident),+ $(,)?) => {
+    (with $builder:ident: $($case:ident),+ $(,)?) => {
         mod on_memory {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                super::$case($crate::app::App::start($crate::app::On::Memory).await).await;
+                super::$case($crate::app::App::start($crate::app::On::Memory, super::$builder()).await).await;
             })+
         }
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                super::$case($crate::app::App::start($crate::app::On::Sqlite).await).await;
+                super::$case($crate::app::App::start($crate::app::On::Sqlite, super::$builder()).await).await;
             })+
         }
+    };
+    ($($case:ident),+ $(,)?) => {
+        use $crate::app::builder as usual;
+        $crate::app::on_every_store!(with usual: $($case),+);
     };
 }
 pub(crate) use on_every_store;

@@ -15,6 +15,8 @@ mod feed;
 mod houses;
 mod http;
 mod live;
+mod patience;
 mod promise;
+mod rules;
 mod rust_api;
 mod two_windows;

@@ -1,6 +1,7 @@
 //! A client of the WebSocket, written from the protocol document alone.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -24,15 +25,31 @@ impl Socket {
         Self::open(app, Some("fieldsync.v1")).await
     }
 
+    /// On behalf of somebody.
+    pub(crate) async fn v1_as(app: &App, user: &str) -> Self {
+        let (name, value) = ("x-user", user.parse().unwrap());
+        let name = http::HeaderName::from_static(name);
+        let builder = Self::builder(app.address).add_header(name, value).unwrap();
+        let opened = Self::connect(builder, Some("fieldsync.v1")).await;
+        opened.expect("the server accepts sockets")
+    }
+
     async fn open(app: &App, protocol: Option<&str>) -> Self {
-        let opened = Self::open_at(&app.address.to_string(), protocol).await;
+        let opened = Self::connect(Self::builder(app.address), protocol).await;
         opened.expect("the server accepts sockets")
     }
 
     /// `None` when the server is not there.
     pub(crate) async fn open_at(address: &str, protocol: Option<&str>) -> Option<Self> {
-        let uri = format!("ws://{address}/ws/user-updates/").parse().unwrap();
-        let mut builder = ClientBuilder::from_uri(uri);
+        Self::connect(Self::builder(address), protocol).await
+    }
+
+    fn builder(address: impl Display) -> ClientBuilder<'static> {
+        let uri = format!("ws://{address}/ws/user-updates/");
+        ClientBuilder::from_uri(uri.parse().unwrap())
+    }
+
+    async fn connect(mut builder: ClientBuilder<'_>, protocol: Option<&str>) -> Option<Self> {
         if let Some(protocol) = protocol {
             let name = http::HeaderName::from_static("sec-websocket-protocol");
             builder = builder.add_header(name, protocol.parse().unwrap()).unwrap();
@@ -54,6 +71,13 @@ impl Socket {
             .send(Message::text(text.to_owned()))
             .await
             .unwrap();
+    }
+
+    /// Pings, and waits for the pong.
+    pub(crate) async fn ping(&mut self) {
+        self.stream.send(Message::ping("")).await.unwrap();
+        let pong = tokio::time::timeout(Duration::from_secs(20), self.stream.next()).await;
+        assert!(pong.unwrap().unwrap().unwrap().is_pong());
     }
 
     /// The next JSON message; the close code when there is none any more.

@@ -1,7 +1,8 @@
 //! The WebSocket route.
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use fieldsync::{Engine, accept, serve};
 use hyper::upgrade::OnUpgrade;
@@ -19,18 +20,23 @@ pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S
         async move {
             let (head, who) = head_of(&request);
             let (reply, accepted) = accept(&engine, &head);
-            if let (Some(accepted), Some(upgrade)) =
-                (accepted, request.extensions_mut().remove::<OnUpgrade>())
-            {
-                tokio::spawn(async move {
-                    match upgrade.await {
-                        Ok(io) => serve(engine, accepted, who, TokioIo::new(io)).await,
-                        Err(error) => {
-                            tracing::debug!(%error, "a client left before its socket was open");
-                        }
+            let Some(accepted) = accepted else {
+                return response(reply);
+            };
+            let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+                tracing::error!(
+                    "a socket can't be opened: this server does not upgrade connections"
+                );
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            };
+            tokio::spawn(async move {
+                match upgrade.await {
+                    Ok(io) => serve(engine, accepted, who, TokioIo::new(io)).await,
+                    Err(error) => {
+                        tracing::debug!(%error, "a client left before its socket was open");
                     }
-                });
-            }
+                }
+            });
             response(reply)
         }
     })

@@ -29,9 +29,16 @@ pub struct Batch {
 /// Edits of one caller, all or nothing.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) who: Principal,
+    /// The app itself without it.
+    pub(crate) who: Option<Principal>,
     pub(crate) edits: Vec<(Edit, Arc<Collection>, Grant)>,
     pub(crate) deadline: Instant,
+}
+
+impl Group {
+    fn name(&self) -> Option<&str> {
+        self.who.as_ref().and_then(Principal::name)
+    }
 }
 
 /// What became of a group: an outcome per edit, or the first edit that was refused.
@@ -238,7 +245,11 @@ impl Batch {
 fn idempotency_key(group: &Group, edit: &Edit) -> Option<IdempotencyKey> {
     let key = edit.idempotency_key.clone()?;
     Some(IdempotencyKey {
-        principal: group.who.name().unwrap_or_default().to_owned(),
+        principal: match (&group.who, group.name()) {
+            (None, _) => "app".to_owned(),
+            (Some(_), None) => "anonymous".to_owned(),
+            (Some(_), Some(name)) => format!("name:{name}"),
+        },
         key,
     })
 }
@@ -545,7 +556,7 @@ fn change(
         after: after.unwrap_or_default(),
         former,
         at,
-        who: group.who.name().map(str::to_owned),
+        who: group.name().map(str::to_owned),
         idempotency_key: edit.idempotency_key.clone(),
     }
 }

@@ -48,6 +48,11 @@ pub enum StartError {
     /// Something else was left out or doubled.
     #[error("{0}")]
     Incomplete(String),
+    /// An allowed origin is none.
+    #[error(
+        "{0:?} is no origin; it is like https://app.example or http://localhost:3000, without a path"
+    )]
+    Origin(String),
     /// The store could not be prepared.
     #[error("the store could not be prepared")]
     Store(#[from] StoreError),
@@ -95,7 +100,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Lets pages of this origin (`https://app.example`) open sockets. Those of the server's own origin always may.
+    /// Lets pages of this origin (`https://app.example`, without a path) open sockets. Those of the server's own origin
+    /// always may.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.settings.allowed_origins.push(origin.into());
         self
@@ -128,6 +134,23 @@ impl EngineBuilder {
         for collection in collections {
             check(&collection)?;
             let name = Arc::clone(collection.name());
+            let table = collection.table_name();
+            let shares = |other: &&Arc<Collection>| other.table_name().eq_ignore_ascii_case(table);
+            if let Some(other) = by_name
+                .values()
+                .find(shares)
+                .filter(|other| *other.name() != name)
+            {
+                // Each would have a log of its own, and not hear of the other's edits.
+                let fault = format!(
+                    "its table {table} is that of the collection {} already: one table, one collection",
+                    other.name()
+                );
+                return Err(StartError::Collection {
+                    collection: name,
+                    fault,
+                });
+            }
             if by_name
                 .insert(Arc::clone(&name), Arc::new(collection))
                 .is_some()
@@ -146,6 +169,13 @@ impl EngineBuilder {
             return Err(StartError::Incomplete(format!(
                 "the feed {unknown:?} is of no collection of this engine"
             )));
+        }
+        if let Some(bad) = settings
+            .allowed_origins
+            .iter()
+            .find(|origin| !is_origin(origin))
+        {
+            return Err(StartError::Origin(bad.clone()));
         }
         store
             .prepare(&by_name.values().cloned().collect::<Vec<_>>())
@@ -168,6 +198,17 @@ impl EngineBuilder {
             by_name, store, hubs, committer, settings, tasks,
         ))
     }
+}
+
+/// A scheme, a host and perhaps a port, as browsers send them (RFC 6454, section 6.2).
+fn is_origin(text: &str) -> bool {
+    let authority = text
+        .split_once("://")
+        .filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
+    authority.is_some_and(|(_, authority)| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
+        !authority.is_empty() && authority.bytes().all(known)
+    })
 }
 
 fn check(collection: &Collection) -> Result<(), StartError> {

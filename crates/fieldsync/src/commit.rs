@@ -2,9 +2,11 @@
 //!
 //! There is no timer. While one transaction runs the next batch grows; a lone edit leaves at once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
@@ -61,18 +63,23 @@ impl Committer {
         };
         match tokio::time::timeout_at(deadline.into(), self.submissions.send(submission)).await {
             Err(_) => return Err(Refusal::Busy.into()),
-            Ok(Err(_)) => return Err(EngineError::Stopping),
+            Ok(Err(_)) => return Err(gone()),
             Ok(Ok(())) => {}
         }
         match tokio::time::timeout_at((deadline + GRACE).into(), answered).await {
             Ok(Ok(Ok(result))) => result.map_err(|refused| refused.refusal.into()),
             Ok(Ok(Err(error))) => Err(error.into()),
-            Ok(Err(_)) => Err(StoreError::Backend("the task that commits is gone".into()).into()),
+            Ok(Err(_)) => Err(gone()),
             Err(_) => {
                 Err(StoreError::Unavailable("the store did not answer in time".into()).into())
             }
         }
     }
+}
+
+/// The task ends with its runtime alone.
+fn gone() -> EngineError {
+    StoreError::Backend("the task that commits is gone".into()).into()
 }
 
 async fn commit_batches(
@@ -99,7 +106,11 @@ async fn commit_batches(
         );
         let span = tracing::debug_span!("commit", groups = batch.len());
         let begun = Instant::now();
-        match store.commit(batch).instrument(span).await {
+        // A store that panics fails this batch, and no other.
+        let committed = AssertUnwindSafe(store.commit(batch)).catch_unwind();
+        let committed = committed.instrument(span).await;
+        let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
+        match committed.unwrap_or_else(panicked) {
             Ok(results) => {
                 let changes = changes_of(&results);
                 #[cfg(fieldsync_fault_points)]

@@ -4,6 +4,7 @@
 //! bounded write buffer, no queue: while the peer does not read, nothing is taken from the hub.
 
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,17 +12,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
 use crate::authorize::Principal;
 use crate::cursor::Cursor;
+use crate::edit::{EngineError, Refusal};
 use crate::engine::Engine;
 use crate::handshake::{Accepted, Speaks};
 use crate::outlet::{Outlet, Output};
 use crate::problem::Problem;
+use crate::progress::{Counted, Progress};
 use crate::protocol::{ClientMessage, Close, error_frame};
-use crate::subscription::Since;
+use crate::store::StoreError;
+use crate::subscription::{Since, Subscription};
 use crate::topic::Topic;
 
 /// So many bytes are written before the socket is flushed and read again.
@@ -30,7 +34,9 @@ const WRITE_BYTES: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 /// A peer may send so many messages that are none of the protocol.
 const BAD_MESSAGES: u32 = 3;
-/// How long the closing handshake may take.
+/// How long the app's rule may take to let somebody subscribe.
+const RULE_TIME: Duration = Duration::from_secs(10);
+/// How long closing may take: the handshake, and what the peer still sends.
 const CLOSING: Duration = Duration::from_secs(5);
 /// What a peer still sends when the connection is closed is read and dropped, so far, or the close frame may be lost
 /// to a reset.
@@ -47,37 +53,26 @@ where
     let _under_way = engine.under_way();
     let limits = Limits::default().max_payload_len(Some(engine.settings().max_message));
     let config = Config::default().flush_threshold(BUFFER_BYTES);
+    let (io, progress) = Counted::new(io);
     let mut socket = ServerBuilder::new().limits(limits).config(config).serve(io);
     let mut connection = Connection {
         engine: &engine,
         who,
+        speaks: accepted.speaks,
         outlets: Vec::new(),
         bad_messages: 0,
         next_outlet: 0,
     };
-    let ended = match accepted.speaks {
-        Speaks::V1 => connection.run(&mut socket, accepted.speaks).await,
-        Speaks::Feed => match connection.open_feeds().await {
-            Ok(()) => connection.run(&mut socket, accepted.speaks).await,
-            Err(close) => Ended::Close(close),
-        },
-    };
+    // The app's rules and feeds may panic; that is this connection's end, and no other's.
+    let run = AssertUnwindSafe(connection.run(&mut socket, &progress)).catch_unwind();
+    let ended = run.await.unwrap_or(Ended::Close(Close::Internal));
     tracing::debug!(?ended, "a socket ends");
     drop(connection);
-    match ended {
-        Ended::Gone => return,
-        Ended::Close(close) => {
-            let code = CloseCode::try_from(close.code()).expect("our codes are codes");
-            // Fails when a close is under way already.
-            let _ = timeout(
-                CLOSING,
-                socket.send(Message::close(Some(code), &close.reason())),
-            )
-            .await;
-        }
-        Ended::ByPeer => {}
+    if let Ended::Gone = ended {
+        return;
     }
-    close(socket).await;
+    // A peer that does not take part in the closing is left alone in the end.
+    let _ = timeout(CLOSING, close(socket, ended)).await;
 }
 
 #[derive(Debug)]
@@ -92,6 +87,7 @@ enum Ended {
 struct Connection<'a> {
     engine: &'a Engine,
     who: Principal,
+    speaks: Speaks,
     outlets: Vec<Outlet>,
     bad_messages: u32,
     /// Which outlet is asked first, so that a busy one does not keep the others waiting.
@@ -99,21 +95,34 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn run<S>(&mut self, socket: &mut WebSocketStream<S>, speaks: Speaks) -> Ended
+    async fn run<S>(&mut self, socket: &mut WebSocketStream<S>, progress: &Progress) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let engine = self.engine;
         let heartbeat = engine.settings().heartbeat;
-        let patience = heartbeat * 2;
+        let mut stopped = std::pin::pin!(engine.stopped());
+        if self.speaks == Speaks::Feed {
+            let opened = tokio::select! {
+                opened = self.open_feeds() => opened,
+                () = &mut stopped => Err(Close::Restart),
+            };
+            if let Err(close) = opened {
+                return Ended::Close(close);
+            }
+        }
         // Not all connections at the same moment.
         let first_beat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
         let mut heartbeats = tokio::time::interval_at(first_beat, heartbeat);
-        let mut stopped = std::pin::pin!(engine.stopped());
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_heard = Instant::now();
+        let mut last_ping = last_heard;
         loop {
-            let mut frames = Vec::new();
+            let mut messages = Vec::new();
             tokio::select! {
+                // What the peer has said is heard before it is given up.
+                biased;
+                () = &mut stopped => return Ended::Close(Close::Restart),
                 message = socket.next() => match message {
                     None => return Ended::Gone,
                     Some(Err(Error::PayloadTooLong { .. })) => return Ended::Close(Close::TooBig),
@@ -124,38 +133,47 @@ impl Connection<'_> {
                     Some(Ok(message)) => {
                         last_heard = Instant::now();
                         let spoken = message.is_text() || message.is_binary();
-                        if spoken && speaks == Speaks::V1 {
+                        if spoken && self.speaks == Speaks::V1 {
                             if message.is_binary() {
                                 return Ended::Close(Close::BinaryData);
                             }
-                            frames.extend(self.receive(message.as_payload()).await);
+                            let answer = tokio::select! {
+                                answer = self.receive(message.as_payload()) => answer,
+                                () = &mut stopped => return Ended::Close(Close::Restart),
+                            };
+                            messages.extend(answer.map(Message::text));
                         }
                     }
                 },
+                _ = heartbeats.tick() => {
+                    if last_heard < last_ping {
+                        return Ended::Gone;
+                    }
+                    last_ping = Instant::now();
+                    messages.extend(self.outlets.iter().filter_map(Outlet::heartbeat).map(Message::text));
+                    messages.push(Message::ping(Bytes::new()));
+                }
                 output = poll_fn(|context| self.poll_output(context)) => match output {
-                    Output::Frame(frame) => frames.push(frame),
+                    Output::Frame(frame) => messages.push(Message::text(frame)),
                     Output::Close(close) => return Ended::Close(close),
                     Output::End => return Ended::Close(Close::Restart),
                 },
-                now = heartbeats.tick() => {
-                    if now.duration_since(last_heard) > patience + heartbeat {
-                        return Ended::Gone;
-                    }
-                    frames.extend(self.outlets.iter().filter_map(Outlet::heartbeat));
-                    if socket.feed(Message::ping(Bytes::new())).await.is_err() {
-                        return Ended::Gone;
-                    }
-                }
-                () = &mut stopped => return Ended::Close(Close::Restart),
             }
-            match timeout(patience, self.write(socket, frames)).await {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(close))) => return Ended::Close(close),
-                Ok(Err(_)) => return Ended::Gone,
-                Err(_) => {
+            tokio::select! {
+                biased;
+                written = self.write(socket, messages) => match written {
+                    Ok(None) => {}
+                    Ok(Some(close)) => return Ended::Close(close),
+                    Err(_) => return Ended::Gone,
+                },
+                () = progress.stalled(heartbeat * 2) => {
                     tracing::debug!("a socket is closed: its peer takes nothing");
                     return Ended::Gone;
                 }
+                () = async {
+                    stopped.as_mut().await;
+                    tokio::time::sleep(CLOSING).await;
+                } => return Ended::Gone,
             }
             if self.bad_messages >= BAD_MESSAGES {
                 return Ended::Close(Close::Policy);
@@ -163,20 +181,20 @@ impl Connection<'_> {
         }
     }
 
-    /// Writes these frames and whatever else is new by now, and flushes once.
+    /// Writes these messages and whatever else is new by now, and flushes once.
     async fn write<S>(
         &mut self,
         socket: &mut WebSocketStream<S>,
-        frames: Vec<Bytes>,
+        messages: Vec<Message>,
     ) -> Result<Option<Close>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut written = 0;
         let mut close = None;
-        for frame in frames {
-            written += frame.len();
-            socket.feed(Message::text(frame)).await?;
+        for message in messages {
+            written += message.as_payload().len();
+            socket.feed(message).await?;
         }
         while written < WRITE_BYTES && close.is_none() {
             match poll_fn(|context| self.poll_output(context)).now_or_never() {
@@ -205,24 +223,24 @@ impl Connection<'_> {
         Poll::Pending
     }
 
-    /// Subscribes a plain feed to every collection that has one.
+    /// Subscribes a plain feed to every collection that has one and that one may read.
     async fn open_feeds(&mut self) -> Result<(), Close> {
         for (collection, feed) in &self.engine.settings().feeds {
             let topic = Topic {
                 collection: Arc::clone(collection),
                 id: None,
             };
-            match self
-                .engine
-                .on_behalf_of(self.who.clone())
-                .listen(topic, Since::Now)
-                .await
-            {
-                Ok(subscription) => self
-                    .outlets
-                    .push(Outlet::new(subscription, Some(feed.clone()))),
-                Err(_) => return Err(Close::Policy),
+            match listen(self.engine, self.who.clone(), topic, Since::Now).await {
+                Ok(subscription) => {
+                    let outlet = Outlet::new(subscription, Some(feed.clone()));
+                    self.outlets.push(outlet);
+                }
+                Err(EngineError::Refused(_)) => {}
+                Err(_) => return Err(Close::TryAgain),
             }
+        }
+        if self.outlets.is_empty() {
+            return Err(Close::Policy);
         }
         Ok(())
     }
@@ -262,9 +280,8 @@ impl Connection<'_> {
             let detail = format!("one socket may have {most} subscriptions");
             return Err(Problem::new(429, "limit", detail));
         }
-        let topic = self
-            .topic(name)
-            .ok_or_else(|| Problem::new(404, "not-found", "there is no such topic"))?;
+        let no_such_topic = || Problem::new(404, "not-found", "there is no such topic");
+        let topic = self.topic(name).ok_or_else(no_such_topic)?;
         let since = match since.map(str::parse::<Cursor>).transpose() {
             Ok(since) => since.map_or(Since::Snapshot, Since::Cursor),
             Err(_) => {
@@ -275,11 +292,11 @@ impl Connection<'_> {
                 ));
             }
         };
-        let caller = self.engine.on_behalf_of(self.who.clone());
-        let subscription = caller
-            .listen(topic, since)
-            .await
-            .map_err(|error| Problem::from(&error))?;
+        let subscription = listen(self.engine, self.who.clone(), topic, since).await;
+        let subscription = subscription.map_err(|error| match error {
+            EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
+            error => Problem::from(&error),
+        })?;
         Ok(Outlet::new(subscription, None))
     }
 
@@ -300,12 +317,33 @@ impl Connection<'_> {
     }
 }
 
+/// Subscribes, unless the app's rule takes too long.
+async fn listen(
+    engine: &Engine,
+    who: Principal,
+    topic: Topic,
+    since: Since,
+) -> Result<Subscription, EngineError> {
+    let caller = engine.on_behalf_of(who);
+    let listening = timeout(RULE_TIME, caller.listen(topic, since)).await;
+    listening.unwrap_or_else(|_| {
+        let error = StoreError::Unavailable("the rule did not answer in time".into());
+        Err(error.into())
+    })
+}
+
 /// Ends the closing handshake, and reads what the peer still sends so that the close frame is not lost to a reset.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
-    let closed = timeout(CLOSING, socket.close()).await;
-    if matches!(closed, Ok(Ok(()))) {
-        let io = socket.into_inner();
-        let mut rest = io.take(LINGER_BYTES as u64);
-        let _ = timeout(CLOSING, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+async fn close<S>(mut socket: WebSocketStream<S>, ended: Ended) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Ended::Close(close) = ended {
+        let code = CloseCode::try_from(close.code()).expect("our codes are codes");
+        let message = Message::close(Some(code), &close.reason());
+        socket.send(message).await?;
     }
+    socket.close().await?;
+    let mut rest = socket.into_inner().take(LINGER_BYTES as u64);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
 }

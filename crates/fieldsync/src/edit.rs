@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::authorize::Denied;
+use crate::authorize::{Access, Denied};
 use crate::change::Change;
 use crate::collection::FieldErrors;
 use crate::cursor::{Cursor, Position};
@@ -163,6 +163,17 @@ impl Edit {
         })
     }
 
+    /// What its author must be allowed to do.
+    pub(crate) fn access(&self) -> Access {
+        match self.wish {
+            Wish::Create(_) => Access::Create,
+            Wish::Delete(_) => Access::Delete,
+            Wish::Patch(..) | Wish::Change(..) | Wish::Touch(_) | Wish::Malformed(_) => {
+                Access::Update
+            }
+        }
+    }
+
     /// Tells the same edit from another one under the same idempotency key.
     pub(crate) fn fingerprint(&self) -> String {
         let text = format!(
@@ -295,7 +306,7 @@ pub struct Remembered {
 /// An idempotency key. The same text from two principals is two keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey {
-    /// The name of who used it; empty for nobody in particular.
+    /// Who used it: `app`, `anonymous`, or `name:` and the principal's name.
     pub principal: String,
     /// The text, of 1 to 255 bytes.
     pub key: String,
@@ -384,7 +395,7 @@ pub enum EngineError {
     /// The engine is stopping, and takes no more edits.
     #[error("the engine is stopping")]
     Stopping,
-    /// The stored record does not fit the app's type.
+    /// The stored record does not fit the app's type. What was to be done to it is done.
     #[error("record {key} does not fit the type")]
     Unreadable {
         /// The record.

@@ -14,7 +14,7 @@ use crate::batch::Group;
 use crate::collection::Collection;
 use crate::commit::Committer;
 use crate::cursor::Cursor;
-use crate::edit::{Edit, EngineError, Outcome, Refusal, Wish};
+use crate::edit::{Edit, EngineError, Outcome, Refusal};
 use crate::hubs::Hubs;
 use crate::record::{Fields, Record, RecordId, RecordKey, Stored};
 use crate::settings::Settings;
@@ -212,7 +212,13 @@ impl Engine {
     /// # Errors
     /// As [`Engine::create`]; the first edit that is refused refuses all.
     pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Outcome>, EngineError> {
-        self.as_app().commit(edits, Instant::now()).await
+        let as_app = self.as_app();
+        let mut allowed = Vec::with_capacity(edits.len());
+        for edit in edits {
+            let rights = as_app.rights(edit.access(), edit.collection()).await?;
+            allowed.push((edit, rights));
+        }
+        as_app.commit(allowed, Instant::now()).await
     }
 
     /// Hears of every change of a collection, or of one record: after a snapshot, or after a cursor.
@@ -324,14 +330,19 @@ impl Caller<'_> {
     /// When it is not there or not for this principal, both alike, or the store fails.
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Seen, EngineError> {
         let key = key.into();
-        let (collection, grant) = self.authorize(Access::Read, &key.collection).await?;
+        let rights = self.rights(Access::Read, &key.collection).await?;
+        self.read(key, &rights).await
+    }
+
+    pub(crate) async fn read(&self, key: RecordKey, rights: &Rights) -> Result<Seen, EngineError> {
+        let grant = &rights.reads;
         let (record, position) = self.engine.inner.store.get(&key).await?;
         let record = record
             .filter(|record| grant.admits(record))
             .ok_or_else(|| Refusal::NotFound(key.clone()))?;
         let cursor = Cursor {
             position,
-            shape: grant.shape(&collection),
+            shape: grant.shape(&rights.collection),
         };
         Ok(Seen {
             id: key.id,
@@ -350,26 +361,40 @@ impl Caller<'_> {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Page, EngineError> {
-        let (collection, grant) = self.authorize(Access::Read, collection).await?;
+        let rights = self.rights(Access::Read, collection).await?;
+        self.page(after, limit, &rights).await
+    }
+
+    pub(crate) async fn page(
+        &self,
+        after: Option<RecordId>,
+        limit: usize,
+        rights: &Rights,
+    ) -> Result<Page, EngineError> {
+        let (collection, grant) = (&rights.collection, &rights.reads);
+        let store = &self.engine.inner.store;
         // One more than asked for tells whether there is a next page.
-        let (mut records, position) = self
-            .engine
-            .inner
-            .store
-            .list(collection.name(), after, limit + 1)
-            .await?;
-        let more = records.len() > limit;
+        let one_more = limit.saturating_add(1);
+        let (mut records, position) = store.list(collection.name(), after, one_more).await?;
+        let mut more = records.len() > limit;
         records.truncate(limit);
+        // Where all are hidden the next page would have to begin after a hidden one: read on. The first cursor holds.
+        while more && !records.iter().any(|record| grant.admits(record)) {
+            let after = records.last().map(|last| last.id);
+            (records, _) = store.list(collection.name(), after, one_more).await?;
+            more = records.len() > limit;
+            records.truncate(limit);
+        }
+        records.retain(|record| grant.admits(record));
         let next = records.last().filter(|_| more).map(|last| last.id);
-        let admitted = records.iter().filter(|record| grant.admits(record));
-        let records = admitted
-            .map(|record| grant.view.project(record.id, &record.fields))
-            .collect();
+        let records = records.iter();
         Ok(Page {
-            records,
+            records: records
+                .map(|record| grant.view.project(record.id, &record.fields))
+                .collect(),
             cursor: Cursor {
                 position,
-                shape: grant.shape(&collection),
+                shape: grant.shape(collection),
             },
             next,
         })
@@ -382,33 +407,25 @@ impl Caller<'_> {
     /// # Errors
     /// When an edit is refused, and with it all, or the store fails.
     pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Seen>, EngineError> {
-        let mut seeing = Vec::with_capacity(edits.len());
-        for edit in &edits {
-            seeing.push(self.seeing(edit.collection()).await?);
+        let arrived = Instant::now();
+        let mut allowed = Vec::with_capacity(edits.len());
+        for edit in edits {
+            let rights = self.rights(edit.access(), edit.collection()).await?;
+            allowed.push((edit, rights));
         }
-        let outcomes = self.commit(edits, Instant::now()).await?;
-        let seen = outcomes
-            .iter()
-            .zip(seeing)
-            .map(|(outcome, (collection, grant))| {
-                let id = match outcome {
-                    Outcome::Committed(change) => change.key.id,
-                    Outcome::Unchanged { record, .. } => record.id,
-                    Outcome::Replayed(remembered) => remembered.id,
-                };
-                let record = outcome
-                    .record()
-                    .map(|record| grant.view.project(id, &record.fields));
-                Seen {
-                    id,
-                    record,
-                    cursor: Cursor {
-                        position: outcome.position(),
-                        shape: grant.shape(&collection),
-                    },
-                }
-            });
-        Ok(seen.collect())
+        self.apply(allowed, arrived).await
+    }
+
+    /// Applies edits whose rights are known, all or none. The time that they may take counts from their arrival.
+    pub(crate) async fn apply(
+        &self,
+        edits: Vec<(Edit, Rights)>,
+        arrived: Instant,
+    ) -> Result<Vec<Seen>, EngineError> {
+        let rights: Vec<Rights> = edits.iter().map(|(_, rights)| rights.clone()).collect();
+        let outcomes = self.commit(edits, arrived).await?;
+        let seen = outcomes.iter().zip(&rights);
+        Ok(seen.map(|(outcome, rights)| rights.show(outcome)).collect())
     }
 
     /// Hears of every change of a collection, or of one record: after a snapshot, or after a cursor. A record that does
@@ -446,47 +463,54 @@ impl Caller<'_> {
     /// committer, right after the transaction.
     async fn commit(
         &self,
-        edits: Vec<Edit>,
+        edits: Vec<(Edit, Rights)>,
         arrived: Instant,
     ) -> Result<Vec<Outcome>, EngineError> {
         let _under_way = self.engine.under_way();
         if !self.engine.is_ready() {
             return Err(EngineError::Stopping);
         }
-        let mut authorized = Vec::with_capacity(edits.len());
-        for edit in edits {
-            let access = match edit.wish {
-                Wish::Create(_) => Access::Create,
-                Wish::Delete(_) => Access::Delete,
-                Wish::Patch(..) | Wish::Change(..) | Wish::Touch(_) | Wish::Malformed(_) => {
-                    Access::Update
-                }
-            };
-            let (collection, grant) = self.authorize(access, &edit.collection).await?;
-            let (_, Grant { view, .. }) = self.seeing(&edit.collection).await?;
-            authorized.push((edit, collection, grant.with_view(view)));
-        }
-        let who = self.who.clone().unwrap_or_default();
+        let edits = edits.into_iter().map(|(edit, rights)| {
+            let grant = rights.writes.with_view(rights.reads.view);
+            (edit, rights.collection, grant)
+        });
         let group = Group {
-            who,
-            edits: authorized,
+            who: self.who.clone(),
+            edits: edits.collect(),
             deadline: arrived + EDIT_TIME,
         };
         self.engine.inner.committer.commit(group).await
     }
 
-    /// What one sees of a record that one writes: what a reader sees, or its id alone.
-    async fn seeing(&self, collection: &str) -> Result<(Arc<Collection>, Grant), EngineError> {
-        match self.authorize(Access::Read, collection).await {
-            Err(EngineError::Refused(Refusal::Denied(_))) => Ok((
-                self.collection(collection)?,
-                Grant::full().with_view(View::only::<String>([])),
-            )),
-            seeing => seeing,
+    /// Asks the rule what one may do to a collection, and what one sees of it: what a reader sees, or ids alone.
+    pub(crate) async fn rights(
+        &self,
+        access: Access,
+        collection: &str,
+    ) -> Result<Rights, EngineError> {
+        let (collection, writes) = self.authorize(access, collection).await?;
+        if access == Access::Read {
+            return Ok(Rights {
+                collection,
+                reads: writes.clone(),
+                writes,
+            });
         }
+        let reads = match self.authorize(Access::Read, collection.name()).await {
+            Ok((_, reads)) => reads,
+            Err(EngineError::Refused(Refusal::Denied(_))) => {
+                Grant::full().with_view(View::only::<String>([]))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Rights {
+            collection,
+            writes,
+            reads,
+        })
     }
 
-    async fn authorize(
+    pub(crate) async fn authorize(
         &self,
         access: Access,
         collection: &str,
@@ -514,6 +538,39 @@ impl Caller<'_> {
     }
 }
 
+/// What one may do to a collection, and what one sees of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Rights {
+    collection: Arc<Collection>,
+    writes: Grant,
+    reads: Grant,
+}
+
+impl Rights {
+    /// What one sees of an edit's outcome: of a record that is not for one its id alone.
+    fn show(&self, outcome: &Outcome) -> Seen {
+        let id = match outcome {
+            Outcome::Committed(change) => change.key.id,
+            Outcome::Unchanged { record, .. } => record.id,
+            Outcome::Replayed(remembered) => remembered.id,
+        };
+        let record = outcome.record().map(|record| {
+            if self.reads.admits(&record) {
+                self.reads.view.project(id, &record.fields)
+            } else {
+                View::only::<String>([]).project(id, &record.fields)
+            }
+        });
+        let position = outcome.position();
+        let shape = self.reads.shape(&self.collection);
+        Seen {
+            id,
+            record,
+            cursor: Cursor { position, shape },
+        }
+    }
+}
+
 /// Something that a drain waits for.
 #[derive(Debug)]
 pub(crate) struct UnderWay(Engine);
@@ -527,6 +584,7 @@ impl Drop for UnderWay {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
+        self.hubs.close();
     }
 }
 

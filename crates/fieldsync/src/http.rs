@@ -2,19 +2,22 @@
 //! framework's types into these and back, and nothing else.
 
 use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use serde::Serialize;
+use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
-use crate::authorize::Principal;
+use crate::authorize::{Access, Principal};
 use crate::collection::{Collection, FieldErrors};
 use crate::conditional::{base, idempotency_key, if_match, if_none_match};
 use crate::cursor::Cursor;
-use crate::edit::{Edit, EngineError, Precondition};
-use crate::engine::{Caller, Engine, Seen};
+use crate::edit::{Edit, EngineError, Precondition, Refusal};
+use crate::engine::{Caller, Engine, Rights, Seen};
 use crate::entity_tag::{entity_tag, entity_tag_of};
 use crate::json::{JsonError, read_object};
 use crate::problem::Problem;
@@ -53,6 +56,10 @@ const JSON: &str = "application/json";
 const ACCEPT_PATCH: &str = "application/merge-patch+json, application/json";
 /// The most records of a page, and how many one has when nothing is said.
 const PAGE_RECORDS: usize = 1000;
+/// How long a request's body may take to come, from the request's arrival on.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// How long a request may take, whoever keeps it waiting: the app's rule, the store.
+const REQUEST_TIME: Duration = Duration::from_secs(20);
 
 /// Answers a request under the place where the app mounted the routes.
 ///
@@ -64,13 +71,31 @@ where
     E: Display,
 {
     let span = tracing::debug_span!("request", method = %head.method, path = %head.path);
-    match route(engine, &engine.on_behalf_of(who), &head, body)
-        .instrument(span)
-        .await
-    {
-        Ok(reply) => reply,
-        Err(refused) => refused.reply(),
-    }
+    let caller = engine.on_behalf_of(who);
+    let request = Request {
+        engine,
+        caller: &caller,
+        head: &head,
+        arrived: Instant::now(),
+    };
+    // The app's rules may panic; that is this request's failure, and no other's.
+    let routed = AssertUnwindSafe(route(&request, body)).catch_unwind();
+    let timed = timeout_at((request.arrived + REQUEST_TIME).into(), routed);
+    let refused = match timed.instrument(span).await {
+        Ok(Ok(Ok(reply))) => return reply,
+        Ok(Ok(Err(refused))) => refused,
+        Ok(Err(_)) => Refused::new(500, "internal", "the server failed"),
+        Err(_) => Problem::unavailable("the request could not be answered in time").into(),
+    };
+    refused.reply()
+}
+
+/// A request on its way.
+struct Request<'a> {
+    engine: &'a Engine,
+    caller: &'a Caller<'a>,
+    head: &'a RequestHead,
+    arrived: Instant,
 }
 
 /// A refused request: a problem, and the headers that go with it.
@@ -131,49 +156,64 @@ impl Refused {
     }
 }
 
+/// What a path names: a collection, or one of its records.
+#[derive(Clone, Copy)]
 enum Route {
     Collection,
     Record(RecordId),
 }
 
-async fn route<B, E>(
-    engine: &Engine,
-    caller: &Caller<'_>,
-    head: &RequestHead,
-    body: B,
-) -> Result<Reply, Refused>
+async fn route<B, E>(request: &Request<'_>, body: B) -> Result<Reply, Refused>
 where
     B: Stream<Item = Result<Bytes, E>>,
     E: Display,
 {
-    let (collection, route) = find(engine, &head.path)?;
+    let Request { caller, head, .. } = request;
+    let (collection, id) = find(request.engine, &head.path).ok_or_else(nothing_here)?;
     let name = collection.name();
     let key = |id| RecordKey {
         collection: Arc::clone(name),
         id,
     };
+    // Only who may know of the collection hears which ids and methods it knows.
+    let access = match head.method.as_str() {
+        "POST" => Access::Create,
+        "PATCH" => Access::Update,
+        "DELETE" => Access::Delete,
+        _ => Access::Read,
+    };
+    let rights = caller.rights(access, name).await;
+    if let Err(EngineError::Refused(Refusal::NoSuchCollection(_))) = rights {
+        return Err(nothing_here());
+    }
+    let route = match id {
+        None => Route::Collection,
+        Some(id) => Route::Record(collection.parse_id(&id).ok_or_else(no_such_record)?),
+    };
     match (head.method.as_str(), route) {
-        ("GET" | "HEAD", Route::Collection) => list(caller, &collection, head).await,
-        ("GET" | "HEAD", Route::Record(id)) => show(caller, key(id), head).await,
+        ("GET" | "HEAD", Route::Collection) => list(request, &collection, &rights?).await,
+        ("GET" | "HEAD", Route::Record(id)) => show(request, key(id), &rights?).await,
         ("POST", Route::Collection) if collection.is_creatable() => {
-            let fields = read_body(engine, head, &[JSON], body).await?;
+            let rights = rights?;
+            let fields = read_body(request, &[JSON], body).await?;
             let edit = conditions(Edit::create(Arc::clone(name), fields), head)?;
-            let seen = apply(caller, edit).await?;
+            let seen = apply(request, edit, rights).await?;
             let location = format!("{}/{name}/{}/", head.base, seen.id);
             Ok(record_reply(201, &seen).with("location", location))
         }
         ("PATCH", Route::Record(id)) => {
-            let patch = read_body(engine, head, &[MERGE_PATCH, JSON], body).await?;
+            let rights = rights?;
+            let patch = read_body(request, &[MERGE_PATCH, JSON], body).await?;
             let edit = conditions(Edit::patch(key(id), patch), head)?;
-            Ok(record_reply(200, &apply(caller, edit).await?))
+            Ok(record_reply(200, &apply(request, edit, rights).await?))
         }
         ("DELETE", Route::Record(id)) => {
             let edit = conditions(Edit::delete(key(id)), head)?;
-            let seen = apply(caller, edit).await?;
+            let seen = apply(request, edit, rights?).await?;
             Ok(Reply::new(204, Bytes::new()).with_cursor(seen.cursor))
         }
         ("OPTIONS", route) => {
-            let reply = Reply::new(204, Bytes::new()).with("allow", allow(&collection, &route));
+            let reply = Reply::new(204, Bytes::new()).with("allow", allow(&collection, route));
             let patchable = matches!(route, Route::Record(_));
             Ok(if patchable {
                 reply.with("accept-patch", ACCEPT_PATCH)
@@ -187,12 +227,12 @@ where
                 "method-not-allowed",
                 "the method is not for this resource; see Allow",
             );
-            Err(refused.with("allow", allow(&collection, &route)))
+            Err(refused.with("allow", allow(&collection, route)))
         }
     }
 }
 
-fn allow(collection: &Collection, route: &Route) -> &'static str {
+fn allow(collection: &Collection, route: Route) -> &'static str {
     match route {
         Route::Collection if collection.is_creatable() => "GET, HEAD, POST, OPTIONS",
         Route::Collection => "GET, HEAD, OPTIONS",
@@ -201,34 +241,36 @@ fn allow(collection: &Collection, route: &Route) -> &'static str {
 }
 
 /// Finds what a path names: `/users`, `/users/`, `/users/1`, `/users/1/`. Decoded once.
-fn find(engine: &Engine, path: &str) -> Result<(Arc<Collection>, Route), Refused> {
-    let not_found = || Refused::new(404, "not-found", "there is nothing at this path");
+fn find(engine: &Engine, path: &str) -> Option<(Arc<Collection>, Option<String>)> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);
     let (collection, id) = match path.split_once('/') {
         Some((collection, id)) => (collection, Some(id)),
         None => (path, None),
     };
-    let collection = percent_decode(collection)
-        .and_then(|name| engine.collections().get(name.as_str()).cloned());
-    let collection = collection.ok_or_else(not_found)?;
-    let route = match id {
-        None => Route::Collection,
-        Some(id) => {
-            let id = percent_decode(id).and_then(|id| collection.parse_id(&id));
-            Route::Record(
-                id.ok_or_else(|| Refused::new(404, "not-found", "there is no such record"))?,
-            )
-        }
-    };
-    Ok((collection, route))
+    let collection = engine
+        .collections()
+        .get(percent_decode(collection)?.as_str())?;
+    // What is not encoded properly is no id.
+    let id = id.map(|id| percent_decode(id).unwrap_or_default());
+    Some((Arc::clone(collection), id))
+}
+
+/// Also for a collection that is not for this principal.
+fn nothing_here() -> Refused {
+    Refused::new(404, "not-found", "there is nothing at this path")
+}
+
+fn no_such_record() -> Refused {
+    Refused::new(404, "not-found", "there is no such record")
 }
 
 async fn list(
-    caller: &Caller<'_>,
+    request: &Request<'_>,
     collection: &Collection,
-    head: &RequestHead,
+    rights: &Rights,
 ) -> Result<Reply, Refused> {
+    let head = request.head;
     let bad = |name: &str, message: &str| {
         let errors = FieldErrors::from([(name.to_owned(), vec![message.to_owned()])]);
         Refused::from(Problem::of_fields(400, "malformed", errors))
@@ -237,6 +279,7 @@ async fn list(
         .parameter("limit")
         .map_err(|message| bad("limit", message))?
     {
+        Some(limit) if limit.starts_with('+') => None,
         Some(limit) => limit
             .parse()
             .ok()
@@ -255,7 +298,7 @@ async fn list(
         ),
         None => None,
     };
-    let page = caller.list(collection.name(), after, limit).await?;
+    let page = request.caller.page(after, limit, rights).await?;
     let body = json(&page.records);
     let reply = conditional(body, entity_tag_of, head)?.with_cursor(page.cursor);
     Ok(match page.next {
@@ -271,9 +314,9 @@ async fn list(
     })
 }
 
-async fn show(caller: &Caller<'_>, key: RecordKey, head: &RequestHead) -> Result<Reply, Refused> {
-    let seen = caller.get(key).await?;
-    Ok(conditional(json(&seen.record), entity_tag_of, head)?.with_cursor(seen.cursor))
+async fn show(request: &Request<'_>, key: RecordKey, rights: &Rights) -> Result<Reply, Refused> {
+    let seen = request.caller.read(key, rights).await?;
+    Ok(conditional(json(&seen.record), entity_tag_of, request.head)?.with_cursor(seen.cursor))
 }
 
 /// The reply to a GET or HEAD under its preconditions (RFC 9110, section 13.2.2).
@@ -322,8 +365,9 @@ fn conditions(mut edit: Edit, head: &RequestHead) -> Result<Edit, Refused> {
     })
 }
 
-async fn apply(caller: &Caller<'_>, edit: Edit) -> Result<Seen, Refused> {
-    let mut seen = caller.transaction(vec![edit]).await?;
+async fn apply(request: &Request<'_>, edit: Edit, rights: Rights) -> Result<Seen, Refused> {
+    let edits = vec![(edit, rights)];
+    let mut seen = request.caller.apply(edits, request.arrived).await?;
     Ok(seen.remove(0))
 }
 
@@ -345,8 +389,7 @@ fn record_reply(status: u16, seen: &Seen) -> Reply {
 
 /// Reads the body as an object of fields.
 async fn read_body<B, E>(
-    engine: &Engine,
-    head: &RequestHead,
+    request: &Request<'_>,
     accepted: &[&str],
     body: B,
 ) -> Result<Fields, Refused>
@@ -354,8 +397,9 @@ where
     B: Stream<Item = Result<Bytes, E>>,
     E: Display,
 {
+    let head = request.head;
     check_media_type(head, accepted)?;
-    let limit = engine.settings().max_body;
+    let limit = request.engine.settings().max_body;
     let too_large = || {
         Refused::new(413, "too-large", format!("the body is over {limit} bytes"))
             .with("connection", "close")
@@ -368,7 +412,10 @@ where
     }
     let mut read = BytesMut::new();
     let mut body = std::pin::pin!(body);
-    while let Some(chunk) = body.next().await {
+    let deadline = (request.arrived + BODY_TIME).into();
+    while let Some(chunk) = timeout_at(deadline, body.next()).await.map_err(|_| {
+        Refused::new(408, "timeout", "the body did not come in time").with("connection", "close")
+    })? {
         let chunk = chunk.map_err(|error| {
             tracing::debug!(%error, "a request's body ended early");
             Refused::new(400, "malformed", "the body ended early")

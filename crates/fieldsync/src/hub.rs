@@ -92,8 +92,6 @@ pub(crate) enum News {
     Behind,
     /// The log is another one.
     Reset(ResetReason),
-    /// The engine is stopping.
-    Closed,
 }
 
 impl Hub {
@@ -314,9 +312,6 @@ impl Listener {
     /// What is new after a place, at most `limit` entries of the topic.
     pub(crate) fn news(&self, at: Position, limit: usize) -> News {
         let ring = self.hub.read();
-        if ring.closed {
-            return News::Closed;
-        }
         if ring.generation != self.generation {
             return News::Reset(ring.reason);
         }
@@ -354,6 +349,11 @@ impl Listener {
             }
         }
         News::Entries(entries, ring.head)
+    }
+
+    /// Whether there will be no more news.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.hub.read().closed
     }
 
     /// Follows the hub over a reset.

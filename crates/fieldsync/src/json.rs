@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 use crate::record::Fields;
 
 /// Objects and arrays may lie this deep in each other.
-const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Why a text was not taken.
 #[derive(Debug)]
@@ -30,8 +30,16 @@ pub(crate) fn read_object(text: &[u8]) -> Result<Fields, JsonError> {
             error.valid_up_to()
         ))
     })?;
-    let members = serde_json::from_str::<Members<'_>>(text)
-        .map_err(|error| JsonError::Malformed(error.to_string()))?;
+    let members = serde_json::from_str::<Members<'_>>(text).map_err(|error| {
+        let message = error.to_string();
+        // What is said of other data quotes them.
+        let own = !error.is_data() || message.starts_with(TWICE);
+        JsonError::Malformed(if own {
+            message
+        } else {
+            "the body must be a JSON object".into()
+        })
+    })?;
     let mut fields = Fields::new();
     for (name, raw) in members.0 {
         if name.contains('\0') {
@@ -77,6 +85,8 @@ fn read_value(text: &str) -> Result<Value, Refused> {
         })
 }
 
+/// Begins the error for a name that an object has twice.
+const TWICE: &str = "twice in one object: the name ";
 /// Marks the errors below that speak of a value rather than of the syntax.
 const BAD_VALUE: &str = "value: ";
 
@@ -96,9 +106,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 let mut members = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if !names.insert(name.clone()) {
-                        return Err(de::Error::custom(format_args!(
-                            "the name {name:?} stands twice"
-                        )));
+                        return Err(de::Error::custom(format_args!("{TWICE}{name:?}")));
                     }
                     members.push((name, map.next_value()?));
                 }
@@ -181,9 +189,7 @@ impl<'de> Visitor<'de> for Strict {
                 )));
             }
             if members.contains_key(&name) {
-                return Err(de::Error::custom(format_args!(
-                    "the name {name:?} stands twice"
-                )));
+                return Err(de::Error::custom(format_args!("{TWICE}{name:?}")));
             }
             let value = map.next_value_seed(inner)?;
             members.insert(name, value);
@@ -192,7 +198,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// Looks at the number tokens of a JSON text for one that a double or a 64-bit integer does not hold exactly.
+/// Looks at the number tokens of a JSON text for one that a double, all that JavaScript has, does not hold exactly.
 fn first_rounded_number(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -224,9 +230,6 @@ fn first_rounded_number(text: &str) -> Option<String> {
 
 /// Whether a number token comes back with the same digits after it was read.
 fn survives(token: &str) -> bool {
-    if token.parse::<i64>().is_ok() || token.parse::<u64>().is_ok() {
-        return true;
-    }
     match token.parse::<f64>() {
         Ok(value) if value.is_finite() => decimal(token) == decimal(&format!("{value:e}")),
         Ok(_) => false,
@@ -248,7 +251,9 @@ fn decimal(token: &str) -> (String, i64) {
     let exponent = exponent.parse::<i64>().unwrap_or(i64::MAX / 2);
     (
         significant.to_owned(),
-        exponent - fraction.len() as i64 + (digits.len() - significant.len()) as i64,
+        exponent
+            .saturating_sub(fraction.len() as i64)
+            .saturating_add((digits.len() - significant.len()) as i64),
     )
 }
 
@@ -273,8 +278,8 @@ mod tests {
             r#"{"a":"é","b":[1,-2.5,{"c":null}],"d":true}"#,
         );
         check(
-            r#"{"a":0.1,"b":1e2,"c":-0,"d":1.50,"e":9223372036854775807}"#,
-            r#"{"a":0.1,"b":100.0,"c":-0.0,"d":1.5,"e":9223372036854775807}"#,
+            r#"{"a":0.1,"b":1e2,"c":-0,"d":1.50,"e":9007199254740991,"f":-9007199254740992}"#,
+            r#"{"a":0.1,"b":100.0,"c":-0.0,"d":1.5,"e":9007199254740991,"f":-9007199254740992}"#,
         );
     }
 
@@ -309,6 +314,10 @@ mod tests {
             "1e400",
             "-1e400",
             "123456789012345678901234",
+            "9007199254740993",
+            "9223372036854775807",
+            "0.01e-9223372036854775808",
+            "1e99999999999999999999",
             "0.12345678901234567890123",
         ] {
             check(

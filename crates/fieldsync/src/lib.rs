@@ -116,6 +116,8 @@ mod handshake;
 
 mod connection;
 
+mod progress;
+
 mod outlet;
 
 mod protocol;

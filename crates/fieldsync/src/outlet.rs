@@ -106,8 +106,8 @@ impl Outlet {
         entry.frame(key, || {
             let seen = entry
                 .change
-                .seen_through(grant)
-                .expect("it was seen when it was taken");
+                .seen_as(action, grant)
+                .expect("it was seen so when it was taken");
             match &self.feed {
                 Some(feed) => feed.message(&seen, grant).into(),
                 None => {

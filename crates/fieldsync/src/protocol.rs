@@ -85,6 +85,8 @@ pub(crate) enum Close {
     Policy,
     /// 1009: a message over the limit.
     TooBig,
+    /// 1011: the server failed.
+    Internal,
     /// 1012: the server stops; come back after a while.
     Restart,
     /// 1013: what was missed can't be made good on a plain feed; reload and come back.
@@ -97,6 +99,7 @@ impl Close {
             Self::BinaryData => 1003,
             Self::Policy => 1008,
             Self::TooBig => 1009,
+            Self::Internal => 1011,
             Self::Restart => 1012,
             Self::TryAgain => 1013,
         }
@@ -109,6 +112,7 @@ impl Close {
             Self::BinaryData => "only JSON text is spoken".into(),
             Self::Policy => "too many errors".into(),
             Self::TooBig => "message too big".into(),
+            Self::Internal => "the server failed".into(),
             Self::Restart => format!("retry-after-ms={}", fastrand::u32(200..3000)),
             Self::TryAgain => format!("retry-after-ms={}", fastrand::u32(0..1000)),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::json::MAX_DEPTH;
 use crate::time::Timestamp;
 
 /// The type of one field.
@@ -96,6 +97,9 @@ impl Schema {
         match &self.kind {
             FieldType::Text { max_length, one_of } => {
                 let text = value.as_str().ok_or("must be a string")?;
+                if text.contains('\0') {
+                    return Err("must not hold NUL".into());
+                }
                 if let Some(max) = max_length.filter(|max| text.chars().count() > *max) {
                     return Err(format!("must have at most {max} characters"));
                 }
@@ -179,7 +183,10 @@ fn whole_number(value: &Value) -> Option<i128> {
 impl JsonShape {
     fn check(&self, value: &Value) -> Result<Value, String> {
         match self {
-            Self::Any => Ok(value.clone()),
+            Self::Any => {
+                check_any(value, 1)?;
+                Ok(value.clone())
+            }
             Self::Array(items) => {
                 let values = value.as_array().ok_or("must be an array")?;
                 let checked = values.iter().enumerate();
@@ -201,6 +208,9 @@ impl JsonShape {
                     return Err(below(missing, "is required"));
                 }
                 let checked = members.iter().map(|(name, member)| {
+                    if name.contains('\0') {
+                        return Err("must not hold NUL in a name".into());
+                    }
                     let schema = properties.get(name).or(additional.as_deref());
                     let schema = schema.ok_or_else(|| below(name, "is not a known member"))?;
                     let member = schema
@@ -213,6 +223,29 @@ impl JsonShape {
                     .map(Value::Object)
             }
         }
+    }
+}
+
+/// Checks JSON of any shape for what does not survive the way to every reader and every store.
+fn check_any(value: &Value, depth: usize) -> Result<(), String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("is nested deeper than {MAX_DEPTH} levels"));
+    }
+    match value {
+        Value::String(text) if text.contains('\0') => Err("must not hold NUL".into()),
+        // A double is all that JavaScript has.
+        Value::Number(number) if !number.is_f64() => match whole_number(value) {
+            Some(whole) if whole as f64 as i128 == whole => Ok(()),
+            _ => Err("is a number that would be rounded".into()),
+        },
+        Value::Array(items) => items.iter().try_for_each(|item| check_any(item, depth + 1)),
+        Value::Object(members) => members.iter().try_for_each(|(name, member)| {
+            if name.contains('\0') {
+                return Err("must not hold NUL in a name".into());
+            }
+            check_any(member, depth + 1)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 
@@ -583,6 +616,34 @@ mod tests {
             json!({"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}),
             json!({"city":"Bonn","zip":1}),
             Err("/zip: is not a known member"),
+        );
+    }
+
+    #[test]
+    fn json_of_any_shape_holds_what_every_reader_can_read() {
+        let any = json!(true);
+        check(
+            any.clone(),
+            json!({"a": [1, "x", null]}),
+            Ok(json!({"a": [1, "x", null]})),
+        );
+        check(any.clone(), json!(["a\0"]), Err("must not hold NUL"));
+        check(
+            any.clone(),
+            json!({"a\0": 1}),
+            Err("must not hold NUL in a name"),
+        );
+        check(
+            any.clone(),
+            json!([i64::MAX]),
+            Err("is a number that would be rounded"),
+        );
+        let deep = (0..64).fold(json!(1), |inner, _| json!([inner]));
+        check(any, deep, Err("is nested deeper than 64 levels"));
+        check(
+            json!({"type":"string"}),
+            json!("a\0"),
+            Err("must not hold NUL"),
         );
     }
 

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream};
 
 use crate::authorize::Grant;
-use crate::change::{Action, FoldedChange, fold};
+use crate::change::{Action, Change, FoldedChange, fold};
 use crate::collection::Collection;
 use crate::cursor::{Cursor, Position, ResetReason, Shape};
 use crate::hub::{Entry, Hub, Listener, News};
@@ -73,9 +73,10 @@ pub(crate) enum Event {
     Other(Update),
 }
 
-/// A stream of [`Update`]s. It never fails: when the store can't be read it tries again. It ends when the engine drains.
+/// A stream of [`Update`]s. It never fails: when the store can't be read it tries again. It ends when the engine drains
+/// or is dropped, after what it has read already.
 ///
-/// Dropping it ends the subscription. A subscriber that does not poll costs nothing but its place.
+/// Dropping it ends the subscription. A subscriber that does not poll costs its place, and what it has read already.
 pub struct Subscription {
     topic: Topic,
     grant: Grant,
@@ -102,11 +103,17 @@ enum Next {
     CatchUp,
     /// The piece of a snapshot after this id.
     Piece { after: Option<RecordId> },
+    /// What changed since that piece's forerunner, where that is much.
+    Between { after: Option<RecordId> },
 }
 
 /// What was read.
 enum Reading {
     CaughtUp(Backlog),
+    Between {
+        backlog: Backlog,
+        after: Option<RecordId>,
+    },
     Piece {
         /// What changed since the piece before, among the records already sent.
         between: Backlog,
@@ -187,6 +194,9 @@ impl Subscription {
             }
             // Registered before the hub is looked at, so that no change is slept through.
             self.listener.waker.register(context.waker());
+            if self.listener.is_closed() {
+                self.phase = Phase::Ended;
+            }
             match &mut self.phase {
                 Phase::Ended => return Poll::Ready(None),
                 Phase::Live => match self.listener.news(self.at, READ_CHANGES) {
@@ -200,7 +210,6 @@ impl Subscription {
                     }
                     News::Behind => self.read(Next::CatchUp),
                     News::Reset(reason) => self.reset(reason),
-                    News::Closed => self.phase = Phase::Ended,
                 },
                 Phase::Reading(reading, next) => {
                     let next = *next;
@@ -244,6 +253,10 @@ impl Subscription {
                     .changes(&topic.collection, at, READ_CHANGES)
                     .await
                     .map(Reading::CaughtUp),
+                Next::Between { after } => {
+                    let backlog = store.changes(&topic.collection, at, READ_CHANGES).await?;
+                    Ok(Reading::Between { backlog, after })
+                }
                 Next::Piece { after } => read_piece(&*store, &topic, after, at).await,
             }
         };
@@ -253,11 +266,26 @@ impl Subscription {
     fn absorb(&mut self, reading: Reading) {
         match reading {
             Reading::CaughtUp(Backlog::Lost(reason))
+            | Reading::Between {
+                backlog: Backlog::Lost(reason),
+                ..
+            }
             | Reading::Piece {
                 between: Backlog::Lost(reason),
                 ..
             } => {
                 self.reset(reason);
+            }
+            Reading::Between {
+                backlog: Backlog::Changes { changes, more },
+                after,
+            } => {
+                self.fold(&changes, sent_before(after), false);
+                self.read(if more {
+                    Next::Between { after }
+                } else {
+                    Next::Piece { after }
+                });
             }
             Reading::CaughtUp(Backlog::Changes { changes, more }) => {
                 self.fold(&changes, |_| true, true);
@@ -274,9 +302,7 @@ impl Subscription {
                 after,
                 last,
             } => {
-                let sent =
-                    |change: &crate::Change| after.is_some_and(|after| change.key.id <= after);
-                self.fold(&changes, sent, false);
+                self.fold(&changes, sent_before(after), false);
                 let after = records.last().map(|record| record.id).or(after);
                 let admitted = records
                     .into_iter()
@@ -308,12 +334,7 @@ impl Subscription {
     }
 
     /// Folds changes into pages and moves on to the place after them.
-    fn fold(
-        &mut self,
-        changes: &[crate::Change],
-        wanted: impl Fn(&crate::Change) -> bool,
-        with_cursor: bool,
-    ) {
+    fn fold(&mut self, changes: &[Change], wanted: impl Fn(&Change) -> bool, with_cursor: bool) {
         let mut page = Vec::new();
         let mut bytes = 0;
         for (number, change) in changes.iter().enumerate() {
@@ -374,10 +395,23 @@ async fn read_piece(
         .list(&topic.collection, after, SNAPSHOT_RECORDS)
         .await?;
     let last = records.len() < SNAPSHOT_RECORDS;
-    let between = if after.is_some() && position != at {
-        read_between(store, &topic.collection, at, position).await?
-    } else {
+    let reaches = |change: &Change| change.position.offset >= position.offset;
+    let between = if after.is_none() || position == at {
         nothing
+    } else {
+        match store.changes(&topic.collection, at, READ_CHANGES).await? {
+            // So much changed meanwhile that it is read first, step by step, and this piece anew.
+            Backlog::Changes { changes, more } if more && !changes.last().is_some_and(reaches) => {
+                let backlog = Backlog::Changes { changes, more };
+                return Ok(Reading::Between { backlog, after });
+            }
+            Backlog::Changes { mut changes, .. } => {
+                changes.retain(|change| change.position.offset <= position.offset);
+                let more = false;
+                Backlog::Changes { changes, more }
+            }
+            lost @ Backlog::Lost(_) => lost,
+        }
     };
     Ok(Reading::Piece {
         between,
@@ -388,38 +422,9 @@ async fn read_piece(
     })
 }
 
-/// The changes from one place to another.
-async fn read_between(
-    store: &dyn Store,
-    collection: &str,
-    mut from: Position,
-    to: Position,
-) -> Result<Backlog, StoreError> {
-    let mut all = Vec::new();
-    loop {
-        match store.changes(collection, from, READ_CHANGES).await? {
-            Backlog::Lost(reason) => return Ok(Backlog::Lost(reason)),
-            Backlog::Changes { changes, more } => {
-                let beyond = changes
-                    .last()
-                    .is_none_or(|last| last.position.offset >= to.offset);
-                all.extend(
-                    changes
-                        .into_iter()
-                        .filter(|change| change.position.offset <= to.offset),
-                );
-                match all.last() {
-                    Some(last) if more && !beyond => from = last.position,
-                    _ => {
-                        return Ok(Backlog::Changes {
-                            changes: all,
-                            more: false,
-                        });
-                    }
-                }
-            }
-        }
-    }
+/// Whether a change is of a record in the pieces up to this id.
+fn sent_before(after: Option<RecordId>) -> impl Fn(&Change) -> bool {
+    move |change| after.is_some_and(|after| change.key.id <= after)
 }
 
 impl Stream for Subscription {
@@ -429,11 +434,11 @@ impl Stream for Subscription {
         let event = ready!(self.poll_event(context));
         Poll::Ready(event.map(|event| match event {
             Event::Other(update) => update,
-            Event::Change(entry, _) => {
+            Event::Change(entry, action) => {
                 let seen = entry
                     .change
-                    .seen_through(&self.grant)
-                    .expect("it was seen when it was taken");
+                    .seen_as(action, &self.grant)
+                    .expect("it was seen so when it was taken");
                 let change = FoldedChange::of(&seen, &self.grant);
                 Update::Change {
                     change,

@@ -63,18 +63,51 @@ impl fmt::Display for Timestamp {
 impl std::str::FromStr for Timestamp {
     type Err = String;
 
-    /// Reads RFC 3339 with at most six digits of a second's fraction, so that nothing is rounded.
+    /// Reads RFC 3339 (section 5.6) with at most six digits of a second's fraction, so that nothing is rounded.
     fn from_str(text: &str) -> Result<Self, String> {
-        let time = match text.as_bytes().get(10) {
-            Some(b'T' | b't' | b' ') => text.parse::<jiff::Timestamp>().ok(),
-            _ => None,
-        }
-        .ok_or("must be a time in RFC 3339, like 2026-01-13T10:00:00Z")?;
+        let time = is_rfc_3339(text).then(|| text.parse::<jiff::Timestamp>().ok());
+        let time = time
+            .flatten()
+            .ok_or("must be a time in RFC 3339, like 2026-01-13T10:00:00Z")?;
         if time.as_nanosecond() % 1000 != 0 {
             return Err("must be a time of at most microseconds".into());
         }
         Ok(Self(time))
     }
+}
+
+/// Whether a text has RFC 3339's form; jiff reads more: a zone's name, a comma, hours alone, a leap second.
+fn is_rfc_3339(text: &str) -> bool {
+    let has_form = |bytes: &[u8], form: &[u8]| {
+        bytes.len() == form.len()
+            && bytes
+                .iter()
+                .zip(form)
+                .all(|(byte, expected)| match expected {
+                    b'0' => byte.is_ascii_digit(),
+                    b'T' => matches!(byte, b'T' | b't' | b' '),
+                    b'+' => matches!(byte, b'+' | b'-'),
+                    expected => byte == expected,
+                })
+    };
+    let Some((time, rest)) = text.as_bytes().split_at_checked(19) else {
+        return false;
+    };
+    let digits = match rest.strip_prefix(b".") {
+        Some(fraction) => fraction
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count(),
+        None => 0,
+    };
+    let offset = if digits == 0 {
+        rest
+    } else {
+        &rest[1 + digits..]
+    };
+    has_form(time, b"0000-00-00T00:00:00")
+        && !time.ends_with(b"60")
+        && (matches!(offset, b"Z" | b"z") || has_form(offset, b"+00:00"))
 }
 
 #[cfg(test)]
@@ -101,5 +134,31 @@ mod tests {
         assert!("2026-01-13T10:00:00.1234567Z".parse::<Timestamp>().is_err());
         assert!("2026-01-13".parse::<Timestamp>().is_err());
         assert!("2026-01-13T10:00:00".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn times_are_rfc_3339_to_the_letter() {
+        for text in [
+            "2026-01-13T10:00:00Z",
+            "2026-01-13t10:00:00.5z",
+            "2026-01-13 10:00:00.123456-00:30",
+        ] {
+            assert!(text.parse::<Timestamp>().is_ok(), "{text}");
+        }
+        for text in [
+            "2026-01-13T10Z",
+            "2026-01-13T10:00Z",
+            "2026-01-13T10:00:00,5Z",
+            "2026-01-13T10:00:00.Z",
+            "2026-01-13T10:00:00+0200",
+            "2026-01-13T10:00:00+02",
+            "2026-01-13T10:00:60Z",
+            "2026-01-13T10:00:00Z[UTC]",
+            "2026-01-13T10:00:00+02:00[Europe/Berlin]",
+            "2026-13-13T10:00:00Z",
+            "+002026-01-13T10:00:00Z",
+        ] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
     }
 }

@@ -88,7 +88,6 @@ macro_rules! store_tests {
                 data_survives_reopening
                 a_table_that_is_there_is_used_as_it_is
                 the_key_may_have_any_column
-                collections_may_share_a_table_and_have_a_log_each
                 a_column_of_another_type_does_not_fit
                 a_column_that_somebody_else_must_set_fits_only_without_creating
             ;

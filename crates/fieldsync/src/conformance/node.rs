@@ -83,7 +83,7 @@ impl Node {
             (edit, Arc::clone(collection), Grant::full())
         });
         Arc::new(Group {
-            who: who.clone(),
+            who: Some(who.clone()),
             edits: edits.collect(),
             deadline,
         })

@@ -147,29 +147,6 @@ pub async fn the_key_may_have_any_column<F: Fixture>() {
     assert_eq!(node.field(id, "title").await, "a");
 }
 
-pub async fn collections_may_share_a_table_and_have_a_log_each<F: Fixture>() {
-    let database = F::fresh().await;
-    let archive = collection("archive").table("notes");
-    let node = Node::start(&database, [collection("notes").into(), archive.into()]).await;
-    let id = node.create(json!({"title": "a"})).await;
-    let archived = RecordKey::new("archive", id);
-    assert_eq!(node.get(&archived).await, node.get(&note(id)).await);
-    node.edit(Edit::patch(archived, json!({"title": "b"})))
-        .await;
-    assert_eq!(node.field(id, "title").await, "b");
-    assert_eq!(
-        (
-            node.log("notes").await.len(),
-            node.log("archive").await.len()
-        ),
-        (1, 1)
-    );
-    assert_ne!(
-        node.head("notes").await.epoch,
-        node.head("archive").await.epoch
-    );
-}
-
 pub async fn a_column_of_another_type_does_not_fit<F: Fixture>() {
     let database = F::fresh().await;
     database

@@ -1,0 +1,509 @@
+//! Who may see and do what, by the app's own rule, through both doors: promise A. And what happens when the app's own
+//! code fails or hangs.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fieldsync::{
+    Access, Authorizer, Collection, Denied, Edit, Engine, EngineBuilder, EngineError, FieldErrors,
+    Fields, Grant, Principal, Refusal, Stored, Update, View,
+};
+use futures_util::StreamExt as _;
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::app::{App, Rule, on_every_store};
+use crate::socket::{Mirror, Socket};
+
+on_every_store!(with ruled:
+    a_records_of_others_do_not_exist,
+    a_nobody_makes_or_gives_away_a_record_that_is_not_theirs,
+    a_fields_that_one_may_not_see_are_nowhere,
+    a_what_one_may_not_do_is_refused,
+    a_collection_that_is_not_for_one_looks_like_none,
+    a_row_that_leaves_what_one_may_see_is_deleted_without_its_new_values,
+    a_replay_is_shown_through_todays_right,
+    a_pages_link_names_no_hidden_record,
+    idempotency_keys_of_the_app_and_of_others_are_apart,
+    a_panic_in_the_apps_code_is_one_requests_failure,
+    a_panicking_feed_closes_its_socket_with_1011,
+    a_rule_that_never_answers_holds_up_nothing,
+    a_subscription_ends_with_its_engine,
+);
+
+/// `notes` belong to their owners; `secrets` are for the boss; `posts` may be made by everybody and read by nobody.
+fn ruled() -> EngineBuilder {
+    let notes = json!({"type": "object", "properties": {
+        "owner": {"type": "string", "default": ""},
+        "text": {"type": "string", "default": ""},
+        "salary": {"type": "integer", "default": 0},
+    }});
+    let collection = |name: &str| Collection::from_schema(name, &notes);
+    let own = |user: &str, _: Access| {
+        let name = user.to_owned();
+        let grant = Grant::full().with_rows(user, move |record| {
+            assert_ne!(record.fields["text"], "panic in the rule", "on purpose");
+            record.fields["owner"] == name.as_str()
+        });
+        Ok(match user {
+            "clerk" => Grant::full()
+                .with_view(View::only(["owner", "text"]))
+                .with_writable(View::only(["text"])),
+            "boss" => Grant::full(),
+            _ => grant,
+        })
+    };
+    let secret = |user: &str, _: Access| match user {
+        "boss" => Ok(Grant::full()),
+        _ => Err(Denied::Hidden),
+    };
+    let post = |user: &str, access| match (user, access) {
+        ("", _) => Err(Denied::Unauthenticated),
+        (_, Access::Create) => Ok(Grant::full()),
+        _ => Err(Denied::Forbidden),
+    };
+    let checked = |_: Option<&Fields>, after: &Fields| {
+        assert_ne!(after["text"], "panic in the check", "on purpose");
+        Ok::<(), FieldErrors>(())
+    };
+    Engine::builder()
+        .collection(collection("notes").validate(checked).authorize(Rule(own)))
+        .collection(collection("secrets").authorize(Rule(secret)))
+        .collection(collection("posts").authorize(Rule(post)))
+        .collection(collection("slow").authorize(Never))
+        .feed("notes", |change| {
+            assert_ne!(change.record["text"], "panic in the feed", "on purpose");
+            json!(change.record)
+        })
+}
+
+/// A rule that never answers.
+#[derive(Debug)]
+struct Never;
+
+#[async_trait]
+impl Authorizer for Never {
+    async fn authorize(&self, _: &Principal, _: Access, _: &str) -> Result<Grant, Denied> {
+        std::future::pending().await
+    }
+}
+
+async fn reply(request: RequestBuilder) -> (u16, Value) {
+    let reply = request.send().await.unwrap();
+    let status = reply.status().as_u16();
+    let body = reply.bytes().await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+impl App {
+    fn as_user(&self, user: &str, method: &str, path: &str) -> RequestBuilder {
+        self.request(method, path).header("x-user", user)
+    }
+
+    async fn note(&self, fields: Value) -> i64 {
+        let fields: Fields = serde_json::from_value(fields).unwrap();
+        let note: Stored<Fields> = self.engine.create("notes", fields).await.unwrap();
+        note.id.to_string().parse().unwrap()
+    }
+}
+
+async fn a_records_of_others_do_not_exist(app: App) {
+    let mine = app.note(json!({"owner": "ada", "text": "mine"})).await;
+    let theirs = app.note(json!({"owner": "bob", "text": "theirs"})).await;
+    let path = format!("/api/notes/{theirs}/");
+    for (method, body) in [("GET", ""), ("PATCH", "{}"), ("DELETE", "")] {
+        let request = app.as_user("ada", method, &path);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
+        let absent = app.as_user("ada", method, "/api/notes/999/");
+        let absent = absent.header("content-type", "application/json").body(body);
+        let answer = reply(request).await;
+        assert_eq!(answer.0, 404, "{method}");
+        assert_eq!(answer, reply(absent).await, "{method}");
+    }
+    let (_, list) = reply(app.as_user("ada", "GET", "/api/notes/")).await;
+    assert_eq!(list[0]["id"], mine);
+    assert_eq!(list.as_array().unwrap().len(), 1);
+
+    let mut socket = Socket::v1_as(&app, "ada").await;
+    socket.subscribe("notes", None).await;
+    assert_eq!(socket.expect("snapshot").await["records"], list);
+    socket.expect("live").await;
+    socket.subscribe(&format!("notes/{theirs}"), None).await;
+    assert_eq!(socket.expect("snapshot").await["records"], json!([]));
+    socket.expect("live").await;
+    // A change of another's record is not sent; the next of one's own is.
+    let patch = |id: i64| Edit::patch(("notes", id), json!({"text": "new"}));
+    app.engine
+        .transaction(vec![patch(theirs), patch(mine)])
+        .await
+        .unwrap();
+    let change = socket.expect("change").await;
+    assert_eq!(
+        (&change["id"], &change["fields"]),
+        (&json!(mine), &json!({"text": "new"}))
+    );
+
+    let ada = app.engine.on_behalf_of(Principal::named("ada"));
+    let refused = ada.transaction(vec![patch(theirs)]).await;
+    assert!(matches!(
+        refused,
+        Err(EngineError::Refused(Refusal::NotFound(_)))
+    ));
+}
+
+async fn a_nobody_makes_or_gives_away_a_record_that_is_not_theirs(app: App) {
+    let planted = app
+        .as_user("eve", "POST", "/api/notes/")
+        .json(&json!({"owner": "bob"}));
+    assert_eq!(reply(planted).await.0, 403);
+    let mine = app.note(json!({"owner": "eve"})).await;
+    let path = format!("/api/notes/{mine}/");
+    let given = app
+        .as_user("eve", "PATCH", &path)
+        .json(&json!({"owner": "bob"}));
+    assert_eq!(reply(given).await.0, 403);
+    assert_eq!(
+        reply(app.as_user("boss", "GET", "/api/notes/"))
+            .await
+            .1
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+async fn a_fields_that_one_may_not_see_are_nowhere(app: App) {
+    let id = app
+        .note(json!({"owner": "ada", "text": "a", "salary": 4711}))
+        .await;
+    let path = format!("/api/notes/{id}/");
+    let mut socket = Socket::v1_as(&app, "clerk").await;
+    socket.subscribe("notes", None).await;
+    let mut heard = vec![socket.expect("snapshot").await, socket.expect("live").await];
+    let mut bodies = vec![
+        reply(app.as_user("clerk", "GET", &path)).await.1,
+        reply(app.as_user("clerk", "GET", "/api/notes/")).await.1,
+        reply(
+            app.as_user("clerk", "PATCH", &path)
+                .json(&json!({"text": "b"})),
+        )
+        .await
+        .1,
+        // Refused whether or not it is equal: the answer would tell its value.
+        reply(
+            app.as_user("clerk", "PATCH", &path)
+                .json(&json!({"salary": 4711})),
+        )
+        .await
+        .1,
+        reply(
+            app.as_user("clerk", "PATCH", &path)
+                .json(&json!({"salary": 1})),
+        )
+        .await
+        .1,
+    ];
+    assert_eq!(bodies[3], bodies[4]);
+    assert_eq!(bodies[3]["status"], 422);
+    let base = socket.expect("change").await;
+    let old = base["cursor"].as_str().unwrap().to_owned();
+    // A change of the hidden field alone is not sent; it does not count against a base of what one may change.
+    app.engine
+        .patch::<Fields>(("notes", id), json!({"salary": 4712}))
+        .await
+        .unwrap();
+    app.engine
+        .patch::<Fields>(("notes", id), json!({"text": "c", "salary": 4713}))
+        .await
+        .unwrap();
+    let change = socket.expect("change").await;
+    assert_eq!(change["fields"], json!({"text": "c"}));
+    heard.extend([base, change]);
+    let stale = app
+        .as_user("clerk", "PATCH", &path)
+        .header("fieldsync-base", &old)
+        .json(&json!({"text": "d"}));
+    let (status, conflict) = reply(stale).await;
+    assert_eq!(
+        (status, &conflict["conflicts"]["text"]["theirs"]),
+        (409, &json!("c"))
+    );
+    let deletion = app
+        .as_user("clerk", "DELETE", &path)
+        .header("fieldsync-base", &old);
+    let (status, conflict_of_all) = reply(deletion).await;
+    assert_eq!(status, 409);
+    bodies.extend([conflict, conflict_of_all]);
+    // Catch-up goes through the same view.
+    let mut mirror = Mirror::default();
+    let mut again = Socket::v1_as(&app, "clerk").await;
+    again.subscribe("notes", Some(&old)).await;
+    loop {
+        let message = again.next().await.unwrap();
+        heard.push(message.clone());
+        if mirror.apply(&message) {
+            break;
+        }
+    }
+    for said in heard.iter().chain(&bodies) {
+        let said = said.to_string();
+        assert!(!said.contains("471"), "{said}");
+    }
+    // A cursor of another view does not resume.
+    let mut boss = Socket::v1_as(&app, "boss").await;
+    boss.subscribe("notes", Some(&old)).await;
+    assert_eq!(boss.expect("reset").await["reason"], "view");
+}
+
+async fn a_what_one_may_not_do_is_refused(app: App) {
+    let request = app.request("POST", "/api/posts/").json(&json!({}));
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    assert!(answer.headers().contains_key("www-authenticate"));
+    let (status, made) = reply(
+        app.as_user("ada", "POST", "/api/posts/")
+            .json(&json!({"text": "x"})),
+    )
+    .await;
+    // Who may write and not read sees the id alone.
+    assert_eq!(
+        (status, made.as_object().unwrap().len()),
+        (201, 1),
+        "{made}"
+    );
+    let path = format!("/api/posts/{}/", made["id"]);
+    for method in ["GET", "PATCH", "DELETE"] {
+        let request = app.as_user("ada", method, &path).json(&json!({}));
+        assert_eq!(reply(request).await.0, 403, "{method}");
+    }
+    let mut socket = Socket::v1_as(&app, "ada").await;
+    socket.subscribe("posts", None).await;
+    assert_eq!(socket.expect("error").await["problem"]["status"], 403);
+}
+
+async fn a_collection_that_is_not_for_one_looks_like_none(app: App) {
+    let requests = [
+        ("GET", ""),
+        ("HEAD", ""),
+        ("OPTIONS", ""),
+        ("PUT", ""),
+        ("POST", ""),
+        ("GET", "1/"),
+        ("GET", "x/"),
+        ("OPTIONS", "1/"),
+        ("PATCH", "1/"),
+        ("DELETE", "1/"),
+        ("GET", "a/b/c"),
+    ];
+    for (method, path) in requests {
+        let ask = |collection: &str| {
+            let path = format!("/api/{collection}/{path}");
+            reply(app.as_user("ada", method, &path).body("no JSON"))
+        };
+        assert_eq!(
+            ask("secrets").await,
+            ask("nothing").await,
+            "{method} {path}"
+        );
+    }
+    let mut socket = Socket::v1_as(&app, "ada").await;
+    for topic in ["", "/1", "/x"] {
+        let mut answers = Vec::new();
+        for collection in ["secrets", "nothing"] {
+            socket
+                .subscribe(&format!("{collection}{topic}"), None)
+                .await;
+            answers.push(socket.expect("error").await["problem"].clone());
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+}
+
+async fn a_row_that_leaves_what_one_may_see_is_deleted_without_its_new_values(app: App) {
+    let id = app.note(json!({"owner": "ada", "text": "old"})).await;
+    let ada = app.engine.on_behalf_of(Principal::named("ada"));
+    let mut updates = ada.subscribe("notes", None).await.unwrap();
+    while !matches!(updates.next().await.unwrap(), Update::Live { .. }) {}
+    let mut socket = Socket::v1_as(&app, "ada").await;
+    socket.subscribe("notes", None).await;
+    socket.expect("snapshot").await;
+    socket.expect("live").await;
+    let given = json!({"owner": "bob", "text": "bobs secret"});
+    app.engine
+        .patch::<Fields>(("notes", id), given)
+        .await
+        .unwrap();
+    let change = socket.expect("change").await;
+    assert_eq!(change["action"], "delete");
+    assert!(!change.to_string().contains("secret"));
+    let update = updates.next().await.unwrap();
+    assert!(matches!(update, Update::Change { .. }));
+    assert!(!format!("{update:?}").contains("secret"), "{update:?}");
+    // And one that comes back is a record anew.
+    app.engine
+        .patch::<Fields>(("notes", id), json!({"owner": "ada"}))
+        .await
+        .unwrap();
+    let change = socket.expect("change").await;
+    assert_eq!(
+        (&change["action"], &change["fields"]["text"]),
+        (&json!("create"), &json!("bobs secret"))
+    );
+}
+
+async fn a_replay_is_shown_through_todays_right(app: App) {
+    let post = || {
+        let request = app
+            .as_user("ada", "POST", "/api/notes/")
+            .header("idempotency-key", "k");
+        reply(request.json(&json!({"owner": "ada", "text": "mine"})))
+    };
+    let (status, first) = post().await;
+    assert_eq!((status, &first["text"]), (201, &json!("mine")));
+    assert_eq!(post().await, (201, first.clone()));
+    let nobodys = app
+        .as_user("bob", "POST", "/api/notes/")
+        .header("idempotency-key", "k");
+    let (status, other) = reply(nobodys.json(&json!({"owner": "bob", "text": "mine"}))).await;
+    // The same key of somebody else is another key.
+    assert_eq!(status, 201);
+    assert_ne!(other["id"], first["id"]);
+}
+
+async fn a_pages_link_names_no_hidden_record(app: App) {
+    for number in 0..9 {
+        let owner = if number % 4 == 3 { "ada" } else { "bob" };
+        app.note(json!({"owner": owner})).await;
+    }
+    let (mut path, mut seen) = ("/api/notes/?limit=2".to_owned(), Vec::new());
+    loop {
+        let page = app.as_user("ada", "GET", &path).send().await.unwrap();
+        let link = page
+            .headers()
+            .get("link")
+            .map(|link| link.to_str().unwrap().to_owned());
+        let records: Vec<Value> = page.json().await.unwrap();
+        seen.extend(records.iter().map(|record| record["id"].clone()));
+        let Some(link) = link else { break };
+        let last = seen
+            .last()
+            .expect("a page before the last has records")
+            .to_string();
+        assert!(link.contains(&format!("after={last}&")), "{link}");
+        path = link[1..link.find('>').unwrap()].to_owned();
+    }
+    assert_eq!(seen, [json!(4), json!(8)]);
+    let all = app
+        .engine
+        .on_behalf_of(Principal::named("ada"))
+        .list("notes", None, usize::MAX)
+        .await;
+    assert_eq!(all.unwrap().records.len(), 2);
+}
+
+async fn idempotency_keys_of_the_app_and_of_others_are_apart(app: App) {
+    let create = |text: &str| {
+        let fields = json!({"owner": "", "text": text});
+        vec![Edit::create("notes", fields).with_idempotency_key("import")]
+    };
+    let engine = &app.engine;
+    engine
+        .on_behalf_of(Principal::anonymous())
+        .transaction(create("a"))
+        .await
+        .unwrap();
+    engine
+        .on_behalf_of(Principal::named(""))
+        .transaction(create("b"))
+        .await
+        .unwrap();
+    engine.transaction(create("c")).await.unwrap();
+    assert_eq!(
+        engine.list::<Fields>("notes", None, 9).await.unwrap().len(),
+        3
+    );
+}
+
+async fn a_panic_in_the_apps_code_is_one_requests_failure(app: App) {
+    let id = app.note(json!({"owner": "ada"})).await;
+    let path = format!("/api/notes/{id}/");
+    for text in ["panic in the check", "panic in the rule"] {
+        let (status, problem) = reply(
+            app.as_user("ada", "PATCH", &path)
+                .json(&json!({"text": text})),
+        )
+        .await;
+        assert_eq!(status, 500, "{text}");
+        assert_eq!(problem["type"], "urn:fieldsync:internal");
+    }
+    let closure = Edit::change(("notes", id), |_: &mut Fields| panic!("on purpose"));
+    let refused = app.engine.transaction(vec![closure]).await;
+    assert!(matches!(
+        refused,
+        Err(EngineError::Refused(Refusal::AppPanicked))
+    ));
+    // Nothing of them is stored, and others go on.
+    let (status, note) = reply(
+        app.as_user("ada", "PATCH", &path)
+            .json(&json!({"text": "fine"})),
+    )
+    .await;
+    assert_eq!((status, &note["text"]), (200, &json!("fine")));
+    // A row on which the rule panics is a failure of who asks for it, on either door.
+    app.note(json!({"owner": "ada", "text": "panic in the rule"}))
+        .await;
+    assert_eq!(reply(app.as_user("ada", "GET", "/api/notes/")).await.0, 500);
+    let mut socket = Socket::v1_as(&app, "ada").await;
+    socket.subscribe("notes", None).await;
+    assert_eq!(socket.next().await, Err(1011));
+    assert_eq!(
+        reply(app.as_user("boss", "GET", "/api/notes/")).await.0,
+        200
+    );
+}
+
+async fn a_panicking_feed_closes_its_socket_with_1011(app: App) {
+    let (mut feed, mut v1) = (Socket::feed(&app).await, Socket::v1_as(&app, "boss").await);
+    v1.subscribe("notes", None).await;
+    v1.expect("snapshot").await;
+    v1.expect("live").await;
+    // A feed begins when its socket is heard of: it answers a ping only then.
+    feed.ping().await;
+    app.note(json!({"text": "panic in the feed"})).await;
+    assert_eq!(feed.next().await, Err(1011));
+    assert_eq!(
+        v1.expect("change").await["fields"]["text"],
+        "panic in the feed"
+    );
+}
+
+async fn a_rule_that_never_answers_holds_up_nothing(app: App) {
+    let mut socket = Socket::v1_as(&app, "ada").await;
+    socket.subscribe("slow", None).await;
+    let (drained, closed) = tokio::join!(app.engine.drain(Duration::from_secs(9)), socket.next());
+    assert!(drained, "the socket waits for the rule");
+    assert_eq!(closed, Err(1012));
+}
+
+async fn a_subscription_ends_with_its_engine(_: App) {
+    let engine = ruled()
+        .store(fieldsync::MemoryStore::new())
+        .start()
+        .await
+        .unwrap();
+    let mut updates = engine.subscribe("notes", None).await.unwrap();
+    for _ in 0..2 {
+        updates.next().await.unwrap();
+    }
+    drop(engine);
+    assert_eq!(
+        timeout(Duration::from_secs(5), updates.next())
+            .await
+            .unwrap(),
+        None
+    );
+}
