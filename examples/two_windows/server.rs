@@ -9,6 +9,7 @@ use fieldsync::Engine;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
 /// So many connections are served at a time; further ones wait to be accepted. A socket frees its place when it is open.
@@ -22,7 +23,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (stopping, stop) = watch::channel(false);
-    let mut stopped = std::pin::pin!(stop_signal());
+    let mut stop_signals = StopSignals::listen();
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -40,7 +41,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
                     continue;
                 }
             },
-            () = &mut stopped => break,
+            () = stop_signals.next() => break,
         };
         let _ = stream.set_nodelay(true);
         let (service, mut stop) = (TowerToHyperService::new(app.clone()), stop.clone());
@@ -63,8 +64,8 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
     }
     drop(listener);
     eprintln!("Stopping. Press Ctrl-C again to stop at once.");
-    tokio::spawn(async {
-        stop_signal().await;
+    tokio::spawn(async move {
+        stop_signals.next().await;
         std::process::exit(130);
     });
     stopping.send_replace(true);
@@ -76,11 +77,25 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, engine: Engine) {
     let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
 }
 
-async fn stop_signal() {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .expect("the process may listen to signals");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+/// SIGTERM and Ctrl-C. Listened to from the beginning on, so that none is missed between the first and the second.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Self {
+        let listen = |kind| signal(kind).expect("the process may listen to signals");
+        Self {
+            terminate: listen(SignalKind::terminate()),
+            interrupt: listen(SignalKind::interrupt()),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The demo as a process of its own, which can be killed.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,46 +14,85 @@ pub(crate) struct Demo {
     process: Child,
     pub(crate) address: String,
     store: String,
+    /// What it says on its standard error, which must be read, or it would wait for that.
+    says: Receiver<String>,
 }
 
-/// The demo's binary, built when it is not.
+/// As everybody builds it.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build("two_windows_as_released", None))
+}
+
+/// With the points at which it dies when `FIELDSYNC_FAULT` names them.
+fn binary_with_fault_points() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let arguments = [
-            "build",
-            "--package",
-            "fieldsync-examples",
-            "--example",
-            "two_windows",
-            "--message-format",
-            "json",
-        ];
-        let built = Command::new(env!("CARGO"))
-            .args(arguments)
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "the demo can't be built");
-        let messages = String::from_utf8(built.stdout).unwrap();
-        let mut executables = messages.lines().filter_map(|line| {
-            let message: Value = serde_json::from_str(line).ok()?;
-            (message["target"]["name"] == "two_windows")
-                .then(|| message["executable"].as_str().map(PathBuf::from))?
-        });
-        executables.next_back().expect("cargo names the binary")
+        let wrapper = concat!(env!("CARGO_MANIFEST_DIR"), "/with_fault_points.sh");
+        build("two_windows_with_fault_points", Some(wrapper))
     })
+}
+
+/// Builds the demo, where that was not done before, and gives it a name of its own: cargo has one for both builds.
+fn build(name: &str, wrapper: Option<&str>) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    let arguments = [
+        "build",
+        "--package",
+        "fieldsync-examples",
+        "--example",
+        "two_windows",
+        "--message-format",
+        "json",
+    ];
+    let mut cargo = Command::new(env!("CARGO"));
+    if let Some(wrapper) = wrapper {
+        cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    }
+    let built = cargo
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "the demo can't be built");
+    let messages = String::from_utf8(built.stdout).unwrap();
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        (message["target"]["name"] == "two_windows")
+            .then(|| message["executable"].as_str().map(PathBuf::from))?
+    });
+    let executable = executables.next_back().expect("cargo names the binary");
+    let named = executable.with_file_name(name);
+    // It may be there from the last time.
+    let _ = std::fs::remove_file(&named);
+    std::fs::hard_link(executable, &named).unwrap();
+    named
 }
 
 /// The demo with these arguments, not yet started.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    prepared(Command::new(binary()), arguments)
+}
+
+/// The same, run by another program: `strace`.
+pub(crate) fn command_under(mut program: Command, arguments: &[&str]) -> Command {
+    program.arg(binary());
+    prepared(program, arguments)
+}
+
+fn prepared(mut command: Command, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// The text of the two binaries: without fault points, and with them.
+pub(crate) fn binaries() -> [Vec<u8>; 2] {
+    [binary(), binary_with_fault_points()].map(|path| std::fs::read(path).unwrap())
 }
 
 /// Sends a signal to a process of ours.
@@ -66,19 +107,33 @@ impl Demo {
     }
 
     fn start_at(listen: &str, store: &str, more: &[&str]) -> Self {
-        let mut process = command(&[&["--listen", listen, "--store", store], more].concat())
-            .spawn()
-            .unwrap();
+        let arguments = [&["--listen", listen, "--store", store], more].concat();
+        Self::launch(command(&arguments), store)
+    }
+
+    /// A demo that dies at a point of a write.
+    pub(crate) fn start_with_fault(store: &str, fault: &str) -> Self {
+        let arguments = ["--listen", "127.0.0.1:0", "--store", store];
+        let mut command = prepared(Command::new(binary_with_fault_points()), &arguments);
+        command.env("FIELDSYNC_FAULT", fault);
+        Self::launch(command, store)
+    }
+
+    /// Starts what is prepared, and waits until it listens.
+    pub(crate) fn launch(mut command: Command, store: &str) -> Self {
+        let mut process = command.spawn().unwrap();
+        let errors = BufReader::new(process.stderr.take().unwrap());
+        let (tell, says) = channel();
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                // Nobody may want to know.
+                let _ = tell.send(line);
+            }
+        });
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let Some(Ok(line)) = lines.next() else {
-            let mut error = String::new();
-            process
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut error)
-                .unwrap();
-            panic!("the demo did not start: {error}");
+            let error: Vec<String> = says.iter().collect();
+            panic!("the demo did not start: {}", error.join("\n"));
         };
         let address = line
             .strip_prefix("Window 1: http://")
@@ -87,6 +142,7 @@ impl Demo {
             process,
             address: address.expect("the first address").to_owned(),
             store: store.to_owned(),
+            says,
         }
     }
 
@@ -96,6 +152,19 @@ impl Demo {
 
     pub(crate) fn process_id(&self) -> String {
         self.process.id().to_string()
+    }
+
+    /// Waits until it says on its standard error something with these words.
+    pub(crate) fn wait_to_say(&self, words: &str) {
+        loop {
+            let line = self.says.recv_timeout(Duration::from_secs(20));
+            if line
+                .unwrap_or_else(|_| panic!("it does not say {words}"))
+                .contains(words)
+            {
+                return;
+            }
+        }
     }
 
     /// `kill -9`.
@@ -111,10 +180,35 @@ impl Demo {
         *self = Self::start_at(&self.address, &self.store, &[]);
     }
 
+    /// Begins to start at the same address, and is killed before it is done, or soon after.
+    pub(crate) async fn start_in_vain(&mut self, after: Duration) {
+        self.kill();
+        let arguments = ["--listen", &self.address, "--store", &self.store];
+        let mut process = command(&arguments).spawn().unwrap();
+        tokio::time::sleep(after).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
     /// SIGTERM, and the exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         signal("TERM", &self.process_id());
         self.process.wait().unwrap().code()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let ended = async {
+            loop {
+                if let Some(status) = self.process.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended)
+            .await
+            .expect("it ends within 30 s")
     }
 }
 

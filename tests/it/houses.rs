@@ -54,6 +54,7 @@ fn crates_see_the_core_and_their_own_library() {
 const FLOORS: [&[&str]; 6] = [
     // Leaves. The traits are declared by what they carry, and `batch` is what a store calls.
     &[
+        "fault",
         "record",
         "time",
         "json",

@@ -10,6 +10,7 @@ mod socket;
 #[cfg(feature = "services")]
 mod browser;
 mod existing_table;
+mod faults;
 mod feed;
 mod houses;
 mod http;

@@ -1,6 +1,7 @@
 //! A client of the WebSocket, written from the protocol document alone.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -28,30 +29,37 @@ impl Socket {
     pub(crate) async fn v1_as(app: &App, user: &str) -> Self {
         let (name, value) = ("x-user", user.parse().unwrap());
         let name = http::HeaderName::from_static(name);
-        let builder = Self::builder(app).add_header(name, value).unwrap();
-        Self::connect(builder, Some("fieldsync.v1")).await
+        let builder = Self::builder(app.address).add_header(name, value).unwrap();
+        let opened = Self::connect(builder, Some("fieldsync.v1")).await;
+        opened.expect("the server accepts sockets")
     }
 
     async fn open(app: &App, protocol: Option<&str>) -> Self {
-        Self::connect(Self::builder(app), protocol).await
+        let opened = Self::connect(Self::builder(app.address), protocol).await;
+        opened.expect("the server accepts sockets")
     }
 
-    fn builder(app: &App) -> ClientBuilder<'static> {
-        let uri = format!("ws://{}/ws/user-updates/", app.address);
+    /// `None` when the server is not there.
+    pub(crate) async fn open_at(address: &str, protocol: Option<&str>) -> Option<Self> {
+        Self::connect(Self::builder(address), protocol).await
+    }
+
+    fn builder(address: impl Display) -> ClientBuilder<'static> {
+        let uri = format!("ws://{address}/ws/user-updates/");
         ClientBuilder::from_uri(uri.parse().unwrap())
     }
 
-    async fn connect(mut builder: ClientBuilder<'_>, protocol: Option<&str>) -> Self {
+    async fn connect(mut builder: ClientBuilder<'_>, protocol: Option<&str>) -> Option<Self> {
         if let Some(protocol) = protocol {
             let name = http::HeaderName::from_static("sec-websocket-protocol");
             builder = builder.add_header(name, protocol.parse().unwrap()).unwrap();
         }
-        let (stream, response) = builder.connect().await.unwrap();
+        let (stream, response) = builder.connect().await.ok()?;
         let protocol = response.headers().get("sec-websocket-protocol");
-        Self {
+        Some(Self {
             stream,
             protocol: protocol.map(|value| value.to_str().unwrap().to_owned()),
-        }
+        })
     }
 
     pub(crate) async fn send(&mut self, message: &Value) {
@@ -99,11 +107,20 @@ impl Socket {
     }
 
     pub(crate) async fn subscribe(&mut self, topic: &str, since: Option<&str>) {
+        self.try_subscribe(topic, since).await.unwrap();
+    }
+
+    /// Fails when the server is gone.
+    pub(crate) async fn try_subscribe(
+        &mut self,
+        topic: &str,
+        since: Option<&str>,
+    ) -> Result<(), tokio_websockets::Error> {
         let mut message = json!({"type": "subscribe", "topic": topic});
         if let Some(since) = since {
             message["since"] = since.into();
         }
-        self.send(&message).await;
+        self.stream.send(Message::text(message.to_string())).await
     }
 }
 

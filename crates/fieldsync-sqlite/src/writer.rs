@@ -115,8 +115,14 @@ fn transact(
     let finished = plan.finish(rows, &heads);
     log::append(&transaction, &finished.changes)?;
     keys::remember(&transaction, &finished.remembered)?;
+    #[cfg(fieldsync_fault_points)]
+    fieldsync::fault::point("before-commit");
     match transaction.commit() {
-        Ok(()) => Ok(Attempt::Committed(finished.results)),
+        Ok(()) => {
+            #[cfg(fieldsync_fault_points)]
+            fieldsync::fault::point("after-commit");
+            Ok(Attempt::Committed(finished.results))
+        }
         Err(error) if Constraint::of(&error).is_some() => {
             Ok(dangling.map_or(Attempt::Stopped, Attempt::Refused))
         }

@@ -113,11 +113,15 @@ async fn commit_batches(
         match committed.unwrap_or_else(panicked) {
             Ok(results) => {
                 let changes = changes_of(&results);
+                #[cfg(fieldsync_fault_points)]
+                crate::fault::point("before-reply");
                 for (submission, result) in submissions.into_iter().zip(results) {
                     // Whoever went away meanwhile has the edit all the same.
                     let _ = submission.answer.send(Ok(result));
                 }
                 tracing::debug!(changes = changes.len(), elapsed = ?begun.elapsed(), "committed");
+                #[cfg(fieldsync_fault_points)]
+                crate::fault::point("before-announcement");
                 for notice in hubs.announce(&changes) {
                     // A full queue loses a hint; the poll finds what it told.
                     let _ = notices.try_send(notice);

@@ -128,6 +128,12 @@ mod feed;
 
 mod memory;
 
+// Where a test has the process die. No release has it.
+
+#[cfg(fieldsync_fault_points)]
+#[doc(hidden)]
+pub mod fault;
+
 // What every one of them must do.
 
 #[cfg(any(test, feature = "conformance"))]

@@ -1,0 +1,16 @@
+//! Faults made on purpose: the server killed, the disk full, the lock taken, the backup put back. `docs/faults.md` says
+//! what each shows, and what can't be shown.
+
+mod database_file;
+mod load;
+
+mod frozen;
+#[cfg(feature = "services")]
+mod full_disk;
+mod kill;
+mod locked;
+mod points;
+#[cfg(feature = "services")]
+mod power;
+mod restored;
+mod stop;
