@@ -83,6 +83,7 @@ const FLOORS: [&[&str]; 6] = [
         "protocol",
         "handshake",
         "outlet",
+        "events",
         "progress",
         "connection",
     ],

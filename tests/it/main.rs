@@ -9,6 +9,7 @@ mod socket;
 
 #[cfg(feature = "services")]
 mod browser;
+mod events;
 mod existing_table;
 mod faults;
 mod feed;

@@ -37,7 +37,11 @@ pub(crate) fn head_of(request: &Request<Body>) -> (RequestHead, Principal) {
 
 /// The core's reply as axum's.
 pub(crate) fn response(reply: Reply) -> Response<Body> {
-    let mut response = Response::new(Body::from(reply.body));
+    let body = match reply.body {
+        fieldsync::Body::Whole(bytes) => Body::from(bytes),
+        fieldsync::Body::Events(events) => Body::from_stream(events),
+    };
+    let mut response = Response::new(body);
     let Ok(status) = StatusCode::from_u16(reply.status) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

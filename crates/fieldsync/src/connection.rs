@@ -20,7 +20,7 @@ use crate::cursor::Cursor;
 use crate::edit::{EngineError, Refusal};
 use crate::engine::Engine;
 use crate::handshake::{Accepted, Speaks};
-use crate::outlet::{Outlet, Output};
+use crate::outlet::{Form, Outlet, Output};
 use crate::problem::Problem;
 use crate::progress::{Counted, Progress};
 use crate::protocol::{ClientMessage, Close, error_frame};
@@ -232,7 +232,7 @@ impl Connection<'_> {
             };
             match listen(self.engine, self.who.clone(), topic, Since::Now).await {
                 Ok(subscription) => {
-                    let outlet = Outlet::new(subscription, Some(feed.clone()));
+                    let outlet = Outlet::new(subscription, Form::Feed(feed.clone()));
                     self.outlets.push(outlet);
                 }
                 Err(EngineError::Refused(_)) => {}
@@ -297,7 +297,7 @@ impl Connection<'_> {
             EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
             error => Problem::from(&error),
         })?;
-        Ok(Outlet::new(subscription, None))
+        Ok(Outlet::new(subscription, Form::Frames))
     }
 
     fn topic(&self, name: &str) -> Option<Topic> {

@@ -213,6 +213,7 @@ impl Engine {
     /// As [`Engine::create`]; the first edit that is refused refuses all.
     pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Outcome>, EngineError> {
         let as_app = self.as_app();
+        as_app.check_ready()?;
         let mut allowed = Vec::with_capacity(edits.len());
         for edit in edits {
             let rights = as_app.rights(edit.access(), edit.collection()).await?;
@@ -408,6 +409,7 @@ impl Caller<'_> {
     /// When an edit is refused, and with it all, or the store fails.
     pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Seen>, EngineError> {
         let arrived = Instant::now();
+        self.check_ready()?;
         let mut allowed = Vec::with_capacity(edits.len());
         for edit in edits {
             let rights = self.rights(edit.access(), edit.collection()).await?;
@@ -447,16 +449,31 @@ impl Caller<'_> {
         topic: Topic,
         since: Since,
     ) -> Result<Subscription, EngineError> {
-        let (collection, grant) = self.authorize(Access::Read, &topic.collection).await?;
+        let rights = self.rights(Access::Read, &topic.collection).await?;
+        Ok(self.listen_with(topic, since, &rights))
+    }
+
+    pub(crate) fn listen_with(&self, topic: Topic, since: Since, rights: &Rights) -> Subscription {
         let Inner { hubs, store, .. } = &*self.engine.inner;
-        Ok(Subscription::new(
+        let hub = hubs.of(rights.collection.name());
+        let grant = rights.reads.clone();
+        Subscription::new(
             topic,
-            &collection,
+            &rights.collection,
             grant,
-            hubs.of(collection.name()),
+            hub,
             Arc::clone(store),
             since,
-        ))
+        )
+    }
+
+    /// Whoever comes while the engine drains is turned away; what came before is finished.
+    pub(crate) fn check_ready(&self) -> Result<(), EngineError> {
+        if self.engine.is_ready() {
+            Ok(())
+        } else {
+            Err(EngineError::Stopping)
+        }
     }
 
     /// The way of every write: authorize, commit (row and change, one transaction), answer. The hub is told by the
@@ -467,9 +484,6 @@ impl Caller<'_> {
         arrived: Instant,
     ) -> Result<Vec<Outcome>, EngineError> {
         let _under_way = self.engine.under_way();
-        if !self.engine.is_ready() {
-            return Err(EngineError::Stopping);
-        }
         let edits = edits.into_iter().map(|(edit, rights)| {
             let grant = rights.writes.with_view(rights.reads.view);
             (edit, rights.collection, grant)

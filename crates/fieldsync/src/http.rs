@@ -19,9 +19,12 @@ use crate::cursor::Cursor;
 use crate::edit::{Edit, EngineError, Precondition, Refusal};
 use crate::engine::{Caller, Engine, Rights, Seen};
 use crate::entity_tag::{entity_tag, entity_tag_of};
+use crate::events::Events;
 use crate::json::{JsonError, read_object};
 use crate::problem::Problem;
 use crate::record::{Fields, RecordId, RecordKey};
+use crate::subscription::Since;
+use crate::topic::Topic;
 
 /// A request without its body, as an adapter hands it in.
 #[derive(Debug, Clone, Default)]
@@ -41,18 +44,28 @@ pub struct RequestHead {
 }
 
 /// The reply to a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
     /// The headers, their names in lower case.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: Bytes,
+    pub body: Body,
+}
+
+/// The body of a reply.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// Server-sent events, to be sent as they come.
+    Events(Box<Events>),
 }
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
+const EVENT_STREAM: &str = "text/event-stream";
 const ACCEPT_PATCH: &str = "application/merge-patch+json, application/json";
 /// The most records of a page, and how many one has when nothing is said.
 const PAGE_RECORDS: usize = 1000;
@@ -71,6 +84,8 @@ where
     E: Display,
 {
     let span = tracing::debug_span!("request", method = %head.method, path = %head.path);
+    // A drain waits for a request that came before it, whatever it does.
+    let _under_way = engine.under_way();
     let caller = engine.on_behalf_of(who);
     let request = Request {
         engine,
@@ -151,7 +166,7 @@ impl Refused {
         Reply {
             status: self.problem.status,
             headers: self.headers,
-            body: json(&*self.problem),
+            body: Body::Whole(json(&*self.problem)),
         }
     }
 }
@@ -169,6 +184,9 @@ where
     E: Display,
 {
     let Request { caller, head, .. } = request;
+    if !matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
+        caller.check_ready()?;
+    }
     let (collection, id) = find(request.engine, &head.path).ok_or_else(nothing_here)?;
     let name = collection.name();
     let key = |id| RecordKey {
@@ -191,6 +209,14 @@ where
         Some(id) => Route::Record(collection.parse_id(&id).ok_or_else(no_such_record)?),
     };
     match (head.method.as_str(), route) {
+        ("GET" | "HEAD", route) if head.accepts_events() => {
+            let id = match route {
+                Route::Collection => None,
+                Route::Record(id) => Some(id),
+            };
+            let collection = Arc::clone(name);
+            events(request, Topic { collection, id }, &rights?)
+        }
         ("GET" | "HEAD", Route::Collection) => list(request, &collection, &rights?).await,
         ("GET" | "HEAD", Route::Record(id)) => show(request, key(id), &rights?).await,
         ("POST", Route::Collection) if collection.is_creatable() => {
@@ -271,10 +297,6 @@ async fn list(
     rights: &Rights,
 ) -> Result<Reply, Refused> {
     let head = request.head;
-    let bad = |name: &str, message: &str| {
-        let errors = FieldErrors::from([(name.to_owned(), vec![message.to_owned()])]);
-        Refused::from(Problem::of_fields(400, "malformed", errors))
-    };
     let limit = match head
         .parameter("limit")
         .map_err(|message| bad("limit", message))?
@@ -317,6 +339,43 @@ async fn list(
 async fn show(request: &Request<'_>, key: RecordKey, rights: &Rights) -> Result<Reply, Refused> {
     let seen = request.caller.read(key, rights).await?;
     Ok(conditional(json(&seen.record), entity_tag_of, request.head)?.with_cursor(seen.cursor))
+}
+
+/// Server-sent events: the way back for who can't open a socket.
+fn events(request: &Request<'_>, topic: Topic, rights: &Rights) -> Result<Reply, Refused> {
+    request.caller.check_ready()?;
+    let head = request.head;
+    let last = head.header("last-event-id").filter(|id| !id.is_empty());
+    let since = match last {
+        Some(id) => Some(String::from_utf8_lossy(id).into_owned()),
+        None => head
+            .parameter("since")
+            .map_err(|message| bad("since", message))?,
+    };
+    let since = match since.map(|since| since.parse::<Cursor>()).transpose() {
+        Ok(since) => since.map_or(Since::Snapshot, Since::Cursor),
+        Err(_) => return Err(bad("since", "is not a cursor of this server")),
+    };
+    let reply = Reply::new(200, Bytes::new())
+        .with("content-type", EVENT_STREAM)
+        .with("cache-control", "no-store")
+        // A proxy that gathers a reply would keep the events to itself.
+        .with("x-accel-buffering", "no");
+    if head.method == "HEAD" {
+        return Ok(reply);
+    }
+    let subscription = request.caller.listen_with(topic, since, rights);
+    let heartbeat = request.engine.settings().heartbeat;
+    Ok(Reply {
+        body: Body::Events(Box::new(Events::new(subscription, heartbeat))),
+        ..reply
+    })
+}
+
+/// A parameter or header that can't be taken as it is.
+fn bad(name: &str, message: &str) -> Refused {
+    let errors = FieldErrors::from([(name.to_owned(), vec![message.to_owned()])]);
+    Problem::of_fields(400, "malformed", errors).into()
 }
 
 /// The reply to a GET or HEAD under its preconditions (RFC 9110, section 13.2.2).
@@ -494,6 +553,18 @@ impl RequestHead {
         (!values.is_empty()).then(|| values.join(&b", "[..]))
     }
 
+    /// Whether server-sent events are asked for (RFC 9110, section 12.5.1).
+    fn accepts_events(&self) -> bool {
+        let accepted = self.list("accept").unwrap_or_default();
+        accepted.split(|byte| *byte == b',').any(|one| {
+            let mut parts = one.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let media_type = parts.next().unwrap_or_default();
+            let refused =
+                |part: &[u8]| matches!(part, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000");
+            media_type.eq_ignore_ascii_case(EVENT_STREAM.as_bytes()) && !parts.any(refused)
+        })
+    }
+
     fn parameter(&self, name: &str) -> Result<Option<String>, &'static str> {
         let pairs = self.query.iter().flat_map(|query| query.split('&'));
         let mut values = pairs.filter_map(|pair| {
@@ -513,7 +584,7 @@ impl Reply {
         Self {
             status,
             headers: Vec::new(),
-            body,
+            body: Body::Whole(body),
         }
     }
 

@@ -66,6 +66,8 @@ pub(crate) struct FrameKey {
 pub(crate) enum FrameKind {
     CollectionTopic,
     RecordTopic,
+    CollectionEvent,
+    RecordEvent,
     Feed,
 }
 

@@ -124,6 +124,8 @@ mod protocol;
 
 mod feed;
 
+mod events;
+
 // Real ones, for tests and toy apps.
 
 mod memory;
@@ -151,9 +153,10 @@ pub use edit::{
     Edit, EngineError, FieldConflict, IdempotencyKey, Outcome, Precondition, Refusal, Remembered,
 };
 pub use engine::{Caller, Engine, Page, Seen};
+pub use events::Events;
 pub use feed::FeedChange;
 pub use handshake::{Accepted, accept};
-pub use http::{Reply, RequestHead, handle};
+pub use http::{Body, Reply, RequestHead, handle};
 pub use memory::{LocalBroker, MemoryStore};
 pub use merge_patch::MergePatch;
 pub use record::{Fields, Record, RecordId, RecordKey, Stored};

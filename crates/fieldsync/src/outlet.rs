@@ -1,4 +1,4 @@
-//! One subscription on a connection: its updates as frames, in the words of the protocol or of the plain feed.
+//! One subscription on its way out: its updates as messages, in the words of the protocol or of the plain feed.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -8,17 +8,27 @@ use bytes::Bytes;
 use crate::cursor::Cursor;
 use crate::feed::Feed;
 use crate::hub::{Entry, FrameKey, FrameKind};
-use crate::protocol::{Close, change_frame, update_frame};
+use crate::protocol::{Close, Envelope, live_message, update_message};
 use crate::subscription::{Event, Subscription, Update};
 
 #[derive(Debug)]
 pub(crate) struct Outlet {
     pub(crate) topic: String,
     subscription: Subscription,
-    /// Shapes the messages of a plain feed; without it the protocol does.
-    feed: Option<Feed>,
+    form: Form,
     /// More messages of the same update.
     waiting: std::collections::VecDeque<Bytes>,
+}
+
+/// In which form updates leave.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// Messages of the protocol as frames of a socket.
+    Frames,
+    /// Messages of the protocol as server-sent events.
+    Events,
+    /// Messages that the app shapes, as frames of a socket.
+    Feed(Feed),
 }
 
 /// What an outlet gives.
@@ -31,26 +41,23 @@ pub(crate) enum Output {
 }
 
 impl Outlet {
-    pub(crate) fn new(subscription: Subscription, feed: Option<Feed>) -> Self {
+    pub(crate) fn new(subscription: Subscription, form: Form) -> Self {
         Self {
             topic: subscription.topic().to_string(),
             subscription,
-            feed,
+            form,
             waiting: std::collections::VecDeque::new(),
         }
     }
 
     /// What to say at a heartbeat: up to where all is known.
     pub(crate) fn heartbeat(&self) -> Option<Bytes> {
-        let cursor = self
-            .subscription
-            .live_cursor()
-            .filter(|_| self.feed.is_none())?;
-        Some(update_frame(
-            &self.topic,
-            Update::Live { cursor },
-            self.subscription.grant(),
-        ))
+        let envelope = self.form.envelope()?;
+        let live = Update::Live {
+            cursor: self.subscription.live_cursor()?,
+        };
+        let grant = self.subscription.grant();
+        Some(update_message(&self.topic, live, grant, envelope))
     }
 
     pub(crate) fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<Output> {
@@ -65,15 +72,10 @@ impl Outlet {
                 Event::Change(entry, action) => {
                     return Poll::Ready(Output::Frame(self.shared_frame(&entry, action)));
                 }
-                Event::Other(update) => match &self.feed {
-                    None => {
-                        return Poll::Ready(Output::Frame(update_frame(
-                            &self.topic,
-                            update,
-                            self.subscription.grant(),
-                        )));
-                    }
-                    Some(feed) => match update {
+                Event::Other(update) => match &self.form {
+                    Form::Frames => return Poll::Ready(self.message(update, Envelope::Frame)),
+                    Form::Events => return Poll::Ready(self.message(update, Envelope::Event)),
+                    Form::Feed(feed) => match update {
                         Update::Changes { changes, .. } => {
                             let message = |change| {
                                 feed.folded_message(change, self.subscription.grant())
@@ -89,13 +91,20 @@ impl Outlet {
         }
     }
 
+    fn message(&self, update: Update, envelope: Envelope) -> Output {
+        let grant = self.subscription.grant();
+        Output::Frame(update_message(&self.topic, update, grant, envelope))
+    }
+
     /// The frame of a live change: made once for all who see it alike.
     fn shared_frame(&self, entry: &Arc<Entry>, action: crate::Action) -> Bytes {
         let (grant, shape) = (self.subscription.grant(), self.subscription.shape());
-        let kind = match (&self.feed, self.subscription.topic().id) {
-            (Some(_), _) => FrameKind::Feed,
-            (None, None) => FrameKind::CollectionTopic,
-            (None, Some(_)) => FrameKind::RecordTopic,
+        let kind = match (&self.form, self.subscription.topic().id) {
+            (Form::Feed(_), _) => FrameKind::Feed,
+            (Form::Frames, None) => FrameKind::CollectionTopic,
+            (Form::Frames, Some(_)) => FrameKind::RecordTopic,
+            (Form::Events, None) => FrameKind::CollectionEvent,
+            (Form::Events, Some(_)) => FrameKind::RecordEvent,
         };
         let key = FrameKey {
             kind,
@@ -108,16 +117,26 @@ impl Outlet {
                 .change
                 .seen_as(action, grant)
                 .expect("it was seen so when it was taken");
-            match &self.feed {
-                Some(feed) => feed.message(&seen, grant).into(),
-                None => {
-                    let cursor = Cursor {
-                        position: entry.change.position,
-                        shape,
-                    };
-                    change_frame(&self.topic, &seen, grant, cursor)
-                }
+            let cursor = Cursor {
+                position: entry.change.position,
+                shape,
+            };
+            match &self.form {
+                Form::Feed(feed) => feed.message(&seen, grant).into(),
+                Form::Frames => live_message(&self.topic, &seen, grant, cursor, Envelope::Frame),
+                Form::Events => live_message(&self.topic, &seen, grant, cursor, Envelope::Event),
             }
         })
+    }
+}
+
+impl Form {
+    /// What the protocol's messages are sent in; the plain feed has none.
+    fn envelope(&self) -> Option<Envelope> {
+        match self {
+            Self::Frames => Some(Envelope::Frame),
+            Self::Events => Some(Envelope::Event),
+            Self::Feed(_) => None,
+        }
     }
 }

@@ -151,9 +151,23 @@ impl ClientMessage {
     }
 }
 
-/// The frame of an update.
-pub(crate) fn update_frame(topic: &str, update: Update, grant: &Grant) -> Bytes {
-    encode(&match update {
+/// In what a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Envelope {
+    /// A frame of a socket: the message alone.
+    Frame,
+    /// A server-sent event: the event is the type, the id is the cursor where there is one.
+    Event,
+}
+
+/// An update as a message.
+pub(crate) fn update_message(
+    topic: &str,
+    update: Update,
+    grant: &Grant,
+    envelope: Envelope,
+) -> Bytes {
+    let message = match update {
         Update::Snapshot { records, cursor } => {
             let records = records
                 .iter()
@@ -190,21 +204,25 @@ pub(crate) fn update_frame(topic: &str, update: Update, grant: &Grant) -> Bytes 
             topic,
             reason: reason.to_string(),
         },
-    })
+    };
+    encode(&message, envelope)
 }
 
-/// The frame of one live change.
-pub(crate) fn change_frame(topic: &str, seen: &Seen<'_>, grant: &Grant, cursor: Cursor) -> Bytes {
-    encode(&change_message(
-        topic,
-        FoldedChange::of(seen, grant),
-        cursor,
-    ))
+/// One live change as a message.
+pub(crate) fn live_message(
+    topic: &str,
+    seen: &Seen<'_>,
+    grant: &Grant,
+    cursor: Cursor,
+    envelope: Envelope,
+) -> Bytes {
+    let change = FoldedChange::of(seen, grant);
+    encode(&change_message(topic, change, cursor), envelope)
 }
 
 /// The frame of an error.
 pub(crate) fn error_frame(topic: Option<&str>, problem: &Problem) -> Bytes {
-    encode(&ServerMessage::Error { topic, problem })
+    encode(&ServerMessage::Error { topic, problem }, Envelope::Frame)
 }
 
 fn change_message(topic: &str, change: FoldedChange, cursor: Cursor) -> ServerMessage<'_> {
@@ -237,10 +255,43 @@ fn message_of(change: FoldedChange) -> ChangeMessage {
     }
 }
 
-fn encode(message: &ServerMessage<'_>) -> Bytes {
-    serde_json::to_vec(message)
-        .expect("messages can be written as JSON")
-        .into()
+fn encode(message: &ServerMessage<'_>, envelope: Envelope) -> Bytes {
+    let mut text = String::new();
+    if envelope == Envelope::Event {
+        text = format!("event: {}\n", message.name());
+        if let Some(cursor) = message.cursor() {
+            text.push_str(&format!("id: {cursor}\n"));
+        }
+        text.push_str("data: ");
+    }
+    let mut bytes = text.into_bytes();
+    // JSON has no line breaks of its own.
+    serde_json::to_writer(&mut bytes, message).expect("messages can be written as JSON");
+    if envelope == Envelope::Event {
+        bytes.extend(b"\n\n");
+    }
+    bytes.into()
+}
+
+impl ServerMessage<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Snapshot { .. } => "snapshot",
+            Self::Change { .. } => "change",
+            Self::Changes { .. } => "changes",
+            Self::Live { .. } => "live",
+            Self::Reset { .. } => "reset",
+            Self::Error { .. } => "error",
+        }
+    }
+
+    fn cursor(&self) -> Option<&str> {
+        match self {
+            Self::Change { cursor, .. } | Self::Live { cursor, .. } => Some(cursor),
+            Self::Snapshot { cursor, .. } | Self::Changes { cursor, .. } => cursor.as_deref(),
+            Self::Reset { .. } | Self::Error { .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,236 @@
+//! Server-sent events on the REST routes.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::app::{App, on_every_store};
+use crate::socket::Mirror;
+
+on_every_store!(
+    events_are_the_protocols_messages,
+    x_events_resume_after_the_last_id,
+    h_a_stale_cursor_is_a_reset_event_and_a_malformed_one_is_refused,
+    events_of_one_record,
+    s_events_end_when_the_engine_drains,
+    only_who_asks_for_events_gets_them,
+);
+
+/// A reader of server-sent events (WHATWG HTML, section 9.2.6).
+struct Events {
+    reply: Response,
+    text: String,
+}
+
+#[derive(Debug)]
+struct Event {
+    name: String,
+    id: Option<String>,
+    data: Value,
+}
+
+impl Events {
+    async fn open(app: &App, path: &str, last_id: Option<&str>) -> Self {
+        let mut request = app
+            .request("GET", path)
+            .header("accept", "text/event-stream");
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers()["content-type"], "text/event-stream");
+        assert_eq!(reply.headers()["cache-control"], "no-store");
+        let text = String::new();
+        let mut events = Self { reply, text };
+        let retry = events.block().await.unwrap();
+        let retry: u32 = retry.strip_prefix("retry: ").unwrap().parse().unwrap();
+        assert!((1000..4000).contains(&retry));
+        events
+    }
+
+    /// The next block of lines; none when the reply is over.
+    async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                return Some(block);
+            }
+            let chunk = timeout(Duration::from_secs(20), self.reply.chunk())
+                .await
+                .unwrap();
+            self.text
+                .push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+        }
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        let mut event = Event {
+            name: String::new(),
+            id: None,
+            data: Value::Null,
+        };
+        for line in self.block().await?.lines() {
+            match line.split_once(": ").unwrap() {
+                ("event", name) => event.name = name.to_owned(),
+                ("id", id) => event.id = Some(id.to_owned()),
+                ("data", data) => event.data = serde_json::from_str(data).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(event.data["type"], event.name);
+        assert_eq!(event.data["cursor"].as_str(), event.id.as_deref());
+        Some(event)
+    }
+
+    async fn expect(&mut self, name: &str) -> Event {
+        let event = self.next().await.unwrap();
+        assert_eq!(event.name, name, "{event:?}");
+        event
+    }
+}
+
+async fn events_are_the_protocols_messages(app: App) {
+    let id = app.create_user("John", "Doe").await;
+    let mut events = Events::open(&app, "/api/users/", None).await;
+    let snapshot = events.expect("snapshot").await;
+    assert_eq!(snapshot.data["records"], app.get("/api/users/").await);
+    events.expect("live").await;
+    let path = format!("/api/users/{id}/");
+    let request = app
+        .request("PATCH", &path)
+        .header("idempotency-key", "mine");
+    let reply = request
+        .json(&json!({"first_name": "<b>\n\nJack"}))
+        .send()
+        .await
+        .unwrap();
+    let cursor = reply.headers()["fieldsync-cursor"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let change = events.expect("change").await;
+    assert_eq!(change.data["topic"], "users");
+    assert_eq!(change.data["fields"]["first_name"], "<b>\n\nJack");
+    assert_eq!(
+        (&change.data["key"], change.id.unwrap()),
+        (&json!("mine"), cursor)
+    );
+}
+
+async fn x_events_resume_after_the_last_id(app: App) {
+    let id = app.create_user("", "").await;
+    let path = format!("/api/users/{id}/");
+    let (mut mirror, mut last_id) = (Mirror::default(), None);
+    for round in 0..20 {
+        let mut events = Events::open(&app, "/api/users", last_id.as_deref()).await;
+        // `Last-Event-ID` beats `since`, which EventSource goes on sending.
+        for number in 0..5 {
+            let name = json!({"first_name": format!("{round} {number}")});
+            app.send("PATCH", &path, &name).await;
+        }
+        for _ in 0..=round % 4 {
+            let event = events.next().await.unwrap();
+            assert_eq!(event.name == "snapshot", last_id.is_none());
+            mirror.apply(&event.data);
+            last_id = event.id.or(last_id);
+        }
+    }
+    let since = last_id.unwrap();
+    let mut events = Events::open(&app, &format!("/api/users/?since={since}"), None).await;
+    while mirror.list() != app.get("/api/users/").await {
+        mirror.apply(&events.next().await.unwrap().data);
+    }
+    assert_eq!(mirror.resets, [""; 0]);
+    let both = Events::open(&app, "/api/users/?since=nonsense", Some(&since)).await;
+    drop(both);
+}
+
+async fn h_a_stale_cursor_is_a_reset_event_and_a_malformed_one_is_refused(app: App) {
+    app.create_user("John", "Doe").await;
+    let things = app.request("GET", "/api/things/").send().await.unwrap();
+    let foreign = things.headers()["fieldsync-cursor"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let mut events = Events::open(&app, "/api/users/", Some(&foreign)).await;
+    assert_eq!(events.expect("reset").await.data["reason"], "schema");
+    events.expect("snapshot").await;
+    for (path, last_id) in [
+        ("/api/users/", "nonsense"),
+        ("/api/users/?since=nonsense", ""),
+    ] {
+        let request = app
+            .request("GET", path)
+            .header("accept", "text/event-stream");
+        let reply = request
+            .header("last-event-id", last_id)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(reply.status(), 400);
+        let problem: Value = reply.json().await.unwrap();
+        assert!(problem["errors"]["since"].is_array(), "{problem}");
+    }
+}
+
+async fn events_of_one_record(app: App) {
+    let mut events = Events::open(&app, "/api/users/1/", None).await;
+    assert_eq!(events.expect("snapshot").await.data["records"], json!([]));
+    events.expect("live").await;
+    app.create_user("John", "Doe").await;
+    app.create_user("Jane", "Smith").await;
+    app.request("DELETE", "/api/users/1/").send().await.unwrap();
+    for action in ["create", "delete"] {
+        let change = events.expect("change").await.data;
+        assert_eq!(
+            (&change["topic"], &change["action"]),
+            (&json!("users/1"), &json!(action))
+        );
+    }
+}
+
+async fn s_events_end_when_the_engine_drains(app: App) {
+    let mut events = Events::open(&app, "/api/users/", None).await;
+    events.expect("snapshot").await;
+    events.expect("live").await;
+    assert!(app.engine.drain(Duration::from_secs(5)).await);
+    assert!(events.next().await.is_none());
+    let request = app
+        .request("GET", "/api/users/")
+        .header("accept", "text/event-stream");
+    assert_eq!(request.send().await.unwrap().status(), 503);
+    // Readers are answered to the last.
+    assert_eq!(app.get("/api/users/").await, json!([]));
+}
+
+async fn only_who_asks_for_events_gets_them(app: App) {
+    for (accept, events) in [
+        ("text/event-stream", true),
+        ("Text/Event-Stream; q=0.5, application/json", true),
+        ("text/event-stream;q=0", false),
+        ("application/json", false),
+        ("text/html", false),
+        ("*/*", false),
+    ] {
+        let head = app.request("HEAD", "/api/users/").header("accept", accept);
+        let reply = head.send().await.unwrap();
+        let expected = if events {
+            "text/event-stream"
+        } else {
+            "application/json"
+        };
+        assert_eq!(
+            (reply.status().as_u16(), &reply.headers()["content-type"]),
+            (200, &expected.parse().unwrap()),
+            "{accept}"
+        );
+    }
+    let absent = app
+        .request("GET", "/api/nothing/")
+        .header("accept", "text/event-stream");
+    assert_eq!(absent.send().await.unwrap().status(), 404);
+}
