@@ -2,3 +2,7 @@
 //!
 //! The program in the README is compiled here:
 #![doc = include_str!("../../README.md")]
+
+/// The pieces of the guide are compiled here.
+#[doc = include_str!("../../docs/guide.md")]
+pub mod guide {}
