@@ -11,8 +11,8 @@ fn allowed(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
         "fieldsync" => &[],
         "fieldsync-axum" | "fieldsync-sqlite" => &["fieldsync"],
-        // Examples and tests see all.
-        "fieldsync-examples" | "fieldsync-tests" => return None,
+        // Examples, tests and measurements see all.
+        "fieldsync-bench" | "fieldsync-examples" | "fieldsync-tests" => return None,
         other => panic!("say in this test what {other} may depend on"),
     })
 }

@@ -1,12 +1,17 @@
 //! The WebSocket route.
 
-use axum::body::Body;
+use std::io::Cursor;
+
+use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
-use fieldsync::{Engine, accept, serve};
-use hyper::upgrade::OnUpgrade;
+use fieldsync::{Accepted, Engine, Principal, accept, serve};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt as _, join};
+use tokio::net::TcpStream;
 
 use crate::request::{head_of, response};
 
@@ -31,7 +36,7 @@ pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S
             };
             tokio::spawn(async move {
                 match upgrade.await {
-                    Ok(io) => serve(engine, accepted, who, TokioIo::new(io)).await,
+                    Ok(upgraded) => serve_upgraded(engine, accepted, who, upgraded).await,
                     Err(error) => {
                         tracing::debug!(%error, "a client left before its socket was open");
                     }
@@ -40,4 +45,35 @@ pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S
             response(reply)
         }
     })
+}
+
+/// Serves on the connection itself where it is TCP: past hyper, and each frame sent at once.
+async fn serve_upgraded(engine: Engine, accepted: Accepted, who: Principal, upgraded: Upgraded) {
+    match tcp_of(upgraded) {
+        Ok((stream, early)) => {
+            // Else what follows a frame that was not yet confirmed would wait.
+            let _ = stream.set_nodelay(true);
+            let (read, write) = stream.into_split();
+            let io = join(Cursor::new(early).chain(read), write);
+            Box::pin(serve(engine, accepted, who, io)).await;
+        }
+        Err(upgraded) => {
+            let io = TokioIo::new(upgraded);
+            Box::pin(serve(engine, accepted, who, io)).await;
+        }
+    }
+}
+
+/// The TCP connection below, and what has been read of it already.
+fn tcp_of(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    // `axum::serve` wraps it once more than hyper alone.
+    let (io, early) = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => (parts.io, parts.read_buf),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
+            (parts.io, parts.read_buf)
+        }
+    };
+    // Copied, so that hyper's buffer is freed.
+    Ok((io.into_inner(), Bytes::copy_from_slice(&early)))
 }

@@ -59,7 +59,8 @@ where
         engine: &engine,
         who,
         speaks: accepted.speaks,
-        outlets: Vec::new(),
+        // Most have one.
+        outlets: Vec::with_capacity(1),
         bad_messages: 0,
         next_outlet: 0,
     };

@@ -1,0 +1,212 @@
+//! What the measured process serves: ours, a peer, or a floor. Commands come by standard input.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::routing::patch;
+use axum::serve::ListenerExt as _;
+use axum::{Json, Router};
+use clap::ValueEnum;
+use fieldsync::{Collection, Edit, Engine, MemoryStore};
+use fieldsync_sqlite::SqliteStore;
+use rusqlite::{Connection, OptionalExtension as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+
+use crate::Result;
+use crate::client::frame_of;
+
+/// How many users there are to patch.
+pub(crate) const USERS: usize = 1000;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Served {
+    /// fieldsync on SQLite.
+    Sqlite,
+    /// fieldsync in memory.
+    Memory,
+    /// A handler as one writes it by hand: axum, rusqlite, a transaction per request, a broadcast channel.
+    HandWritten,
+    /// Ready-made bytes, written to raw sockets.
+    Floor,
+}
+
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct User {
+    first_name: String,
+    last_name: String,
+}
+
+/// Serves until the process is killed, or its standard input ends.
+pub(crate) async fn serve(what: Served, folder: &Path) -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    match what {
+        Served::Sqlite => {
+            let store = SqliteStore::open(folder.join("ours.db")).await?;
+            let engine = start(Engine::builder().store(store)).await?;
+            println!("{address}");
+            tokio::spawn(ours(listener, engine.clone()));
+            on_command(async |count| change(&engine, count).await).await
+        }
+        Served::Memory => {
+            let engine = start(Engine::builder().store(MemoryStore::new())).await?;
+            println!("{address}");
+            tokio::spawn(ours(listener, engine.clone()));
+            on_command(async |count| change(&engine, count).await).await
+        }
+        Served::HandWritten => {
+            let app = hand_written(&folder.join("theirs.db"))?;
+            println!("{address}");
+            Ok(axum::serve(listener.tap_io(no_delay), app).await?)
+        }
+        Served::Floor => {
+            println!("{address}");
+            let (changes, _) = broadcast::channel(64);
+            tokio::spawn(floor(listener, changes.clone()));
+            on_command(async |count| {
+                for number in 0..count {
+                    changes.send(frame_of(&message(number)))?;
+                }
+                Ok(())
+            })
+            .await
+        }
+    }
+}
+
+fn no_delay(stream: &mut tokio::net::TcpStream) {
+    // Without it a peer that is slow to confirm makes the next write wait.
+    let _ = stream.set_nodelay(true);
+}
+
+async fn start(builder: fieldsync::EngineBuilder) -> Result<Engine> {
+    let users = Collection::of::<User>("users")
+        .timestamps()
+        .open_to_everyone();
+    let engine = builder.collection(users).start().await?;
+    let create = || Edit::create("users", json!({"first_name": "", "last_name": ""}));
+    engine
+        .transaction((0..USERS).map(|_| create()).collect())
+        .await?;
+    Ok(engine)
+}
+
+async fn ours(listener: TcpListener, engine: Engine) -> Result {
+    let app = Router::new()
+        .nest("/api", fieldsync_axum::rest(&engine))
+        .route("/live", fieldsync_axum::live(&engine));
+    Ok(axum::serve(listener.tap_io(no_delay), app).await?)
+}
+
+async fn change(engine: &Engine, count: usize) -> Result {
+    let id = |number| (number % USERS) as i64 + 1;
+    let name = std::time::UNIX_EPOCH.elapsed()?.as_nanos().to_string();
+    let edit = |number| Edit::patch(("users", id(number)), json!({"first_name": name}));
+    engine.transaction((0..count).map(edit).collect()).await?;
+    Ok(())
+}
+
+/// A change as ours sends it, so that both write the same bytes.
+fn message(number: usize) -> String {
+    let now = fieldsync::Timestamp::now().to_string();
+    let name = "1790000000000000000";
+    let cursor = "A".repeat(38);
+    let id = number + 1;
+    format!(
+        r#"{{"type":"change","topic":"users","id":{id},"action":"update","fields":{{"first_name":"{name}","updated_at":"{now}"}},"at":"{now}","cursor":"{cursor}"}}"#
+    )
+}
+
+/// Runs a command for each line of standard input, a number, and answers with a line.
+async fn on_command(command: impl AsyncFn(usize) -> Result) -> Result {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        command(line.parse()?).await?;
+        println!("done");
+    }
+    Ok(())
+}
+
+/// One task per socket, one write per change.
+async fn floor(listener: TcpListener, changes: broadcast::Sender<Vec<u8>>) -> Result {
+    loop {
+        let (mut socket, _) = listener.accept().await?;
+        no_delay(&mut socket);
+        let mut changes = changes.subscribe();
+        tokio::spawn(async move {
+            // The first byte tells the client that it is heard.
+            socket.write_all(&frame_of("{}")).await?;
+            while let Ok(frame) = changes.recv().await {
+                socket.write_all(&frame).await?;
+            }
+            Ok::<_, std::io::Error>(())
+        });
+    }
+}
+
+type Shared = (Arc<Mutex<Connection>>, broadcast::Sender<Value>);
+
+/// The app that one writes by hand.
+fn hand_written(path: &Path) -> Result<Router> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch(
+        "pragma journal_mode = wal;
+         pragma synchronous = full;
+         create table users (id integer primary key autoincrement, first_name varchar(100) not null,
+                             last_name varchar(100) not null, updated_at datetime not null);",
+    )?;
+    for _ in 0..USERS {
+        connection.execute(
+            "insert into users (first_name, last_name, updated_at) values ('', '', '')",
+            [],
+        )?;
+    }
+    let (changes, _) = broadcast::channel(64);
+    Ok(Router::new()
+        .route("/api/users/{id}/", patch(update))
+        .with_state((Arc::new(Mutex::new(connection)), changes)))
+}
+
+async fn update(
+    State((connection, changes)): State<Shared>,
+    UrlPath(id): UrlPath<i64>,
+    Json(body): Json<Value>,
+) -> std::result::Result<Json<Value>, StatusCode> {
+    let user = tokio::task::spawn_blocking(move || -> rusqlite::Result<Option<Value>> {
+        let mut connection = connection.lock().expect("nothing panics while it is held");
+        let transaction = connection.transaction()?;
+        let now = fieldsync::Timestamp::now().to_string();
+        let sql = "update users set first_name = ?2, updated_at = ?3 where id = ?1 \
+                   returning id, first_name, last_name, updated_at";
+        let user = transaction
+            .prepare_cached(sql)?
+            .query_row((id, body["first_name"].as_str(), now), |row| {
+                Ok(json!({
+                    "id": row.get::<_, i64>(0)?,
+                    "first_name": row.get::<_, String>(1)?,
+                    "last_name": row.get::<_, String>(2)?,
+                    "updated_at": row.get::<_, String>(3)?,
+                }))
+            })
+            .optional()?;
+        transaction.commit()?;
+        Ok(user)
+    });
+    let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
+    let user = user
+        .await
+        .map_err(failed)?
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let user = user.ok_or(StatusCode::NOT_FOUND)?;
+    // Nobody may listen.
+    let _ = changes.send(user.clone());
+    Ok(Json(user))
+}
