@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -17,9 +16,6 @@ use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -148,16 +144,6 @@ impl App {
         let (status, user) = self.send("POST", "/api/users/", &user).await;
         assert_eq!(status, 201, "{user}");
         user["id"].as_i64().unwrap()
-    }
-
-    /// Sends these bytes, and gives what comes back until the server closes or says nothing more for a second.
-    pub(crate) async fn raw(&self, request: &[u8]) -> String {
-        let mut socket = TcpStream::connect(self.address).await.unwrap();
-        socket.write_all(request).await.unwrap();
-        let mut reply = Vec::new();
-        while let Ok(Ok(1..)) = timeout(Duration::from_secs(1), socket.read_buf(&mut reply)).await {
-        }
-        String::from_utf8_lossy(&reply).into_owned()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

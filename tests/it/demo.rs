@@ -76,6 +76,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 }
 
 /// The same, run by another program: `strace`.
+#[cfg(feature = "services")]
 pub(crate) fn command_under(mut program: Command, arguments: &[&str]) -> Command {
     program.arg(binary());
     prepared(program, arguments)

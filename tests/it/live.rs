@@ -14,7 +14,6 @@ on_every_store!(
     a_big_snapshot_comes_in_pieces,
     a_cursor_that_does_not_fit_is_reset,
     errors_name_the_topic_and_the_connection_stays,
-    handshakes_are_checked,
     the_writer_knows_its_own_change_by_its_key,
 );
 
@@ -301,72 +300,6 @@ async fn errors_name_the_topic_and_the_connection_stays(app: App) {
     }
     assert_eq!(socket.next().await, Err(1008));
     assert_eq!(app.get("/api/users/").await, json!([]));
-}
-
-async fn handshakes_are_checked(app: App) {
-    let good = [
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let open = async |change: (&'static str, &'static str)| {
-        let mut request = app.request("GET", "/ws/user-updates/");
-        for (name, value) in good
-            .into_iter()
-            .filter(|(name, _)| *name != change.0)
-            .chain([change])
-        {
-            if !value.is_empty() {
-                request = request.header(name, value);
-            }
-        }
-        let reply = request.send().await.unwrap();
-        (reply.status().as_u16(), reply.headers().clone())
-    };
-    assert_eq!(open(("x-nothing", "x")).await.0, 101);
-    assert_eq!(open(("upgrade", "")).await.0, 426);
-    assert_eq!(open(("sec-websocket-key", "c2hvcnQ=")).await.0, 400);
-    assert_eq!(open(("sec-websocket-key", "")).await.0, 400);
-    let (status, headers) = open(("sec-websocket-version", "8")).await;
-    assert_eq!(
-        (status, headers["sec-websocket-version"].to_str().unwrap()),
-        (426, "13")
-    );
-    assert_eq!(open(("origin", "https://evil.example")).await.0, 403);
-    assert_eq!(open(("origin", "null")).await.0, 403);
-    assert_eq!(open(("origin", "https://friend.example")).await.0, 101);
-    assert_eq!(
-        open(("origin", "https://friend.example.evil.example"))
-            .await
-            .0,
-        403
-    );
-    let own: &'static str = app.url("").leak();
-    assert_eq!(open(("origin", own)).await.0, 101);
-    let (status, headers) = open(("sec-websocket-protocol", "other, fieldsync.v1")).await;
-    assert_eq!(
-        (status, headers["sec-websocket-protocol"].to_str().unwrap()),
-        (101, "fieldsync.v1")
-    );
-    assert!(
-        !open(("sec-websocket-protocol", "other"))
-            .await
-            .1
-            .contains_key("sec-websocket-protocol")
-    );
-    let reply = app
-        .request("POST", "/ws/user-updates/")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        (
-            reply.status().as_u16(),
-            reply.headers()["allow"].to_str().unwrap()
-        ),
-        (405, "GET")
-    );
 }
 
 async fn the_writer_knows_its_own_change_by_its_key(app: App) {

@@ -7,6 +7,7 @@ mod app;
 mod demo;
 mod socket;
 
+mod bad_input;
 #[cfg(feature = "services")]
 mod browser;
 mod events;

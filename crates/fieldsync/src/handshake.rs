@@ -46,6 +46,7 @@ fn check(engine: &Engine, head: &RequestHead) -> Result<(Bytes, Speaks), Refused
     let bad = |detail: &str| Refused::new(400, "malformed", detail);
     let upgrade_required =
         |detail: &str| Refused::new(426, "upgrade-required", detail).with("upgrade", "websocket");
+    head.check()?;
     if head.method != "GET" {
         return Err(
             Refused::new(405, "method-not-allowed", "a WebSocket is opened with GET")

@@ -65,6 +65,9 @@ pub enum Body {
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
+/// The most bytes of all headers together, and the most headers.
+const HEADER_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 100;
 const EVENT_STREAM: &str = "text/event-stream";
 const ACCEPT_PATCH: &str = "application/merge-patch+json, application/json";
 /// The most records of a page, and how many one has when nothing is said.
@@ -184,6 +187,7 @@ where
     E: Display,
 {
     let Request { caller, head, .. } = request;
+    head.check()?;
     if !matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
         caller.check_ready()?;
     }
@@ -532,6 +536,17 @@ fn check_media_type(head: &RequestHead, accepted: &[&str]) -> Result<(), Refused
 }
 
 impl RequestHead {
+    /// Refuses what no request may have, whatever it asks for.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        let headers = self.headers.iter();
+        let bytes: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > HEADER_BYTES || self.headers.len() > HEADERS {
+            let detail = "the headers are over 16 KiB, or more than 100";
+            return Err(Refused::new(431, "headers-too-large", detail));
+        }
+        Ok(())
+    }
+
     /// The value of a header, if it came exactly once.
     pub(crate) fn header(&self, name: &str) -> Option<&Bytes> {
         let mut values = self

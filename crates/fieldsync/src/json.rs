@@ -50,6 +50,9 @@ pub(crate) fn read_object(text: &[u8]) -> Result<Fields, JsonError> {
         }
         let value = read_value(raw.get()).map_err(|message| match message {
             Refused::Malformed(message) => JsonError::Malformed(message),
+            Refused::Depth => {
+                JsonError::Malformed(format!("{name} is nested deeper than {MAX_DEPTH} levels"))
+            }
             Refused::Value(message) => JsonError::Field(name.clone(), message),
         })?;
         fields.insert(name, value);
@@ -59,6 +62,7 @@ pub(crate) fn read_object(text: &[u8]) -> Result<Fields, JsonError> {
 
 enum Refused {
     Malformed(String),
+    Depth,
     Value(String),
 }
 
@@ -80,6 +84,7 @@ fn read_value(text: &str) -> Result<Value, Refused> {
                         .unwrap_or(value_error)
                         .to_owned(),
                 ),
+                None if message.starts_with(TOO_DEEP) => Refused::Depth,
                 None => Refused::Malformed(message),
             }
         })
@@ -87,6 +92,8 @@ fn read_value(text: &str) -> Result<Value, Refused> {
 
 /// Begins the error for a name that an object has twice.
 const TWICE: &str = "twice in one object: the name ";
+/// Says that the depth is over the limit, of whatever field.
+const TOO_DEEP: &str = "nested too deep";
 /// Marks the errors below that speak of a value rather than of the syntax.
 const BAD_VALUE: &str = "value: ";
 
@@ -125,9 +132,7 @@ struct Strict {
 impl Strict {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format_args!(
-                "{BAD_VALUE}is nested deeper than {MAX_DEPTH} levels"
-            )));
+            return Err(E::custom(TOO_DEEP));
         }
         Ok(Self {
             depth: self.depth + 1,
@@ -265,6 +270,7 @@ mod tests {
     fn check(text: &str, expected: &str) {
         let got = match read_object(text.as_bytes()) {
             Ok(fields) => serde_json::to_string(&fields).unwrap(),
+            Err(JsonError::Malformed(message)) if message.contains("deeper") => message,
             Err(JsonError::Malformed(_)) => "malformed".into(),
             Err(JsonError::Field(name, message)) => format!("{name} {message}"),
         };

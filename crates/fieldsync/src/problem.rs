@@ -160,6 +160,7 @@ fn title(status: u16) -> &'static str {
         422 => "Unprocessable Content",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         _ => "Internal Server Error",
     }
