@@ -16,6 +16,7 @@ need cc gcc 'compiles SQLite, and links'
 need chromium chromium 'the tests of the two windows'
 need chromedriver chromium-driver 'drives Chromium'
 need node nodejs 'the tests of the scripts in the pages; 18 or later'
+need redis-server redis-server 'the tests of several nodes'
 need strace strace 'the tests of what the disk has when the power fails'
 if [ ${#missing[@]} -gt 0 ]; then
     printf '%s\n' "${reasons[@]}"

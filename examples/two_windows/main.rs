@@ -14,6 +14,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::routing::get;
 use clap::Parser as _;
 use fieldsync::{Action, Collection, Engine, MemoryStore, StartError};
+use fieldsync_redis::RedisBroker;
 use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,10 @@ async fn start_engine(options: &Options) -> Result<Engine, String> {
     });
     for origin in &options.allow_origin {
         builder = builder.allow_origin(origin);
+    }
+    if let Some(url) = &options.broker {
+        let broker = RedisBroker::connect(url).await;
+        builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
     }
     let builder = match &options.store {
         StoreOption::Memory => builder.store(MemoryStore::new()),

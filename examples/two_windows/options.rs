@@ -18,6 +18,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "STORE", default_value = "sqlite:two_windows.db")]
     pub(crate) store: StoreOption,
 
+    /// Tells other nodes on the same store of changes through this Redis: `redis://HOST:PORT`. Without it they look by
+    /// themselves once a second.
+    #[arg(long, value_name = "URL")]
+    pub(crate) broker: Option<String>,
+
     /// A page of this origin (like https://app.example) may call the API and open the socket. Can be given several
     /// times; without it only the two windows themselves may.
     #[arg(long, value_name = "ORIGIN")]

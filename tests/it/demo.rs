@@ -13,7 +13,8 @@ use serde_json::Value;
 pub(crate) struct Demo {
     process: Child,
     pub(crate) address: String,
-    store: String,
+    /// What it was started with, besides `--listen`.
+    options: Vec<String>,
     /// What it says on its standard error, which must be read, or it would wait for that.
     says: Receiver<String>,
 }
@@ -104,24 +105,25 @@ pub(crate) fn signal(name: &str, process: &str) {
 
 impl Demo {
     pub(crate) fn start(store: &str, more: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", store, more)
+        Self::start_at("127.0.0.1:0", &[&["--store", store], more].concat())
     }
 
-    fn start_at(listen: &str, store: &str, more: &[&str]) -> Self {
-        let arguments = [&["--listen", listen, "--store", store], more].concat();
-        Self::launch(command(&arguments), store)
+    fn start_at(listen: &str, options: &[&str]) -> Self {
+        let arguments = [&["--listen", listen], options].concat();
+        Self::launch(command(&arguments), options)
     }
 
     /// A demo that dies at a point of a write.
     pub(crate) fn start_with_fault(store: &str, fault: &str) -> Self {
-        let arguments = ["--listen", "127.0.0.1:0", "--store", store];
+        let options = ["--store", store];
+        let arguments = [&["--listen", "127.0.0.1:0"], &options[..]].concat();
         let mut command = prepared(Command::new(binary_with_fault_points()), &arguments);
         command.env("FIELDSYNC_FAULT", fault);
-        Self::launch(command, store)
+        Self::launch(command, &options)
     }
 
-    /// Starts what is prepared, and waits until it listens.
-    pub(crate) fn launch(mut command: Command, store: &str) -> Self {
+    /// Starts what is prepared with these options, and waits until it listens.
+    pub(crate) fn launch(mut command: Command, options: &[&str]) -> Self {
         let mut process = command.spawn().unwrap();
         let errors = BufReader::new(process.stderr.take().unwrap());
         let (tell, says) = channel();
@@ -142,7 +144,7 @@ impl Demo {
         Self {
             process,
             address: address.expect("the first address").to_owned(),
-            store: store.to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
             says,
         }
     }
@@ -175,16 +177,20 @@ impl Demo {
         self.process.wait().unwrap();
     }
 
+    fn options(&self) -> Vec<&str> {
+        self.options.iter().map(String::as_str).collect()
+    }
+
     /// Starts again at the same address, on the same store.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        *self = Self::start_at(&self.address, &self.store, &[]);
+        *self = Self::start_at(&self.address, &self.options());
     }
 
     /// Begins to start at the same address, and is killed before it is done, or soon after.
     pub(crate) async fn start_in_vain(&mut self, after: Duration) {
         self.kill();
-        let arguments = ["--listen", &self.address, "--store", &self.store];
+        let arguments = [&["--listen", self.address.as_str()], &self.options()[..]].concat();
         let mut process = command(&arguments).spawn().unwrap();
         tokio::time::sleep(after).await;
         process.kill().unwrap();

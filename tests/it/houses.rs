@@ -10,7 +10,7 @@ use serde_json::Value;
 fn allowed(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
         "fieldsync" => &[],
-        "fieldsync-axum" | "fieldsync-sqlite" => &["fieldsync"],
+        "fieldsync-axum" | "fieldsync-redis" | "fieldsync-sqlite" => &["fieldsync"],
         // Examples, tests and measurements see all.
         "fieldsync-bench" | "fieldsync-examples" | "fieldsync-tests" => return None,
         other => panic!("say in this test what {other} may depend on"),
@@ -73,7 +73,7 @@ const FLOORS: [&[&str]; 6] = [
         "store",
     ],
     &["hub"],
-    &["hubs", "subscription", "memory", "conformance"],
+    &["hubs", "notices", "subscription", "memory", "conformance"],
     &["commit", "feed"],
     &["settings", "engine", "builder"],
     &[

@@ -20,7 +20,13 @@ mod live;
 mod model;
 mod patience;
 mod promise;
+#[cfg(feature = "services")]
+mod proxy;
+#[cfg(feature = "services")]
+mod redis_broker;
 mod rules;
 mod rust_api;
 mod seam;
+#[cfg(feature = "services")]
+mod servers;
 mod two_windows;

@@ -5,21 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
 
-use crate::broker::{Broker, Notice};
+use crate::broker::Broker;
 use crate::collection::Collection;
 use crate::commit::Committer;
 use crate::engine::Engine;
 use crate::feed::{Feed, FeedChange};
 use crate::hubs::Hubs;
+use crate::notices::Notices;
 use crate::settings::Settings;
 use crate::store::{Retention, Store, StoreError};
 
-/// How many notices may wait for the broker. More are lost, which the poll makes good.
-const WAITING_NOTICES: usize = 1024;
-/// How long the broker may take for one notice.
-const NOTICE_TIME: Duration = Duration::from_millis(100);
 /// How often the logs are trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -181,18 +177,21 @@ impl EngineBuilder {
             .prepare(&by_name.values().cloned().collect::<Vec<_>>())
             .await?;
         let hubs = Arc::new(Hubs::new(store.heads().await?));
-        let (notices, waiting) = mpsc::channel(WAITING_NOTICES);
-        let committer = Committer::start(Arc::clone(&store), Arc::clone(&hubs), notices);
-        let tasks = vec![
+        let notices = Arc::new(Notices::default());
+        let (told, followed) = (Arc::clone(&notices), Arc::clone(&hubs));
+        let committer = Committer::start(Arc::clone(&store), followed, told);
+        let mut tasks = vec![
             tokio::spawn(Arc::clone(&hubs).follow(
                 Arc::clone(&store),
                 broker.clone(),
                 settings.poll_interval,
             ))
             .abort_handle(),
-            tokio::spawn(publish(waiting, broker)).abort_handle(),
             tokio::spawn(trim(Arc::clone(&store), settings.retention)).abort_handle(),
         ];
+        if let Some(broker) = broker {
+            tasks.push(tokio::spawn(notices.publish(broker)).abort_handle());
+        }
         tracing::info!(collections = by_name.len(), "fieldsync is ready");
         Ok(Engine::new(
             by_name, store, hubs, committer, settings, tasks,
@@ -221,21 +220,6 @@ fn check(collection: &Collection) -> Result<(), StartError> {
         collection: Arc::clone(collection.name()),
         fault,
     })
-}
-
-/// Hands notices to the broker, one at a time, never in the way of a write.
-async fn publish(mut waiting: mpsc::Receiver<Notice>, broker: Option<Arc<dyn Broker>>) {
-    while let Some(notice) = waiting.recv().await {
-        let Some(broker) = &broker else { continue };
-        match tokio::time::timeout(NOTICE_TIME, broker.publish(notice)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "a notice was lost"
-            ),
-            Err(_) => tracing::debug!("a notice was lost: the broker took too long"),
-        }
-    }
 }
 
 /// Trims the logs in small steps, for ever.

@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
 use crate::batch::{Batch, Group, GroupResult};
-use crate::broker::Notice;
 use crate::edit::{EngineError, Outcome, Refusal};
 use crate::hubs::Hubs;
+use crate::notices::Notices;
 use crate::store::{Store, StoreError};
 
 /// At most so many edits share a transaction, or so many bytes of them.
@@ -39,11 +39,7 @@ struct Submission {
 
 impl Committer {
     /// Starts the task that commits; it ends when the last committer is dropped and all that was handed in is done.
-    pub(crate) fn start(
-        store: Arc<dyn Store>,
-        hubs: Arc<Hubs>,
-        notices: mpsc::Sender<Notice>,
-    ) -> Self {
+    pub(crate) fn start(store: Arc<dyn Store>, hubs: Arc<Hubs>, notices: Arc<Notices>) -> Self {
         let (submissions, waiting) = mpsc::channel(WAITING_GROUPS);
         tokio::spawn(commit_batches(waiting, store, hubs, notices));
         Self { submissions }
@@ -86,7 +82,7 @@ async fn commit_batches(
     mut waiting: mpsc::Receiver<Submission>,
     store: Arc<dyn Store>,
     hubs: Arc<Hubs>,
-    notices: mpsc::Sender<Notice>,
+    notices: Arc<Notices>,
 ) {
     let mut held = None;
     loop {
@@ -123,8 +119,7 @@ async fn commit_batches(
                 #[cfg(fieldsync_fault_points)]
                 crate::fault::point("before-announcement");
                 for notice in hubs.announce(&changes) {
-                    // A full queue loses a hint; the poll finds what it told.
-                    let _ = notices.try_send(notice);
+                    notices.put(notice);
                 }
             }
             Err(error) => {

@@ -102,6 +102,8 @@ mod hub;
 
 mod hubs;
 
+mod notices;
+
 mod subscription;
 
 // The doors.

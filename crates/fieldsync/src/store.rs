@@ -31,9 +31,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Offsets of one collection rise by one, in commit order, and are never used twice. A group that is refused is
     /// refused alone. A constraint of the database refuses the guilty group with [`Refusal::Conflict`](crate::Refusal)
     /// (unique, foreign key) or [`Refusal::Invalid`](crate::Refusal) (check, not null). An update writes only the
-    /// columns that change. The records in the outcomes are what the database returned. A group that others' locks kept out until its
-    /// deadline is refused with [`Refusal::Busy`](crate::Refusal). A group that
-    /// somebody else's lock keeps out until its deadline is refused with `Busy`. When the future is dropped the batch is
+    /// columns that change. The records in the outcomes are what the database returned. A group that somebody else's lock
+    /// keeps out until its deadline is refused with [`Refusal::Busy`](crate::Refusal). When the future is dropped the batch is
     /// committed whole or not at all. After an `Err` nothing is known: the batch may be committed.
     async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError>;
 

@@ -36,7 +36,7 @@ pub(crate) struct Answer {
     pub(crate) record: Value,
 }
 
-/// Writers and subscribers at one address.
+/// Writers and subscribers, who move between the nodes of an app.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     writers: Vec<JoinHandle<()>>,
@@ -44,7 +44,7 @@ pub(crate) struct Load {
 }
 
 struct Shared {
-    address: String,
+    addresses: Vec<String>,
     phase: watch::Sender<Phase>,
     acknowledged: Mutex<Vec<(Wish, Answer)>>,
     count: watch::Sender<usize>,
@@ -72,8 +72,13 @@ struct Seen {
 impl Load {
     /// Starts so many writers, and three subscribers, at a server that is up.
     pub(crate) fn start(address: &str, writers: usize) -> Self {
+        Self::start_at(vec![address.to_owned()], writers)
+    }
+
+    /// The same at several nodes: each client goes to another one whenever its connection ends.
+    pub(crate) fn start_at(addresses: Vec<String>, writers: usize) -> Self {
         let shared = Arc::new(Shared {
-            address: address.to_owned(),
+            addresses,
             phase: watch::Sender::new(Phase::Up),
             acknowledged: Mutex::default(),
             count: watch::Sender::new(0),
@@ -147,7 +152,7 @@ impl Load {
                 .expect("a writer ends")
                 .unwrap();
         }
-        let url = format!("http://{}/api/users/", self.shared.address);
+        let url = format!("http://{}/api/users/", self.shared.addresses[0]);
         let reply = reqwest::get(url).await.unwrap();
         let last = offset_of(reply.headers()["fieldsync-cursor"].to_str().unwrap());
         self.shared.phase.send_replace(Phase::AllEnd(last));
@@ -222,6 +227,11 @@ pub(crate) fn offset_of(cursor: &str) -> u64 {
 }
 
 impl Shared {
+    /// One of the nodes.
+    fn address(&self) -> &str {
+        &self.addresses[fastrand::usize(..self.addresses.len())]
+    }
+
     fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
@@ -248,7 +258,7 @@ impl Shared {
                 if !failed && matches!(self.phase(), Phase::WritersEnd) {
                     return;
                 }
-                match send(&http, &self.address, &wish).await {
+                match send(&http, self.address(), &wish).await {
                     Some(answer) => break answer,
                     None => failed = true,
                 }
@@ -264,7 +274,7 @@ impl Shared {
             let before = last.replace(acknowledged);
             if let Some((wish, answer)) = before
                 && (failed || number % 5 == 0)
-                && let Some(again) = send(&http, &self.address, &wish).await
+                && let Some(again) = send(&http, self.address(), &wish).await
             {
                 assert_eq!(again, answer, "{wish:?} repeated");
             }
@@ -281,7 +291,7 @@ impl Shared {
 
     /// Listens on one connection; true when all was heard.
     async fn listen_once(&self, topic: &'static str, mirror: &mut Mirror) -> bool {
-        let Some(mut socket) = Socket::open_at(&self.address, Some("fieldsync.v1")).await else {
+        let Some(mut socket) = Socket::open_at(self.address(), Some("fieldsync.v1")).await else {
             return false;
         };
         if socket

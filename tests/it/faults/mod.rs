@@ -9,6 +9,8 @@ mod frozen;
 mod full_disk;
 mod kill;
 mod locked;
+#[cfg(feature = "services")]
+mod nodes;
 mod points;
 #[cfg(feature = "services")]
 mod power;

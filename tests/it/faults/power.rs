@@ -52,8 +52,9 @@ impl Traced {
         );
         let found = Command::new("strace").arg("-V").output();
         found.expect("the command strace is missing; tests/run.sh installs it");
-        let arguments = ["--listen", "127.0.0.1:0", "--store", &store];
-        let demo = Demo::launch(command_under(strace, &arguments), &store);
+        let options = ["--store", &store];
+        let arguments = [&["--listen", "127.0.0.1:0"], &options[..]].concat();
+        let demo = Demo::launch(command_under(strace, &arguments), &options);
         Self { demo, folder }
     }
 

@@ -1,0 +1,121 @@
+//! Notices on their way to the other nodes: the newest of each collection, never in the way of a write.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::broker::{Broker, Notice};
+
+/// How long the broker may take for one notice. By then the other nodes' poll has found what it tells.
+const NOTICE_TIME: Duration = Duration::from_secs(1);
+/// How long a broker that failed is left alone, at most; drawn by lot, so that not all nodes come at once.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The notices that wait for the broker. Of each collection only the newest counts, so that a broker that is slow or
+/// away makes them no more than there are collections.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    newest: Mutex<BTreeMap<Arc<str>, Notice>>,
+    added: Notify,
+}
+
+impl Notices {
+    pub(crate) fn put(&self, notice: Notice) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.insert(Arc::clone(&notice.collection), notice);
+        drop(newest);
+        self.added.notify_one();
+    }
+
+    fn take(&self) -> Option<Notice> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.pop_first().map(|(_, notice)| notice)
+    }
+
+    /// Hands them to the broker, for ever. What the broker loses is lost: it is found by the poll.
+    pub(crate) async fn publish(self: Arc<Self>, broker: Arc<dyn Broker>) {
+        loop {
+            while let Some(notice) = self.take() {
+                let published = tokio::time::timeout(NOTICE_TIME, broker.publish(notice));
+                match published.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::debug!(
+                            error = &error as &dyn std::error::Error,
+                            "a notice was lost"
+                        );
+                        tokio::time::sleep(PAUSE.mul_f64(fastrand::f64())).await;
+                    }
+                    Err(_) => tracing::debug!("a notice was lost: the broker took too long"),
+                }
+            }
+            self.added.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::BrokerError;
+    use crate::memory::LocalBroker;
+    use async_trait::async_trait;
+    use futures_util::StreamExt as _;
+    use futures_util::stream::BoxStream;
+
+    /// Takes its time, in milliseconds.
+    #[derive(Debug)]
+    struct Slow(u64, LocalBroker);
+
+    #[async_trait]
+    impl Broker for Slow {
+        async fn publish(&self, notice: Notice) -> Result<(), BrokerError> {
+            tokio::time::sleep(Duration::from_millis(self.0)).await;
+            self.1.publish(notice).await
+        }
+
+        async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
+            self.1.subscribe().await
+        }
+    }
+
+    fn notice(collection: &str, offset: u64) -> Notice {
+        Notice {
+            collection: collection.into(),
+            epoch: 1,
+            offset,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_broker_is_told_the_newest_alone() {
+        let broker = Arc::new(Slow(50, LocalBroker::new()));
+        let mut heard = broker.subscribe().await.unwrap();
+        let notices = Arc::new(Notices::default());
+        notices.put(notice("b", 1));
+        tokio::spawn(Arc::clone(&notices).publish(broker));
+        tokio::task::yield_now().await;
+        for offset in 2..1000 {
+            notices.put(notice("a", offset));
+            notices.put(notice("b", offset));
+        }
+        for expected in [notice("b", 1), notice("a", 999), notice("b", 999)] {
+            assert_eq!(heard.next().await, Some(expected));
+        }
+        assert_eq!(notices.take(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_hangs_keeps_nothing_waiting() {
+        let broker = Arc::new(Slow(3_600_000, LocalBroker::new()));
+        let notices = Arc::new(Notices::default());
+        tokio::spawn(Arc::clone(&notices).publish(broker));
+        for offset in 1..10 {
+            notices.put(notice("a", offset));
+            tokio::time::sleep(NOTICE_TIME + Duration::from_millis(1)).await;
+            assert_eq!(notices.take(), None, "it was given up");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Servers that tests start for themselves, each on a free port of the loopback, gone with the test.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A Redis that holds nothing.
+pub(crate) struct Redis {
+    process: Child,
+    pub(crate) port: u16,
+}
+
+impl Redis {
+    pub(crate) async fn start() -> Self {
+        Self::start_at(free_port()).await
+    }
+
+    async fn start_at(port: u16) -> Self {
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            "/",
+        ]);
+        command.arg("--port").arg(port.to_string());
+        let process = command.stdout(Stdio::null()).spawn();
+        let process = process.expect("redis-server is missing: tests/run.sh installs it");
+        let redis = Self { process, port };
+        while redis
+            .client()
+            .get_multiplexed_async_connection()
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        redis
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn client(&self) -> redis::Client {
+        redis::Client::open(self.url()).unwrap()
+    }
+
+    /// Sends a command, given as its words.
+    pub(crate) async fn say(&self, command: &[&str]) {
+        let mut connection = self
+            .client()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap();
+        let mut said = redis::cmd(command[0]);
+        said.arg(&command[1..]);
+        said.exec_async(&mut connection).await.unwrap();
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again where it was, empty.
+    pub(crate) async fn start_again(&mut self) {
+        *self = Self::start_at(self.port).await;
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
