@@ -17,6 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::third_adapter::{Live, Rest};
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct User {
@@ -56,8 +58,17 @@ pub(crate) enum On {
     Sqlite,
 }
 
+/// The web framework.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    Axum,
+    /// By the adapter of the example, which the library does not know of.
+    Poem,
+}
+
 /// A running app. Its tasks end with the test's runtime.
 pub(crate) struct App {
+    pub(crate) server: Server,
     pub(crate) engine: Engine,
     pub(crate) address: SocketAddr,
     pub(crate) http: reqwest::Client,
@@ -96,7 +107,7 @@ pub(crate) fn builder() -> EngineBuilder {
 }
 
 impl App {
-    pub(crate) async fn start(on: On, builder: EngineBuilder) -> Self {
+    pub(crate) async fn start(server: Server, on: On, builder: EngineBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let builder = match on {
             On::Memory => builder.store(MemoryStore::new()),
@@ -106,14 +117,22 @@ impl App {
                     .unwrap(),
             ),
         };
-        Self::with(builder, folder).await
+        Self::with(server, builder, folder).await
     }
 
     /// An app of its own making, in a folder that goes with it.
-    pub(crate) async fn with(builder: EngineBuilder, folder: tempfile::TempDir) -> Self {
+    pub(crate) async fn with(
+        server: Server,
+        builder: EngineBuilder,
+        folder: tempfile::TempDir,
+    ) -> Self {
         let engine = builder.start().await.unwrap();
-        let address = listen(&engine).await;
+        let address = match server {
+            Server::Axum => listen_by_axum(&engine).await,
+            Server::Poem => listen_by_poem(&engine).await,
+        };
         Self {
+            server,
             engine,
             address,
             http: reqwest::Client::new(),
@@ -157,7 +176,7 @@ impl App {
     }
 }
 
-async fn listen(engine: &Engine) -> SocketAddr {
+async fn listen_by_axum(engine: &Engine) -> SocketAddr {
     let app = Router::new()
         .nest("/api", fieldsync_axum::rest(engine))
         .route("/ws/user-updates/", fieldsync_axum::live(engine))
@@ -175,6 +194,28 @@ async fn log_in(mut request: Request, next: Next) -> Response {
         request.extensions_mut().insert(Principal::named(name));
     }
     next.run(request).await
+}
+
+async fn listen_by_poem(engine: &Engine) -> SocketAddr {
+    use poem::listener::{Acceptor as _, Listener as _, TcpListener};
+    use poem::{EndpointExt as _, Route, Server};
+    let app = Route::new()
+        .nest("/api", Rest(engine.clone()))
+        .at("/ws/user-updates/", Live(engine.clone()))
+        .before(async |mut request: poem::Request| {
+            if let Some(name) = request.header("x-user") {
+                let who = Principal::named(name.to_owned());
+                request.set_data(who);
+            }
+            Ok(request)
+        });
+    let acceptor = TcpListener::bind("127.0.0.1:0")
+        .into_acceptor()
+        .await
+        .unwrap();
+    let address = acceptor.local_addr()[0].as_socket_addr().copied().unwrap();
+    tokio::spawn(Server::new_with_acceptor(acceptor).run(app));
+    address
 }
 
 /// A rule that is a function.
@@ -196,19 +237,20 @@ impl<F> fmt::Debug for Rule<F> {
     }
 }
 
-/// Makes of each case a test per store, with the usual app or with one of another builder.
+/// Makes of each case a test per store and web framework, with the usual app or with one of another builder.
 macro_rules! on_every_store {
     (with $builder:ident: $($case:ident),+ $(,)?) => {
-        mod on_memory {
+        $crate::app::on_every_store!(on_memory Axum Memory $builder: $($case),+);
+        $crate::app::on_every_store!(on_sqlite Axum Sqlite $builder: $($case),+);
+        $crate::app::on_every_store!(by_poem Poem Memory $builder: $($case),+);
+    };
+    ($name:ident $server:ident $on:ident $builder:ident: $($case:ident),+) => {
+        mod $name {
+            use $crate::app::{App, On, Server};
+
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                super::$case($crate::app::App::start($crate::app::On::Memory, super::$builder()).await).await;
-            })+
-        }
-        mod on_sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$case($crate::app::App::start($crate::app::On::Sqlite, super::$builder()).await).await;
+                super::$case(App::start(Server::$server, On::$on, super::$builder()).await).await;
             })+
         }
     };

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::{App, User, builder};
+use crate::app::{App, Server, User, builder};
 
 const ROWS: i64 = 1000;
 
@@ -51,6 +51,7 @@ async fn a_table_of_another_framework_is_served_edited_and_read_back() {
     let path = folder.path().join("existing.db");
     let sql = make(&path);
     let app = App::with(
+        Server::Axum,
         builder().store(SqliteStore::open(&path).await.unwrap()),
         folder,
     )

@@ -6,6 +6,8 @@
 mod app;
 mod demo;
 mod socket;
+#[path = "../../examples/third_adapter/adapter.rs"]
+mod third_adapter;
 
 mod bad_input;
 #[cfg(feature = "services")]

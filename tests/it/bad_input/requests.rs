@@ -3,7 +3,7 @@
 use fieldsync::{Edit, EngineError, Refusal};
 use serde_json::{Value, json};
 
-use crate::app::{App, on_every_store};
+use crate::app::{App, Server, on_every_store};
 
 use super::wire::{Answer, Wire};
 
@@ -102,7 +102,7 @@ fn of_field(name: &'static str, (request, edit): (Vec<u8>, Option<Edit>)) -> Row
 /// What serde_json reads of it, unless it refuses or rounds it.
 fn fields(body: &str) -> Option<Value> {
     let fields: Option<Value> = serde_json::from_str(body).ok();
-    fields.filter(|fields| fields.to_string() == body)
+    fields.filter(|fields| serde_json::to_string(fields).unwrap() == body)
 }
 
 fn patch_fields(body: impl AsRef<str>) -> (Vec<u8>, Option<Edit>) {
@@ -741,6 +741,11 @@ async fn every_bad_request_is_refused_as_the_table_says(app: App) {
         let Row { name, .. } = row;
         let answer = ask(&app, &row.request).await;
         let said = String::from_utf8_lossy(&answer.body);
+        if app.server == Server::Poem && said == "invalid path params" {
+            // Its router decodes paths, and refuses by itself what is no text.
+            assert_eq!((name, answer.status), ("%ff", 400));
+            continue;
+        }
         assert_eq!(answer.status, row.status, "{name}: {said}");
         let problem = answer.problem(name);
         if let Some(field) = row.blames {
