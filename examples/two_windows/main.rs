@@ -9,9 +9,6 @@ use std::error::Error;
 use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
-use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
-use axum::routing::get;
 use clap::Parser as _;
 use fieldsync::{Action, Collection, Engine, MemoryStore, StartError};
 use fieldsync_redis::RedisBroker;
@@ -20,7 +17,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::options::{Options, StoreOption};
 
@@ -35,8 +31,9 @@ struct User {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    // actix has an error in the log for whatever is no request.
+    let usual = || "warn,actix_http=off".into();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -68,8 +65,7 @@ async fn run(options: Options) -> Result<(), String> {
         stdout(),
         "Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/"
     );
-    server::serve(listener, app(&engine, &options)?, engine).await;
-    Ok(())
+    server::serve(listener, engine, &options).await
 }
 
 async fn start_engine(options: &Options) -> Result<Engine, String> {
@@ -125,68 +121,6 @@ async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineErro
         }
     }
     Ok(())
-}
-
-fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
-    let health = {
-        let engine = engine.clone();
-        async move || {
-            if engine.is_ready() {
-                (StatusCode::OK, "ok")
-            } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "stopping")
-            }
-        }
-    };
-    let app = pages::routes()
-        .nest("/api", fieldsync_axum::rest(engine))
-        .route("/ws/user-updates/", fieldsync_axum::live(engine))
-        .route("/healthz", get(health));
-    Ok(if options.allow_origin.is_empty() {
-        app
-    } else {
-        app.layer(cors(&options.allow_origin)?)
-    })
-}
-
-/// Lets pages of the allowed origins call the API. The socket checks its origin by itself.
-fn cors(origins: &[String]) -> Result<CorsLayer, String> {
-    let origin = |origin: &String| {
-        origin.parse::<HeaderValue>().map_err(|_| {
-            format!("--allow-origin {origin}: that is no origin; it is like https://app.example")
-        })
-    };
-    let origins = origins.iter().map(origin).collect::<Result<Vec<_>, _>>()?;
-    let header = HeaderName::from_static;
-    let allowed = [
-        "content-type",
-        "if-match",
-        "if-none-match",
-        "idempotency-key",
-        "fieldsync-base",
-        "last-event-id",
-    ];
-    let exposed = [
-        "etag",
-        "location",
-        "link",
-        "fieldsync-cursor",
-        "accept-patch",
-        "allow",
-        "retry-after",
-    ];
-    Ok(CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PATCH,
-            Method::DELETE,
-            Method::OPTIONS,
-        ])
-        .allow_headers(allowed.map(header))
-        .expose_headers(exposed.map(header)))
 }
 
 /// An error with its causes, in one line.

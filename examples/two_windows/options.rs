@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Two windows that show the same users: edit a name in one, see it at once in the other.
 #[derive(Debug, Parser)]
@@ -13,6 +13,10 @@ pub(crate) struct Options {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
+
+    /// The web framework that serves.
+    #[arg(long, value_enum, default_value = "axum")]
+    pub(crate) server: ServerOption,
 
     /// Where to keep the users: `sqlite:PATH`, or `memory:` for as long as the program runs.
     #[arg(long, value_name = "STORE", default_value = "sqlite:two_windows.db")]
@@ -31,6 +35,12 @@ pub(crate) struct Options {
     /// Do not create John Doe and Jane Smith when there are no users.
     #[arg(long)]
     pub(crate) no_sample_data: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ServerOption {
+    Axum,
+    Actix,
 }
 
 #[derive(Debug, Clone)]

@@ -1,10 +1,6 @@
 //! The two pages: one text, filled in for each window, and what they load. All of it is in the binary.
 
-use axum::Router;
-use axum::extract::Path;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use std::borrow::Cow;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -26,40 +22,47 @@ const FILES: &[(&str, &str, &str)] = files! {
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-pub(crate) fn routes() -> Router {
-    let first = || window("1", "2", "First Name");
-    let second = || window("2", "1", "Last Name");
-    Router::new()
-        .route("/", get(async move || first()))
-        .route("/window1/", get(async move || first()))
-        .route("/window2/", get(async move || second()))
-        .route("/pages/{file}", get(file))
+/// A page, or what one loads.
+pub(crate) struct Page {
+    media_type: &'static str,
+    pub(crate) text: Cow<'static, str>,
 }
 
-fn window(number: &str, other: &str, edits: &str) -> Response {
+impl Page {
+    pub(crate) fn headers(&self) -> [(&'static str, &'static str); 3] {
+        [
+            ("content-type", self.media_type),
+            ("content-security-policy", POLICY),
+            ("cache-control", "no-cache"),
+        ]
+    }
+}
+
+/// What is at a path.
+pub(crate) fn find(path: &str) -> Option<Page> {
+    match path {
+        "/" | "/window1/" => Some(window("1", "2", "First Name")),
+        "/window2/" => Some(window("2", "1", "Last Name")),
+        path => file(path.strip_prefix("/pages/")?),
+    }
+}
+
+fn window(number: &str, other: &str, edits: &str) -> Page {
     let page = include_str!("pages/window.html");
     let page = page
         .replace("{{number}}", number)
         .replace("{{other}}", other)
         .replace("{{edits}}", edits);
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, page).into_response()
+    Page {
+        media_type: "text/html; charset=utf-8",
+        text: page.into(),
+    }
 }
 
-async fn file(Path(name): Path<String>) -> Response {
-    match FILES.iter().find(|(known, ..)| *known == name) {
-        Some((_, media_type, text)) => (
-            [
-                (header::CONTENT_TYPE, *media_type),
-                (header::CACHE_CONTROL, "no-cache"),
-            ],
-            *text,
-        )
-            .into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
+fn file(name: &str) -> Option<Page> {
+    let (_, media_type, text) = FILES.iter().find(|(known, ..)| *known == name)?;
+    Some(Page {
+        media_type,
+        text: (*text).into(),
+    })
 }

@@ -61,6 +61,7 @@ pub(crate) enum On {
 /// The web framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Server {
+    Actix,
     Axum,
     /// By the adapter of the example, which the library does not know of.
     Poem,
@@ -128,6 +129,7 @@ impl App {
     ) -> Self {
         let engine = builder.start().await.unwrap();
         let address = match server {
+            Server::Actix => listen_by_actix(&engine),
             Server::Axum => listen_by_axum(&engine).await,
             Server::Poem => listen_by_poem(&engine).await,
         };
@@ -196,6 +198,29 @@ async fn log_in(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+fn listen_by_actix(engine: &Engine) -> SocketAddr {
+    use actix_web::dev::{Service as _, ServiceRequest};
+    use actix_web::{App, HttpMessage as _, HttpServer, web};
+    let engine = engine.clone();
+    let app = move || {
+        App::new()
+            .wrap_fn(|request: ServiceRequest, service| {
+                if let Some(name) = request.headers().get("x-user") {
+                    let who = Principal::named(name.to_str().unwrap());
+                    request.extensions_mut().insert(who);
+                }
+                service.call(request)
+            })
+            .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
+            .route("/ws/user-updates/", fieldsync_actix::live(&engine))
+    };
+    let server = HttpServer::new(app).workers(1).disable_signals();
+    let server = server.bind("127.0.0.1:0").unwrap();
+    let address = server.addrs()[0];
+    tokio::spawn(server.run());
+    address
+}
+
 async fn listen_by_poem(engine: &Engine) -> SocketAddr {
     use poem::listener::{Acceptor as _, Listener as _, TcpListener};
     use poem::{EndpointExt as _, Route, Server};
@@ -242,6 +267,7 @@ macro_rules! on_every_store {
     (with $builder:ident: $($case:ident),+ $(,)?) => {
         $crate::app::on_every_store!(on_memory Axum Memory $builder: $($case),+);
         $crate::app::on_every_store!(on_sqlite Axum Sqlite $builder: $($case),+);
+        $crate::app::on_every_store!(by_actix Actix Sqlite $builder: $($case),+);
         $crate::app::on_every_store!(by_poem Poem Memory $builder: $($case),+);
     };
     ($name:ident $server:ident $on:ident $builder:ident: $($case:ident),+) => {

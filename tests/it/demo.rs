@@ -225,3 +225,22 @@ impl Drop for Demo {
         let _ = self.process.wait();
     }
 }
+
+/// Makes of each case a test per web framework of the demo.
+macro_rules! on_every_server {
+    ($($case:ident),+ $(,)?) => {
+        mod by_axum {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case("axum").await;
+            })+
+        }
+        mod by_actix {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case("actix").await;
+            })+
+        }
+    };
+}
+pub(crate) use on_every_server;

@@ -2,16 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::demo::{Demo, command};
+use crate::demo::{Demo, command, on_every_server};
+
+on_every_server!(
+    pages_health_and_a_clean_stop,
+    pages_of_other_origins_call_the_api_only_when_allowed,
+    d_what_was_acknowledged_survives_kill_9,
+);
 
 fn store(folder: &tempfile::TempDir) -> String {
     format!("sqlite:{}", folder.path().join("demo.db").display())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn d_what_was_acknowledged_survives_kill_9() {
+async fn d_what_was_acknowledged_survives_kill_9(server: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = Demo::start(&store(&folder), &[]);
+    let mut demo = Demo::start(&store(&folder), &["--server", server]);
     for round in 0..5 {
         let http = reqwest::Client::new();
         let enough = 2 + fastrand::usize(..60);
@@ -91,9 +96,8 @@ async fn sample_data_is_made_once() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pages_health_and_a_clean_stop() {
-    let mut demo = Demo::start("memory:", &[]);
+async fn pages_health_and_a_clean_stop(server: &str) {
+    let mut demo = Demo::start("memory:", &["--server", server]);
     for (path, text) in [
         ("/", "Window 1"),
         ("/window1/", "Window 1"),
@@ -115,9 +119,16 @@ async fn pages_health_and_a_clean_stop() {
     assert_eq!(demo.terminate(), Some(0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pages_of_other_origins_call_the_api_only_when_allowed() {
-    let demo = Demo::start("memory:", &["--allow-origin", "https://friend.example"]);
+async fn pages_of_other_origins_call_the_api_only_when_allowed(server: &str) {
+    let demo = Demo::start(
+        "memory:",
+        &[
+            "--server",
+            server,
+            "--allow-origin",
+            "https://friend.example",
+        ],
+    );
     let http = reqwest::Client::new();
     let preflight = async |origin: &str| {
         let request = http

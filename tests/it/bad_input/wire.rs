@@ -73,6 +73,16 @@ impl Wire {
 
     /// The next reply.
     pub(super) async fn answer(&mut self) -> Answer {
+        loop {
+            let answer = self.any_answer().await;
+            // actix asks for each body that waits to be asked for, before anybody has looked at the request.
+            if answer.status != 100 {
+                return answer;
+            }
+        }
+    }
+
+    async fn any_answer(&mut self) -> Answer {
         let head = loop {
             let end = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n");
             if let Some(end) = end {

@@ -7,9 +7,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::demo::{Demo, signal};
+use crate::demo::{Demo, on_every_server, signal};
 use crate::faults::load::Load;
 use crate::socket::Socket;
+
+on_every_server!(
+    s_sigterm_and_ctrl_c_finish_what_is_under_way_and_ask_sockets_to_come_back,
+    s_what_hangs_delays_a_stop_for_no_more_than_ten_seconds,
+    s_a_second_ctrl_c_stops_at_once,
+    s_d_a_stop_under_load_loses_no_acknowledged_edit,
+);
 
 fn store(folder: &tempfile::TempDir) -> String {
     format!("sqlite:{}", folder.path().join("demo.db").display())
@@ -58,9 +65,9 @@ async fn is_ready(demo: &Demo) -> bool {
 }
 
 /// A stop during which a request is finished.
-async fn check_drain(how: &str) {
+async fn check_drain(server: &str, how: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = Demo::start(&store(&folder), &[]);
+    let mut demo = Demo::start(&store(&folder), &["--server", server]);
     let mut v1 = Socket::open_at(&demo.address, Some("fieldsync.v1"))
         .await
         .unwrap();
@@ -101,15 +108,13 @@ async fn check_drain(how: &str) {
     assert_eq!(user["first_name"], if saved { "Ada" } else { "John" });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn s_sigterm_and_ctrl_c_finish_what_is_under_way_and_ask_sockets_to_come_back() {
-    tokio::join!(check_drain("TERM"), check_drain("INT"));
+async fn s_sigterm_and_ctrl_c_finish_what_is_under_way_and_ask_sockets_to_come_back(server: &str) {
+    tokio::join!(check_drain(server, "TERM"), check_drain(server, "INT"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn s_what_hangs_delays_a_stop_for_no_more_than_ten_seconds() {
+async fn s_what_hangs_delays_a_stop_for_no_more_than_ten_seconds(server: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = Demo::start(&store(&folder), &[]);
+    let mut demo = Demo::start(&store(&folder), &["--server", server]);
     // A request whose rest never comes, and a socket whose peer never answers a close.
     let _request = half_a_request(&demo, "{\"first_name\": \"Ada\"}").await;
     let _socket = Socket::open_at(&demo.address, None).await.unwrap();
@@ -120,10 +125,9 @@ async fn s_what_hangs_delays_a_stop_for_no_more_than_ten_seconds() {
     assert!(took < Duration::from_secs(12), "{took:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn s_a_second_ctrl_c_stops_at_once() {
+async fn s_a_second_ctrl_c_stops_at_once(server: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = Demo::start(&store(&folder), &[]);
+    let mut demo = Demo::start(&store(&folder), &["--server", server]);
     // Both would hold it up.
     let _request = half_a_request(&demo, "{\"first_name\": \"Ada\"}").await;
     let _socket = Socket::open_at(&demo.address, None).await.unwrap();
@@ -136,11 +140,10 @@ async fn s_a_second_ctrl_c_stops_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(3));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn s_d_a_stop_under_load_loses_no_acknowledged_edit() {
+async fn s_d_a_stop_under_load_loses_no_acknowledged_edit(server: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.db");
-    let mut demo = Demo::start(&store(&folder), &[]);
+    let mut demo = Demo::start(&store(&folder), &["--server", server]);
     let load = Load::start(&demo.address, 8);
     for how in ["TERM", "INT", "TERM"] {
         load.acknowledged(30).await;

@@ -1,0 +1,92 @@
+//! actix's requests and replies as the core's, and back.
+
+use std::convert::Infallible;
+use std::task::Poll;
+
+use actix_web::body::SizedStream;
+use actix_web::http::{StatusCode, Version};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::Bytes;
+use fieldsync::{Principal, Reply, RequestHead};
+use futures_util::stream;
+
+use crate::socket::Outgoing;
+
+/// The request's head, and who makes it.
+pub(crate) fn head_of(request: &HttpRequest) -> (RequestHead, Principal) {
+    let (base, path) = split(request);
+    let headers = request.headers().iter();
+    let head = RequestHead {
+        method: request.method().as_str().to_owned(),
+        base: base.to_owned(),
+        path: path.to_owned(),
+        query: request.uri().query().map(str::to_owned),
+        headers: headers
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec().into()))
+            .collect(),
+        is_http_1_0: request.version() == Version::HTTP_10,
+    };
+    let who = request.extensions().get::<Principal>().cloned();
+    (head, who.unwrap_or_default())
+}
+
+/// The path as it came, before and after the place of the scope. The router's own is decoded in part, but not its slashes.
+fn split(request: &HttpRequest) -> (&str, &str) {
+    let routed = request.match_info();
+    let scope = routed.as_str().len() - routed.unprocessed().len();
+    let segments = routed.as_str()[..scope].matches('/').count();
+    let path = request.uri().path();
+    let mut slashes = path.match_indices('/').map(|(at, _)| at);
+    path.split_at(slashes.nth(segments).unwrap_or(path.len()))
+}
+
+/// The core's reply as actix's, to a request of which this is what was not read.
+pub(crate) fn response(reply: Reply, unread: web::Payload) -> HttpResponse {
+    let (mut response, headers) = (builder(reply.status), reply.headers);
+    let mut length = None;
+    for (name, value) in headers {
+        match name {
+            "connection" => drop(response.force_close()),
+            // Of a HEAD, whose body is not sent.
+            "content-length" => length = value.parse().ok(),
+            name => drop(response.append_header((name, value))),
+        }
+    }
+    match (reply.body, length) {
+        (fieldsync::Body::Events(events), _) => response.streaming(*events),
+        (fieldsync::Body::Whole(_), Some(length)) => {
+            let nothing = stream::empty::<Result<Bytes, Infallible>>();
+            response.body(SizedStream::new(length, nothing))
+        }
+        (fieldsync::Body::Whole(body), None) if reply.status < 400 => response.body(body),
+        (fieldsync::Body::Whole(body), None) => {
+            let length = body.len() as u64;
+            let mut body = Some(body);
+            // What is left of a refused request is kept until the reply is out: then actix closes the connection. It would
+            // wait for the end of a body that was dropped, however long that takes.
+            let last = stream::poll_fn(move |_| {
+                let _ = &unread;
+                Poll::Ready(body.take().map(Ok::<_, Infallible>))
+            });
+            response.body(SizedStream::new(length, last))
+        }
+    }
+}
+
+/// The reply that opens a socket, and what is sent on it.
+pub(crate) fn switching_protocols(reply: Reply, body: Outgoing) -> HttpResponse {
+    let mut response = builder(reply.status);
+    for (name, value) in reply.headers {
+        match name {
+            "connection" => {}
+            "upgrade" => drop(response.upgrade(value)),
+            name => drop(response.append_header((name, value))),
+        }
+    }
+    response.streaming(body)
+}
+
+fn builder(status: u16) -> HttpResponseBuilder {
+    let status = StatusCode::from_u16(status);
+    HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+}

@@ -1,0 +1,75 @@
+//! Under actix-web, which has both limits, and whose own signals are left to the demo: it knows nothing of sockets either.
+
+use actix_cors::Cors;
+use actix_web::http::StatusCode;
+use actix_web::middleware::Condition;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use fieldsync::Engine;
+use tokio::net::TcpListener;
+
+use crate::options::Options;
+use crate::pages;
+use crate::server::{
+    ALLOWED_HEADERS, CONNECTIONS, DRAIN_TIME, EXPOSED_HEADERS, HEAD_TIME, METHODS, StopSignals,
+    drain, health,
+};
+
+pub(crate) async fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    options: &Options,
+) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let listener = listener.into_std().map_err(failed)?;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (app_engine, origins) = (engine.clone(), options.allow_origin.clone());
+    let app = move || {
+        let engine = app_engine.clone();
+        App::new()
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+            .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
+            .route("/ws/user-updates/", fieldsync_actix::live(&engine))
+            .route("/healthz", web::get().to(move || answer(health(&engine))))
+            .default_service(web::get().to(page))
+    };
+    let server = HttpServer::new(app)
+        .workers(workers)
+        .max_connections(CONNECTIONS / workers)
+        .client_request_timeout(HEAD_TIME)
+        .shutdown_timeout(DRAIN_TIME.as_secs())
+        .disable_signals()
+        .listen(listener)
+        .map_err(failed)?
+        .run();
+    let mut stop_signals = StopSignals::listen();
+    let (stopping, serving) = (server.handle(), tokio::spawn(server));
+    stop_signals.next().await;
+    tokio::join!(drain(&engine, stop_signals), stopping.stop(true));
+    let served = serving.await.map_err(|error| error.to_string())?;
+    served.map_err(failed)
+}
+
+async fn answer((status, text): (u16, &'static str)) -> HttpResponse {
+    HttpResponse::build(StatusCode::from_u16(status).unwrap_or_default()).body(text)
+}
+
+async fn page(uri: actix_web::http::Uri) -> HttpResponse {
+    let Some(page) = pages::find(uri.path()) else {
+        return HttpResponse::NotFound().finish();
+    };
+    let mut response = HttpResponse::Ok();
+    for header in page.headers() {
+        response.insert_header(header);
+    }
+    response.body(page.text)
+}
+
+/// Lets pages of the allowed origins call the API. The socket checks its origin by itself.
+fn cors(origins: &[String]) -> Cors {
+    origins
+        .iter()
+        .fold(Cors::default(), |cors, origin| cors.allowed_origin(origin))
+        .allowed_methods(METHODS)
+        .allowed_headers(ALLOWED_HEADERS)
+        .expose_headers(EXPOSED_HEADERS)
+}
