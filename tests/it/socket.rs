@@ -130,6 +130,8 @@ pub(crate) struct Mirror {
     pub(crate) records: BTreeMap<String, Map<String, Value>>,
     pub(crate) cursor: Option<String>,
     pub(crate) resets: Vec<String>,
+    /// How many pages of missed changes came.
+    pub(crate) folded: usize,
     /// The pieces of a snapshot that is not whole yet.
     pieces: Option<BTreeMap<String, Map<String, Value>>>,
 }
@@ -152,11 +154,11 @@ impl Mirror {
                 }
             }
             "change" => self.apply_change(message),
-            "changes" => message["changes"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .for_each(|change| self.apply_change(change)),
+            "changes" => {
+                self.folded += 1;
+                let changes = message["changes"].as_array().unwrap();
+                changes.iter().for_each(|change| self.apply_change(change));
+            }
             "live" => {}
             "reset" => {
                 self.resets
@@ -201,9 +203,10 @@ impl Mirror {
         Value::Array(records)
     }
 
-    /// Reads until what is held equals what `GET` gives; the test's time limit ends it otherwise.
+    /// Reads until what is held equals what `GET` gives, now that nobody writes; the socket's time limit ends it otherwise.
     pub(crate) async fn converge(&mut self, socket: &mut Socket, app: &App, path: &str) {
-        while self.list() != app.get(path).await {
+        let all = app.get(path).await;
+        while self.list() != all {
             self.apply(&socket.next().await.unwrap());
         }
     }
