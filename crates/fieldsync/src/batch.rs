@@ -173,6 +173,19 @@ impl Batch {
         })
     }
 
+    /// The same groups as two batches, unless there is but one: what a store tries when a constraint or a lock stops the
+    /// whole, until it has found the guilty.
+    #[must_use]
+    pub fn halves(&self) -> Option<(Self, Self)> {
+        let (first, second) = self.groups.split_at(self.groups.len() / 2);
+        (!first.is_empty()).then(|| {
+            let half = |groups: &[Arc<Group>]| Self {
+                groups: groups.to_vec(),
+            };
+            (half(first), half(second))
+        })
+    }
+
     /// When the last group of the batch is no longer waited for.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

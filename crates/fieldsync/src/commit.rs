@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::BoxFuture;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::batch::{Batch, Group, GroupResult};
+use crate::batch::{Batch, Group, GroupResult, RefusedEdit};
 use crate::edit::{EngineError, Outcome, Refusal};
 use crate::hubs::Hubs;
 use crate::notices::Notices;
@@ -21,6 +23,9 @@ const BATCH_EDITS: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// So many groups may wait for their turn; further ones wait to be let in, until their deadline.
 const WAITING_GROUPS: usize = 1024;
+/// After so long a batch is overtaken by the next, and so many may be. Most take a few milliseconds.
+const OVERTAKE_TIME: Duration = Duration::from_millis(100);
+const OVERTAKEN: usize = 8;
 /// A store answers a batch within its deadline. One that does not is not waited for longer than this beyond it.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -41,7 +46,12 @@ impl Committer {
     /// Starts the task that commits; it ends when the last committer is dropped and all that was handed in is done.
     pub(crate) fn start(store: Arc<dyn Store>, hubs: Arc<Hubs>, notices: Arc<Notices>) -> Self {
         let (submissions, waiting) = mpsc::channel(WAITING_GROUPS);
-        tokio::spawn(commit_batches(waiting, store, hubs, notices));
+        let path = Path {
+            store,
+            hubs,
+            notices,
+        };
+        tokio::spawn(commit_batches(waiting, Arc::new(path)));
         Self { submissions }
     }
 
@@ -78,12 +88,8 @@ fn gone() -> EngineError {
     StoreError::Backend("the task that commits is gone".into()).into()
 }
 
-async fn commit_batches(
-    mut waiting: mpsc::Receiver<Submission>,
-    store: Arc<dyn Store>,
-    hubs: Arc<Hubs>,
-    notices: Arc<Notices>,
-) {
+async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>) {
+    let overtaken = Arc::new(Semaphore::new(OVERTAKEN));
     let mut held = None;
     loop {
         let first = match held.take() {
@@ -94,47 +100,77 @@ async fn commit_batches(
             },
         };
         let submissions = gather(first, &mut waiting, &mut held);
-        let batch = Batch::new(
-            submissions
-                .iter()
-                .map(|one| Arc::clone(&one.group))
-                .collect(),
-        );
-        let span = tracing::debug_span!("commit", groups = batch.len());
-        let begun = Instant::now();
-        // A store that panics fails this batch, and no other.
-        let committed = AssertUnwindSafe(store.commit(batch)).catch_unwind();
-        let committed = committed.instrument(span).await;
-        let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
-        match committed.unwrap_or_else(panicked) {
-            Ok(results) => {
-                let changes = changes_of(&results);
-                #[cfg(fieldsync_fault_points)]
-                crate::fault::point("before-reply");
-                for (submission, result) in submissions.into_iter().zip(results) {
-                    // Whoever went away meanwhile has the edit all the same.
-                    let _ = submission.answer.send(Ok(result));
-                }
-                tracing::debug!(changes = changes.len(), elapsed = ?begun.elapsed(), "committed");
-                #[cfg(fieldsync_fault_points)]
-                crate::fault::point("before-announcement");
-                for notice in hubs.announce(&changes) {
-                    notices.put(notice);
-                }
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                tracing::error!(
-                    error = &*error as &dyn std::error::Error,
-                    "a batch could not be committed"
-                );
-                for submission in submissions {
-                    let _ = submission.answer.send(Err(Arc::clone(&error)));
-                }
-                // It may be committed all the same.
-                hubs.look();
-            }
+        let mut committed = tokio::spawn(Arc::clone(&path).commit(submissions));
+        if timeout(OVERTAKE_TIME, &mut committed).await.is_err() {
+            // The next batch overtakes what somebody else's lock holds up, unless too many were overtaken.
+            let place = Arc::clone(&overtaken).acquire_owned().await;
+            tokio::spawn(async move {
+                let _ = committed.await;
+                drop(place);
+            });
         }
+    }
+}
+
+/// Where a batch goes: to the store, to those who wait for answers, to this node's subscribers, to other nodes.
+#[derive(Debug)]
+struct Path {
+    store: Arc<dyn Store>,
+    hubs: Arc<Hubs>,
+    notices: Arc<Notices>,
+}
+
+impl Path {
+    fn commit(self: Arc<Self>, submissions: Vec<Submission>) -> BoxFuture<'static, ()> {
+        let groups = submissions.iter().map(|one| Arc::clone(&one.group));
+        let batch = Batch::new(groups.collect());
+        let span = tracing::debug_span!("commit", groups = batch.len());
+        let committed = async move {
+            // A store that panics fails this batch, and no other.
+            let committed = AssertUnwindSafe(self.store.commit(batch)).catch_unwind();
+            let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
+            match committed.await.unwrap_or_else(panicked) {
+                Ok(results) => self.answer(submissions, results),
+                Err(error) => self.fail(submissions, error),
+            }
+        };
+        committed.instrument(span).boxed()
+    }
+
+    fn answer(self: Arc<Self>, submissions: Vec<Submission>, results: Vec<GroupResult>) {
+        let changes = changes_of(&results);
+        #[cfg(fieldsync_fault_points)]
+        crate::fault::point("before-reply");
+        let alone = submissions.len() == 1;
+        for (submission, result) in submissions.into_iter().zip(results) {
+            let kept_out = |refused: &RefusedEdit| refused.refusal == Refusal::Busy;
+            let in_time = submission.group.deadline > Instant::now();
+            if !alone && in_time && result.as_ref().is_err_and(kept_out) {
+                // It waits for the lock alone.
+                tokio::spawn(Arc::clone(&self).commit(vec![submission]));
+                continue;
+            }
+            // Whoever went away meanwhile has the edit all the same.
+            let _ = submission.answer.send(Ok(result));
+        }
+        #[cfg(fieldsync_fault_points)]
+        crate::fault::point("before-announcement");
+        for notice in self.hubs.announce(&changes) {
+            self.notices.put(notice);
+        }
+    }
+
+    fn fail(&self, submissions: Vec<Submission>, error: StoreError) {
+        let error = Arc::new(error);
+        tracing::error!(
+            error = &*error as &dyn std::error::Error,
+            "a batch could not be committed"
+        );
+        for submission in submissions {
+            let _ = submission.answer.send(Err(Arc::clone(&error)));
+        }
+        // It may be committed all the same.
+        self.hubs.look();
     }
 }
 

@@ -1,0 +1,500 @@
+//! The way of a write: [`attempt`] is one transaction from its beginning to its COMMIT, in three round trips.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Object, Pool};
+use fieldsync::{
+    Batch, Finished, Found, GroupResult, Mutation, Plan, RecordKey, Refusal, RefusedEdit,
+    StoreError, Write,
+};
+use futures_util::FutureExt as _;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, Statement};
+
+use crate::error::{Constraint, Failure, Stopped};
+use crate::pipeline::{self, in_order};
+use crate::table::Tables;
+use crate::{keys, log};
+
+/// How long a batch of several groups waits for a lock, so that one row that somebody else has holds up no other.
+const SHORT: Duration = Duration::from_millis(50);
+/// How long the fate of a COMMIT without an answer is asked for.
+const FATE: Duration = Duration::from_secs(5);
+
+/// Commits a batch: in one transaction, or in halves where a constraint or a lock stops that.
+pub(crate) async fn commit(
+    pool: &Pool,
+    tables: &Tables,
+    batch: Batch,
+) -> Result<Vec<GroupResult>, StoreError> {
+    let Some(deadline) = batch.deadline() else {
+        return Ok(Vec::new());
+    };
+    let alone = batch.len() == 1;
+    let mut results = Vec::with_capacity(batch.len());
+    let mut waiting = vec![batch];
+    while let Some(batch) = waiting.pop() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = if alone { left } else { SHORT.min(left) };
+        match attempt(pool, tables, &batch, patience).await? {
+            Attempt::Committed(committed) => results.extend(committed),
+            Attempt::Refused(refused) => results.push(refused),
+            Attempt::GaveWay if !left.is_zero() => {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(1..20))).await;
+                waiting.push(batch);
+            }
+            Attempt::Stopped | Attempt::GaveWay => match batch.halves() {
+                Some((first, second)) => waiting.extend([second, first]),
+                None => results.push(Err(busy())),
+            },
+        }
+    }
+    Ok(results)
+}
+
+/// The answer when somebody else holds the lock: nothing of the group is stored.
+fn busy() -> RefusedEdit {
+    RefusedEdit {
+        edit: 0,
+        refusal: Refusal::Busy,
+    }
+}
+
+/// What became of one transaction.
+enum Attempt {
+    Committed(Vec<GroupResult>),
+    /// A constraint refused the only group. Rolled back.
+    Refused(GroupResult),
+    /// A constraint refused one of several groups, or somebody else has a lock. Rolled back.
+    Stopped,
+    /// Chosen to give way to another transaction. Rolled back.
+    GaveWay,
+}
+
+/// One transaction. Nothing of it is stored unless the answer says so, or is an error of COMMIT.
+async fn attempt(
+    pool: &Pool,
+    tables: &Tables,
+    batch: &Batch,
+    patience: Duration,
+) -> Result<Attempt, Failure> {
+    let client = pool.get().await?;
+    let failure = match transact(&client, pool, tables, batch, patience).await {
+        Ok(attempt) => return Ok(attempt),
+        Err(failure) => failure,
+    };
+    if client.batch_execute("rollback").await.is_err() {
+        // Not to be used again.
+        drop(Object::take(client));
+    }
+    let stopped = match &failure {
+        Failure::Postgres(error) => Stopped::of(error),
+        Failure::Store(_) => None,
+    };
+    match stopped {
+        Some(Stopped::Locked) => Ok(Attempt::Stopped),
+        Some(Stopped::Deadlock) => Ok(Attempt::GaveWay),
+        None => Err(failure),
+    }
+}
+
+async fn transact(
+    client: &Object,
+    pool: &Pool,
+    tables: &Tables,
+    batch: &Batch,
+    patience: Duration,
+) -> Result<Attempt, Failure> {
+    let found = find(client, tables, batch, patience).await?;
+    let locked: HashSet<RecordKey> = found.records.keys().cloned().collect();
+    let plan = batch.plan(found);
+    let written = write(client, tables, &plan, &locked).await?;
+    let (rows, heads, id) = match written {
+        Written::All { rows, heads, id } => (rows, heads, id),
+        Written::Not { mutation, refusal } => {
+            client.batch_execute("rollback").await?;
+            return Ok(match batch.len() {
+                1 => Attempt::Refused(plan.refused_by_database(mutation, refusal)),
+                _ => Attempt::Stopped,
+            });
+        }
+    };
+    // Known before the plan is used up: deferred constraints are checked by COMMIT.
+    let deferred = (batch.len() == 1).then(|| refused_by_deferred(&plan, tables));
+    let finished = plan.finish(rows, &heads);
+    match finish(client, &finished).await {
+        Ok(()) => Ok(Attempt::Committed(finished.results)),
+        Err(Failure::Postgres(error)) => match error.as_db_error() {
+            Some(refused) if Constraint::of(refused).is_some() => {
+                client.batch_execute("rollback").await?;
+                Ok(deferred
+                    .flatten()
+                    .map_or(Attempt::Stopped, Attempt::Refused))
+            }
+            Some(refused) if !is_parting(refused) => Err(error.into()),
+            // COMMIT has no answer.
+            _ => {
+                if is_committed(pool, &id).await? {
+                    tracing::warn!("the answer to a COMMIT was lost; it was looked up: committed");
+                    Ok(Attempt::Committed(finished.results))
+                } else {
+                    tracing::warn!(
+                        "the answer to a COMMIT was lost; it was looked up: not committed"
+                    );
+                    Err(error.into())
+                }
+            }
+        },
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether the database says that it ends the connection: what was sent before may have been done.
+fn is_parting(error: &tokio_postgres::error::DbError) -> bool {
+    error.code().code().starts_with("57P")
+}
+
+/// Begins, takes the locks, and reads what the edits depend on: the first round trip.
+async fn find(
+    client: &Object,
+    tables: &Tables,
+    batch: &Batch,
+    patience: Duration,
+) -> Result<Found, Failure> {
+    let millis = patience.as_millis().max(1);
+    let begin = format!("begin isolation level read committed; set local lock_timeout = {millis}");
+    let keys = batch.idempotency_keys();
+    let wanted = keys::wanted(&keys);
+    let mut by_table: Vec<(Arc<str>, Vec<String>)> = Vec::new();
+    for key in batch.records().into_keys() {
+        let id = crate::columns::id_to_text(key.id);
+        match by_table.last_mut() {
+            Some((name, ids)) if *name == key.collection => ids.push(id),
+            _ => by_table.push((key.collection, vec![id])),
+        }
+    }
+    let bases: Vec<_> = batch.bases().into_iter().collect();
+    let base_ids: Vec<_> = bases
+        .iter()
+        .map(|(key, place)| {
+            let id = crate::columns::id_to_text(key.id);
+            (&*key.collection, id, place.offset.cast_signed())
+        })
+        .collect();
+    let lock_keys = client.prepare_cached(keys::LOCK).await?;
+    let find_keys = client.prepare_cached(keys::FIND).await?;
+    let since = client.prepare_cached(log::SINCE).await?;
+    let mut lock_rows = Vec::with_capacity(by_table.len());
+    for (collection, _) in &by_table {
+        let table = tables.of(collection)?;
+        lock_rows.push(client.prepare_cached(&table.lock).await?);
+    }
+    let everything = i64::MAX;
+    let lock_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.locks];
+    let find_parameters: [&(dyn ToSql + Sync); 3] =
+        [&wanted.principals, &wanted.keys, &wanted.oldest];
+    let row_parameters: Vec<[&(dyn ToSql + Sync); 1]> =
+        by_table.iter().map(|(_, ids)| [ids as _]).collect();
+    let base_parameters: Vec<[&(dyn ToSql + Sync); 4]> = base_ids
+        .iter()
+        .map(|(collection, id, offset)| [collection as _, offset as _, id as _, &everything as _])
+        .collect();
+    let mut statements: Vec<pipeline::Statement<'_>> =
+        vec![async { client.batch_execute(&begin).await.map(|()| Vec::new()) }.boxed()];
+    if !keys.is_empty() {
+        statements.push(query(client, &lock_keys, &lock_parameters));
+        statements.push(query(client, &find_keys, &find_parameters));
+    }
+    for (statement, parameters) in lock_rows.iter().zip(&row_parameters) {
+        statements.push(query(client, statement, parameters));
+    }
+    for parameters in &base_parameters {
+        statements.push(query(client, &since, parameters));
+    }
+    let mut answers = in_order(statements).await.into_iter();
+    let mut next = || answers.next().expect("an answer per statement");
+    next()?;
+    let mut found = Found::default();
+    if !keys.is_empty() {
+        next()?;
+        found.remembered = keys::found(&next()?)?;
+    }
+    for (collection, _) in &by_table {
+        let table = tables.of(collection)?;
+        for row in next()? {
+            let record = table.record(&row, 0)?;
+            let key = RecordKey {
+                collection: Arc::clone(collection),
+                id: record.id,
+            };
+            found.records.insert(key, record);
+        }
+    }
+    for (key, place) in bases {
+        let changes = log::changes_of(&next()?, &key, place)?;
+        found.since.insert((key, place), changes);
+    }
+    Ok(found)
+}
+
+fn query<'a>(
+    client: &'a Client,
+    statement: &'a Statement,
+    parameters: &'a [&'a (dyn ToSql + Sync)],
+) -> pipeline::Statement<'a> {
+    client.query(statement, parameters).boxed()
+}
+
+/// What became of the mutations.
+enum Written {
+    All {
+        rows: Vec<Option<fieldsync::Record>>,
+        heads: HashMap<Arc<str>, fieldsync::Position>,
+        /// The transaction's id.
+        id: String,
+    },
+    /// The database refused one.
+    Not { mutation: usize, refusal: Refusal },
+}
+
+/// Writes the rows, and then moves the heads, whose locks make offset order commit order: the second round trip.
+async fn write(
+    client: &Object,
+    tables: &Tables,
+    plan: &Plan,
+    locked: &HashSet<RecordKey>,
+) -> Result<Written, Failure> {
+    let mut rows_sql = Vec::with_capacity(plan.mutations().len());
+    let mut missing = Vec::new();
+    for (at, mutation) in plan.mutations().iter().enumerate() {
+        let table = tables.of(mutation.collection.name())?;
+        let (mut sql, texts) = table.write(&mutation.write);
+        if is_missing(mutation, locked) {
+            // What this transaction itself inserted is seen in its turn. What others did is seen behind the heads' locks:
+            // until then somebody may yet commit it, before this in the log.
+            let of_others = format!("{sql} and t.xmin <> pg_current_xact_id()::xid");
+            missing.push((at, client.prepare_cached(&of_others).await?));
+            sql += " and t.xmin = pg_current_xact_id()::xid";
+        }
+        rows_sql.push((client.prepare_cached(&sql).await?, texts));
+    }
+    let advances = plan.advances();
+    let advance = client.prepare_cached(log::ADVANCE).await?;
+    let head = client.prepare_cached(log::HEAD).await?;
+    let id = client
+        .prepare_cached("select pg_current_xact_id_if_assigned()::text")
+        .await?;
+    let moves: Vec<_> = advances
+        .iter()
+        .map(|one| {
+            (
+                &*one.collection,
+                one.count.cast_signed(),
+                i64::from(one.last_tag),
+            )
+        })
+        .collect();
+    let row_parameters: Vec<Vec<&(dyn ToSql + Sync)>> = rows_sql
+        .iter()
+        .map(|(_, texts)| texts.iter().map(|text| text as _).collect())
+        .collect();
+    let move_parameters: Vec<Vec<&(dyn ToSql + Sync)>> = moves
+        .iter()
+        .map(|(name, count, tag)| match count {
+            0 => vec![name as _],
+            _ => vec![name as _, count as _, tag as _],
+        })
+        .collect();
+    // A row that was not there to be locked is read behind the heads' locks: until then somebody may yet commit it, before
+    // this in the log.
+    let mut statements: Vec<pipeline::Statement<'_>> = Vec::new();
+    for ((statement, _), parameters) in rows_sql.iter().zip(&row_parameters) {
+        statements.push(query(client, statement, parameters));
+    }
+    for (one, parameters) in moves.iter().zip(&move_parameters) {
+        let statement = if one.1 == 0 { &head } else { &advance };
+        statements.push(query(client, statement, parameters));
+    }
+    for (at, statement) in &missing {
+        statements.push(query(client, statement, &row_parameters[*at]));
+    }
+    statements.push(query(client, &id, &[]));
+    let mut answers = in_order(statements).await.into_iter();
+    let mut next = || answers.next().expect("an answer per statement");
+    let mut rows = vec![None; plan.mutations().len()];
+    for (at, mutation) in plan.mutations().iter().enumerate() {
+        let table = tables.of(mutation.collection.name())?;
+        let refusal = match (next(), &mutation.write) {
+            (Ok(_), Write::Delete { .. }) => continue,
+            (Ok(found), _) => match found.first() {
+                Some(row) => {
+                    rows[at] = Some(table.record(row, 0)?);
+                    continue;
+                }
+                None if matches!(mutation.write, Write::Touch { .. }) => continue,
+                // A trigger skipped it.
+                None => Constraint::Check.refusal(written_fields(mutation)),
+            },
+            (Err(error), _) => refusal(tables, mutation, error)?,
+        };
+        return Ok(Written::Not {
+            mutation: at,
+            refusal,
+        });
+    }
+    let mut heads = HashMap::new();
+    for advance in advances {
+        let head = log::head(&next()?, &advance)?;
+        heads.insert(advance.collection, head);
+    }
+    for (at, _) in missing {
+        let table = tables.of(plan.mutations()[at].collection.name())?;
+        if let Some(row) = next()?.first() {
+            rows[at] = Some(table.record(row, 0)?);
+        }
+    }
+    let id: Option<String> = first(&next()?)?;
+    Ok(Written::All {
+        rows,
+        heads,
+        id: id.unwrap_or_default(),
+    })
+}
+
+/// Whether it announces a row that was not there to be locked.
+fn is_missing(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
+    let Write::Touch { id } = mutation.write else {
+        return false;
+    };
+    let collection = Arc::clone(mutation.collection.name());
+    !locked.contains(&RecordKey { collection, id })
+}
+
+fn first(rows: &[Row]) -> Result<Option<String>, Failure> {
+    let row = rows.first();
+    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+}
+
+/// Writes the log and the keys, and commits: the third round trip.
+async fn finish(client: &Object, finished: &Finished) -> Result<(), Failure> {
+    let append = client.prepare_cached(log::APPEND).await?;
+    let remember = client.prepare_cached(keys::REMEMBER).await?;
+    let changes = log::columns(&finished.changes)?;
+    let remembered = keys::columns(&finished.remembered)?;
+    let change_parameters: [&(dyn ToSql + Sync); 10] = [
+        &changes.collections,
+        &changes.offsets,
+        &changes.tags,
+        &changes.ids,
+        &changes.actions,
+        &changes.after,
+        &changes.former,
+        &changes.at,
+        &changes.who,
+        &changes.keys,
+    ];
+    let key_parameters: [&(dyn ToSql + Sync); 10] = [
+        &remembered.principals,
+        &remembered.keys,
+        &remembered.fingerprints,
+        &remembered.collections,
+        &remembered.ids,
+        &remembered.epochs,
+        &remembered.offsets,
+        &remembered.tags,
+        &remembered.records,
+        &remembered.at,
+    ];
+    let mut statements: Vec<pipeline::Statement<'_>> = Vec::new();
+    if !finished.changes.is_empty() {
+        statements.push(query(client, &append, &change_parameters));
+    }
+    if !finished.remembered.is_empty() {
+        statements.push(query(client, &remember, &key_parameters));
+    }
+    statements.push(async { client.batch_execute("commit").await.map(|()| Vec::new()) }.boxed());
+    for answer in in_order(statements).await {
+        answer?;
+    }
+    Ok(())
+}
+
+/// Whether a transaction was committed of which nobody said so.
+async fn is_committed(pool: &Pool, id: &str) -> Result<bool, Failure> {
+    let deadline = Instant::now() + FATE;
+    loop {
+        match fate(pool, id).await {
+            Ok(Some(fate)) if fate == "committed" => return Ok(true),
+            // Not known any more, or rolled back.
+            Ok(Some(fate)) if fate == "aborted" => return Ok(false),
+            Ok(None) => return Ok(false),
+            Ok(Some(_)) => {}
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => {}
+        }
+        if Instant::now() >= deadline {
+            let error = "the answer to a COMMIT was lost, and can't be looked up";
+            return Err(StoreError::Unavailable(error.into()).into());
+        }
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(10..50))).await;
+    }
+}
+
+async fn fate(pool: &Pool, id: &str) -> Result<Option<String>, Failure> {
+    let client = pool.get().await?;
+    let rows = client
+        .query("select pg_xact_status($1::text::xid8)", &[&id])
+        .await?;
+    first(&rows)
+}
+
+/// Why a constraint refuses the mutation; or the failure, if it is none.
+fn refusal(
+    tables: &Tables,
+    mutation: &Mutation,
+    error: tokio_postgres::Error,
+) -> Result<Refusal, Failure> {
+    let Some((refused, constraint)) = error
+        .as_db_error()
+        .and_then(|refused| Some((refused, Constraint::of(refused)?)))
+    else {
+        return Err(error.into());
+    };
+    let table = tables.of(mutation.collection.name())?;
+    let named = match (constraint, &mutation.write) {
+        (Constraint::ForeignKey, Write::Delete { .. }) => vec!["id".to_owned()],
+        _ => table.fields_of(refused.constraint(), refused.column()),
+    };
+    let fields = if named.is_empty() {
+        written_fields(mutation)
+    } else {
+        named
+    };
+    Ok(constraint.refusal(fields))
+}
+
+/// What to answer when COMMIT finds a deferred constraint violated. The first edit that may be guilty is blamed.
+fn refused_by_deferred(plan: &Plan, _tables: &Tables) -> Option<GroupResult> {
+    let (at, mutation) = plan.mutations().iter().enumerate().next()?;
+    let refusal = Constraint::ForeignKey.refusal(written_fields(mutation));
+    Some(plan.refused_by_database(at, refusal))
+}
+
+/// The fields that somebody set; `id` of what was deleted.
+fn written_fields(mutation: &Mutation) -> Vec<String> {
+    match &mutation.write {
+        Write::Insert { fields, .. } | Write::Update { fields, .. } => {
+            let own = mutation
+                .collection
+                .fields()
+                .iter()
+                .filter(|field| !field.set_by_server);
+            own.filter(|field| fields.contains_key(&field.name))
+                .map(|field| field.name.clone())
+                .collect()
+        }
+        Write::Delete { .. } | Write::Touch { .. } => vec!["id".to_owned()],
+    }
+}

@@ -1,0 +1,131 @@
+//! A real PostgreSQL, started for this test binary, gone with it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One cluster for all tests of the binary, and a database for each.
+pub(crate) struct Cluster {
+    pub(crate) port: u16,
+    _folder: tempfile::TempDir,
+}
+
+/// The URL of a database that nobody else uses.
+pub(crate) async fn fresh_database() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let cluster = cluster();
+    let client = connect(&cluster.url("postgres")).await;
+    client
+        .batch_execute(&format!("create database {name}"))
+        .await
+        .unwrap();
+    cluster.url(&name)
+}
+
+/// A connection past fieldsync.
+pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+pub(crate) fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(Cluster::start)
+}
+
+impl Cluster {
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        if is_root() {
+            // PostgreSQL does not run as root.
+            run(Command::new("chown").arg("postgres").arg(folder.path()));
+        }
+        let mut initdb = as_server("initdb");
+        initdb.args([
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        ]);
+        run(initdb.arg("-D").arg(&data).stdout(Stdio::null()));
+        let mut server = as_server("postgres");
+        server.arg("-D").arg(&data).arg("-k").arg(folder.path());
+        server.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+        server.args(["-c", "max_connections=300", "-c", "log_min_messages=fatal"]);
+        // It ends when this process does, however that ends: then its standard input is closed.
+        let mut words = vec![server.get_program().to_owned()];
+        words.extend(server.get_args().map(ToOwned::to_owned));
+        let script = "\"$@\" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server";
+        let mut guarded = Command::new("sh");
+        guarded.args(["-c", script, "sh"]).args(words);
+        guarded.stdin(Stdio::piped()).stderr(Stdio::null());
+        let child = guarded.spawn().unwrap();
+        // Its end of the pipe is never closed before.
+        std::mem::forget(child);
+        let mut ready = Command::new(find("pg_isready"));
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+        for _ in 0..600 {
+            if ready.status().unwrap().success() {
+                return Self {
+                    port,
+                    _folder: folder,
+                };
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("PostgreSQL does not start");
+    }
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout.starts_with(b"0\n")
+}
+
+fn as_server(program: &str) -> Command {
+    let program = find(program);
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    command.arg(program);
+    command
+}
+
+/// Debian keeps the server's programs out of the path.
+fn find(program: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let mut found: Vec<PathBuf> = versions
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin").join(program))
+        .filter(|path| Path::exists(path))
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| program.into())
+}
+
+fn run(command: &mut Command) {
+    let status = command.status();
+    let status = status.expect("PostgreSQL is missing: tests/run.sh installs it");
+    assert!(status.success(), "{command:?}");
+}
