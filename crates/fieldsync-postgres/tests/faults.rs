@@ -1,0 +1,356 @@
+//! What goes wrong between the store and a real PostgreSQL.
+
+#![cfg(feature = "services")]
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+mod cluster;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fieldsync::{Collection, Edit, Engine, EngineError, Outcome, StartError, Update};
+use fieldsync_postgres::PostgresStore;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn notes() -> Collection {
+    let schema =
+        json!({"type": "object", "properties": {"text": {"type": "string", "default": ""}}});
+    Collection::from_schema("notes", &schema).open_to_everyone()
+}
+
+async fn engine(url: &str) -> Engine {
+    let store = PostgresStore::connect(url).await.unwrap();
+    let builder = Engine::builder().collection(notes()).store(store);
+    builder.start().await.unwrap()
+}
+
+async fn create(engine: &Engine, text: &str) -> i64 {
+    let edit = Edit::create("notes", json!({"text": text}));
+    let outcomes = engine.transaction(vec![edit]).await.unwrap();
+    outcomes[0]
+        .record()
+        .unwrap()
+        .id
+        .to_string()
+        .parse()
+        .unwrap()
+}
+
+async fn patch(engine: &Engine, id: i64, text: &str) -> Result<Vec<Outcome>, EngineError> {
+    let edit = Edit::patch(("notes", id), json!({"text": text}));
+    engine.transaction(vec![edit]).await
+}
+
+async fn count(url: &str, sql: &str) -> i64 {
+    let client = cluster::connect(url).await;
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// A proxy that, once it is armed, swallows the answer to the next COMMIT and cuts the connection.
+async fn proxy(armed: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", cluster::cluster().port)).await;
+            tokio::spawn(pass(client, server.unwrap(), Arc::clone(&armed)));
+        }
+    });
+    port
+}
+
+async fn pass(mut client: TcpStream, mut server: TcpStream, armed: Arc<AtomicBool>) {
+    let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut cut = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let Ok(read @ 1..) = read else { return };
+                let commits = up[..read].windows(7).any(|word| word == b"commit\0");
+                cut |= commits && armed.swap(false, Ordering::SeqCst);
+                server.write_all(&up[..read]).await.unwrap();
+            }
+            read = server.read(&mut down) => {
+                let Ok(read @ 1..) = read else { return };
+                // It has answered, so it is done.
+                if cut {
+                    return;
+                }
+                if client.write_all(&down[..read]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_an_edit_whose_commit_has_no_answer_is_looked_up() {
+    let url = cluster::fresh_database().await;
+    let armed = Arc::new(AtomicBool::new(false));
+    let port = proxy(Arc::clone(&armed)).await;
+    let through = url.replace(&cluster::cluster().port.to_string(), &port.to_string());
+    let engine = engine(&through).await;
+    let id = create(&engine, "a").await;
+    let mut changes = engine.subscribe("notes", None).await.unwrap();
+    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
+    for round in 0..5 {
+        armed.store(true, Ordering::SeqCst);
+        let done = patch(&engine, id, &round.to_string()).await.unwrap();
+        assert!(matches!(done[..], [Outcome::Committed(_)]));
+        assert!(!armed.load(Ordering::SeqCst), "the answer was swallowed");
+        let Some(Update::Change { change, .. }) = changes.next().await else {
+            panic!("a change")
+        };
+        assert_eq!(change.fields["text"], round.to_string());
+    }
+    assert_eq!(
+        count(&url, "select count(*) from fieldsync_changes").await,
+        6
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_sessions_that_are_ended_all_the_time_lose_and_double_nothing() {
+    let url = cluster::fresh_database().await;
+    let engine = engine(&url).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (engine, done) = (engine.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut acknowledged = 0;
+                while !done.load(Ordering::SeqCst) {
+                    let key = format!("{writer}-{acknowledged}");
+                    let edit = || {
+                        let fields = json!({"text": key});
+                        Edit::create("notes", fields).with_idempotency_key(&key)
+                    };
+                    // Repeated until it is answered.
+                    while engine.transaction(vec![edit()]).await.is_err() {}
+                    acknowledged += 1;
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    let client = cluster::connect(&url).await;
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+               where datname = current_database() and pid <> pg_backend_pid()";
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.query(end, &[]).await.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    let mut acknowledged = 0;
+    for writer in writers {
+        acknowledged += timeout(PATIENCE, writer).await.unwrap().unwrap();
+    }
+    assert!(acknowledged > 20, "{acknowledged}");
+    for sql in [
+        "select count(*) from notes",
+        "select count(distinct text) from notes",
+        "select count(*) from fieldsync_changes",
+        "select last from fieldsync_heads",
+    ] {
+        assert_eq!(count(&url, sql).await, acknowledged, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s_a_row_that_somebody_has_locked_holds_up_no_other() {
+    let url = cluster::fresh_database().await;
+    let engine = engine(&url).await;
+    let (locked, free) = (create(&engine, "a").await, create(&engine, "b").await);
+    let client = cluster::connect(&url).await;
+    let lock = format!("begin; select 1 from notes where id = {locked} for update");
+    client.batch_execute(&lock).await.unwrap();
+    let waiting: Vec<_> = (0..3)
+        .map(|number| {
+            let engine = engine.clone();
+            tokio::spawn(async move { patch(&engine, locked, &format!("late {number}")).await })
+        })
+        .collect();
+    for number in 0..50 {
+        let text = number.to_string();
+        let written = timeout(Duration::from_secs(2), patch(&engine, free, &text)).await;
+        written.expect("it does not wait for the lock").unwrap();
+    }
+    assert!(waiting.iter().all(|one| !one.is_finished()));
+    client.batch_execute("rollback").await.unwrap();
+    for one in waiting {
+        timeout(PATIENCE, one).await.unwrap().unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o_a_long_transaction_of_somebody_else_hides_no_change() {
+    let url = cluster::fresh_database().await;
+    let engine = engine(&url).await;
+    let id = create(&engine, "a").await;
+    let other = cluster::connect(&url).await;
+    let begun = "begin; insert into notes (text) values ('theirs'); select pg_current_xact_id()";
+    other.batch_execute(begun).await.unwrap();
+    let mut changes = engine.subscribe("notes", None).await.unwrap();
+    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
+    for number in 0..20 {
+        patch(&engine, id, &number.to_string()).await.unwrap();
+        let Ok(Some(Update::Change { change, .. })) = timeout(PATIENCE, changes.next()).await
+        else {
+            panic!("a change")
+        };
+        assert_eq!(change.fields["text"], number.to_string());
+    }
+    other.batch_execute("commit").await.unwrap();
+    // What was written past fieldsync is announced by touching it.
+    let theirs = count(&url, "select max(id) from notes").await;
+    engine.touch(("notes", theirs)).await.unwrap();
+    let Ok(Some(Update::Change { change, .. })) = timeout(PATIENCE, changes.next()).await else {
+        panic!("a change")
+    };
+    assert_eq!(change.fields["text"], "theirs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_only_reads_refuses_edits_and_heals() {
+    let url = cluster::fresh_database().await;
+    let engine = engine(&url).await;
+    let id = create(&engine, "a").await;
+    let client = cluster::connect(&url).await;
+    let name: String = client
+        .query_one("select current_database()::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let set = async |value: &str| {
+        let sql = format!("alter database {name} set default_transaction_read_only = {value}");
+        let cluster = cluster::connect(&cluster::cluster().url("postgres")).await;
+        cluster.batch_execute(&sql).await.unwrap();
+        let end = format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
+        );
+        cluster.batch_execute(&end).await.unwrap();
+    };
+    set("on").await;
+    let refused = async {
+        loop {
+            match patch(&engine, id, "b").await {
+                Err(EngineError::Store(error)) if error.to_string().contains("unavailable") => {
+                    return;
+                }
+                Err(EngineError::Store(_)) => panic!("it may be tried again"),
+                other => drop(other),
+            }
+        }
+    };
+    timeout(PATIENCE, refused).await.unwrap();
+    set("off").await;
+    let heals = async { while patch(&engine, id, "c").await.is_err() {} };
+    timeout(PATIENCE, heals).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_another_framework_is_used_as_it_is() {
+    let url = cluster::fresh_database().await;
+    let client = cluster::connect(&url).await;
+    let made = "create schema shop; create table shop.orders (\
+         order_id serial primary key, total numeric(30, 2) not null, placed timestamp not null default now(), \
+         paid boolean not null default false, tags jsonb not null default '[]', buyer uuid, code varchar(10) not null default '', \
+         note text not null default 'theirs');\
+         insert into shop.orders (total, placed) values (12345678901234567890.10, '2026-01-13 10:00:00.123456')";
+    client.batch_execute(made).await.unwrap();
+    let text = json!({"type": "string", "default": ""});
+    let schema = |code: Value| {
+        json!({"type": "object", "properties": {
+            "total": {"type": "string"}, "placed": {"type": "string", "format": "date-time"},
+            "paid": {"type": "boolean", "default": false}, "tags": {"type": "array", "default": []},
+            "buyer": {"type": ["string", "null"], "format": "uuid"}, "code": code,
+        }})
+    };
+    let orders = |code| {
+        let orders = Collection::from_schema("orders", &schema(code));
+        orders
+            .table("shop.orders")
+            .key("order_id")
+            .open_to_everyone()
+    };
+    let start = async |code| {
+        let store = PostgresStore::connect(&url).await.unwrap();
+        Engine::builder()
+            .collection(orders(code))
+            .store(store)
+            .start()
+            .await
+    };
+    // The column holds ten characters, the field any number.
+    let Err(StartError::Store(error)) = start(text).await else {
+        panic!("it does not fit")
+    };
+    let error = error.to_string();
+    assert!(
+        error.contains("shop.orders") && error.contains("code") && error.contains("varying(10)"),
+        "{error}"
+    );
+    let engine = start(json!({"type": "string", "maxLength": 10, "default": ""}))
+        .await
+        .unwrap();
+    let patch = json!({"paid": true, "tags": [{"a": 1.0}], "buyer": "67E55044-10B1-426F-9247-BB680E5FE0C8", "total": "0.10"});
+    let outcomes = engine
+        .transaction(vec![Edit::patch(("orders", 1), patch)])
+        .await
+        .unwrap();
+    let record = Value::Object(outcomes[0].record().unwrap().fields);
+    assert_eq!(
+        record,
+        json!({"total": "0.10", "placed": "2026-01-13T10:00:00.123456Z", "paid": true, "tags": [{"a": 1.0}],
+               "buyer": "67e55044-10b1-426f-9247-bb680e5fe0c8", "code": ""})
+    );
+    let many = json!({"total": "98765432109876543210.99", "placed": "2026-02-01T00:00:00+02:00"});
+    let outcomes = engine
+        .transaction(vec![Edit::create("orders", many)])
+        .await
+        .unwrap();
+    assert_eq!(
+        outcomes[0].record().unwrap().fields["total"],
+        "98765432109876543210.99"
+    );
+    assert_eq!(
+        outcomes[0].record().unwrap().fields["placed"],
+        "2026-01-31T22:00:00.000000Z"
+    );
+    let refused = engine
+        .transaction(vec![Edit::patch(("orders", 1), json!({"total": "much"}))])
+        .await;
+    let Err(EngineError::Refused(fieldsync::Refusal::Invalid(errors))) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(errors.contains_key("total"));
+    assert_eq!(
+        count(
+            &url,
+            "select count(*) from shop.orders where note = 'theirs'"
+        )
+        .await,
+        2
+    );
+}
+
+#[tokio::test]
+async fn what_can_not_be_connected_to_says_why() {
+    for (url, word) in [
+        ("nonsense", "postgres://"),
+        ("postgres://app:secret@127.0.0.1:1/app", "reached"),
+        ("postgres://app@127.0.0.1/app?sslmode=require", "with_pool"),
+    ] {
+        let error = PostgresStore::connect(url).await.unwrap_err().to_string();
+        assert!(error.contains(word) && !error.contains("secret"), "{error}");
+    }
+}
