@@ -18,6 +18,9 @@ need chromedriver chromium-driver 'drives Chromium'
 need node nodejs 'the tests of the scripts in the pages; 18 or later'
 need redis-server redis-server 'the tests of several nodes'
 need strace strace 'the tests of what the disk has when the power fails'
+# Debian keeps the server's programs out of the path.
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
+    need postgres postgresql 'the tests of the PostgreSQL store'
 if [ ${#missing[@]} -gt 0 ]; then
     printf '%s\n' "${reasons[@]}"
     if ! command -v apt-get >/dev/null; then
@@ -41,7 +44,7 @@ step 'Formatting'
 cargo fmt --all --check
 
 step 'Lints'
-cargo clippy --locked --workspace --all-targets --features fieldsync-tests/services -- -D warnings
+cargo clippy --locked --workspace --all-targets --features fieldsync-tests/services,fieldsync-postgres/services -- -D warnings
 
 step 'Documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
@@ -50,4 +53,4 @@ step 'Scripts of the pages'
 node --test examples/two_windows/pages/*.test.mjs
 
 step 'Tests'
-cargo test --locked --workspace --features fieldsync-tests/services
+cargo test --locked --workspace --features fieldsync-tests/services,fieldsync-postgres/services

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use fieldsync::{Action, Collection, Engine, MemoryStore, StartError};
+use fieldsync_postgres::PostgresStore;
 use fieldsync_redis::RedisBroker;
 use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
@@ -92,6 +93,10 @@ async fn start_engine(options: &Options) -> Result<Engine, String> {
     }
     let builder = match &options.store {
         StoreOption::Memory => builder.store(MemoryStore::new()),
+        StoreOption::Postgres(url) => {
+            let store = PostgresStore::connect(url).await;
+            builder.store(store.map_err(|error| explain("--store", &error))?)
+        }
         StoreOption::Sqlite(path) => {
             let store = SqliteStore::open(path).await;
             builder.store(store.map_err(|error| {

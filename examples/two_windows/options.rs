@@ -18,7 +18,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "axum")]
     pub(crate) server: ServerOption,
 
-    /// Where to keep the users: `sqlite:PATH`, or `memory:` for as long as the program runs.
+    /// Where to keep the users: `sqlite:PATH`, `postgres://USER@HOST/DATABASE`, or `memory:` for as long as the program runs.
     #[arg(long, value_name = "STORE", default_value = "sqlite:two_windows.db")]
     pub(crate) store: StoreOption,
 
@@ -46,6 +46,7 @@ pub(crate) enum ServerOption {
 #[derive(Debug, Clone)]
 pub(crate) enum StoreOption {
     Sqlite(PathBuf),
+    Postgres(String),
     Memory,
 }
 
@@ -55,8 +56,9 @@ impl FromStr for StoreOption {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
             Some(("memory", "")) => Ok(Self::Memory),
-            _ => Err("must be sqlite:PATH or memory:".into()),
+            _ => Err("must be sqlite:PATH, postgres://USER@HOST/DATABASE, or memory:".into()),
         }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Thing {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum On {
     Memory,
+    #[cfg(feature = "services")]
+    Postgres,
     Sqlite,
 }
 
@@ -112,6 +114,12 @@ impl App {
         let folder = tempfile::tempdir().unwrap();
         let builder = match on {
             On::Memory => builder.store(MemoryStore::new()),
+            #[cfg(feature = "services")]
+            On::Postgres => {
+                let url = crate::cluster::fresh_database().await;
+                let store = fieldsync_postgres::PostgresStore::connect(&url).await;
+                builder.store(store.unwrap())
+            }
             On::Sqlite => builder.store(
                 SqliteStore::open(folder.path().join("app.db"))
                     .await
@@ -268,6 +276,8 @@ macro_rules! on_every_store {
         $crate::app::on_every_store!(on_memory Axum Memory $builder: $($case),+);
         $crate::app::on_every_store!(on_sqlite Axum Sqlite $builder: $($case),+);
         $crate::app::on_every_store!(by_actix Actix Sqlite $builder: $($case),+);
+        #[cfg(feature = "services")]
+        $crate::app::on_every_store!(on_postgres Axum Postgres $builder: $($case),+);
         $crate::app::on_every_store!(by_poem Poem Memory $builder: $($case),+);
     };
     ($name:ident $server:ident $on:ident $builder:ident: $($case:ident),+) => {

@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod app;
+#[cfg(feature = "services")]
+#[path = "../../crates/fieldsync-postgres/tests/cluster/mod.rs"]
+mod cluster;
 mod demo;
 mod socket;
 #[path = "../../examples/third_adapter/adapter.rs"]
