@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use actix_web::web;
+use actix_web::dev::Payload;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// The two ends of a socket: what the connection reads and writes, and what actix sends.
-pub(crate) fn socket(payload: web::Payload) -> (Socket, Outgoing) {
+pub(crate) fn socket(payload: Payload) -> (Socket, Outgoing) {
     let pipe = Rc::new(RefCell::new(Pipe::default()));
     let socket = Socket {
         payload,
@@ -46,7 +46,7 @@ impl Pipe {
 
 /// What the connection reads and writes.
 pub(crate) struct Socket {
-    payload: web::Payload,
+    payload: Payload,
     /// What came and was not yet read.
     read: Bytes,
     pipe: Rc<RefCell<Pipe>>,
