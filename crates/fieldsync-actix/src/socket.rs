@@ -13,7 +13,7 @@ use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// So many bytes may wait for actix to take them. It takes no more than it can write.
-const BUFFER_BYTES: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// The two ends of a socket: what the connection reads and writes, and what actix sends.
 pub(crate) fn socket(payload: Payload) -> (Socket, Outgoing) {
@@ -69,6 +69,10 @@ impl AsyncRead for Socket {
         let length = self.read.len().min(buffer.remaining());
         buffer.put_slice(&self.read[..length]);
         self.read.advance(length);
+        if self.read.is_empty() {
+            // It would keep the buffer that actix has read into, 8 KiB.
+            self.read = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -126,7 +130,8 @@ impl Stream for Outgoing {
             pipe.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let bytes = pipe.bytes.split().freeze();
+        // The whole of it, so that nothing is kept for next time.
+        let bytes = std::mem::take(&mut pipe.bytes).freeze();
         pipe.writer.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Some(Ok(bytes)))
     }
