@@ -144,3 +144,50 @@ impl Drop for Outgoing {
         pipe.writer.take().into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    fn take(outgoing: &mut Outgoing) -> Option<usize> {
+        let next = poll_fn(|context| Pin::new(&mut *outgoing).poll_next(context)).now_or_never();
+        next.flatten().map(|Ok(bytes)| bytes.len())
+    }
+
+    #[test]
+    fn m_who_writes_waits_while_nothing_is_taken_and_nothing_is_kept_of_what_was() {
+        let (mut socket, mut outgoing) = socket(Payload::None);
+        let bytes = [0; 3 * BUFFER_BYTES];
+        {
+            let mut writing = pin!(socket.write_all(&bytes));
+            for _ in 0..2 {
+                assert!(writing.as_mut().now_or_never().is_none());
+                assert_eq!(take(&mut outgoing), Some(BUFFER_BYTES));
+            }
+            assert!(writing.now_or_never().is_some());
+        }
+        assert_eq!(take(&mut outgoing), Some(BUFFER_BYTES));
+        assert_eq!(take(&mut outgoing), None);
+        assert_eq!(outgoing.0.borrow().bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn what_was_written_before_the_end_is_sent_and_nothing_is_written_when_nobody_takes() {
+        let (mut socket, mut outgoing) = super::socket(Payload::None);
+        socket.write_all(b"bye").now_or_never();
+        drop(socket);
+        assert_eq!(take(&mut outgoing), Some(3));
+        let end = poll_fn(|context| Pin::new(&mut outgoing).poll_next(context)).now_or_never();
+        assert!(matches!(end, Some(None)));
+        let (mut socket, outgoing) = super::socket(Payload::None);
+        drop(outgoing);
+        let written = socket.write_all(b"hello").now_or_never();
+        assert!(matches!(written, Some(Err(_))));
+    }
+}
