@@ -112,10 +112,17 @@ async fn pages_health_and_a_clean_stop(server: &str) {
         );
         assert!(reply.text().await.unwrap().contains(text));
     }
-    assert_eq!(
-        reqwest::get(demo.url("/healthz")).await.unwrap().status(),
-        200
-    );
+    for (method, path, status) in [
+        ("GET", "/healthz", 200),
+        ("HEAD", "/healthz", 200),
+        ("HEAD", "/window1/", 200),
+        ("POST", "/window1/", 405),
+        ("GET", "/window3/", 404),
+    ] {
+        let request = reqwest::Client::new().request(method.parse().unwrap(), demo.url(path));
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), status, "{method} {path}");
+    }
     assert_eq!(demo.terminate(), Some(0));
 }
 

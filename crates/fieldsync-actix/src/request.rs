@@ -1,14 +1,15 @@
 //! actix's requests and replies as the core's, and back.
 
 use std::convert::Infallible;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use actix_web::body::SizedStream;
+use actix_web::body::{BodySize, BodyStream, MessageBody};
+use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, Version};
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use fieldsync::{Principal, Reply, RequestHead};
-use futures_util::stream;
 
 use crate::socket::Outgoing;
 
@@ -41,7 +42,7 @@ fn split(request: &HttpRequest) -> (&str, &str) {
 }
 
 /// The core's reply as actix's, to a request of which this is what was not read.
-pub(crate) fn response(reply: Reply, unread: web::Payload) -> HttpResponse {
+pub(crate) fn response(reply: Reply, unread: Payload) -> HttpResponse {
     let (mut response, headers) = (builder(reply.status), reply.headers);
     let mut length = None;
     for (name, value) in headers {
@@ -52,24 +53,39 @@ pub(crate) fn response(reply: Reply, unread: web::Payload) -> HttpResponse {
             name => drop(response.append_header((name, value))),
         }
     }
-    match (reply.body, length) {
-        (fieldsync::Body::Events(events), _) => response.streaming(*events),
-        (fieldsync::Body::Whole(_), Some(length)) => {
-            let nothing = stream::empty::<Result<Bytes, Infallible>>();
-            response.body(SizedStream::new(length, nothing))
-        }
-        (fieldsync::Body::Whole(body), None) if reply.status < 400 => response.body(body),
-        (fieldsync::Body::Whole(body), None) => {
-            let length = body.len() as u64;
-            let mut body = Some(body);
-            // What is left of a refused request is kept until the reply is out: then actix closes the connection. It would
-            // wait for the end of a body that was dropped, however long that takes.
-            let last = stream::poll_fn(move |_| {
-                let _ = &unread;
-                Poll::Ready(body.take().map(Ok::<_, Infallible>))
-            });
-            response.body(SizedStream::new(length, last))
-        }
+    match reply.body {
+        fieldsync::Body::Events(events) => response.streaming(*events),
+        fieldsync::Body::Whole(bytes) => response.body(Whole {
+            length: length.unwrap_or(bytes.len() as u64),
+            bytes,
+            _unread: unread,
+        }),
+    }
+}
+
+/// A body, and what was not read of the request's.
+///
+/// That is kept until the reply is out: then actix closes the connection. Of a body that was dropped it would wait for the
+/// end, however long that takes.
+struct Whole {
+    length: u64,
+    bytes: Bytes,
+    _unread: Payload,
+}
+
+impl MessageBody for Whole {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.length)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let bytes = std::mem::take(&mut self.bytes);
+        Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
     }
 }
 
@@ -83,7 +99,8 @@ pub(crate) fn switching_protocols(reply: Reply, body: Outgoing) -> HttpResponse 
             name => drop(response.append_header((name, value))),
         }
     }
-    response.streaming(body)
+    // `streaming` would give it a media type.
+    response.body(BodyStream::new(body))
 }
 
 fn builder(status: u16) -> HttpResponseBuilder {

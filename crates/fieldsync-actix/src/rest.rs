@@ -14,7 +14,7 @@ pub fn rest(engine: &Engine) -> Scope {
         async move {
             let (head, who) = head_of(&request);
             let reply = handle(&engine, who, head, &mut body).await;
-            response(reply, body)
+            response(reply, body.into_inner())
         }
     };
     web::scope("").default_service(web::to(answer))

@@ -7,16 +7,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use actix_web::web;
+use actix_web::dev::Payload;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// So many bytes may wait for actix to take them. It takes no more than it can write.
-const BUFFER_BYTES: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// The two ends of a socket: what the connection reads and writes, and what actix sends.
-pub(crate) fn socket(payload: web::Payload) -> (Socket, Outgoing) {
+pub(crate) fn socket(payload: Payload) -> (Socket, Outgoing) {
     let pipe = Rc::new(RefCell::new(Pipe::default()));
     let socket = Socket {
         payload,
@@ -46,7 +46,7 @@ impl Pipe {
 
 /// What the connection reads and writes.
 pub(crate) struct Socket {
-    payload: web::Payload,
+    payload: Payload,
     /// What came and was not yet read.
     read: Bytes,
     pipe: Rc<RefCell<Pipe>>,
@@ -69,6 +69,10 @@ impl AsyncRead for Socket {
         let length = self.read.len().min(buffer.remaining());
         buffer.put_slice(&self.read[..length]);
         self.read.advance(length);
+        if self.read.is_empty() {
+            // It would keep the buffer that actix has read into, 8 KiB.
+            self.read = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -126,7 +130,8 @@ impl Stream for Outgoing {
             pipe.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let bytes = pipe.bytes.split().freeze();
+        // The whole of it, so that nothing is kept for next time.
+        let bytes = std::mem::take(&mut pipe.bytes).freeze();
         pipe.writer.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Some(Ok(bytes)))
     }
@@ -137,5 +142,52 @@ impl Drop for Outgoing {
         let mut pipe = self.0.borrow_mut();
         pipe.is_gone = true;
         pipe.writer.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    fn take(outgoing: &mut Outgoing) -> Option<usize> {
+        let next = poll_fn(|context| Pin::new(&mut *outgoing).poll_next(context)).now_or_never();
+        next.flatten().map(|Ok(bytes)| bytes.len())
+    }
+
+    #[test]
+    fn m_who_writes_waits_while_nothing_is_taken_and_nothing_is_kept_of_what_was() {
+        let (mut socket, mut outgoing) = socket(Payload::None);
+        let bytes = [0; 3 * BUFFER_BYTES];
+        {
+            let mut writing = pin!(socket.write_all(&bytes));
+            for _ in 0..2 {
+                assert!(writing.as_mut().now_or_never().is_none());
+                assert_eq!(take(&mut outgoing), Some(BUFFER_BYTES));
+            }
+            assert!(writing.now_or_never().is_some());
+        }
+        assert_eq!(take(&mut outgoing), Some(BUFFER_BYTES));
+        assert_eq!(take(&mut outgoing), None);
+        assert_eq!(outgoing.0.borrow().bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn what_was_written_before_the_end_is_sent_and_nothing_is_written_when_nobody_takes() {
+        let (mut socket, mut outgoing) = super::socket(Payload::None);
+        socket.write_all(b"bye").now_or_never();
+        drop(socket);
+        assert_eq!(take(&mut outgoing), Some(3));
+        let end = poll_fn(|context| Pin::new(&mut outgoing).poll_next(context)).now_or_never();
+        assert!(matches!(end, Some(None)));
+        let (mut socket, outgoing) = super::socket(Payload::None);
+        drop(outgoing);
+        let written = socket.write_all(b"hello").now_or_never();
+        assert!(matches!(written, Some(Err(_))));
     }
 }

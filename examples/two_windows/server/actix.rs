@@ -3,7 +3,9 @@
 use actix_cors::Cors;
 use actix_web::http::StatusCode;
 use actix_web::middleware::Condition;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{
+    App, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, guard, web,
+};
 use fieldsync::Engine;
 use tokio::net::TcpListener;
 
@@ -29,13 +31,15 @@ pub(crate) async fn serve(
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
             .route("/ws/user-updates/", fieldsync_actix::live(&engine))
-            .route("/healthz", web::get().to(move || answer(health(&engine))))
-            .default_service(web::get().to(page))
+            .service(read("/healthz", move || answer(health(&engine))))
+            .service(read("/{path:.*}", page))
     };
     let server = HttpServer::new(app)
         .workers(workers)
         .max_connections(CONNECTIONS / workers)
         .client_request_timeout(HEAD_TIME)
+        .tcp_nodelay(true)
+        .h1_allow_half_closed(false)
         .shutdown_timeout(DRAIN_TIME.as_secs())
         .disable_signals()
         .listen(listener)
@@ -47,6 +51,15 @@ pub(crate) async fn serve(
     tokio::join!(drain(&engine, stop_signals), stopping.stop(true));
     let served = serving.await.map_err(|error| error.to_string())?;
     served.map_err(failed)
+}
+
+/// A resource that is only read. actix answers neither HEAD nor other methods by itself.
+fn read<A: FromRequest + 'static>(
+    path: &str,
+    handler: impl Handler<A, Output: Responder + 'static>,
+) -> Resource {
+    let reads = guard::Any(guard::Get()).or(guard::Head());
+    web::resource(path).route(web::route().guard(reads).to(handler))
 }
 
 async fn answer((status, text): (u16, &'static str)) -> HttpResponse {

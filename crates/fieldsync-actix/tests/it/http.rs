@@ -1,0 +1,59 @@
+//! Where the routes are mounted, and bodies that nobody reads.
+
+use std::time::Duration;
+
+use crate::app::App;
+use crate::raw::Raw;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locations_and_links_have_the_prefix_as_it_was_asked_for() {
+    let app = App::start().await;
+    for prefix in ["/api", "/%61pi", "/of/a%2Fb", "/of/%C3%A4"] {
+        let mut raw = Raw::connect(&app).await;
+        raw.send(format!(
+            "POST {prefix}/users HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+             content-length: 2\r\n\r\n{{}}"
+        ))
+        .await;
+        let head = raw.head().await;
+        let location = format!("\r\nlocation: {prefix}/users/");
+        assert!(head.contains(&location), "{head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_chunks_that_never_ends_is_not_read_on() {
+    let app = App::start().await;
+    // Refused for its path; too long; not wanted.
+    for (method, path, status) in [
+        ("POST", "/api/nothing/", 404),
+        ("POST", "/api/users/", 413),
+        ("GET", "/api/users/", 200),
+    ] {
+        let mut raw = Raw::connect(&app).await;
+        raw.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        ))
+        .await;
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        let (mut read, mut write) = raw.stream.into_split();
+        let sends = async {
+            use tokio::io::AsyncWriteExt as _;
+            while write.write_all(chunk.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let reads = async {
+            use tokio::io::AsyncReadExt as _;
+            let mut reply = Vec::new();
+            // A client that goes on sending may be cut off.
+            let _ = read.read_to_end(&mut reply).await;
+            String::from_utf8_lossy(&reply).into_owned()
+        };
+        let both = async { tokio::join!(sends, reads).1 };
+        let reply = tokio::time::timeout(Duration::from_secs(20), both).await;
+        let reply = reply.expect("the connection is closed");
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+    }
+}
