@@ -67,11 +67,19 @@ impl Change {
     /// The change as somebody sees it through a grant: what it does to the records that exist for that one. `None`
     /// when nothing visible changed.
     pub(crate) fn seen_through<'a>(&'a self, grant: &Grant) -> Option<Seen<'a>> {
+        self.seen_as(self.action_through(grant)?, grant)
+    }
+
+    /// What the change is through a grant; `None` where nothing of it is seen.
+    pub(crate) fn action_through(&self, grant: &Grant) -> Option<Action> {
         let action = match &grant.rows {
             None => self.action,
             Some(_) => self.action_among_admitted(grant)?,
         };
-        self.seen_as(action, grant)
+        let is_seen = action != Action::Update
+            || self.former.is_empty()
+            || self.former.keys().any(|name| grant.view.shows(name));
+        is_seen.then_some(action)
     }
 
     /// The change through a grant, as an action that was found before: a row predicate may have changed its mind since.

@@ -118,8 +118,8 @@ impl Connection<'_> {
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_heard = Instant::now();
         let mut last_ping = last_heard;
+        let mut messages = Vec::with_capacity(1);
         loop {
-            let mut messages = Vec::new();
             tokio::select! {
                 // What the peer has said is heard before it is given up.
                 biased;
@@ -162,7 +162,7 @@ impl Connection<'_> {
             }
             tokio::select! {
                 biased;
-                written = self.write(socket, messages) => match written {
+                written = self.write(socket, &mut messages) => match written {
                     Ok(None) => {}
                     Ok(Some(close)) => return Ended::Close(close),
                     Err(_) => return Ended::Gone,
@@ -186,14 +186,14 @@ impl Connection<'_> {
     async fn write<S>(
         &mut self,
         socket: &mut WebSocketStream<S>,
-        messages: Vec<Message>,
+        messages: &mut Vec<Message>,
     ) -> Result<Option<Close>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut written = 0;
         let mut close = None;
-        for message in messages {
+        for message in messages.drain(..) {
             written += message.as_payload().len();
             socket.feed(message).await?;
         }

@@ -94,6 +94,8 @@ pub(crate) enum News {
     Behind,
     /// The log is another one.
     Reset(ResetReason),
+    /// There will be no more.
+    Closed,
 }
 
 impl Hub {
@@ -314,6 +316,9 @@ impl Listener {
     /// What is new after a place, at most `limit` entries of the topic.
     pub(crate) fn news(&self, at: Position, limit: usize) -> News {
         let ring = self.hub.read();
+        if ring.closed {
+            return News::Closed;
+        }
         if ring.generation != self.generation {
             return News::Reset(ring.reason);
         }

@@ -194,7 +194,8 @@ impl Subscription {
             }
             // Registered before the hub is looked at, so that no change is slept through.
             self.listener.waker.register(context.waker());
-            if self.listener.is_closed() {
+            let is_live = matches!(self.phase, Phase::Live);
+            if !is_live && self.listener.is_closed() {
                 self.phase = Phase::Ended;
             }
             match &mut self.phase {
@@ -209,6 +210,7 @@ impl Subscription {
                         self.take(&entries);
                     }
                     News::Behind => self.read(Next::CatchUp),
+                    News::Closed => self.phase = Phase::Ended,
                     News::Reset(reason) => self.reset(reason),
                 },
                 Phase::Reading(reading, next) => {
@@ -232,9 +234,9 @@ impl Subscription {
 
     fn take(&mut self, entries: &[Arc<Entry>]) {
         for entry in entries {
-            if let Some(seen) = entry.change.seen_through(&self.grant) {
+            if let Some(action) = entry.change.action_through(&self.grant) {
                 self.events
-                    .push_back(Event::Change(Arc::clone(entry), seen.action));
+                    .push_back(Event::Change(Arc::clone(entry), action));
             }
         }
     }
