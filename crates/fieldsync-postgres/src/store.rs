@@ -9,6 +9,7 @@ use fieldsync::{
     Backlog, Batch, Collection, GroupResult, Position, Record, RecordId, RecordKey, Retention,
     Store, StoreError,
 };
+use tokio::sync::Semaphore;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 
@@ -19,6 +20,8 @@ use crate::{keys, log, prepare, writer};
 
 /// How many connections a pool of ours has.
 const CONNECTIONS: usize = 16;
+/// How many of them may wait for locks that others hold, so that the rest go on.
+const WAITERS: usize = 4;
 /// How long a connection may take to be made, and to be free.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a statement may take, on the connections of a pool of ours.
@@ -37,6 +40,8 @@ const STATEMENT_TIME: Duration = Duration::from_secs(15);
 pub struct PostgresStore {
     pool: Pool,
     tables: RwLock<Arc<Tables>>,
+    /// Places for those who wait for others' locks, each on a connection.
+    waiters: Arc<Semaphore>,
 }
 
 /// A URL that no store can be made of, or a database that can't be reached.
@@ -95,6 +100,7 @@ impl PostgresStore {
         Self {
             pool,
             tables: RwLock::default(),
+            waiters: Arc::new(Semaphore::new(WAITERS)),
         }
     }
 
@@ -121,8 +127,10 @@ impl Store for PostgresStore {
 
     async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
         let (pool, tables) = (self.pool.clone(), self.tables());
+        let waiters = Arc::clone(&self.waiters);
         // A task of its own, so that a future that is dropped does not leave a transaction half done.
-        let committed = tokio::spawn(async move { writer::commit(&pool, &tables, batch).await });
+        let committed =
+            tokio::spawn(async move { writer::commit(&pool, &tables, &waiters, batch).await });
         let failed = |error: tokio::task::JoinError| Err(StoreError::Backend(error.into()));
         committed.await.unwrap_or_else(failed)
     }

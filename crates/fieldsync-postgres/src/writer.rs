@@ -10,6 +10,8 @@ use fieldsync::{
     StoreError, Write,
 };
 use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
@@ -27,17 +29,25 @@ const FATE: Duration = Duration::from_secs(5);
 pub(crate) async fn commit(
     pool: &Pool,
     tables: &Tables,
+    waiters: &Semaphore,
     batch: Batch,
 ) -> Result<Vec<GroupResult>, StoreError> {
     let Some(deadline) = batch.deadline() else {
         return Ok(Vec::new());
     };
     let alone = batch.len() == 1;
+    let (mut place, mut first_try) = (None, true);
     let mut results = Vec::with_capacity(batch.len());
     let mut waiting = vec![batch];
     while let Some(batch) = waiting.pop() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let patience = if alone { left } else { SHORT.min(left) };
+        let patience = match (&place, first_try) {
+            (Some(_), _) => left,
+            (None, true) => SHORT.min(left),
+            // What was not free a moment ago is left to those who come again.
+            (None, false) => Duration::ZERO,
+        };
+        first_try = false;
         match attempt(pool, tables, &batch, patience).await? {
             Attempt::Committed(committed) => results.extend(committed),
             Attempt::Refused(refused) => results.push(refused),
@@ -47,19 +57,24 @@ pub(crate) async fn commit(
             }
             Attempt::Stopped | Attempt::GaveWay => match batch.halves() {
                 Some((first, second)) => waiting.extend([second, first]),
-                None => results.push(Err(busy())),
+                // Others of the batch do not wait for it: it comes again, alone.
+                None if !alone => results.push(Err(refused(Refusal::Locked))),
+                None if place.is_none() => match timeout(left, waiters.acquire()).await {
+                    Ok(Ok(free)) => {
+                        place = Some(free);
+                        waiting.push(batch);
+                    }
+                    _ => results.push(Err(refused(Refusal::Busy))),
+                },
+                None => results.push(Err(refused(Refusal::Busy))),
             },
         }
     }
     Ok(results)
 }
 
-/// The answer when somebody else holds the lock: nothing of the group is stored.
-fn busy() -> RefusedEdit {
-    RefusedEdit {
-        edit: 0,
-        refusal: Refusal::Busy,
-    }
+fn refused(refusal: Refusal) -> RefusedEdit {
+    RefusedEdit { edit: 0, refusal }
 }
 
 /// What became of one transaction.

@@ -173,7 +173,8 @@ async fn s_a_row_that_somebody_has_locked_holds_up_no_other() {
     let client = cluster::connect(&url).await;
     let lock = format!("begin; select 1 from notes where id = {locked} for update");
     client.batch_execute(&lock).await.unwrap();
-    let waiting: Vec<_> = (0..3)
+    // More than there are connections.
+    let waiting: Vec<_> = (0..40)
         .map(|number| {
             let engine = engine.clone();
             tokio::spawn(async move { patch(&engine, locked, &format!("late {number}")).await })

@@ -4,7 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -25,7 +25,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const WAITING_GROUPS: usize = 1024;
 /// After so long a batch is overtaken by the next, and so many may be. Most take a few milliseconds.
 const OVERTAKE_TIME: Duration = Duration::from_millis(100);
-const OVERTAKEN: usize = 8;
+const OVERTAKEN: usize = 256;
 /// A store answers a batch within its deadline. One that does not is not waited for longer than this beyond it.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -141,12 +141,10 @@ impl Path {
         let changes = changes_of(&results);
         #[cfg(fieldsync_fault_points)]
         crate::fault::point("before-reply");
-        let alone = submissions.len() == 1;
         for (submission, result) in submissions.into_iter().zip(results) {
-            let kept_out = |refused: &RefusedEdit| refused.refusal == Refusal::Busy;
-            let in_time = submission.group.deadline > Instant::now();
-            if !alone && in_time && result.as_ref().is_err_and(kept_out) {
-                // It waits for the lock alone.
+            let is_locked = |refused: &RefusedEdit| refused.refusal == Refusal::Locked;
+            if result.as_ref().is_err_and(is_locked) {
+                // It waits for the lock alone, until its deadline.
                 tokio::spawn(Arc::clone(&self).commit(vec![submission]));
                 continue;
             }

@@ -358,6 +358,9 @@ pub enum Refusal {
     /// It could not be tried in time; nothing of it is stored.
     #[error("too busy to apply the edit in time")]
     Busy,
+    /// Somebody else's lock keeps it out of a batch. Said by stores alone: the engine hands the edit in again, by itself.
+    #[error("somebody else has locked what the edit needs")]
+    Locked,
 }
 
 /// A field that changed since an edit's base.

@@ -137,7 +137,7 @@ impl From<&Refusal> for Problem {
                 "idempotency-key-reused",
                 "Idempotency-Key was used for another request",
             ),
-            Refusal::Busy => {
+            Refusal::Busy | Refusal::Locked => {
                 Self::unavailable("too busy to apply the edit in time; nothing of it is stored")
             }
         }

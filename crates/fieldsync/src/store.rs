@@ -33,7 +33,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// (unique, foreign key) or [`Refusal::Invalid`](crate::Refusal) (check, not null). An update writes only the
     /// columns that change. The records in the outcomes are what the database returned. A group that somebody else's lock
     /// keeps out until its deadline is refused with [`Refusal::Busy`](crate::Refusal); in a batch of several groups it
-    /// may be refused so at once, and is then handed in again, alone. When the future is dropped the batch is
+    /// may be refused with [`Refusal::Locked`](crate::Refusal) at once, and is then handed in again, alone. When the future is dropped the batch is
     /// committed whole or not at all. After an `Err` nothing is known: the batch may be committed.
     async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError>;
 
