@@ -10,9 +10,8 @@ use serde_json::Value;
 fn allowed(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
         "fieldsync" => &[],
-        "fieldsync-actix" | "fieldsync-axum" | "fieldsync-redis" | "fieldsync-sqlite" => {
-            &["fieldsync"]
-        }
+        "fieldsync-actix" | "fieldsync-axum" | "fieldsync-postgres" | "fieldsync-redis"
+        | "fieldsync-sqlite" => &["fieldsync"],
         // Examples, tests and measurements see all.
         "fieldsync-bench" | "fieldsync-examples" | "fieldsync-tests" => return None,
         other => panic!("say in this test what {other} may depend on"),
