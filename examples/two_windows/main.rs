@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use fieldsync::{Action, Collection, Engine, MemoryStore, StartError};
-use fieldsync_postgres::PostgresStore;
+use fieldsync_postgres::{PostgresBroker, PostgresStore};
 use fieldsync_redis::RedisBroker;
 use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::options::{Options, StoreOption};
+use crate::options::{BrokerOption, Options, StoreOption};
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -87,9 +87,16 @@ async fn start_engine(options: &Options) -> Result<Engine, String> {
     for origin in &options.allow_origin {
         builder = builder.allow_origin(origin);
     }
-    if let Some(url) = &options.broker {
-        let broker = RedisBroker::connect(url).await;
-        builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
+    match &options.broker {
+        None => {}
+        Some(BrokerOption::Redis(url)) => {
+            let broker = RedisBroker::connect(url).await;
+            builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
+        }
+        Some(BrokerOption::Postgres(url)) => {
+            let broker = PostgresBroker::connect(url).await;
+            builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
+        }
     }
     let builder = match &options.store {
         StoreOption::Memory => builder.store(MemoryStore::new()),

@@ -22,10 +22,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "STORE", default_value = "sqlite:two_windows.db")]
     pub(crate) store: StoreOption,
 
-    /// Tells other nodes on the same store of changes through this Redis: `redis://HOST:PORT`. Without it they look by
-    /// themselves once a second.
-    #[arg(long, value_name = "URL")]
-    pub(crate) broker: Option<String>,
+    /// Tells other nodes on the same store of changes at once: through `redis://HOST:PORT`, or through the LISTEN and NOTIFY of
+    /// `postgres://USER@HOST/DATABASE`. Without it they look by themselves once a second.
+    #[arg(long, value_name = "BROKER")]
+    pub(crate) broker: Option<BrokerOption>,
 
     /// A page of this origin (like https://app.example) may call the API and open the socket. Can be given several
     /// times; without it only the two windows themselves may.
@@ -59,6 +59,24 @@ impl FromStr for StoreOption {
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
             Some(("memory", "")) => Ok(Self::Memory),
             _ => Err("must be sqlite:PATH, postgres://USER@HOST/DATABASE, or memory:".into()),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum BrokerOption {
+    Redis(String),
+    Postgres(String),
+}
+
+impl FromStr for BrokerOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
+            Some((scheme, _)) if scheme.starts_with("redis") => Ok(Self::Redis(text.to_owned())),
+            _ => Err("must be redis://HOST:PORT or postgres://USER@HOST/DATABASE".into()),
         }
     }
 }

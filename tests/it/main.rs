@@ -5,7 +5,7 @@
 
 mod app;
 #[cfg(feature = "services")]
-#[path = "../../crates/fieldsync-postgres/tests/cluster/mod.rs"]
+#[path = "../../crates/fieldsync-postgres/tests/it/cluster.rs"]
 mod cluster;
 mod demo;
 mod socket;
@@ -13,6 +13,8 @@ mod socket;
 mod third_adapter;
 
 mod bad_input;
+#[cfg(feature = "services")]
+mod brokers;
 #[cfg(feature = "services")]
 mod browser;
 mod events;
@@ -27,8 +29,6 @@ mod patience;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;
-#[cfg(feature = "services")]
-mod redis_broker;
 mod rules;
 mod rust_api;
 mod seam;

@@ -205,6 +205,11 @@ fn a_failure_to_start_says_what_to_do() {
     );
     let error = fail(&["--store", "postgres"]);
     assert!(error.contains("sqlite:PATH"), "{error}");
+    let error = fail(&["--store", "memory:", "--broker", "kafka://host"]);
+    assert!(error.contains("redis://HOST:PORT"), "{error}");
+    let error = fail(&["--store", "postgres://app:secret@127.0.0.1:1/app"]);
+    let says_what = error.contains("--store") && error.contains("127.0.0.1:1");
+    assert!(says_what && !error.contains("secret"), "{error}");
     let error = fail(&[
         "--store",
         "memory:",

@@ -3,11 +3,30 @@
 use fieldsync::{FieldErrors, Refusal, SchemaMismatch, StoreError};
 use tokio_postgres::error::{DbError, SqlState};
 
+/// A URL that can't be used, or a database that can't be reached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL can't be used as it is.
+    #[error("not a URL of PostgreSQL that can be used: {0}")]
+    Url(String),
+    /// The database does not answer, or not to this user.
+    #[error("PostgreSQL can't be used at {address}")]
+    Unreachable {
+        /// Host and port, or several.
+        address: String,
+        /// What it has against it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
 /// Why work on a connection failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Postgres(tokio_postgres::Error),
     Store(StoreError),
+    /// Nothing was heard for too long.
+    NoAnswer,
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -48,6 +67,9 @@ impl From<Failure> for StoreError {
         let error = match failure {
             Failure::Store(error) => return error,
             Failure::Postgres(error) => error,
+            Failure::NoAnswer => {
+                return Self::Unavailable("PostgreSQL does not answer".into());
+            }
         };
         let later = match error.code() {
             // No answer from the database: the connection is gone, or was never made.
@@ -56,6 +78,7 @@ impl From<Failure> for StoreError {
             Some(code) => {
                 ["08", "53", "57", "58"].contains(&&code.code()[..2])
                     || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                    || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
                     || *code == SqlState::LOCK_NOT_AVAILABLE
             }
         };

@@ -2,6 +2,8 @@
 
 mod store;
 
+mod broker;
+
 // How the way of a write is gone.
 mod pipeline;
 mod writer;
@@ -10,10 +12,17 @@ mod writer;
 mod prepare;
 mod table;
 
+// How the database is reached.
+mod address;
+mod connection;
+mod tls;
+
 // Of which they are made.
 mod columns;
 mod error;
 mod keys;
 mod log;
 
-pub use store::{ConnectError, PostgresStore};
+pub use broker::PostgresBroker;
+pub use error::ConnectError;
+pub use store::PostgresStore;

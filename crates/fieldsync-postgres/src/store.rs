@@ -4,16 +4,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::{
     Backlog, Batch, Collection, GroupResult, Position, Record, RecordId, RecordKey, Retention,
     Store, StoreError,
 };
 use tokio::sync::Semaphore;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, NoTls};
 
-use crate::error::Failure;
+use crate::address::{Address, CONNECT_TIME};
+use crate::connection::{ANSWER_TIME, Connection};
+use crate::error::{ConnectError, Failure};
 use crate::log::{TRIM_STEP, no_log};
 use crate::table::Tables;
 use crate::{keys, log, prepare, writer};
@@ -22,10 +22,12 @@ use crate::{keys, log, prepare, writer};
 const CONNECTIONS: usize = 16;
 /// How many of them may wait for locks that others hold, so that the rest go on.
 const WAITERS: usize = 4;
-/// How long a connection may take to be made, and to be free.
+/// How long a connection may take to be free.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a statement may take, on the connections of a pool of ours.
-const STATEMENT_TIME: Duration = Duration::from_secs(15);
+const STATEMENT_TIME: &str = "15s";
+/// How long a transaction may wait for us: a node that hangs or is cut off in the middle of one has locks that others need.
+const IDLE_TIME: &str = "10s";
 
 /// The app's tables and the change logs, in a PostgreSQL database.
 ///
@@ -44,57 +46,45 @@ pub struct PostgresStore {
     waiters: Arc<Semaphore>,
 }
 
-/// A URL that no store can be made of, or a database that can't be reached.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL can't be used as it is.
-    #[error("not a URL of PostgreSQL that can be used: {0}")]
-    Url(String),
-    /// The database does not answer, or not to this user.
-    #[error("PostgreSQL can't be reached: {0}")]
-    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
 impl PostgresStore {
-    /// Connects to a database: `postgres://[user[:password]@]host[:port]/database`.
+    /// Connects to a database: `postgres://[user[:password]@]host[:port]/database[?options]`.
+    ///
+    /// Options are those of `tokio_postgres::Config`, and for TLS those of libpq: `sslmode` is `disable`, `prefer` (the
+    /// default: TLS where the server has it, nothing checked), `require` (TLS, nothing checked), `verify-ca` (the certificate's
+    /// issuer is checked) or `verify-full` (that, and the host's name). `sslrootcert` is a PEM file of the issuers' certificates, or
+    /// `system`; without it the system's are taken.
     ///
     /// # Errors
-    /// When the URL is none, asks for TLS (take a pool of your own for that), or the database can't be reached.
+    /// When the URL can't be used, or the database can't be reached.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        // The error may quote the password.
-        let malformed =
-            |_| ConnectError::Url("it must be like postgres://user@host/database".into());
-        let mut config: Config = url.parse().map_err(malformed)?;
-        if matches!(config.get_ssl_mode(), SslMode::Require) {
-            let advice =
-                "sslmode=require needs a pool of your own, made with TLS: PostgresStore::with_pool";
-            return Err(ConnectError::Url(advice.into()));
-        }
-        let options = format!("-c statement_timeout={}", STATEMENT_TIME.as_millis());
-        let options = match config.get_options() {
-            Some(given) => format!("{options} {given}"),
-            None => options,
+        let mut address = Address::of(url)?;
+        address.set("statement_timeout", STATEMENT_TIME);
+        address.set("idle_in_transaction_session_timeout", IDLE_TIME);
+        let unreachable = |source| ConnectError::Unreachable {
+            address: address.to_string(),
+            source,
         };
-        config.options(options).connect_timeout(PATIENCE);
+        let Address { config, tls } = address.clone();
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
+        let pool = Pool::builder(Manager::from_config(config, tls, recycling))
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(PATIENCE))
-            .create_timeout(Some(PATIENCE))
+            .create_timeout(Some(CONNECT_TIME))
             .recycle_timeout(Some(PATIENCE))
             .build()
-            .map_err(|error| ConnectError::Unreachable(error.into()))?;
+            .map_err(|error| unreachable(error.into()))?;
         match pool.get().await {
             Ok(_) => Ok(Self::with_pool(pool)),
-            Err(error) => Err(ConnectError::Unreachable(error.into())),
+            Err(PoolError::Backend(error)) => Err(unreachable(error.into())),
+            Err(error) => Err(unreachable(error.into())),
         }
     }
 
-    /// Uses the app's own pool. Give it a `wait_timeout`, or a request may wait for a connection for ever.
+    /// Uses the app's own pool. Give it a `wait_timeout`, or a request may wait for a connection for ever; and its sessions an
+    /// `idle_in_transaction_session_timeout`, or a node that hangs in the middle of a transaction holds up the others.
     #[must_use]
     pub fn with_pool(pool: Pool) -> Self {
         Self {
@@ -108,15 +98,15 @@ impl PostgresStore {
         Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn client(&self) -> Result<Object, Failure> {
-        Ok(self.pool.get().await?)
+    async fn client(&self) -> Result<Connection, Failure> {
+        Connection::of(&self.pool).await
     }
 }
 
 #[async_trait]
 impl Store for PostgresStore {
     async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
-        let mut client = self.client().await?;
+        let mut client = self.pool.get().await.map_err(Failure::from)?;
         let prepared = prepare::prepare(&mut client, collections).await?;
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let mut all = Tables::clone(&tables);
@@ -139,7 +129,8 @@ impl Store for PostgresStore {
         let tables = self.tables();
         let table = tables.of(&key.collection)?;
         let client = self.client().await?;
-        Ok(table.get(&client, &key.collection, key.id).await?)
+        let read = table.get(&client, &key.collection, key.id);
+        Ok(client.within(ANSWER_TIME, read).await?)
     }
 
     async fn list(
@@ -151,7 +142,8 @@ impl Store for PostgresStore {
         let tables = self.tables();
         let table = tables.of(collection)?;
         let client = self.client().await?;
-        Ok(table.list(&client, collection, after, limit).await?)
+        let read = table.list(&client, collection, after, limit);
+        Ok(client.within(ANSWER_TIME, read).await?)
     }
 
     async fn changes(
@@ -166,13 +158,14 @@ impl Store for PostgresStore {
             .get_key_value(collection)
             .ok_or_else(|| no_log(collection))?;
         let client = self.client().await?;
-        Ok(log::changes(&client, collection, since, limit).await?)
+        let read = log::changes(&client, collection, since, limit);
+        Ok(client.within(ANSWER_TIME, read).await?)
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
         let tables = self.tables();
         let client = self.client().await?;
-        let heads = log::heads(&client).await?;
+        let heads = client.within(ANSWER_TIME, log::heads(&client)).await?;
         // The logs of collections that the app no longer has are left alone.
         let known = tables.0.keys().filter_map(|name| {
             let head = heads.get(&**name)?;
@@ -190,19 +183,21 @@ impl Store for PostgresStore {
 }
 
 async fn trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, StoreError> {
-    let client = pool.get().await.map_err(Failure::from)?;
+    let client = Connection::of(pool).await?;
     let (mut left, mut more) = (TRIM_STEP, false);
     for collection in tables.0.keys() {
-        let (forgotten, is_more) = trim_one(&client, collection, retention, left).await?;
+        let trimming = trim_one(&client, collection, retention, left);
+        let (forgotten, is_more) = client.within(ANSWER_TIME, trimming).await?;
         left -= forgotten;
         more |= is_more;
     }
-    let keys = keys::forget(&client, TRIM_STEP).await?;
+    let forgetting = keys::forget(&client, TRIM_STEP);
+    let keys = client.within(ANSWER_TIME, forgetting).await?;
     Ok(more || keys == TRIM_STEP)
 }
 
 async fn trim_one(
-    client: &Object,
+    client: &Connection,
     collection: &str,
     retention: Retention,
     most: usize,
@@ -214,7 +209,9 @@ async fn trim_one(
             Ok(trimmed)
         }
         Err(failure) => {
-            let _ = client.batch_execute("rollback").await;
+            if client.batch_execute("rollback").await.is_err() {
+                client.lose();
+            }
             Err(failure)
         }
     }

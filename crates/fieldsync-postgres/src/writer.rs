@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
+use crate::connection::{ANSWER_TIME, Connection};
 use crate::error::{Constraint, Failure, Stopped};
 use crate::pipeline::{self, in_order};
 use crate::table::Tables;
@@ -24,6 +25,8 @@ use crate::{keys, log};
 const SHORT: Duration = Duration::from_millis(50);
 /// How long the fate of a COMMIT without an answer is asked for.
 const FATE: Duration = Duration::from_secs(5);
+/// How long one connection may take to tell it.
+const FATE_ANSWER: Duration = Duration::from_secs(1);
 
 /// Commits a batch: in one transaction, or in halves where a constraint or a lock stops that.
 pub(crate) async fn commit(
@@ -95,18 +98,17 @@ async fn attempt(
     batch: &Batch,
     patience: Duration,
 ) -> Result<Attempt, Failure> {
-    let client = pool.get().await?;
+    let client = Connection::of(pool).await?;
     let failure = match transact(&client, pool, tables, batch, patience).await {
         Ok(attempt) => return Ok(attempt),
         Err(failure) => failure,
     };
-    if client.batch_execute("rollback").await.is_err() {
-        // Not to be used again.
-        drop(Object::take(client));
+    if !client.is_lost() && rollback(&client).await.is_err() {
+        client.lose();
     }
     let stopped = match &failure {
         Failure::Postgres(error) => Stopped::of(error),
-        Failure::Store(_) => None,
+        Failure::Store(_) | Failure::NoAnswer => None,
     };
     match stopped {
         Some(Stopped::Locked) => Ok(Attempt::Stopped),
@@ -115,21 +117,30 @@ async fn attempt(
     }
 }
 
+async fn rollback(client: &Connection) -> Result<(), Failure> {
+    let rollback = async { Ok(client.batch_execute("rollback").await?) };
+    client.within(ANSWER_TIME, rollback).await
+}
+
 async fn transact(
-    client: &Object,
+    client: &Connection,
     pool: &Pool,
     tables: &Tables,
     batch: &Batch,
     patience: Duration,
 ) -> Result<Attempt, Failure> {
-    let found = find(client, tables, batch, patience).await?;
+    // Each may wait for locks.
+    let limit = patience + ANSWER_TIME;
+    let finding = find(client, tables, batch, patience);
+    let found = client.within(limit, finding).await?;
     let locked: HashSet<RecordKey> = found.records.keys().cloned().collect();
     let plan = batch.plan(found);
-    let written = write(client, tables, &plan, &locked).await?;
+    let writing = write(client, tables, &plan, &locked);
+    let written = client.within(limit, writing).await?;
     let (rows, heads, id) = match written {
         Written::All { rows, heads, id } => (rows, heads, id),
         Written::Not { mutation, refusal } => {
-            client.batch_execute("rollback").await?;
+            rollback(client).await?;
             return Ok(match batch.len() {
                 1 => Attempt::Refused(plan.refused_by_database(mutation, refusal)),
                 _ => Attempt::Stopped,
@@ -139,30 +150,32 @@ async fn transact(
     // Known before the plan is used up: deferred constraints are checked by COMMIT.
     let deferred = (batch.len() == 1).then(|| refused_by_deferred(&plan, tables));
     let finished = plan.finish(rows, &heads);
-    match finish(client, &finished).await {
-        Ok(()) => Ok(Attempt::Committed(finished.results)),
-        Err(Failure::Postgres(error)) => match error.as_db_error() {
-            Some(refused) if Constraint::of(refused).is_some() => {
-                client.batch_execute("rollback").await?;
-                Ok(deferred
-                    .flatten()
-                    .map_or(Attempt::Stopped, Attempt::Refused))
-            }
-            Some(refused) if !is_parting(refused) => Err(error.into()),
-            // COMMIT has no answer.
-            _ => {
-                if is_committed(pool, &id).await? {
-                    tracing::warn!("the answer to a COMMIT was lost; it was looked up: committed");
-                    Ok(Attempt::Committed(finished.results))
-                } else {
-                    tracing::warn!(
-                        "the answer to a COMMIT was lost; it was looked up: not committed"
-                    );
-                    Err(error.into())
-                }
-            }
-        },
-        Err(failure) => Err(failure),
+    let failure = match client.within(ANSWER_TIME, finish(client, &finished)).await {
+        Ok(()) => return Ok(Attempt::Committed(finished.results)),
+        Err(failure) => failure,
+    };
+    let answer = match &failure {
+        Failure::Store(_) => return Err(failure),
+        Failure::Postgres(error) => error.as_db_error(),
+        Failure::NoAnswer => None,
+    };
+    match answer {
+        Some(refused) if Constraint::of(refused).is_some() => {
+            rollback(client).await?;
+            Ok(deferred
+                .flatten()
+                .map_or(Attempt::Stopped, Attempt::Refused))
+        }
+        Some(refused) if !is_parting(refused) => Err(failure),
+        // COMMIT has no answer.
+        _ if is_committed(pool, &id).await? => {
+            tracing::warn!("the answer to a COMMIT was lost; it was looked up: committed");
+            Ok(Attempt::Committed(finished.results))
+        }
+        _ => {
+            tracing::warn!("the answer to a COMMIT was lost; it was looked up: not committed");
+            Err(failure)
+        }
     }
 }
 
@@ -458,11 +471,10 @@ async fn is_committed(pool: &Pool, id: &str) -> Result<bool, Failure> {
 }
 
 async fn fate(pool: &Pool, id: &str) -> Result<Option<String>, Failure> {
-    let client = pool.get().await?;
-    let rows = client
-        .query("select pg_xact_status($1::text::xid8)", &[&id])
-        .await?;
-    first(&rows)
+    let client = Connection::of(pool).await?;
+    let sql = "select pg_xact_status($1::text::xid8)";
+    let asking = async { Ok(client.query(sql, &[&id]).await?) };
+    first(&client.within(FATE_ANSWER, asking).await?)
 }
 
 /// Why a constraint refuses the mutation; or the failure, if it is none.

@@ -2,8 +2,6 @@
 
 mod broker;
 
-mod listener;
-
-mod message;
+mod subscription;
 
 pub use broker::RedisBroker;

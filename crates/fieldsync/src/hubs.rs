@@ -9,19 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
 use tokio::sync::Notify;
 
 use crate::broker::{Broker, Notice};
 use crate::change::Change;
 use crate::cursor::Position;
 use crate::hub::Hub;
+use crate::notices::listen;
 use crate::store::{Backlog, Store, StoreError};
 
 /// How many changes are read from the store at a time.
 const READ_CHANGES: usize = 512;
-/// How long to wait before a broker that could not be subscribed to is tried again.
-const BROKER_RETRY: Duration = Duration::from_secs(1);
 
 /// The hubs of all collections.
 #[derive(Debug)]
@@ -144,23 +142,4 @@ impl Hubs {
         }
         Ok(())
     }
-}
-
-/// A broker's notices, subscribed to again and again.
-fn listen(broker: Arc<dyn Broker>) -> BoxStream<'static, Notice> {
-    let subscriptions = futures_util::stream::unfold(broker, |broker| async {
-        loop {
-            match broker.subscribe().await {
-                Ok(notices) => return Some((notices, broker)),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "no notices from other nodes for now"
-                    );
-                    tokio::time::sleep(BROKER_RETRY).await;
-                }
-            }
-        }
-    });
-    subscriptions.flatten().boxed()
 }

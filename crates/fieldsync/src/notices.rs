@@ -1,17 +1,25 @@
-//! Notices on their way to the other nodes: the newest of each collection, never in the way of a write.
+//! Notices on their way to the other nodes, the newest of each collection, never in the way of a write; and those of the
+//! other nodes on their way here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use tokio::sync::Notify;
 
-use crate::broker::{Broker, Notice};
+use crate::broker::{Broker, BrokerError, Notice};
 
 /// How long the broker may take for one notice. By then the other nodes' poll has found what it tells.
 const NOTICE_TIME: Duration = Duration::from_secs(1);
 /// How long a broker that failed is left alone, at most; drawn by lot, so that not all nodes come at once.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long subscribing may take.
+const SUBSCRIBE_TIME: Duration = Duration::from_secs(5);
+/// How long to wait before subscribing again, the first time and at most; drawn by lot.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The notices that wait for the broker. Of each collection only the newest counts, so that a broker that is slow or
 /// away makes them no more than there are collections.
@@ -56,14 +64,57 @@ impl Notices {
     }
 }
 
+/// What the other nodes tell, for ever: the broker is subscribed to again whenever its stream ends.
+pub(crate) fn listen(broker: Arc<dyn Broker>) -> BoxStream<'static, Notice> {
+    let listener = Listener {
+        broker,
+        pause: Duration::ZERO,
+        is_down: false,
+    };
+    let subscriptions = futures_util::stream::unfold(listener, |mut listener| async {
+        Some((listener.subscription().await, listener))
+    });
+    subscriptions.flatten().boxed()
+}
+
+struct Listener {
+    broker: Arc<dyn Broker>,
+    pause: Duration,
+    is_down: bool,
+}
+
+impl Listener {
+    /// A subscription, as soon as there is one. That there is none, and that there is one again, is said once.
+    async fn subscription(&mut self) -> BoxStream<'static, Notice> {
+        loop {
+            tokio::time::sleep(self.pause.mul_f64(fastrand::f64())).await;
+            self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            let subscribing = tokio::time::timeout(SUBSCRIBE_TIME, self.broker.subscribe()).await;
+            match subscribing.unwrap_or_else(|late| Err(BrokerError(late.into()))) {
+                Ok(notices) => {
+                    if std::mem::take(&mut self.is_down) {
+                        tracing::info!(broker = ?self.broker, "the broker is back");
+                    }
+                    self.pause = FIRST_PAUSE;
+                    return notices;
+                }
+                Err(error) if !std::mem::replace(&mut self.is_down, true) => tracing::warn!(
+                    broker = ?self.broker,
+                    error = &error as &dyn std::error::Error,
+                    "the broker can't be reached: until it is back, changes of other nodes are found by the poll"
+                ),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::BrokerError;
     use crate::memory::LocalBroker;
     use async_trait::async_trait;
-    use futures_util::StreamExt as _;
-    use futures_util::stream::BoxStream;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Takes its time, in milliseconds.
     #[derive(Debug)]
@@ -117,5 +168,32 @@ mod tests {
             tokio::time::sleep(NOTICE_TIME + Duration::from_millis(1)).await;
             assert_eq!(notices.take(), None, "it was given up");
         }
+    }
+    /// Can be subscribed to every third time, and then has one notice to tell.
+    #[derive(Debug, Default)]
+    struct Fickle(AtomicU64);
+
+    #[async_trait]
+    impl Broker for Fickle {
+        async fn publish(&self, _: Notice) -> Result<(), BrokerError> {
+            Ok(())
+        }
+
+        async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                times if times % 3 == 2 => {
+                    Ok(futures_util::stream::iter([notice("a", times)]).boxed())
+                }
+                times if times % 3 == 1 => std::future::pending().await,
+                _ => Err(BrokerError("not now".into())),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_is_lost_is_subscribed_to_again() {
+        let heard = listen(Arc::new(Fickle::default())).take(4);
+        let heard: Vec<_> = heard.map(|notice| notice.offset).collect().await;
+        assert_eq!(heard, [2, 5, 8, 11]);
     }
 }

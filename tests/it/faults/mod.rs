@@ -13,6 +13,8 @@ mod locked;
 mod nodes;
 mod points;
 #[cfg(feature = "services")]
+mod postgres;
+#[cfg(feature = "services")]
 mod power;
 mod restored;
 mod stop;

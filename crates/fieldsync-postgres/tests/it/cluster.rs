@@ -1,17 +1,21 @@
-//! A real PostgreSQL, started for this test binary, gone with it.
+//! A real PostgreSQL, started for this test binary or for one test, gone with it.
+
+#![allow(dead_code, reason = "each test binary uses what it needs")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One cluster for all tests of the binary, and a database for each.
+/// A cluster, with the databases of its tests.
 pub(crate) struct Cluster {
     pub(crate) port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    /// The shell that ends the server when its standard input is closed.
+    guard: Option<Child>,
 }
 
-/// The URL of a database that nobody else uses.
+/// The URL of a database that nobody else uses, in the cluster of all.
 pub(crate) async fn fresh_database() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -43,17 +47,14 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    fn start() -> Self {
+    /// One that a test has for itself.
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
         };
-        if is_root() {
-            // PostgreSQL does not run as root.
-            run(Command::new("chown").arg("postgres").arg(folder.path()));
-        }
+        give_to_server(folder.path());
         let mut initdb = as_server("initdb");
         initdb.args([
             "-U",
@@ -64,10 +65,24 @@ impl Cluster {
             "UTF8",
             "--locale=C.UTF-8",
         ]);
+        let data = folder.path().join("data");
         run(initdb.arg("-D").arg(&data).stdout(Stdio::null()));
+        let mut cluster = Self {
+            port,
+            folder,
+            guard: None,
+        };
+        cluster.start_again();
+        cluster
+    }
+
+    /// Starts the server, with the data that are there.
+    pub(crate) fn start_again(&mut self) {
+        let (folder, port) = (self.folder.path(), self.port.to_string());
         let mut server = as_server("postgres");
-        server.arg("-D").arg(&data).arg("-k").arg(folder.path());
-        server.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+        server.arg("-D").arg(folder.join("data"));
+        server.arg("-k").arg(folder);
+        server.args(["-h", "127.0.0.1", "-p", &port]);
         server.args(["-c", "max_connections=300", "-c", "log_min_messages=fatal"]);
         // It ends when this process does, however that ends: then its standard input is closed.
         let mut words = vec![server.get_program().to_owned()];
@@ -76,21 +91,46 @@ impl Cluster {
         let mut guarded = Command::new("sh");
         guarded.args(["-c", script, "sh"]).args(words);
         guarded.stdin(Stdio::piped()).stderr(Stdio::null());
-        let child = guarded.spawn().unwrap();
-        // Its end of the pipe is never closed before.
-        std::mem::forget(child);
+        self.guard = Some(guarded.spawn().unwrap());
         let mut ready = Command::new(find("pg_isready"));
-        ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+        ready.args(["-q", "-h", "127.0.0.1", "-p", &port]);
         for _ in 0..600 {
             if ready.status().unwrap().success() {
-                return Self {
-                    port,
-                    _folder: folder,
-                };
+                return;
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         panic!("PostgreSQL does not start");
+    }
+
+    /// Stops the server at once, as an operator does with `pg_ctl stop -m immediate`: it recovers from its log.
+    pub(crate) fn stop_at_once(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            drop(guard.stdin.take());
+            guard.wait().unwrap();
+        }
+    }
+
+    /// Writes a file for the server.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        run(Command::new("chmod").arg("600").arg(&path));
+        give_to_server(&path);
+        path
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop_at_once();
+    }
+}
+
+/// PostgreSQL does not run as root.
+fn give_to_server(path: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("postgres").arg(path));
     }
 }
 

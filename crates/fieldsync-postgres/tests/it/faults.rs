@@ -1,10 +1,5 @@
 //! What goes wrong between the store and a real PostgreSQL.
 
-#![cfg(feature = "services")]
-#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
-
-mod cluster;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,7 +44,7 @@ async fn patch(engine: &Engine, id: i64, text: &str) -> Result<Vec<Outcome>, Eng
 }
 
 async fn count(url: &str, sql: &str) -> i64 {
-    let client = cluster::connect(url).await;
+    let client = crate::cluster::connect(url).await;
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
@@ -60,7 +55,7 @@ async fn proxy(armed: Arc<AtomicBool>) -> u16 {
     tokio::spawn(async move {
         loop {
             let (client, _) = listener.accept().await.unwrap();
-            let server = TcpStream::connect(("127.0.0.1", cluster::cluster().port)).await;
+            let server = TcpStream::connect(("127.0.0.1", crate::cluster::cluster().port)).await;
             tokio::spawn(pass(client, server.unwrap(), Arc::clone(&armed)));
         }
     });
@@ -94,10 +89,13 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, armed: Arc<AtomicBoo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d_an_edit_whose_commit_has_no_answer_is_looked_up() {
-    let url = cluster::fresh_database().await;
+    let url = crate::cluster::fresh_database().await;
     let armed = Arc::new(AtomicBool::new(false));
     let port = proxy(Arc::clone(&armed)).await;
-    let through = url.replace(&cluster::cluster().port.to_string(), &port.to_string());
+    let through = url.replace(
+        &crate::cluster::cluster().port.to_string(),
+        &port.to_string(),
+    );
     let engine = engine(&through).await;
     let id = create(&engine, "a").await;
     let mut changes = engine.subscribe("notes", None).await.unwrap();
@@ -120,7 +118,7 @@ async fn d_an_edit_whose_commit_has_no_answer_is_looked_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d_sessions_that_are_ended_all_the_time_lose_and_double_nothing() {
-    let url = cluster::fresh_database().await;
+    let url = crate::cluster::fresh_database().await;
     let engine = engine(&url).await;
     let done = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..4)
@@ -142,7 +140,7 @@ async fn d_sessions_that_are_ended_all_the_time_lose_and_double_nothing() {
             })
         })
         .collect();
-    let client = cluster::connect(&url).await;
+    let client = crate::cluster::connect(&url).await;
     let end = "select pg_terminate_backend(pid) from pg_stat_activity \
                where datname = current_database() and pid <> pg_backend_pid()";
     for _ in 0..20 {
@@ -167,10 +165,10 @@ async fn d_sessions_that_are_ended_all_the_time_lose_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s_a_row_that_somebody_has_locked_holds_up_no_other() {
-    let url = cluster::fresh_database().await;
+    let url = crate::cluster::fresh_database().await;
     let engine = engine(&url).await;
     let (locked, free) = (create(&engine, "a").await, create(&engine, "b").await);
-    let client = cluster::connect(&url).await;
+    let client = crate::cluster::connect(&url).await;
     let lock = format!("begin; select 1 from notes where id = {locked} for update");
     client.batch_execute(&lock).await.unwrap();
     // More than there are connections.
@@ -194,10 +192,10 @@ async fn s_a_row_that_somebody_has_locked_holds_up_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn o_a_long_transaction_of_somebody_else_hides_no_change() {
-    let url = cluster::fresh_database().await;
+    let url = crate::cluster::fresh_database().await;
     let engine = engine(&url).await;
     let id = create(&engine, "a").await;
-    let other = cluster::connect(&url).await;
+    let other = crate::cluster::connect(&url).await;
     let begun = "begin; insert into notes (text) values ('theirs'); select pg_current_xact_id()";
     other.batch_execute(begun).await.unwrap();
     let mut changes = engine.subscribe("notes", None).await.unwrap();
@@ -222,10 +220,10 @@ async fn o_a_long_transaction_of_somebody_else_hides_no_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_only_reads_refuses_edits_and_heals() {
-    let url = cluster::fresh_database().await;
+    let url = crate::cluster::fresh_database().await;
     let engine = engine(&url).await;
     let id = create(&engine, "a").await;
-    let client = cluster::connect(&url).await;
+    let client = crate::cluster::connect(&url).await;
     let name: String = client
         .query_one("select current_database()::text", &[])
         .await
@@ -233,7 +231,7 @@ async fn a_database_that_only_reads_refuses_edits_and_heals() {
         .get(0);
     let set = async |value: &str| {
         let sql = format!("alter database {name} set default_transaction_read_only = {value}");
-        let cluster = cluster::connect(&cluster::cluster().url("postgres")).await;
+        let cluster = crate::cluster::connect(&crate::cluster::cluster().url("postgres")).await;
         cluster.batch_execute(&sql).await.unwrap();
         let end = format!(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'"
@@ -260,8 +258,8 @@ async fn a_database_that_only_reads_refuses_edits_and_heals() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_another_framework_is_used_as_it_is() {
-    let url = cluster::fresh_database().await;
-    let client = cluster::connect(&url).await;
+    let url = crate::cluster::fresh_database().await;
+    let client = crate::cluster::connect(&url).await;
     let made = "create schema shop; create table shop.orders (\
          order_id serial primary key, total numeric(30, 2) not null, placed timestamp not null default now(), \
          paid boolean not null default false, tags jsonb not null default '[]', buyer uuid, code varchar(10) not null default '', \
@@ -348,8 +346,16 @@ async fn a_table_of_another_framework_is_used_as_it_is() {
 async fn what_can_not_be_connected_to_says_why() {
     for (url, word) in [
         ("nonsense", "postgres://"),
-        ("postgres://app:secret@127.0.0.1:1/app", "reached"),
-        ("postgres://app@127.0.0.1/app?sslmode=require", "with_pool"),
+        ("postgres://app:secret@127.0.0.1:1/app", "127.0.0.1:1"),
+        (
+            "postgres://app:se?cret@127.0.0.1:1/app?connect_timeout=1",
+            "127.0.0.1:1",
+        ),
+        ("postgres://app:secret@127.0.0.1:x/app", "postgres://"),
+        (
+            "postgres://app:secret@127.0.0.1/app?nonsense=1",
+            "`nonsense`",
+        ),
     ] {
         let error = PostgresStore::connect(url).await.unwrap_err().to_string();
         assert!(error.contains(word) && !error.contains("secret"), "{error}");

@@ -1,10 +1,5 @@
 //! The contract of `Store`, on PostgreSQL.
 
-#![cfg(feature = "services")]
-#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
-
-mod cluster;
-
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +35,7 @@ impl Fixture for Database {
     const TRIM_STEP: usize = 1000;
 
     async fn fresh() -> Self {
-        Self(cluster::fresh_database().await)
+        Self(crate::cluster::fresh_database().await)
     }
 
     async fn open(&self) -> Arc<dyn Store> {
@@ -74,12 +69,12 @@ impl Fixture for Database {
             table.key,
             columns.collect::<String>()
         );
-        let client = cluster::connect(&self.0).await;
+        let client = crate::cluster::connect(&self.0).await;
         client.batch_execute(&sql).await.unwrap();
     }
 
     async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>) {
-        let client = cluster::connect(&self.0).await;
+        let client = crate::cluster::connect(&self.0).await;
         let id = id_literal(id);
         let Some(row) = row else {
             let sql = format!("delete from \"{table}\" where id = {id}");
@@ -101,7 +96,7 @@ impl Fixture for Database {
     }
 
     async fn hold_write_lock(&self, table: &str, id: RecordId) -> Box<dyn Any + Send> {
-        let client = cluster::connect(&self.0).await;
+        let client = crate::cluster::connect(&self.0).await;
         let sql = format!(
             "begin; select 1 from \"{table}\" where id = {} for update",
             id_literal(id)
@@ -112,7 +107,7 @@ impl Fixture for Database {
     }
 
     async fn grow_older(&self, by: Duration) {
-        let client = cluster::connect(&self.0).await;
+        let client = crate::cluster::connect(&self.0).await;
         let micros = by.as_micros();
         let sql = format!(
             "update fieldsync_changes set at = at - {micros}; update fieldsync_keys set at = at - {micros}"

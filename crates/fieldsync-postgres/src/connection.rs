@@ -1,0 +1,69 @@
+//! A connection on loan from the pool. One that does not answer is not given back: the network may have swallowed it.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tokio::time::timeout;
+
+use crate::error::Failure;
+
+/// How long the database may take to answer, not counting what it waits for locks.
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+pub(crate) struct Connection {
+    /// Given back when this is dropped.
+    object: Option<Object>,
+    pool: Pool,
+    is_lost: AtomicBool,
+}
+
+impl Connection {
+    pub(crate) async fn of(pool: &Pool) -> Result<Self, Failure> {
+        Ok(Self {
+            object: Some(pool.get().await?),
+            pool: pool.clone(),
+            is_lost: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits for what was asked of this connection, at most so long.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        timeout(limit, work).await.unwrap_or_else(|_| {
+            self.lose();
+            // Those that nobody uses are likely as dead.
+            self.pool.retain(|_, _| false);
+            Err(Failure::NoAnswer)
+        })
+    }
+
+    /// Has it closed, and not given back.
+    pub(crate) fn lose(&self) {
+        self.is_lost.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
+    }
+}
+
+impl Deref for Connection {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        self.object.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.is_lost() {
+            self.object.take().map(Object::take);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The PostgreSQL store and broker, with a real PostgreSQL.
+
+#![cfg(feature = "services")]
+#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+mod cluster;
+
+mod conformance;
+mod faults;
+mod tls;

@@ -1,0 +1,55 @@
+//! One subscription to the channel, until its connection is lost.
+
+use std::time::Duration;
+
+use fieldsync::Notice;
+use futures_util::StreamExt as _;
+use redis::aio::{PubSubSink, PubSubStream};
+use redis::{Client, RedisResult};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+
+use crate::broker::PATIENCE;
+
+/// How often Redis is asked whether it is still there: a connection can be dead without a word.
+const PING: Duration = Duration::from_secs(2);
+
+pub(crate) struct Subscription {
+    sink: PubSubSink,
+    messages: PubSubStream,
+    pings: Interval,
+}
+
+impl Subscription {
+    pub(crate) async fn open(client: &Client, channel: &str) -> RedisResult<Self> {
+        let (mut sink, messages) = client.get_async_pubsub().await?.split();
+        sink.subscribe(channel).await?;
+        let mut pings = interval_at(Instant::now() + PING, PING);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            sink,
+            messages,
+            pings,
+        })
+    }
+
+    /// The next notice; `None` when the connection is lost. What is on the channel besides is not heard.
+    pub(crate) async fn next(&mut self) -> Option<Notice> {
+        loop {
+            tokio::select! {
+                message = self.messages.next() => {
+                    let message = message?;
+                    let text = std::str::from_utf8(message.get_payload_bytes());
+                    if let Ok(Ok(notice)) = text.map(str::parse) {
+                        return Some(notice);
+                    }
+                }
+                _ = self.pings.tick() => {
+                    let pong = timeout(PATIENCE, self.sink.ping::<redis::Value>()).await;
+                    if !matches!(pong, Ok(Ok(_))) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
