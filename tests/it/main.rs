@@ -35,3 +35,4 @@ mod seam;
 #[cfg(feature = "services")]
 mod servers;
 mod two_windows;
+mod versions;

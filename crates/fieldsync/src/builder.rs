@@ -176,7 +176,7 @@ impl EngineBuilder {
         store
             .prepare(&by_name.values().cloned().collect::<Vec<_>>())
             .await?;
-        let hubs = Arc::new(Hubs::new(store.heads().await?));
+        let hubs = Arc::new(Hubs::new(by_name.clone(), store.heads().await?));
         let notices = Arc::new(Notices::default());
         let (told, followed) = (Arc::clone(&notices), Arc::clone(&hubs));
         let committer = Committer::start(Arc::clone(&store), followed, told);

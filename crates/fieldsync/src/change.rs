@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::authorize::Grant;
+use crate::collection::Collection;
 use crate::cursor::Position;
 use crate::record::{Fields, Record, RecordId, RecordKey, weight_of};
 use crate::time::Timestamp;
@@ -61,6 +62,25 @@ impl Change {
         match self.action {
             Action::Create | Action::Delete => true,
             Action::Update => self.former.is_empty() || self.former.contains_key(field),
+        }
+    }
+
+    /// Makes it one of this version of the app. What it was read from may have been written by another version, by a node
+    /// that is not yet restarted or already is: fields that are unknown here are left out, those that are missing have what
+    /// their new column has.
+    pub(crate) fn fit(&mut self, collection: &Collection) {
+        for fields in [&mut self.after, &mut self.former] {
+            fields.retain(|name, _| collection.field(name).is_some());
+        }
+        let whole = match self.action {
+            Action::Create | Action::Update => &mut self.after,
+            Action::Delete => &mut self.former,
+        };
+        for field in collection.fields() {
+            if !whole.contains_key(&field.name) {
+                let value = field.default.clone().unwrap_or_default();
+                whole.insert(field.name.clone(), value);
+            }
         }
     }
 

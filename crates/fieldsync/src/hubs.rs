@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 
 use crate::broker::{Broker, Notice};
 use crate::change::Change;
+use crate::collection::Collection;
 use crate::cursor::Position;
 use crate::hub::Hub;
 use crate::notices::listen;
-use crate::store::{Backlog, Store, StoreError};
+use crate::store::{Backlog, Store, StoreError, read_changes};
 
 /// How many changes are read from the store at a time.
 const READ_CHANGES: usize = 512;
@@ -25,16 +26,21 @@ const READ_CHANGES: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Hubs {
     hubs: BTreeMap<Arc<str>, Arc<Hub>>,
+    collections: BTreeMap<Arc<str>, Arc<Collection>>,
     look: Notify,
 }
 
 impl Hubs {
-    pub(crate) fn new(heads: Vec<(Arc<str>, Position)>) -> Self {
+    pub(crate) fn new(
+        collections: BTreeMap<Arc<str>, Arc<Collection>>,
+        heads: Vec<(Arc<str>, Position)>,
+    ) -> Self {
         let hubs = heads
             .into_iter()
             .map(|(collection, head)| (collection, Arc::new(Hub::new(head))));
         Self {
             hubs: hubs.collect(),
+            collections,
             look: Notify::new(),
         }
     }
@@ -109,15 +115,17 @@ impl Hubs {
 
     /// Reads the heads of all collections, and from the store what the hubs do not have.
     async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
-        for (collection, head) in store.heads().await? {
-            let Some(hub) = self.hubs.get(&collection) else {
+        for (name, head) in store.heads().await? {
+            let (Some(hub), Some(collection)) = (self.hubs.get(&name), self.collections.get(&name))
+            else {
                 continue;
             };
             while hub.head() != head {
                 let at = hub.head();
-                match store.changes(&collection, at, READ_CHANGES).await? {
+                match read_changes(store, collection, at, READ_CHANGES).await? {
                     Backlog::Changes { changes, .. } if changes.is_empty() => break,
                     Backlog::Changes { changes, more } => {
+                        tracing::debug!(collection = %name, count = changes.len(), "changes that are not of this node were read from the store");
                         hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
                         if !more {
                             break;
@@ -126,13 +134,12 @@ impl Hubs {
                     Backlog::Lost(reason) => {
                         // The heads are read again: the log may have grown since.
                         let heads = store.heads().await?;
-                        let Some((_, head)) =
-                            heads.into_iter().find(|(name, _)| *name == collection)
+                        let Some((_, head)) = heads.into_iter().find(|(found, _)| *found == name)
                         else {
                             break;
                         };
                         if hub.head() == at {
-                            tracing::warn!(%collection, %reason, "the log is not the one known so far: subscribers are reset");
+                            tracing::warn!(collection = %name, %reason, "the log is not the one known so far: subscribers are reset");
                             hub.reset(head, reason);
                         }
                         break;

@@ -81,6 +81,20 @@ pub enum Backlog {
     Lost(ResetReason),
 }
 
+/// Reads what the log holds after a place, as this version of the app knows its records.
+pub(crate) async fn read_changes(
+    store: &dyn Store,
+    collection: &Collection,
+    since: Position,
+    limit: usize,
+) -> Result<Backlog, StoreError> {
+    let mut backlog = store.changes(collection.name(), since, limit).await?;
+    if let Backlog::Changes { changes, .. } = &mut backlog {
+        changes.iter_mut().for_each(|change| change.fit(collection));
+    }
+    Ok(backlog)
+}
+
 /// How long the log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -19,7 +19,7 @@ use crate::collection::Collection;
 use crate::cursor::{Cursor, Position, ResetReason, Shape};
 use crate::hub::{Entry, Hub, Listener, News};
 use crate::record::{Record, RecordId, RecordKey};
-use crate::store::{Backlog, Store, StoreError};
+use crate::store::{Backlog, Store, StoreError, read_changes};
 use crate::topic::Topic;
 
 /// How many changes are read from the store, or taken from the ring, at a time.
@@ -79,6 +79,7 @@ pub(crate) enum Event {
 /// Dropping it ends the subscription. A subscriber that does not poll costs its place, and what it has read already.
 pub struct Subscription {
     topic: Topic,
+    collection: Arc<Collection>,
     grant: Grant,
     shape: Shape,
     store: Arc<dyn Store>,
@@ -127,7 +128,7 @@ enum Reading {
 impl Subscription {
     pub(crate) fn new(
         topic: Topic,
-        collection: &Collection,
+        collection: &Arc<Collection>,
         grant: Grant,
         hub: &Arc<Hub>,
         store: Arc<dyn Store>,
@@ -138,6 +139,7 @@ impl Subscription {
         let at = hub.head();
         let mut subscription = Self {
             topic,
+            collection: Arc::clone(collection),
             grant,
             shape,
             store,
@@ -249,17 +251,17 @@ impl Subscription {
 
     fn read(&mut self, next: Next) {
         let (store, topic, at) = (Arc::clone(&self.store), self.topic.clone(), self.at);
+        let collection = Arc::clone(&self.collection);
         let reading = async move {
             match next {
-                Next::CatchUp => store
-                    .changes(&topic.collection, at, READ_CHANGES)
+                Next::CatchUp => read_changes(&*store, &collection, at, READ_CHANGES)
                     .await
                     .map(Reading::CaughtUp),
                 Next::Between { after } => {
-                    let backlog = store.changes(&topic.collection, at, READ_CHANGES).await?;
+                    let backlog = read_changes(&*store, &collection, at, READ_CHANGES).await?;
                     Ok(Reading::Between { backlog, after })
                 }
-                Next::Piece { after } => read_piece(&*store, &topic, after, at).await,
+                Next::Piece { after } => read_piece(&*store, &collection, &topic, after, at).await,
             }
         };
         self.phase = Phase::Reading(Box::pin(reading), next);
@@ -371,6 +373,7 @@ pub(crate) enum Since {
 
 async fn read_piece(
     store: &dyn Store,
+    collection: &Collection,
     topic: &Topic,
     after: Option<RecordId>,
     at: Position,
@@ -401,7 +404,7 @@ async fn read_piece(
     let between = if after.is_none() || position == at {
         nothing
     } else {
-        match store.changes(&topic.collection, at, READ_CHANGES).await? {
+        match read_changes(store, collection, at, READ_CHANGES).await? {
             // So much changed meanwhile that it is read first, step by step, and this piece anew.
             Backlog::Changes { changes, more } if more && !changes.last().is_some_and(reaches) => {
                 let backlog = Backlog::Changes { changes, more };

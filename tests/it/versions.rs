@@ -1,0 +1,80 @@
+//! Two versions of an app at once, as in the middle of a rolling restart: the newer one has a field more.
+
+use fieldsync::{Collection, Edit, Engine, Fields, Subscription, Update};
+use fieldsync_sqlite::SqliteStore;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+async fn node(path: &std::path::Path, properties: Value) -> Engine {
+    let schema = json!({"type": "object", "properties": properties});
+    let notes = Collection::from_schema("notes", &schema).open_to_everyone();
+    let store = SqliteStore::open(path).await.unwrap();
+    let builder = Engine::builder().collection(notes).store(store);
+    builder.start().await.unwrap()
+}
+
+async fn write(node: &Engine, edit: Edit) {
+    node.transaction(vec![edit]).await.unwrap();
+}
+
+async fn live(node: &Engine) -> Subscription {
+    let mut changes = node.subscribe("notes", None).await.unwrap();
+    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
+    changes
+}
+
+/// What a subscriber has of the first note after so many changes.
+async fn after(changes: &mut Subscription, mut count: usize) -> Fields {
+    let mut note = Fields::new();
+    while count > 0 {
+        let heard = match changes.next().await.unwrap() {
+            Update::Change { change, .. } => vec![change],
+            Update::Changes { changes, .. } => changes,
+            Update::Reset(reason) => panic!("reset: {reason}"),
+            _ => Vec::new(),
+        };
+        count -= heard.len();
+        heard
+            .into_iter()
+            .for_each(|change| note.extend(change.fields));
+    }
+    note
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c_a_each_version_shows_its_own_fields_of_what_the_other_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let text = json!({"type": "string", "default": ""});
+    let old = node(&path, json!({"text": text})).await;
+    let new = node(
+        &path,
+        json!({"text": text, "mood": {"type": "string", "default": "calm"}}),
+    )
+    .await;
+    let (mut at_old, mut at_new) = (live(&old).await, live(&new).await);
+
+    write(&old, Edit::create("notes", json!({"text": "a"}))).await;
+    assert_eq!(
+        json!(after(&mut at_new, 1).await),
+        json!({"text": "a", "mood": "calm"})
+    );
+    assert_eq!(json!(after(&mut at_old, 1).await), json!({"text": "a"}));
+
+    write(
+        &new,
+        Edit::patch(("notes", 1), json!({"text": "b", "mood": "glad"})),
+    )
+    .await;
+    assert_eq!(json!(after(&mut at_old, 1).await), json!({"text": "b"}));
+    assert_eq!(
+        json!(after(&mut at_new, 1).await),
+        json!({"text": "b", "mood": "glad"})
+    );
+
+    // Neither takes from the other what it does not know.
+    write(&old, Edit::patch(("notes", 1), json!({"text": "c"}))).await;
+    assert_eq!(json!(after(&mut at_new, 1).await), json!({"text": "c"}));
+    let note: fieldsync::Stored<Fields> = new.get(("notes", 1)).await.unwrap().unwrap();
+    assert_eq!(note.fields["mood"], "glad");
+}
