@@ -1,25 +1,19 @@
 //! Two windows on the same users: the first edits first names, the second last names, and each shows at once what the
 //! other does. `cargo run --example two_windows`, then open the two addresses that it prints.
 
+mod engine;
 mod options;
 mod pages;
 mod server;
 
-use std::error::Error;
-use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use fieldsync::{Action, Collection, Engine, MemoryStore, StartError};
-use fieldsync_postgres::{PostgresBroker, PostgresStore};
-use fieldsync_redis::RedisBroker;
-use fieldsync_sqlite::SqliteStore;
+use fieldsync::{Collection, Engine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::net::TcpListener;
 
-use crate::options::{BrokerOption, Options, StoreOption};
+use crate::options::Options;
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -49,77 +43,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), String> {
-    let engine = start_engine(&options).await?;
+    // The demo has no login: everybody may read and write everything.
+    let users = Collection::of::<User>("users").timestamps();
+    let engine = engine::start(&options, users.open_to_everyone()).await?;
     if !options.no_sample_data {
         create_sample_data(&engine)
             .await
-            .map_err(|error| explain("The sample data can't be created", &error))?;
+            .map_err(|error| engine::explain("The sample data can't be created", &error))?;
     }
-    let listen = options.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| {
-        let what_to_do = "Is another one running? Stop it, or choose another address with --listen 127.0.0.1:8001";
-        format!("Can't listen on {listen}: {error}.\n{what_to_do}")
-    })?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    // Whoever started the program may not read what it says.
-    let _ = writeln!(
-        stdout(),
-        "Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/"
-    );
-    server::serve(listener, engine, &options).await
-}
-
-async fn start_engine(options: &Options) -> Result<Engine, String> {
-    // The demo has no login: everybody may read and write everything.
-    let users = Collection::of::<User>("users")
-        .timestamps()
-        .open_to_everyone();
-    let mut builder = Engine::builder().collection(users).feed("users", |change| {
-        match change.action {
-            Action::Delete => {
-                json!({"type": "user_update", "data": {"action": "delete", "user_id": change.id}})
-            }
-            action => {
-                json!({"type": "user_update", "data": {"action": action, "user": change.record}})
-            }
-        }
-    });
-    for origin in &options.allow_origin {
-        builder = builder.allow_origin(origin);
-    }
-    match &options.broker {
-        None => {}
-        Some(BrokerOption::Redis(url)) => {
-            let broker = RedisBroker::connect(url).await;
-            builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
-        }
-        Some(BrokerOption::Postgres(url)) => {
-            let broker = PostgresBroker::connect(url).await;
-            builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
-        }
-    }
-    let builder = match &options.store {
-        StoreOption::Memory => builder.store(MemoryStore::new()),
-        StoreOption::Postgres(url) => {
-            let store = PostgresStore::connect(url).await;
-            builder.store(store.map_err(|error| explain("--store", &error))?)
-        }
-        StoreOption::Sqlite(path) => {
-            let store = SqliteStore::open(path).await;
-            builder.store(store.map_err(|error| {
-                let what_to_do =
-                    "Choose another file with --store sqlite:PATH, or none with --store memory:";
-                format!(
-                    "{}\n{what_to_do}",
-                    explain("The users can't be opened", &error)
-                )
-            })?)
-        }
-    };
-    builder.start().await.map_err(|error| match error {
-        StartError::Origin(_) => format!("--allow-origin: {error}"),
-        error => explain("The engine can't start", &error),
-    })
+    server::serve(engine, &options).await
 }
 
 async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineError> {
@@ -133,15 +65,4 @@ async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineErro
         }
     }
     Ok(())
-}
-
-/// An error with its causes, in one line.
-fn explain(what: &str, error: &dyn Error) -> String {
-    let mut text = format!("{what}: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

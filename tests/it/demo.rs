@@ -4,25 +4,57 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
 
 /// A running demo. Killed when dropped.
 pub(crate) struct Demo {
+    program: &'static Path,
     process: Child,
     pub(crate) address: String,
     /// What it was started with, besides `--listen`.
     options: Vec<String>,
     /// What it says on its standard error, which must be read, or it would wait for that.
     says: Receiver<String>,
+    tally: Tally,
+}
+
+/// How often nodes said something with certain words, however often they were started.
+#[derive(Clone, Default)]
+pub(crate) struct Tally(Arc<Mutex<Vec<(&'static str, usize)>>>);
+
+impl Tally {
+    #[cfg(feature = "services")]
+    pub(crate) fn of(words: &[&'static str]) -> Self {
+        let counts = words.iter().map(|words| (*words, 0)).collect();
+        Self(Arc::new(Mutex::new(counts)))
+    }
+
+    fn said(&self, line: &str) {
+        let mut counts = self.0.lock().unwrap();
+        let heard = counts.iter_mut().filter(|(words, _)| line.contains(words));
+        heard.for_each(|(_, count)| *count += 1);
+    }
+
+    #[cfg(feature = "services")]
+    pub(crate) fn counts(&self) -> Vec<(&'static str, usize)> {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 /// As everybody builds it.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("two_windows_as_released", None))
+    BINARY.get_or_init(|| build(DEMO, "two_windows_as_released", None))
+}
+
+/// A node that may be of the next version: `tests/node/main.rs`.
+#[cfg(feature = "services")]
+fn node() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build(["fieldsync-tests", "node"], "node_as_released", None))
 }
 
 /// With the points at which it dies when `FIELDSYNC_FAULT` names them.
@@ -30,20 +62,23 @@ fn binary_with_fault_points() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let wrapper = concat!(env!("CARGO_MANIFEST_DIR"), "/with_fault_points.sh");
-        build("two_windows_with_fault_points", Some(wrapper))
+        build(DEMO, "two_windows_with_fault_points", Some(wrapper))
     })
 }
 
-/// Builds the demo, where that was not done before, and gives it a name of its own: cargo has one for both builds.
-fn build(name: &str, wrapper: Option<&str>) -> PathBuf {
+/// The demo's package, and its name there.
+const DEMO: [&str; 2] = ["fieldsync-examples", "two_windows"];
+
+/// Builds an example, where that was not done before, and gives it a name of its own: cargo has one for all its builds.
+fn build([package, example]: [&str; 2], name: &str, wrapper: Option<&str>) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap();
     let arguments = [
         "build",
         "--package",
-        "fieldsync-examples",
+        package,
         "--example",
-        "two_windows",
+        example,
         "--message-format",
         "json",
     ];
@@ -60,7 +95,7 @@ fn build(name: &str, wrapper: Option<&str>) -> PathBuf {
     let messages = String::from_utf8(built.stdout).unwrap();
     let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == "two_windows")
+        (message["target"]["name"] == example)
             .then(|| message["executable"].as_str().map(PathBuf::from))?
     });
     let executable = executables.next_back().expect("cargo names the binary");
@@ -105,12 +140,21 @@ pub(crate) fn signal(name: &str, process: &str) {
 
 impl Demo {
     pub(crate) fn start(store: &str, more: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", &[&["--store", store], more].concat())
+        let options = [&["--store", store], more].concat();
+        Self::start_at(binary(), "127.0.0.1:0", &options, &Tally::default())
     }
 
-    fn start_at(listen: &str, options: &[&str]) -> Self {
+    /// One of several nodes. What its log says is counted.
+    #[cfg(feature = "services")]
+    pub(crate) fn node(options: &[&str], tally: &Tally) -> Self {
+        Self::start_at(node(), "127.0.0.1:0", options, tally)
+    }
+
+    fn start_at(program: &'static Path, listen: &str, options: &[&str], tally: &Tally) -> Self {
         let arguments = [&["--listen", listen], options].concat();
-        Self::launch(command(&arguments), options)
+        let mut command = prepared(Command::new(program), &arguments);
+        command.env("RUST_LOG", "warn,actix_http=off,fieldsync::hubs=debug");
+        Self::launch_counted(command, program, options, tally)
     }
 
     /// A demo that dies at a point of a write.
@@ -123,12 +167,23 @@ impl Demo {
     }
 
     /// Starts what is prepared with these options, and waits until it listens.
-    pub(crate) fn launch(mut command: Command, options: &[&str]) -> Self {
+    pub(crate) fn launch(command: Command, options: &[&str]) -> Self {
+        Self::launch_counted(command, binary(), options, &Tally::default())
+    }
+
+    fn launch_counted(
+        mut command: Command,
+        program: &'static Path,
+        options: &[&str],
+        tally: &Tally,
+    ) -> Self {
         let mut process = command.spawn().unwrap();
         let errors = BufReader::new(process.stderr.take().unwrap());
         let (tell, says) = channel();
+        let counted = tally.clone();
         std::thread::spawn(move || {
             for line in errors.lines().map_while(Result::ok) {
+                counted.said(&line);
                 // Nobody may want to know.
                 let _ = tell.send(line);
             }
@@ -142,10 +197,12 @@ impl Demo {
             .strip_prefix("Window 1: http://")
             .and_then(|rest| rest.strip_suffix("/window1/"));
         Self {
+            program,
             process,
             address: address.expect("the first address").to_owned(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             says,
+            tally: tally.clone(),
         }
     }
 
@@ -184,7 +241,15 @@ impl Demo {
     /// Starts again at the same address, on the same store.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        *self = Self::start_at(&self.address, &self.options());
+        *self = Self::start_at(self.program, &self.address, &self.options(), &self.tally);
+    }
+
+    /// Stops in good order, and starts again at the same address, with an option more.
+    #[cfg(feature = "services")]
+    pub(crate) fn restart_with(&mut self, option: &str) {
+        assert_eq!(self.terminate(), Some(0));
+        self.options.push(option.to_owned());
+        self.restart();
     }
 
     /// Begins to start at the same address, and is killed before it is done, or soon after.

@@ -4,6 +4,7 @@
 mod actix;
 mod axum;
 
+use std::io::{Write as _, stdout};
 use std::time::Duration;
 
 use fieldsync::Engine;
@@ -40,11 +41,18 @@ const EXPOSED_HEADERS: [&str; 7] = [
 ];
 
 /// Serves until the process is told to stop (SIGTERM or Ctrl-C), then drains. A second Ctrl-C stops at once.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    engine: Engine,
-    options: &Options,
-) -> Result<(), String> {
+pub(crate) async fn serve(engine: Engine, options: &Options) -> Result<(), String> {
+    let listen = options.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        let what_to_do = "Is another one running? Stop it, or choose another address with --listen 127.0.0.1:8001";
+        format!("Can't listen on {listen}: {error}.\n{what_to_do}")
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    // Whoever started the program may not read what it says.
+    let _ = writeln!(
+        stdout(),
+        "Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/"
+    );
     match options.server {
         ServerOption::Axum => axum::serve(listener, engine, options).await,
         ServerOption::Actix => actix::serve(listener, engine, options).await,

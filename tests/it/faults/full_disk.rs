@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::demo::Demo;
-use crate::faults::database_file::DatabaseFile;
+use crate::faults::database::Database;
 use crate::faults::load::{Load, Wish, check_applied, send};
 
 /// A file system of 16 MiB: what is written ahead alone takes 4. Gone when dropped.
@@ -93,8 +93,8 @@ async fn users(demo: &Demo) -> Value {
 }
 
 /// The file as it is now, which others write.
-fn file(path: &Path) -> DatabaseFile {
-    DatabaseFile::of(&Connection::open(path).unwrap())
+fn file(path: &Path) -> Database {
+    Database::of(&Connection::open(path).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

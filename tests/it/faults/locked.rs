@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::demo::Demo;
-use crate::faults::database_file::DatabaseFile;
+use crate::faults::database::Database;
 use crate::faults::load::{Load, Wish, check_applied, send};
 
 const PATH: &str = "FIELDSYNC_TEST_LOCKS";
@@ -122,7 +122,7 @@ async fn s_while_another_process_holds_the_lock_edits_are_refused_in_time_and_re
     let took = check_refused(&demo, &wishes).await;
     assert!(took < Duration::from_secs(12), "{took:?}");
     // The file is whole as others see it, and has nothing of what was refused.
-    let file = DatabaseFile::of(&Connection::open(&path).unwrap());
+    let file = Database::of(&Connection::open(&path).unwrap());
     assert!(
         wishes
             .iter()
@@ -137,7 +137,7 @@ async fn s_while_another_process_holds_the_lock_edits_are_refused_in_time_and_re
         applied.push((wish, answer.expect("it works again")));
     }
     load.finish_and_check(&path, || demo.kill()).await;
-    let file = DatabaseFile::read(&path);
+    let file = Database::read(&path);
     for (wish, answer) in &applied {
         check_applied(&file, wish, answer);
     }

@@ -1,7 +1,7 @@
 //! Faults made on purpose: the server killed, the disk full, the lock taken, the backup put back. `docs/faults.md` says
 //! what each shows, and what can't be shown.
 
-mod database_file;
+mod database;
 mod load;
 
 mod frozen;

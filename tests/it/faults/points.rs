@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use serde_json::{Value, json};
 
 use crate::demo::{Demo, binaries};
-use crate::faults::database_file::DatabaseFile;
+use crate::faults::database::Database;
 use crate::faults::load::{Load, Wish, check_applied, send};
 
 const SIGABRT: Option<i32> = Some(6);
@@ -35,7 +35,7 @@ async fn check_one_edit(point: &str, expected: Then) {
     if point != "before-announcement" {
         assert_eq!(answer, None, "{point}");
     }
-    let file = DatabaseFile::read(&path);
+    let file = Database::read(&path);
     let stored = file
         .change_by("the-key")
         .map_or(Then::Lost, |_| Then::Stored);
@@ -65,7 +65,7 @@ async fn check_one_edit(point: &str, expected: Then) {
         Some(&first)
     );
     demo.kill();
-    let file = DatabaseFile::read(&path);
+    let file = Database::read(&path);
     assert_eq!(file.log.len(), 3, "{point}");
     check_applied(&file, &wish, &first);
 }

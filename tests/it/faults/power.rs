@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::demo::{Demo, command_under};
-use crate::faults::database_file::DatabaseFile;
+use crate::faults::database::Database;
 use crate::faults::load::{Load, Wish, offset_of, send};
 
 /// What disks write whole.
@@ -207,7 +207,7 @@ impl Disk {
     }
 
     /// The power fails. What was on its way arrives as `arrives` has it, sector by sector. Opens what is left.
-    fn left(&self, mut arrives: impl FnMut() -> bool) -> DatabaseFile {
+    fn left(&self, mut arrives: impl FnMut() -> bool) -> Database {
         let folder = tempfile::tempdir().unwrap();
         for (name, file) in &self.files {
             let mut left = file.synced.clone();
@@ -224,7 +224,7 @@ impl Disk {
             let name = Path::new(name).file_name().unwrap();
             fs::write(folder.path().join(name), left).unwrap();
         }
-        DatabaseFile::of(&Connection::open(folder.path().join("demo.db")).unwrap())
+        Database::of(&Connection::open(folder.path().join("demo.db")).unwrap())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The database as it lies in the file, read past fieldsync: what must be true of it at any moment, whatever happened.
+//! The database, read past fieldsync: what must be true of it at any moment, whatever happened.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -20,15 +20,15 @@ pub(crate) struct Logged {
     pub(crate) key: Option<String>,
 }
 
-/// What a file holds that was found to be whole.
+/// What a database holds that was found to be whole.
 #[derive(Debug)]
-pub(crate) struct DatabaseFile {
+pub(crate) struct Database {
     pub(crate) log: Vec<Logged>,
     by_key: HashMap<String, usize>,
     pub(crate) users: Records,
 }
 
-impl DatabaseFile {
+impl Database {
     /// Reads a database that nobody writes now: its server is dead, or stopped. It is copied first, so that the server
     /// has to recover by itself what it left.
     pub(crate) fn read(path: &Path) -> Self {
@@ -50,17 +50,58 @@ impl DatabaseFile {
             .query_row("pragma integrity_check", [], |row| row.get(0))
             .unwrap();
         assert_eq!(integrity, "ok");
-        let log = log(connection);
-        let offsets = log.iter().map(|change| change.offset);
-        assert!(offsets.eq(1..=log.len() as u64), "the log has a gap");
         let head = connection
             .query_row(
                 "select last from fieldsync_heads where collection = 'users'",
                 [],
                 |row| row.get::<_, i64>(0),
             )
-            .unwrap()
-            .cast_unsigned();
+            .unwrap();
+        let (log, remembered, users) = (log(connection), remembered(connection), users(connection));
+        connection.execute_batch("rollback").unwrap();
+        Self::whole(log, head.cast_unsigned(), remembered, users)
+    }
+
+    /// Reads a PostgreSQL while others write.
+    #[cfg(feature = "services")]
+    pub(crate) async fn read_postgres(url: &str) -> Self {
+        let mut client = crate::cluster::connect(url).await;
+        let reading = client.build_transaction().read_only(true);
+        let reading = reading.isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
+        let reading = reading.start().await.unwrap();
+        let rows = async |sql| reading.query(sql, &[]).await.unwrap();
+        let log = "select \"offset\", id, action, after::text, idempotency_key from fieldsync_changes \
+                   where collection = 'users' order by \"offset\"";
+        let log = rows(log).await.into_iter().map(|row| Logged {
+            offset: row.get::<_, i64>(0).cast_unsigned(),
+            id: row.get::<_, String>(1).parse().unwrap(),
+            action: row.get(2),
+            after: serde_json::from_str(row.get(3)).unwrap(),
+            key: row.get(4),
+        });
+        let head = rows("select last from fieldsync_heads where collection = 'users'").await;
+        let head = head[0].get::<_, i64>(0).cast_unsigned();
+        let remembered = rows("select key, \"offset\" from fieldsync_keys").await;
+        let remembered = remembered
+            .into_iter()
+            .map(|row| (row.get(0), row.get::<_, i64>(1).cast_unsigned()));
+        let users = "select id::text, to_jsonb(users)::text, \
+                     (extract(epoch from created_at) * 1000000)::bigint, \
+                     (extract(epoch from updated_at) * 1000000)::bigint from users";
+        let users = rows(users).await.into_iter().map(|row| {
+            let mut record: Map<String, Value> = serde_json::from_str(row.get(1)).unwrap();
+            for (at, name) in [(2, "created_at"), (3, "updated_at")] {
+                let time = Timestamp::from_micros(row.get(at)).unwrap();
+                record.insert(name.into(), time.to_string().into());
+            }
+            (row.get(0), record)
+        });
+        Self::whole(log.collect(), head, remembered.collect(), users.collect())
+    }
+
+    fn whole(log: Vec<Logged>, head: u64, remembered: Vec<(String, u64)>, users: Records) -> Self {
+        let offsets = log.iter().map(|change| change.offset);
+        assert!(offsets.eq(1..=log.len() as u64), "the log has a gap");
         assert_eq!(head, log.len() as u64);
         let mut by_key = HashMap::new();
         for (at, change) in log.iter().enumerate() {
@@ -69,29 +110,35 @@ impl DatabaseFile {
                 assert_eq!(twice, None, "{key} was applied twice");
             }
         }
-        let remembered = remembered(connection);
         assert_eq!(remembered.len(), by_key.len());
         for (key, offset) in remembered {
             assert_eq!(log[by_key[&key]].offset, offset, "{key}");
         }
-        let users = users(connection);
-        connection.execute_batch("rollback").unwrap();
         let read = Self { log, by_key, users };
         assert_eq!(
-            read.at(head),
+            read.at(head, &read.users),
             read.users,
             "the table is not what the log says"
         );
         read
     }
 
-    /// The table as the log says that it was after the change with this offset.
-    pub(crate) fn at(&self, offset: u64) -> Records {
+    /// The table as the log says that it was after the change with this offset, for a version of the app that shows records
+    /// like these: a field that it does not know is left out, one that another version did not write has its default.
+    pub(crate) fn at(&self, offset: u64, shown: &Records) -> Records {
         let mut records = Records::new();
         for change in self.log.iter().take_while(|change| change.offset <= offset) {
             match change.action.as_str() {
                 "delete" => drop(records.remove(&change.id.to_string())),
                 _ => drop(records.insert(change.id.to_string(), change.record())),
+            }
+        }
+        let nick_names = shown.values().any(|user| user.contains_key("nick_name"));
+        for record in records.values_mut() {
+            if nick_names {
+                record.entry("nick_name").or_insert_with(|| "".into());
+            } else {
+                record.remove("nick_name");
             }
         }
         records

@@ -1,0 +1,72 @@
+//! The engine: its store, its broker, and what the pages hear on the feed.
+
+use std::error::Error;
+
+use fieldsync::{Action, Collection, Engine, MemoryStore, StartError};
+use fieldsync_postgres::{PostgresBroker, PostgresStore};
+use fieldsync_redis::RedisBroker;
+use fieldsync_sqlite::SqliteStore;
+use serde_json::json;
+
+use crate::options::{BrokerOption, Options, StoreOption};
+
+/// Starts an engine with these users.
+pub(crate) async fn start(options: &Options, users: Collection) -> Result<Engine, String> {
+    let mut builder = Engine::builder().collection(users).feed("users", |change| {
+        match change.action {
+            Action::Delete => {
+                json!({"type": "user_update", "data": {"action": "delete", "user_id": change.id}})
+            }
+            action => {
+                json!({"type": "user_update", "data": {"action": action, "user": change.record}})
+            }
+        }
+    });
+    for origin in &options.allow_origin {
+        builder = builder.allow_origin(origin);
+    }
+    match &options.broker {
+        None => {}
+        Some(BrokerOption::Redis(url)) => {
+            let broker = RedisBroker::connect(url).await;
+            builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
+        }
+        Some(BrokerOption::Postgres(url)) => {
+            let broker = PostgresBroker::connect(url).await;
+            builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
+        }
+    }
+    let builder = match &options.store {
+        StoreOption::Memory => builder.store(MemoryStore::new()),
+        StoreOption::Postgres(url) => {
+            let store = PostgresStore::connect(url).await;
+            builder.store(store.map_err(|error| explain("--store", &error))?)
+        }
+        StoreOption::Sqlite(path) => {
+            let store = SqliteStore::open(path).await;
+            builder.store(store.map_err(|error| {
+                let what_to_do =
+                    "Choose another file with --store sqlite:PATH, or none with --store memory:";
+                format!(
+                    "{}\n{what_to_do}",
+                    explain("The users can't be opened", &error)
+                )
+            })?)
+        }
+    };
+    builder.start().await.map_err(|error| match error {
+        StartError::Origin(_) => format!("--allow-origin: {error}"),
+        error => explain("The engine can't start", &error),
+    })
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn explain(what: &str, error: &dyn Error) -> String {
+    let mut text = format!("{what}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,56 @@
+//! A node of the demo, this version or the next one, whose users have a nick name as well: for the tests of restarts one
+//! node after the other.
+
+#[path = "../../examples/two_windows/engine.rs"]
+mod engine;
+#[path = "../../examples/two_windows/options.rs"]
+mod options;
+#[path = "../../examples/two_windows/pages.rs"]
+mod pages;
+#[path = "../../examples/two_windows/server/mod.rs"]
+mod server;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use fieldsync::Collection;
+use serde_json::json;
+
+use crate::options::Options;
+
+#[derive(Debug, Parser)]
+struct NodeOptions {
+    #[command(flatten)]
+    demo: Options,
+
+    /// Users have a nick name as well.
+    #[arg(long)]
+    nick_names: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    match run(NodeOptions::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: NodeOptions) -> Result<(), String> {
+    let name = json!({"type": "string", "maxLength": 100, "default": ""});
+    let mut properties = json!({"first_name": name, "last_name": name});
+    if options.nick_names {
+        properties["nick_name"] = name;
+    }
+    let schema = json!({"type": "object", "properties": properties});
+    let users = Collection::from_schema("users", &schema).timestamps();
+    let engine = engine::start(&options.demo, users.open_to_everyone()).await?;
+    server::serve(engine, &options.demo).await
+}
