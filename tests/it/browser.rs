@@ -10,7 +10,19 @@ use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 
-use crate::demo::Demo;
+use crate::cluster::fresh_database;
+use crate::demo::{Demo, on_every_server};
+use crate::servers::Redis;
+
+on_every_server!(
+    an_edit_in_one_window_shows_in_the_other_at_once,
+    a_user_is_created_and_deleted_with_undo,
+    a_refused_value_shows_why_beside_the_field,
+    a_field_that_somebody_types_in_is_never_overwritten,
+    a_killed_server_loses_nothing_in_either_window,
+    markup_in_names_is_text,
+    a_change_from_elsewhere_is_highlighted_and_ones_own_is_not,
+);
 
 /// A driver of its own for each test, with as many browsers as are opened. Ends with the test.
 struct Browsers {
@@ -188,11 +200,11 @@ struct Scene {
 }
 
 impl Scene {
-    async fn open() -> Self {
+    async fn open(server: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let demo = Demo::start(
             &format!("sqlite:{}", folder.path().join("demo.db").display()),
-            &[],
+            &["--server", server],
         );
         let browsers = Browsers::start();
         let (one, two) = (
@@ -236,9 +248,8 @@ impl Scene {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edit_in_one_window_shows_in_the_other_at_once() {
-    let scene = Scene::open().await;
+async fn an_edit_in_one_window_shows_in_the_other_at_once(server: &str) {
+    let scene = Scene::open(server).await;
     assert!(
         scene
             .one
@@ -295,9 +306,8 @@ async fn an_edit_in_one_window_shows_in_the_other_at_once() {
     scene.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_user_is_created_and_deleted_with_undo() {
-    let scene = Scene::open().await;
+async fn a_user_is_created_and_deleted_with_undo(server: &str) {
+    let scene = Scene::open(server).await;
     scene
         .one
         .see("#create-user [name=first_name]")
@@ -343,9 +353,8 @@ async fn a_user_is_created_and_deleted_with_undo() {
     scene.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_value_shows_why_beside_the_field() {
-    let scene = Scene::open().await;
+async fn a_refused_value_shows_why_beside_the_field(server: &str) {
+    let scene = Scene::open(server).await;
     scene.one.retype(1, "first_name", &"x".repeat(101)).await;
     let error = "document.querySelector(\"article[data-user-id='1'] [data-error-for=first_name]\")?.textContent ?? ''";
     scene
@@ -370,9 +379,8 @@ async fn a_refused_value_shows_why_beside_the_field() {
     scene.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_field_that_somebody_types_in_is_never_overwritten() {
-    let scene = Scene::open().await;
+async fn a_field_that_somebody_types_in_is_never_overwritten(server: &str) {
+    let scene = Scene::open(server).await;
     let element = scene.one.field(1, "first_name").await;
     element.click().await.unwrap();
     // Letter by letter, while the other window edits the same record, and somebody else this very field.
@@ -411,9 +419,8 @@ async fn a_field_that_somebody_types_in_is_never_overwritten() {
     scene.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_loses_nothing_in_either_window() {
-    let mut scene = Scene::open().await;
+async fn a_killed_server_loses_nothing_in_either_window(server: &str) {
+    let mut scene = Scene::open(server).await;
     scene.one.retype(1, "first_name", "Before").await;
     scene.two.until_field(1, "first_name", "Before").await;
     scene.demo.kill();
@@ -448,9 +455,8 @@ async fn a_killed_server_loses_nothing_in_either_window() {
     scene.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn markup_in_names_is_text() {
-    let scene = Scene::open().await;
+async fn markup_in_names_is_text(server: &str) {
+    let scene = Scene::open(server).await;
     let hostile = "\"><img src=x onerror=\"window.hacked=1\"><b>";
     scene.one.retype(1, "first_name", hostile).await;
     scene.two.until_field(1, "first_name", hostile).await;
@@ -478,9 +484,8 @@ async fn markup_in_names_is_text() {
     scene.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_from_elsewhere_is_highlighted_and_ones_own_is_not() {
-    let scene = Scene::open().await;
+async fn a_change_from_elsewhere_is_highlighted_and_ones_own_is_not(server: &str) {
+    let scene = Scene::open(server).await;
     let watch = "new MutationObserver(records => records.forEach(record => {\
         if (record.target.classList.contains('changed')) window.highlighted = (window.highlighted ?? 0) + 1; }))\
         .observe(document.body, {attributes: true, attributeFilter: ['class'], subtree: true})";
@@ -508,4 +513,31 @@ async fn the_page_fits_a_phone() {
         .await;
     phone.picture("phone.png").await;
     phone.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b_windows_on_an_axum_node_and_an_actix_node_sync_with_redis_and_without() {
+    let (database, mut redis) = (fresh_database().await, Redis::start().await);
+    let url = redis.url();
+    let node = |server| Demo::start(&database, &["--broker", &url, "--server", server]);
+    let (axum, actix) = (node("axum"), node("actix"));
+    let browsers = Browsers::start();
+    let one = browsers.open(&axum.url("/window1/")).await;
+    let two = browsers.open(&actix.url("/window2/")).await;
+    for (first_name, last_name) in [("Ada", "Lovelace"), ("Augusta", "King")] {
+        one.retype(1, "first_name", first_name).await;
+        two.until_field(1, "first_name", first_name).await;
+        two.retype(1, "last_name", last_name).await;
+        one.until_field(1, "last_name", last_name).await;
+        // The second time without it.
+        redis.kill();
+    }
+    for window in [&one, &two] {
+        window.see("#connection[data-state=connected]").await;
+        window.until_saved(1).await;
+    }
+    one.picture("node1.png").await;
+    two.picture("node2.png").await;
+    one.close().await;
+    two.close().await;
 }
