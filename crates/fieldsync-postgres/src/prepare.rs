@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
 use fieldsync::{Collection, Field, Ids, SchemaMismatch};
@@ -9,28 +10,55 @@ use fieldsync::{Collection, Field, Ids, SchemaMismatch};
 use crate::columns::{
     Declared, Form, declaration, default_literal, fit, fit_key, is_nullable, quoted,
 };
-use crate::error::Failure;
+use crate::error::{Failure, Stopped};
 use crate::table::{Column, Shape, Table, Tables};
 
 /// PostgreSQL cuts longer names off, and two may then be one.
 const NAME_BYTES: usize = 63;
 
-/// Makes or checks everything in one transaction, which two nodes may begin at once.
+/// How often it is tried while others, who go on writing, have locks that it needs.
+const TRIES: usize = 10;
+
+/// Makes or checks everything in one transaction, which two nodes may begin at once, while others write.
 pub(crate) async fn prepare(
     client: &mut Object,
     collections: &[Arc<Collection>],
 ) -> Result<Tables, Failure> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let failure = match attempt(client, collections).await {
+            Ok(tables) => return Ok(tables),
+            Err(failure) => failure,
+        };
+        match &failure {
+            Failure::Postgres(error) if tries < TRIES && Stopped::of(error).is_some() => {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500))).await;
+            }
+            _ => return Err(failure),
+        }
+    }
+}
+
+async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result<Tables, Failure> {
     let transaction = client.transaction().await?;
     // One node at a time: `if not exists` alone does not keep two apart.
     transaction
         .batch_execute("select pg_advisory_xact_lock(hashtextextended('fieldsync', 2))")
         .await?;
+    // Whoever waits for a lock on a whole table holds up all who come after.
     transaction
-        .batch_execute("set local client_min_messages = warning")
+        .batch_execute("set local lock_timeout = '2s'")
         .await?;
-    transaction
-        .batch_execute(include_str!("schema.sql"))
-        .await?;
+    // Where all is there, no lock is taken that a writer would wait for.
+    let missing = "select count(*) from unnest(array['fieldsync_heads', 'fieldsync_changes', 'fieldsync_keys', \
+                   'fieldsync_keys_at']) as name where to_regclass(name) is null";
+    if transaction.query_one(missing, &[]).await?.get::<_, i64>(0) > 0 {
+        let quiet = "set local client_min_messages = warning";
+        transaction.batch_execute(quiet).await?;
+        let schema = include_str!("schema.sql");
+        transaction.batch_execute(schema).await?;
+    }
     let mut tables = Tables::default();
     for collection in collections {
         check_names(collection)?;
@@ -41,7 +69,9 @@ pub(crate) async fn prepare(
         let found = Found::read(&transaction, collection).await?;
         let table = check(collection, found)?;
         let epoch = fastrand::u64(1..).cast_signed();
-        let sql = "insert into fieldsync_heads (collection, epoch) values ($1, $2) on conflict do nothing";
+        // One that is there and being moved would be waited for.
+        let sql = "insert into fieldsync_heads (collection, epoch) select $1::text, $2::bigint \
+                   where not exists (select from fieldsync_heads where collection = $1)";
         let name = &**collection.name();
         transaction.execute(sql, &[&name, &epoch]).await?;
         tables

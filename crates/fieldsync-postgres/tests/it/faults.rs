@@ -164,6 +164,32 @@ async fn d_sessions_that_are_ended_all_the_time_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s_nodes_start_while_others_write() {
+    let url = crate::cluster::fresh_database().await;
+    let first = engine(&url).await;
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let first = first.clone();
+            tokio::spawn(async move {
+                for number in 0.. {
+                    let edit = Edit::create("notes", json!({"text": "a"}));
+                    let edit = edit.with_idempotency_key(format!("{writer}-{number}"));
+                    first.transaction(vec![edit]).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for _ in 0..30 {
+        // What can't start panics.
+        timeout(PATIENCE, engine(&url)).await.unwrap();
+    }
+    for writer in writers {
+        writer.abort();
+        assert!(writer.await.unwrap_err().is_cancelled(), "a write failed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn s_a_row_that_somebody_has_locked_holds_up_no_other() {
     let url = crate::cluster::fresh_database().await;
     let engine = engine(&url).await;
