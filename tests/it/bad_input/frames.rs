@@ -57,7 +57,7 @@ fn announced(first: u8, length: u64) -> Vec<u8> {
 }
 
 /// Sends these bytes, and gives the code of the close that is the answer. The connection must end with it.
-async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
+pub(super) async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
     let mut wire = Wire::upgraded(app.address).await;
     wire.send(bytes).await;
     let code = match wire.frame().await {
@@ -70,7 +70,8 @@ async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
     code
 }
 
-async fn every_bad_frame_closes_the_socket_as_the_table_says(app: App) {
+/// A name, what is sent, and the code of the close that is the answer.
+pub(super) fn rows() -> Vec<(&'static str, Vec<u8>, u16)> {
     let mut rows = vec![
         (
             "W1 a frame that is not masked",
@@ -143,8 +144,12 @@ async fn every_bad_frame_closes_the_socket_as_the_table_says(app: App) {
         [3, 4, 5, 6, 7, 11, 12, 13, 14, 15]
             .map(|opcode| ("W3 a reserved opcode", frame(FIN | opcode, b""), 1002)),
     );
+    rows
+}
+
+async fn every_bad_frame_closes_the_socket_as_the_table_says(app: App) {
     // All at once: actix takes a second to close.
-    join_all(rows.iter().map(async |(name, bytes, code)| {
+    join_all(rows().iter().map(async |(name, bytes, code)| {
         assert_eq!(closed_by(&app, name, bytes).await, Some(*code), "{name}");
     }))
     .await;

@@ -34,7 +34,15 @@ fn request_as(method: &str, version: &str, changed: &[(&str, &str)]) -> Vec<u8> 
     format!("{method} {PATH} {version}\r\n{headers}\r\n").into()
 }
 
-async fn every_bad_handshake_is_refused_as_the_table_says(app: App) {
+/// A name, a handshake, and how it is answered: the status, and a header.
+type Row = (
+    &'static str,
+    Vec<u8>,
+    u16,
+    Option<(&'static str, &'static str)>,
+);
+
+pub(super) fn rows() -> Vec<Row> {
     let version_13 = Some(("sec-websocket-version", "13"));
     let upgrade = Some(("upgrade", "websocket"));
     let huge = "v".repeat(20_000);
@@ -42,7 +50,7 @@ async fn every_bad_handshake_is_refused_as_the_table_says(app: App) {
         (name, request(changed), status, None)
     };
     let origin = |origin: &'static str| refused(origin, &[("origin", origin)], 403);
-    let rows = [
+    vec![
         ("no Upgrade", request(&[("upgrade", "")]), 426, upgrade),
         (
             "another Upgrade",
@@ -119,8 +127,11 @@ async fn every_bad_handshake_is_refused_as_the_table_says(app: App) {
             ],
             403,
         ),
-    ];
-    for (name, request, status, header) in rows {
+    ]
+}
+
+async fn every_bad_handshake_is_refused_as_the_table_says(app: App) {
+    for (name, request, status, header) in rows() {
         let mut wire = Wire::open(app.address).await;
         wire.send(&request).await;
         let answer = wire.answer().await;

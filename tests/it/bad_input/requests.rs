@@ -16,12 +16,12 @@ on_every_store!(
 pub(super) const SENT: &str = "S3NT";
 
 /// A request, and how it is answered.
-struct Row {
-    name: &'static str,
-    request: Vec<u8>,
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) request: Vec<u8>,
     /// The same by the Rust API, where it can be said there.
     edit: Option<Edit>,
-    status: u16,
+    pub(super) status: u16,
     /// What the problem's `errors` name, or its detail.
     blames: Option<&'static str>,
     /// A header that must be there.
@@ -711,6 +711,12 @@ fn parameters() -> Vec<Row> {
     of_limits.chain(others).collect()
 }
 
+/// All of them, for an app that has one user.
+pub(super) fn rows() -> Vec<Row> {
+    let rows = [malformed(), invalid(), headers(), paths(), parameters()];
+    rows.into_iter().flatten().collect()
+}
+
 /// Everything that there is, and the place in the log: what a refused request leaves as it was.
 async fn state(app: &App) -> Vec<(Value, String)> {
     let mut state = Vec::new();
@@ -725,7 +731,7 @@ async fn state(app: &App) -> Vec<(Value, String)> {
     state
 }
 
-async fn ask(app: &App, request: &[u8]) -> Answer {
+pub(super) async fn ask(app: &App, request: &[u8]) -> Answer {
     let mut wire = Wire::open(app.address).await;
     wire.send(request).await;
     let answer = wire.answer().await;
@@ -736,8 +742,7 @@ async fn ask(app: &App, request: &[u8]) -> Answer {
 async fn every_bad_request_is_refused_as_the_table_says(app: App) {
     assert_eq!(app.create_user("John", "Doe").await, 1);
     let before = state(&app).await;
-    let rows = [malformed(), invalid(), headers(), paths(), parameters()];
-    for row in rows.into_iter().flatten() {
+    for row in rows() {
         let Row { name, .. } = row;
         let answer = ask(&app, &row.request).await;
         let said = String::from_utf8_lossy(&answer.body);

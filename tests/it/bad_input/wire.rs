@@ -1,5 +1,6 @@
 //! A client that sends whatever it is given, and says exactly what came back.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -145,6 +146,18 @@ impl Answer {
         let value = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "{name} stands twice");
         value
+    }
+
+    /// What an app sees of it: the status, all headers but those of the connection and the clock, and the body.
+    pub(super) fn said(&self) -> (u16, BTreeMap<&str, &str>, Value) {
+        let own = ["connection", "content-length", "date"];
+        let headers = self
+            .headers
+            .iter()
+            .filter(|(name, _)| !own.contains(&&**name));
+        let headers = headers.map(|(name, value)| (&**name, &**value));
+        let body = serde_json::from_slice(&self.body).unwrap_or_default();
+        (self.status, headers.collect(), body)
     }
 
     /// The problem that the body holds, which must be in order and hold nothing that was sent.
