@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,90 +25,126 @@ pub(crate) enum Network {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     network: watch::Sender<Network>,
-    cut: Cut,
+    awaited: Awaited,
 }
 
-/// The words whose answer is the next to be cut off.
-type Cut = Arc<Mutex<Option<&'static [u8]>>>;
+/// What becomes of a connection on which certain words come.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// They do not arrive, nor does anything else.
+    Swallow,
+    /// They do, and the connection is cut when the answer comes.
+    CutAnswer,
+}
+
+/// The next fault, and the words that it waits for.
+type Awaited = Arc<Mutex<Option<(&'static [u8], Fault)>>>;
 
 impl Proxy {
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (network, watched) = watch::channel(Network::Works);
-        let cut = Cut::default();
-        tokio::spawn(accept(listener, port, watched, Arc::clone(&cut)));
+        let awaited = Awaited::default();
+        tokio::spawn(accept(listener, port, watched, Arc::clone(&awaited)));
         Self {
             address,
             network,
-            cut,
+            awaited,
         }
-    }
-
-    /// Lets a client's next message with these words through, and cuts the connection when the answer comes.
-    pub(crate) fn cut_answer_to(&self, words: &'static [u8]) {
-        *self.cut.lock().unwrap() = Some(words);
-    }
-
-    /// Whether a message with the words came.
-    pub(crate) fn has_cut(&self) -> bool {
-        self.cut.lock().unwrap().is_none()
     }
 
     pub(crate) fn set(&self, network: Network) {
         self.network.send_replace(network);
     }
+
+    /// Lets a client's next message with these words through, and cuts the connection when the answer comes.
+    pub(crate) fn cut_answer_to(&self, words: &'static [u8]) {
+        *self.awaited.lock().unwrap() = Some((words, Fault::CutAnswer));
+    }
+
+    /// Swallows a client's next message with these words, and whatever comes after on its connection.
+    pub(crate) fn swallow_from(&self, words: &'static [u8]) {
+        *self.awaited.lock().unwrap() = Some((words, Fault::Swallow));
+    }
+
+    /// Waits until the words came.
+    pub(crate) async fn words_came(&self) {
+        while self.awaited.lock().unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
 }
 
-async fn accept(listener: TcpListener, port: u16, network: watch::Receiver<Network>, cut: Cut) {
+async fn accept(
+    listener: TcpListener,
+    port: u16,
+    network: watch::Receiver<Network>,
+    awaited: Awaited,
+) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
         if *network.borrow() == Network::Refuses {
             continue;
         }
-        let mut refusing = network.clone();
-        let (network, cut) = (network.clone(), Arc::clone(&cut));
+        let (network, awaited) = (network.clone(), Arc::clone(&awaited));
         tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
-                return;
-            };
-            let (from_client, to_client) = client.into_split();
-            let (from_server, to_server) = server.into_split();
-            // Set when the next answer is the one to be cut off.
-            let cuts = AtomicBool::new(false);
-            let is_the_one = |bytes: &[u8]| {
-                let mut cut = cut.lock().unwrap();
-                let is_it =
-                    cut.is_some_and(|words| bytes.windows(words.len()).any(|part| part == words));
-                if is_it {
-                    cuts.store(true, Ordering::SeqCst);
-                    *cut = None;
-                }
-                false
-            };
-            tokio::select! {
-                () = pass(from_client, to_server, network.clone(), is_the_one) => {}
-                () = pass(from_server, to_client, network, |_| cuts.load(Ordering::SeqCst)) => {}
-                _ = refusing.wait_for(|network| *network == Network::Refuses) => {}
+            if let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await {
+                connect(client, server, network, awaited).await;
             }
         });
     }
 }
 
-/// Passes bytes on while the network works, until it is cut. What it has swallowed never arrives.
+async fn connect(
+    client: TcpStream,
+    server: TcpStream,
+    network: watch::Receiver<Network>,
+    awaited: Awaited,
+) {
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let cuts_answer = AtomicBool::new(false);
+    let fault_of = |bytes: &[u8]| {
+        let mut awaited = awaited.lock().unwrap();
+        let is_it = |words: &[u8]| bytes.windows(words.len()).any(|part| part == words);
+        awaited.take_if(|(words, _)| is_it(words))
+    };
+    let meets_request = |bytes: &[u8]| match fault_of(bytes) {
+        Some((_, Fault::Swallow)) => Network::Swallows,
+        Some((_, Fault::CutAnswer)) => {
+            cuts_answer.store(true, Ordering::SeqCst);
+            Network::Works
+        }
+        None => Network::Works,
+    };
+    let meets_answer = |_: &[u8]| match cuts_answer.load(Ordering::SeqCst) {
+        true => Network::Refuses,
+        false => Network::Works,
+    };
+    let mut refusing = network.clone();
+    tokio::select! {
+        () = pass(from_client, to_server, network.clone(), meets_request) => {}
+        () = pass(from_server, to_client, network, meets_answer) => {}
+        _ = refusing.wait_for(|network| *network == Network::Refuses) => {}
+    }
+}
+
+/// Passes bytes on while the network works, and this connection. What it has swallowed never arrives.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     network: watch::Receiver<Network>,
-    is_cut: impl Fn(&[u8]) -> bool,
+    meets: impl Fn(&[u8]) -> Network,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     let mut broken = false;
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if is_cut(&buffer[..read]) {
-            return;
+        match meets(&buffer[..read]) {
+            Network::Works => broken |= *network.borrow() == Network::Swallows,
+            Network::Swallows => broken = true,
+            Network::Refuses => return,
         }
-        broken |= *network.borrow() == Network::Swallows;
         if !broken && to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

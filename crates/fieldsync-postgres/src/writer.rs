@@ -168,7 +168,7 @@ async fn transact(
         }
         Some(refused) if !is_parting(refused) => Err(failure),
         // COMMIT has no answer.
-        _ if is_committed(pool, &id).await? => {
+        _ if is_committed(pool, &id, &finished).await? => {
             tracing::warn!("the answer to a COMMIT was lost; it was looked up: committed");
             Ok(Attempt::Committed(finished.results))
         }
@@ -450,17 +450,14 @@ async fn finish(client: &Object, finished: &Finished) -> Result<(), Failure> {
 }
 
 /// Whether a transaction was committed of which nobody said so.
-async fn is_committed(pool: &Pool, id: &str) -> Result<bool, Failure> {
+async fn is_committed(pool: &Pool, id: &str, finished: &Finished) -> Result<bool, Failure> {
     let deadline = Instant::now() + FATE;
     loop {
-        match fate(pool, id).await {
-            Ok(Some(fate)) if fate == "committed" => return Ok(true),
-            // Not known any more, or rolled back.
-            Ok(Some(fate)) if fate == "aborted" => return Ok(false),
-            Ok(None) => return Ok(false),
-            Ok(Some(_)) => {}
+        match fate(pool, id, finished).await {
+            Ok(Fate::Committed) => return Ok(true),
+            Ok(Fate::Undone) => return Ok(false),
             Err(error) if Instant::now() >= deadline => return Err(error),
-            Err(_) => {}
+            Ok(Fate::Open) | Err(_) => {}
         }
         if Instant::now() >= deadline {
             let error = "the answer to a COMMIT was lost, and can't be looked up";
@@ -470,11 +467,46 @@ async fn is_committed(pool: &Pool, id: &str) -> Result<bool, Failure> {
     }
 }
 
-async fn fate(pool: &Pool, id: &str) -> Result<Option<String>, Failure> {
+enum Fate {
+    Committed,
+    Undone,
+    /// Its session is not at its end.
+    Open,
+}
+
+async fn fate(pool: &Pool, id: &str, finished: &Finished) -> Result<Fate, Failure> {
     let client = Connection::of(pool).await?;
-    let sql = "select pg_xact_status($1::text::xid8)";
-    let asking = async { Ok(client.query(sql, &[&id]).await?) };
-    first(&client.within(FATE_ANSWER, asking).await?)
+    client
+        .within(FATE_ANSWER, async {
+            let status = "select pg_xact_status($1::text::xid8)";
+            match first(&client.query(status, &[&id]).await?)?.as_deref() {
+                Some("in progress") => Ok(Fate::Open),
+                // A server that crashed gives the id of a transaction that left no trace to another one: what counts is what
+                // it wrote. The tag is this change's own.
+                Some("committed") if is_written(&client, finished).await? => Ok(Fate::Committed),
+                _ => Ok(Fate::Undone),
+            }
+        })
+        .await
+}
+
+/// Whether what a transaction wrote is there. One that wrote nothing has nothing to miss.
+async fn is_written(client: &Client, finished: &Finished) -> Result<bool, Failure> {
+    let row = if let Some(change) = finished.changes.first() {
+        let sql =
+            "select from fieldsync_changes where collection = $1 and \"offset\" = $2 and tag = $3";
+        let collection = &*change.key.collection;
+        let offset = change.position.offset.cast_signed();
+        let tag = i64::from(change.position.tag);
+        client.query_opt(sql, &[&collection, &offset, &tag]).await?
+    } else if let Some(remembered) = finished.remembered.first() {
+        let sql = "select from fieldsync_keys where principal = $1 and key = $2";
+        let key = &remembered.key;
+        client.query_opt(sql, &[&key.principal, &key.key]).await?
+    } else {
+        return Ok(true);
+    };
+    Ok(row.is_some())
 }
 
 /// Why a constraint refuses the mutation; or the failure, if it is none.

@@ -175,9 +175,7 @@ impl World {
             Trouble::CommitUnanswered => {
                 for _ in 0..5 {
                     self.to_postgres.cut_answer_to(b"commit\0");
-                    while !self.to_postgres.has_cut() {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
+                    self.to_postgres.words_came().await;
                     load.acknowledged(10).await;
                 }
             }

@@ -1,16 +1,23 @@
-//! A PostgreSQL behind a network that says nothing any more.
+//! A PostgreSQL behind a network that swallows what is sent, or the answer.
 
 use std::time::{Duration, Instant};
 
-use fieldsync::{Collection, Edit, Engine, EngineError, Fields, Outcome, Update};
+use fieldsync::{Collection, Edit, Engine, EngineError, Fields, Outcome, Subscription, Update};
 use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::cluster::{cluster, fresh_database};
+use crate::cluster::{Cluster, cluster, connect, fresh_database};
 use crate::proxy::{Network, Proxy};
+
+/// A proxy to the server of a URL, and the URL through it.
+async fn proxy(url: &str, port: u16) -> (Proxy, String) {
+    let proxy = Proxy::to(port).await;
+    let through = url.replace(&format!("127.0.0.1:{port}"), &proxy.address.to_string());
+    (proxy, through)
+}
 
 async fn node(url: &str) -> Engine {
     let notes =
@@ -27,18 +34,28 @@ async fn create(node: &Engine, number: u32) -> Result<Vec<Outcome>, EngineError>
     node.transaction(vec![edit]).await
 }
 
+async fn live(node: &Engine) -> Subscription {
+    let mut changes = node.subscribe("notes", None).await.unwrap();
+    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
+    changes
+}
+
+async fn count(url: &str, table: &str) -> i64 {
+    let sql = format!("select count(*) from {table}");
+    let client = connect(url).await;
+    client.query_one(&sql, &[]).await.unwrap().get(0)
+}
+
 fn number_of(note: &Fields) -> u32 {
     note["text"].as_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d_x_a_database_that_the_network_swallows_is_found_again() {
-    let (url, port) = (fresh_database().await, cluster().port);
-    let proxy = Proxy::to(port).await;
-    let through = url.replace(&format!("127.0.0.1:{port}"), &proxy.address.to_string());
+    let url = fresh_database().await;
+    let (proxy, through) = proxy(&url, cluster().port).await;
     let (node, other) = (node(&through).await, node(&url).await);
-    let mut changes = node.subscribe("notes", None).await.unwrap();
-    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
+    let mut changes = live(&node).await;
     create(&node, 0).await.unwrap();
 
     proxy.set(Network::Swallows);
@@ -73,4 +90,63 @@ async fn d_x_a_database_that_the_network_swallows_is_found_again() {
     }
     heard.sort_unstable();
     assert_eq!(heard, (0..41).collect::<Vec<u32>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_an_edit_whose_commit_has_no_answer_is_looked_up() {
+    let url = fresh_database().await;
+    let (proxy, through) = proxy(&url, cluster().port).await;
+    let node = node(&through).await;
+    let mut changes = live(&node).await;
+    for number in 0..5 {
+        proxy.cut_answer_to(b"commit\0");
+        let (done, ()) = tokio::join!(create(&node, number), proxy.words_came());
+        assert!(matches!(done.unwrap()[..], [Outcome::Committed(_)]));
+        let Some(Update::Change { change, .. }) = changes.next().await else {
+            panic!("a change")
+        };
+        assert_eq!(number_of(&change.fields), number);
+    }
+    assert_eq!(count(&url, "fieldsync_changes").await, 5);
+}
+
+/// A server that crashes gives the number of a transaction that left no trace to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn d_an_edit_that_a_crash_undid_is_not_taken_for_the_one_that_got_its_number() {
+    let mut cluster = Cluster::start();
+    let url = cluster.url("postgres");
+    let (proxy, through) = proxy(&url, cluster.port).await;
+    let (node, other) = (node(&through).await, node(&url).await);
+    let admin = connect(&url).await;
+    // What is not committed shall be in the server's memory alone.
+    let slowly = "alter system set wal_writer_delay = '10s'";
+    admin.batch_execute(slowly).await.unwrap();
+    admin
+        .batch_execute("select pg_reload_conf()")
+        .await
+        .unwrap();
+    create(&other, 0).await.unwrap();
+    for number in 1..6 {
+        proxy.swallow_from(b"commit\0");
+        let crash = async {
+            proxy.words_came().await;
+            tokio::task::block_in_place(|| {
+                cluster.stop_at_once();
+                cluster.start_again();
+            });
+            for others in 0..20 {
+                while create(&other, number * 1000 + others).await.is_err() {}
+            }
+        };
+        let (done, ()) = tokio::join!(create(&node, number), crash);
+        if let Ok(done) = done {
+            assert!(matches!(done[..], [Outcome::Committed(_)]));
+            let sql = format!("notes where text = '{number}'");
+            assert_eq!(
+                count(&url, &sql).await,
+                1,
+                "{number} was acknowledged and is lost"
+            );
+        }
+    }
 }

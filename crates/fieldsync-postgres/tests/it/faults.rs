@@ -8,8 +8,6 @@ use fieldsync::{Collection, Edit, Engine, EngineError, Outcome, StartError, Upda
 use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,74 +44,6 @@ async fn patch(engine: &Engine, id: i64, text: &str) -> Result<Vec<Outcome>, Eng
 async fn count(url: &str, sql: &str) -> i64 {
     let client = crate::cluster::connect(url).await;
     client.query_one(sql, &[]).await.unwrap().get(0)
-}
-
-/// A proxy that, once it is armed, swallows the answer to the next COMMIT and cuts the connection.
-async fn proxy(armed: Arc<AtomicBool>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let server = TcpStream::connect(("127.0.0.1", crate::cluster::cluster().port)).await;
-            tokio::spawn(pass(client, server.unwrap(), Arc::clone(&armed)));
-        }
-    });
-    port
-}
-
-async fn pass(mut client: TcpStream, mut server: TcpStream, armed: Arc<AtomicBool>) {
-    let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
-    let mut cut = false;
-    loop {
-        tokio::select! {
-            read = client.read(&mut up) => {
-                let Ok(read @ 1..) = read else { return };
-                let commits = up[..read].windows(7).any(|word| word == b"commit\0");
-                cut |= commits && armed.swap(false, Ordering::SeqCst);
-                server.write_all(&up[..read]).await.unwrap();
-            }
-            read = server.read(&mut down) => {
-                let Ok(read @ 1..) = read else { return };
-                // It has answered, so it is done.
-                if cut {
-                    return;
-                }
-                if client.write_all(&down[..read]).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn d_an_edit_whose_commit_has_no_answer_is_looked_up() {
-    let url = crate::cluster::fresh_database().await;
-    let armed = Arc::new(AtomicBool::new(false));
-    let port = proxy(Arc::clone(&armed)).await;
-    let through = url.replace(
-        &crate::cluster::cluster().port.to_string(),
-        &port.to_string(),
-    );
-    let engine = engine(&through).await;
-    let id = create(&engine, "a").await;
-    let mut changes = engine.subscribe("notes", None).await.unwrap();
-    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
-    for round in 0..5 {
-        armed.store(true, Ordering::SeqCst);
-        let done = patch(&engine, id, &round.to_string()).await.unwrap();
-        assert!(matches!(done[..], [Outcome::Committed(_)]));
-        assert!(!armed.load(Ordering::SeqCst), "the answer was swallowed");
-        let Some(Update::Change { change, .. }) = changes.next().await else {
-            panic!("a change")
-        };
-        assert_eq!(change.fields["text"], round.to_string());
-    }
-    assert_eq!(
-        count(&url, "select count(*) from fieldsync_changes").await,
-        6
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
