@@ -42,22 +42,30 @@ impl Form {
 
     /// A parameter with text as the column's type.
     pub(crate) fn write(self, parameter: usize) -> String {
-        let cast = match self {
-            Self::Text => return format!("${parameter}::text"),
-            Self::LocalTime => {
-                return format!("(${parameter}::text::timestamptz at time zone 'UTC')");
-            }
+        match self {
+            Self::LocalTime => format!("(${parameter}::text::timestamptz at time zone 'UTC')"),
+            _ => format!("${parameter}::text::{}", self.cast()),
+        }
+    }
+
+    /// A parameter with many texts, as values of the column's type: the column is compared as it is, by its index.
+    pub(crate) fn write_all(self, parameter: usize) -> String {
+        format!("${parameter}::text[]::{}[]", self.cast())
+    }
+
+    fn cast(self) -> &'static str {
+        match self {
+            Self::Text => "text",
             Self::Numeric => "numeric",
             Self::Uuid => "uuid",
             Self::Date => "date",
-            Self::Time => "timestamptz",
+            Self::Time | Self::LocalTime => "timestamptz",
             Self::Integer => "bigint",
             Self::Number => "double precision",
             Self::Boolean => "boolean",
             Self::Json => "json",
             Self::Jsonb => "jsonb",
-        };
-        format!("${parameter}::text::{cast}")
+        }
     }
 
     /// A field's value as text for [`write`](Self::write).

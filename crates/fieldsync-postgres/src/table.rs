@@ -67,6 +67,7 @@ impl Table {
             .collect();
         let all = all.join(", ");
         let wanted = shape.key.form.write(2);
+        let any = shape.key.form.write_all(1);
         // With the end of the log: one statement is one consistent look at both.
         let end =
             "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral";
@@ -84,7 +85,7 @@ impl Table {
             list: page(""),
             list_after: page(&format!("where {key} > {wanted}")),
             lock: format!(
-                "select {all} from {table} t where {key}::text = any($1::text[]) order by {key} for update of t"
+                "select {all} from {table} t where {key} = any({any}) order by {key} for update of t"
             ),
             all,
             shape,

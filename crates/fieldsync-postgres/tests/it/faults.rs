@@ -298,6 +298,33 @@ async fn a_table_of_another_framework_is_used_as_it_is() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_big_table_are_found_by_its_key() {
+    let url = crate::cluster::fresh_database().await;
+    let engine = engine(&url).await;
+    let admin = crate::cluster::connect(&url).await;
+    let fill = "insert into notes (text) select 'a' from generate_series(1, 20000)";
+    admin.batch_execute(fill).await.unwrap();
+    admin.batch_execute("analyze notes").await.unwrap();
+    let scans = async |column: &str| {
+        // Statistics come a moment later.
+        let sql = format!("select {column} from pg_stat_user_tables where relname = 'notes'");
+        count(&url, &sql).await
+    };
+    while scans("seq_scan").await == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (whole, by_key) = (scans("seq_scan").await, scans("idx_scan").await);
+    for id in 1..50 {
+        patch(&engine, id * 300, "b").await.unwrap();
+        engine.get::<Value>(("notes", id * 300)).await.unwrap();
+    }
+    while scans("idx_scan").await < by_key + 100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(scans("seq_scan").await, whole, "the whole table was read");
+}
+
 #[tokio::test]
 async fn what_can_not_be_connected_to_says_why() {
     for (url, word) in [
