@@ -314,12 +314,12 @@ async fn records_of_a_big_table_are_found_by_its_key() {
     while scans("seq_scan").await == 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let (whole, by_key) = (scans("seq_scan").await, scans("idx_scan").await);
+    let whole = scans("seq_scan").await;
     for id in 1..50 {
         patch(&engine, id * 300, "b").await.unwrap();
         engine.get::<Value>(("notes", id * 300)).await.unwrap();
     }
-    while scans("idx_scan").await < by_key + 100 {
+    while scans("n_tup_upd").await < 49 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(scans("seq_scan").await, whole, "the whole table was read");
