@@ -153,7 +153,10 @@ impl Demo {
     fn start_at(program: &'static Path, listen: &str, options: &[&str], tally: &Tally) -> Self {
         let arguments = [&["--listen", listen], options].concat();
         let mut command = prepared(Command::new(program), &arguments);
-        command.env("RUST_LOG", "warn,actix_http=off,fieldsync::hubs=debug");
+        command.env(
+            "RUST_LOG",
+            "warn,actix_http=off,fieldsync::hubs=debug,fieldsync::notices=info",
+        );
         Self::launch_counted(command, program, options, tally)
     }
 

@@ -7,7 +7,9 @@ use fieldsync::conformance::BrokerFixture;
 use fieldsync::{Broker, MemoryStore};
 use fieldsync_redis::RedisBroker;
 use futures_util::StreamExt as _;
+use serde_json::json;
 
+use crate::demo::{Demo, Tally};
 use crate::proxy::Proxy;
 use crate::servers::{Redis, free_port};
 
@@ -77,6 +79,24 @@ async fn b_it_starts_while_redis_is_away() {
     redis.port = port;
     redis.start_again().await;
     nodes.publish_until_heard(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b_a_node_starts_while_redis_is_away_and_says_so_once() {
+    let port = free_port();
+    let broker = format!("redis://127.0.0.1:{port}");
+    let tally = Tally::of(&["the broker"]);
+    let node = Demo::node(&["--store", "memory:", "--broker", &broker], &tally);
+    node.wait_to_say("the broker can't be reached");
+    let user = reqwest::Client::new().post(node.url("/api/users/"));
+    let created = user.json(&json!({"first_name": "Ada"})).send().await;
+    assert_eq!(created.unwrap().status(), 201);
+    let mut redis = Redis::start().await;
+    redis.kill();
+    redis.port = port;
+    redis.start_again().await;
+    node.wait_to_say("the broker is back");
+    assert_eq!(tally.counts()[0].1, 2, "one line each");
 }
 
 #[tokio::test]

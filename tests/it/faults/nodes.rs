@@ -238,7 +238,7 @@ async fn d_f_o_x_c_b_r_nodes_on_postgresql_lose_and_double_nothing_whatever_fail
     println!("| subscribers that resumed and had missed something | {resumed} |");
     println!("| subscribers that were reset | {reset} |");
     for (words, count) in &paths {
-        println!("| {words} | {count} |");
+        println!("| the nodes said: {words} | {count} |");
     }
     let taken = paths
         .iter()
