@@ -13,8 +13,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::error::{ConnectError, Failure};
 use crate::tls::{self, Check};
 
-/// How long a connection may take to be made.
-pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a connection may take to be made, with each of the hosts.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// After how long without a word a connection is asked whether it is alive, how often, and at what intervals.
 const KEEPALIVE: (Duration, u32, Duration) = (Duration::from_secs(10), 3, Duration::from_secs(5));
 /// What `tokio-postgres` has where the URL says nothing.
@@ -85,6 +85,13 @@ impl Address {
         self.config.options(format!("-c {name}={value} {given}"));
     }
 
+    /// How long connecting may take, where the last of the hosts is the one.
+    pub(crate) fn connect_time(&self) -> Duration {
+        let hosts = self.config.get_hosts().len().max(1);
+        let each = self.config.get_connect_timeout();
+        each.copied().unwrap_or(CONNECT_TIME) * u32::try_from(hosts).unwrap_or(u32::MAX)
+    }
+
     /// Connects. What is to be driven is the second.
     pub(crate) async fn connect(
         &self,
@@ -95,7 +102,7 @@ impl Address {
         ),
         Failure,
     > {
-        let connecting = timeout(CONNECT_TIME, self.config.connect(self.tls.clone()));
+        let connecting = timeout(self.connect_time(), self.config.connect(self.tls.clone()));
         Ok(connecting.await.map_err(|_| Failure::NoAnswer)??)
     }
 }

@@ -35,11 +35,15 @@ impl Connection {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         timeout(limit, work).await.unwrap_or_else(|_| {
-            self.lose();
-            // Those that nobody uses are likely as dead.
-            self.pool.retain(|_, _| false);
+            self.lose_all();
             Err(Failure::NoAnswer)
         })
+    }
+
+    /// Has it closed, and not given back, and with it those that nobody uses: they lead to the same server.
+    pub(crate) fn lose_all(&self) {
+        self.lose();
+        self.pool.retain(|_, _| false);
     }
 
     /// Has it closed, and not given back.

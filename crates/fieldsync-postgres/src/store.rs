@@ -11,7 +11,7 @@ use fieldsync::{
 };
 use tokio::sync::Semaphore;
 
-use crate::address::{Address, CONNECT_TIME};
+use crate::address::Address;
 use crate::connection::{ANSWER_TIME, Connection};
 use crate::error::{ConnectError, Failure};
 use crate::log::{TRIM_STEP, no_log};
@@ -49,7 +49,8 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Connects to a database: `postgres://[user[:password]@]host[:port]/database[?options]`.
     ///
-    /// Options are those of `tokio_postgres::Config`, and for TLS those of libpq: `sslmode` is `disable`, `prefer` (the
+    /// Options are those of `tokio_postgres::Config` (with standbys: `postgres://app@one,two/app?target_session_attrs=read-write`),
+    /// and for TLS those of libpq: `sslmode` is `disable`, `prefer` (the
     /// default: TLS where the server has it, nothing checked), `require` (TLS, nothing checked), `verify-ca` (the certificate's
     /// issuer is checked) or `verify-full` (that, and the host's name). `sslrootcert` is a PEM file of the issuers' certificates, or
     /// `system`; without it the system's are taken.
@@ -72,7 +73,7 @@ impl PostgresStore {
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(PATIENCE))
-            .create_timeout(Some(CONNECT_TIME))
+            .create_timeout(Some(address.connect_time()))
             .recycle_timeout(Some(PATIENCE))
             .build()
             .map_err(|error| unreachable(error.into()))?;

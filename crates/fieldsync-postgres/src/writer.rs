@@ -12,6 +12,7 @@ use fieldsync::{
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
@@ -107,7 +108,13 @@ async fn attempt(
         client.lose();
     }
     let stopped = match &failure {
-        Failure::Postgres(error) => Stopped::of(error),
+        Failure::Postgres(error) => {
+            // Another server may be the one that writes now.
+            if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+                client.lose_all();
+            }
+            Stopped::of(error)
+        }
         Failure::Store(_) | Failure::NoAnswer => None,
     };
     match stopped {

@@ -16,7 +16,7 @@ const NOTICE_TIME: Duration = Duration::from_secs(1);
 /// How long a broker that failed is left alone, at most; drawn by lot, so that not all nodes come at once.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long subscribing may take.
-const SUBSCRIBE_TIME: Duration = Duration::from_secs(5);
+const SUBSCRIBE_TIME: Duration = Duration::from_secs(30);
 /// How long to wait before subscribing again, the first time and at most; drawn by lot.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -49,12 +49,6 @@ impl Cluster {
 
     /// One that a test has for itself.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        };
-        give_to_server(folder.path());
         let mut initdb = as_server("initdb");
         initdb.args([
             "-U",
@@ -65,8 +59,25 @@ impl Cluster {
             "UTF8",
             "--locale=C.UTF-8",
         ]);
-        let data = folder.path().join("data");
-        run(initdb.arg("-D").arg(&data).stdout(Stdio::null()));
+        Self::made_by(initdb.stdout(Stdio::null()))
+    }
+
+    /// A standby of this one: it only reads until it is promoted.
+    pub(crate) fn standby(&self) -> Self {
+        let mut backup = as_server("pg_basebackup");
+        backup.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        Self::made_by(backup.args(["-U", "postgres", "-R", "-c", "fast"]))
+    }
+
+    /// One whose folder a program makes.
+    fn made_by(program: &mut Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        give_to_server(folder.path());
+        run(program.arg("-D").arg(folder.path().join("data")));
         let mut cluster = Self {
             port,
             folder,

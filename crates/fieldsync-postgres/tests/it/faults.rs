@@ -10,6 +10,8 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::cluster::Cluster;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn notes() -> Collection {
@@ -296,6 +298,49 @@ async fn a_table_of_another_framework_is_used_as_it_is() {
         .await,
         2
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_x_a_failover_to_a_standby_loses_nothing_and_needs_no_restart() {
+    let mut primary = Cluster::start();
+    let standby = primary.standby();
+    let admin = crate::cluster::connect(&primary.url("postgres")).await;
+    // What is acknowledged is on both.
+    let both = "alter system set synchronous_standby_names = '*'";
+    admin.batch_execute(both).await.unwrap();
+    admin
+        .batch_execute("select pg_reload_conf()")
+        .await
+        .unwrap();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", primary.port, standby.port);
+    let url = format!("postgres://postgres@{hosts}/postgres?target_session_attrs=read-write");
+    let engine = engine(&url).await;
+    let mut changes = engine.subscribe("notes", None).await.unwrap();
+    while !matches!(changes.next().await, Some(Update::Live { .. })) {}
+    for number in 0..20 {
+        create(&engine, &number.to_string()).await;
+    }
+    primary.stop_at_once();
+    let edit = || Edit::create("notes", json!({"text": "20"})).with_idempotency_key("20");
+    let refused = engine.transaction(vec![edit()]).await;
+    assert!(matches!(refused, Err(EngineError::Store(_))), "{refused:?}");
+    let promote = crate::cluster::connect(&standby.url("postgres")).await;
+    promote.query("select pg_promote()", &[]).await.unwrap();
+    let healed = async { while engine.transaction(vec![edit()]).await.is_err() {} };
+    timeout(PATIENCE, healed).await.expect("it heals");
+    let mut heard = Vec::new();
+    while heard.len() < 21 {
+        let update = timeout(PATIENCE, changes.next()).await.unwrap();
+        let created = match update.unwrap() {
+            Update::Change { change, .. } => vec![change],
+            Update::Changes { changes, .. } => changes,
+            Update::Reset(reason) => panic!("reset: {reason}"),
+            _ => Vec::new(),
+        };
+        heard.extend(created.iter().map(|change| change.fields["text"].clone()));
+    }
+    let all: Vec<_> = (0..21).map(|number| json!(number.to_string())).collect();
+    assert_eq!(heard, all);
 }
 
 #[tokio::test(flavor = "multi_thread")]
