@@ -278,6 +278,8 @@ macro_rules! on_every_store {
         $crate::app::on_every_store!(by_actix Actix Sqlite $builder: $($case),+);
         #[cfg(feature = "services")]
         $crate::app::on_every_store!(on_postgres Axum Postgres $builder: $($case),+);
+        #[cfg(feature = "services")]
+        $crate::app::on_every_store!(by_actix_on_postgres Actix Postgres $builder: $($case),+);
         $crate::app::on_every_store!(by_poem Poem Memory $builder: $($case),+);
     };
     ($name:ident $server:ident $on:ident $builder:ident: $($case:ident),+) => {
