@@ -53,6 +53,8 @@ struct Shared {
     /// What subscribers had when their connections ended, or when it was asked for.
     seen: Mutex<Vec<Seen>>,
     asked: watch::Sender<usize>,
+    /// How often subscribers had to move.
+    moves: watch::Sender<usize>,
     subscribers: [Subscriber; 3],
     /// Why subscribers may be reset, and how often they were; and how often they resumed and had missed something.
     expected_resets: &'static [&'static str],
@@ -109,6 +111,7 @@ impl Load {
             count: watch::Sender::new(0),
             seen: Mutex::default(),
             asked: watch::Sender::new(0),
+            moves: watch::Sender::new(0),
             subscribers: TOPICS.map(|topic| Subscriber {
                 topic,
                 ..Subscriber::default()
@@ -152,6 +155,14 @@ impl Load {
     /// It is there again.
     pub(crate) fn up(&self) {
         self.shared.phase.send_replace(Phase::Up);
+    }
+
+    /// Has subscribers leave, and come again when something happened, at any node.
+    #[cfg(feature = "services")]
+    pub(crate) async fn move_subscribers(&self) {
+        self.shared.moves.send_modify(|moves| *moves += 1);
+        self.acknowledged(20).await;
+        self.caught_up().await;
     }
 
     /// Waits until subscribers have all that is there now.
@@ -476,7 +487,8 @@ impl Shared {
     async fn listen(&self, number: usize) {
         let mut mirror = Mirror::default();
         let subscriber = &self.subscribers[number];
-        while !self.listen_once(subscriber, &mut mirror).await {
+        let mut moves = self.moves.subscribe();
+        while !self.listen_once(subscriber, &mut mirror, &mut moves).await {
             self.wait().await;
         }
         let expected = |reason: &String| self.expected_resets.contains(&reason.as_str());
@@ -484,7 +496,12 @@ impl Shared {
     }
 
     /// Listens on one connection; true when all was heard.
-    async fn listen_once(&self, subscriber: &Subscriber, mirror: &mut Mirror) -> bool {
+    async fn listen_once(
+        &self,
+        subscriber: &Subscriber,
+        mirror: &mut Mirror,
+        moves: &mut watch::Receiver<usize>,
+    ) -> bool {
         let topic = subscriber.topic;
         let Some(mut socket) = Socket::open_at(self.address(), Some("fieldsync.v1")).await else {
             return false;
@@ -534,6 +551,14 @@ impl Shared {
                     }
                 }
                 _ = phase.changed() => {}
+                _ = moves.changed() => {
+                    let mut count = self.count.subscribe();
+                    let later = *count.borrow() + 10;
+                    let missed = count.wait_for(|count| *count >= later);
+                    drop(socket);
+                    timeout(PATIENCE, missed).await.expect("edits go on").unwrap();
+                    break false;
+                }
                 _ = asked.changed() => {
                     self.show(topic, mirror);
                     let now = *asked.borrow_and_update();

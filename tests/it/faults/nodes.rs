@@ -95,6 +95,14 @@ enum Trouble {
     CommitUnanswered,
 }
 
+/// What happens where PostgreSQL carries the notices as well.
+const TROUBLES_WITHOUT_REDIS: [Trouble; 4] = [
+    Trouble::NodeKilled,
+    Trouble::SessionsEnded,
+    Trouble::CommitUnanswered,
+    Trouble::PostgresRestarted,
+];
+
 const TROUBLES: [Trouble; 8] = [
     Trouble::NodeKilled,
     Trouble::Redis(RedisIs::Killed),
@@ -116,13 +124,23 @@ struct World {
     tally: Tally,
 }
 
+/// What carries the notices.
+#[derive(Debug, Clone, Copy)]
+enum Via {
+    Redis,
+    Postgres,
+}
+
 impl World {
-    async fn start() -> Self {
+    async fn start(via: Via) -> Self {
         let (cluster, redis) = (Cluster::start(), Redis::start().await);
         let to_postgres = Proxy::to(cluster.port).await;
         let to_redis = Proxy::to(redis.port).await;
         let store = format!("postgres://postgres@{}/postgres", to_postgres.address);
-        let broker = format!("redis://{}", to_redis.address);
+        let broker = match via {
+            Via::Redis => format!("redis://{}", to_redis.address),
+            Via::Postgres => store.clone(),
+        };
         let tally = Tally::of(&[READ_FROM_STORE, LOOKED_UP]);
         let start = |server| {
             let options = ["--store", &store, "--broker", &broker, "--server", server];
@@ -206,33 +224,40 @@ impl World {
     }
 }
 
-/// `FIELDSYNC_NODES_ROUNDS` has it go on for longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn d_f_o_x_c_b_r_nodes_on_postgresql_lose_and_double_nothing_whatever_fails() {
-    let rounds =
-        std::env::var("FIELDSYNC_NODES_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
-    let mut world = World::start().await;
-    let addresses: Vec<String> = world
-        .nodes
-        .iter()
-        .map(|node| node.address.clone())
-        .collect();
+    live_through(Via::Redis, &TROUBLES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_f_o_x_c_b_r_nodes_with_postgresql_alone_lose_and_double_nothing_whatever_fails() {
+    live_through(Via::Postgres, &TROUBLES_WITHOUT_REDIS).await;
+}
+
+/// `FIELDSYNC_NODES_ROUNDS` has it go on for longer.
+async fn live_through(via: Via, troubles: &[Trouble]) {
+    let rounds = std::env::var("FIELDSYNC_NODES_ROUNDS");
+    let rounds = rounds.map_or(1, |rounds| rounds.parse().unwrap());
+    let mut world = World::start(via).await;
+    let nodes = world.nodes.iter();
+    let addresses = nodes.map(|node| node.address.clone()).collect();
     let load = Load::start_at(addresses, 6, &["schema"]);
     let url = world.url();
     for round in 0..rounds {
-        for trouble in TROUBLES {
+        for &trouble in troubles {
             load.acknowledged(50).await;
             world.meet(trouble, round, &load).await;
             load.acknowledged(50).await;
             load.check_postgres(&url).await;
         }
+        load.move_subscribers().await;
     }
     world.upgrade(&load).await;
     load.check_postgres(&url).await;
     let (resumed, reset) = load.resumed_and_reset();
     let paths = world.tally.counts();
     let (edits, head) = load.finish_and_check_postgres(&url).await;
-    println!("| rounds of {} troubles | {rounds} |", TROUBLES.len());
+    println!("| rounds of {} troubles | {rounds} |", troubles.len());
     println!("| edits acknowledged | {edits} |");
     println!("| changes in the log | {head} |");
     println!("| subscribers that resumed and had missed something | {resumed} |");
