@@ -18,6 +18,9 @@ on_every_store!(
     only_who_asks_for_events_gets_them,
 );
 
+/// How long anything that must come may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A reader of server-sent events (WHATWG HTML, section 9.2.6).
 pub(crate) struct Events {
     reply: Response,
@@ -43,7 +46,7 @@ impl Events {
     /// The events that this request asks for.
     pub(crate) async fn of(request: RequestBuilder) -> Self {
         let request = request.header("accept", "text/event-stream");
-        let reply = request.send().await.unwrap();
+        let reply = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
         assert_eq!(reply.status(), 200);
         assert_eq!(reply.headers()["content-type"], "text/event-stream");
         assert_eq!(reply.headers()["cache-control"], "no-store");
@@ -63,9 +66,7 @@ impl Events {
                 self.text = rest;
                 return Some(block);
             }
-            let chunk = timeout(Duration::from_secs(20), self.reply.chunk())
-                .await
-                .unwrap();
+            let chunk = timeout(PATIENCE, self.reply.chunk()).await.unwrap();
             self.text
                 .push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
         }
