@@ -18,7 +18,8 @@ need chromedriver chromium-driver 'drives Chromium'
 need node nodejs 'the tests of the scripts in the pages; 18 or later'
 need redis-server redis-server 'the tests of several nodes'
 need strace strace 'the tests of what the disk has when the power fails'
-# Debian keeps the server's programs out of the path.
+# Debian keeps these out of the path.
+[ -x /usr/sbin/nginx ] || need nginx nginx-light 'the tests of nodes behind nginx'
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
     need postgres postgresql 'the tests of the PostgreSQL store'
 if [ ${#missing[@]} -gt 0 ]; then

@@ -6,3 +6,7 @@
 /// The pieces of the guide are compiled here.
 #[doc = include_str!("../../docs/guide.md")]
 pub mod guide {}
+
+/// What is in `docs/deploy.md` is compiled here.
+#[doc = include_str!("../../docs/deploy.md")]
+pub mod deploy {}

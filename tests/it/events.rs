@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::Response;
+use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -18,28 +18,35 @@ on_every_store!(
     only_who_asks_for_events_gets_them,
 );
 
+/// How long anything that must come may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A reader of server-sent events (WHATWG HTML, section 9.2.6).
-struct Events {
+pub(crate) struct Events {
     reply: Response,
     text: String,
 }
 
 #[derive(Debug)]
-struct Event {
+pub(crate) struct Event {
     name: String,
     id: Option<String>,
-    data: Value,
+    pub(crate) data: Value,
 }
 
 impl Events {
     async fn open(app: &App, path: &str, last_id: Option<&str>) -> Self {
-        let mut request = app
-            .request("GET", path)
-            .header("accept", "text/event-stream");
+        let mut request = app.request("GET", path);
         if let Some(id) = last_id {
             request = request.header("last-event-id", id);
         }
-        let reply = request.send().await.unwrap();
+        Self::of(request).await
+    }
+
+    /// The events that this request asks for.
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
+        let request = request.header("accept", "text/event-stream");
+        let reply = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
         assert_eq!(reply.status(), 200);
         assert_eq!(reply.headers()["content-type"], "text/event-stream");
         assert_eq!(reply.headers()["cache-control"], "no-store");
@@ -59,9 +66,7 @@ impl Events {
                 self.text = rest;
                 return Some(block);
             }
-            let chunk = timeout(Duration::from_secs(20), self.reply.chunk())
-                .await
-                .unwrap();
+            let chunk = timeout(PATIENCE, self.reply.chunk()).await.unwrap();
             self.text
                 .push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
         }
@@ -86,7 +91,7 @@ impl Events {
         Some(event)
     }
 
-    async fn expect(&mut self, name: &str) -> Event {
+    pub(crate) async fn expect(&mut self, name: &str) -> Event {
         let event = self.next().await.unwrap();
         assert_eq!(event.name, name, "{event:?}");
         event

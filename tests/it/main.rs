@@ -25,6 +25,8 @@ mod houses;
 mod http;
 mod live;
 mod model;
+#[cfg(feature = "services")]
+mod nginx;
 mod patience;
 mod promise;
 #[cfg(feature = "services")]

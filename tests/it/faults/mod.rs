@@ -2,7 +2,7 @@
 //! what each shows, and what can't be shown.
 
 mod database;
-mod load;
+pub(crate) mod load;
 
 mod frozen;
 #[cfg(feature = "services")]
