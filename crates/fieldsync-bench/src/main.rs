@@ -4,6 +4,7 @@
 mod client;
 mod disk;
 mod fanout;
+mod figure;
 mod idle;
 mod pairs;
 mod server;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::figure::Figure;
 use crate::serving::Served;
 
 /// Measures fieldsync against peers and limits.
@@ -45,9 +47,9 @@ enum What {
     All,
     /// PATCH per second, against a hand-written handler.
     Writes,
-    /// Server's processor time per delivery, against ready-made bytes on raw sockets.
+    /// Server's processor time per delivery, against ready-made bytes on raw sockets; under actix, against axum.
     Fanout,
-    /// Memory of an idle subscriber.
+    /// Memory of an idle subscriber; under actix, against axum.
     Idle,
     /// What one stalled subscriber does to the others.
     Stalled,
@@ -107,18 +109,25 @@ async fn run(options: Options) -> Result {
         folder,
         smoke,
     };
+    let mut figures = Vec::new();
+    let measured = measure(what, &plan, &mut figures).await;
+    figure::print(&figures);
+    measured
+}
+
+async fn measure(what: What, plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let all = matches!(what, What::All);
     if all || matches!(what, What::Writes) {
-        writes::measure(&plan).await?;
+        writes::measure(plan, figures).await?;
     }
     if all || matches!(what, What::Fanout) {
-        fanout::measure(&plan).await?;
+        fanout::measure(plan, figures).await?;
     }
     if all || matches!(what, What::Idle) {
-        idle::measure(&plan).await?;
+        idle::measure(plan, figures).await?;
     }
     if all || matches!(what, What::Stalled) {
-        stalled::measure(&plan).await?;
+        stalled::measure(plan, figures).await?;
     }
     Ok(())
 }

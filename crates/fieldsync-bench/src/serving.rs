@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use actix_web::{App, HttpServer, web};
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::routing::patch;
@@ -31,6 +32,8 @@ pub(crate) enum Served {
     Sqlite,
     /// fieldsync in memory.
     Memory,
+    /// The same under actix-web; the others are under axum.
+    Actix,
     /// A handler as one writes it by hand: axum, rusqlite, a transaction per request, a broadcast channel.
     HandWritten,
     /// Ready-made bytes, written to raw sockets.
@@ -48,38 +51,38 @@ struct User {
 pub(crate) async fn serve(what: Served, folder: &Path) -> Result {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    match what {
+    let builder = Engine::builder();
+    let engine = match what {
         Served::Sqlite => {
             let store = SqliteStore::open(folder.join("ours.db")).await?;
-            let engine = start(Engine::builder().store(store)).await?;
-            println!("{address}");
-            tokio::spawn(ours(listener, engine.clone()));
-            on_command(async |count| change(&engine, count).await).await
+            start(builder.store(store)).await?
         }
-        Served::Memory => {
-            let engine = start(Engine::builder().store(MemoryStore::new())).await?;
-            println!("{address}");
-            tokio::spawn(ours(listener, engine.clone()));
-            on_command(async |count| change(&engine, count).await).await
-        }
+        Served::Memory | Served::Actix => start(builder.store(MemoryStore::new())).await?,
         Served::HandWritten => {
             let app = hand_written(&folder.join("theirs.db"))?;
             println!("{address}");
-            Ok(axum::serve(listener.tap_io(no_delay), app).await?)
+            return Ok(axum::serve(listener.tap_io(no_delay), app).await?);
         }
         Served::Floor => {
             println!("{address}");
             let (changes, _) = broadcast::channel(64);
             tokio::spawn(floor(listener, changes.clone()));
-            on_command(async |count| {
+            return on_command(async |count| {
                 for number in 0..count {
                     changes.send(frame_of(&message(number)))?;
                 }
                 Ok(())
             })
-            .await
+            .await;
         }
+    };
+    if matches!(what, Served::Actix) {
+        tokio::spawn(under_actix(listener.into_std()?, &engine)?);
+    } else {
+        tokio::spawn(under_axum(listener, engine.clone()));
     }
+    println!("{address}");
+    on_command(async |count| change(&engine, count).await).await
 }
 
 fn no_delay(stream: &mut tokio::net::TcpStream) {
@@ -99,11 +102,22 @@ async fn start(builder: fieldsync::EngineBuilder) -> Result<Engine> {
     Ok(engine)
 }
 
-async fn ours(listener: TcpListener, engine: Engine) -> Result {
+async fn under_axum(listener: TcpListener, engine: Engine) -> Result {
     let app = Router::new()
         .nest("/api", fieldsync_axum::rest(&engine))
         .route("/live", fieldsync_axum::live(&engine));
     Ok(axum::serve(listener.tap_io(no_delay), app).await?)
+}
+
+fn under_actix(listener: std::net::TcpListener, engine: &Engine) -> Result<actix_web::dev::Server> {
+    let engine = engine.clone();
+    let app = move || {
+        App::new()
+            .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
+            .route("/live", fieldsync_actix::live(&engine))
+    };
+    let server = HttpServer::new(app).tcp_nodelay(true).disable_signals();
+    Ok(server.listen(listener)?.run())
 }
 
 async fn change(engine: &Engine, count: usize) -> Result {

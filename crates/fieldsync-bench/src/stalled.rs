@@ -5,6 +5,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::client::{Frames, Requests};
+use crate::figure::{Figure, Limit};
 use crate::pairs::{Pairs, percentile};
 use crate::server::Server;
 use crate::serving::Served;
@@ -12,18 +13,19 @@ use crate::{Plan, Result};
 
 const SUBSCRIBERS: usize = 50;
 
-pub(crate) async fn measure(plan: &Plan) -> Result {
+pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let mut pairs = Pairs::default();
     for pair in 1..=plan.pairs {
         eprintln!("stalled: pair {pair} of {}", plan.pairs);
         let without = slowest(plan, false).await?;
         pairs.push(without, slowest(plan, true).await?);
     }
-    pairs.print(
-        "p99 from PATCH to window, with one stalled subscriber and without",
-        "ms",
-        "below 1.1",
-    );
+    figures.push(Figure {
+        title: "p99 from PATCH to window, with one stalled subscriber and without".into(),
+        unit: "ms",
+        pairs,
+        limit: Limit::RatioBelow(1.1),
+    });
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 
 use crate::client::Requests;
+use crate::figure::{Figure, Limit};
 use crate::pairs::Pairs;
 use crate::server::Server;
 use crate::serving::{Served, USERS};
@@ -14,7 +15,7 @@ use crate::{Plan, Result};
 
 const IN_FLIGHT: usize = 64;
 
-pub(crate) async fn measure(plan: &Plan) -> Result {
+pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let mut pairs = Pairs::default();
     for pair in 1..=plan.pairs {
         eprintln!("writes: pair {pair} of {}", plan.pairs);
@@ -23,11 +24,12 @@ pub(crate) async fn measure(plan: &Plan) -> Result {
             per_second(plan, Served::Sqlite).await?,
         );
     }
-    pairs.print(
-        "PATCH per second, 64 in flight, SQLite, synchronous=FULL",
-        "/s",
-        "at least 3",
-    );
+    figures.push(Figure {
+        title: "PATCH per second, 64 in flight, SQLite, `synchronous=FULL`".into(),
+        unit: "/s",
+        pairs,
+        limit: Limit::RatioAtLeast(3.0),
+    });
     Ok(())
 }
 

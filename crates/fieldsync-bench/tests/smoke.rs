@@ -22,7 +22,10 @@ fn every_figure_is_taken() {
         "PATCH per second",
         "processor time per delivery",
         "changes at a time",
-        "memory of an idle subscriber",
+        "under actix (theirs: under axum), one change",
+        "under actix (theirs: under axum), 8 changes",
+        "memory of an idle subscriber |",
+        "memory of an idle subscriber under actix",
         "p99 from PATCH to window",
     ] {
         assert!(text.contains(figure), "{figure} is missing in:\n{text}");
