@@ -45,7 +45,7 @@ step 'Formatting'
 cargo fmt --all --check
 
 step 'Lints'
-cargo clippy --locked --workspace --all-targets --features fieldsync-tests/services,fieldsync-postgres/services -- -D warnings
+cargo clippy --locked --workspace --all-targets --features fieldsync-tests/services,fieldsync-postgres/services,fieldsync-bench/services -- -D warnings
 
 step 'Documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
@@ -54,4 +54,4 @@ step 'Scripts of the pages'
 node --test examples/two_windows/pages/*.test.mjs
 
 step 'Tests'
-cargo test --locked --workspace --features fieldsync-tests/services,fieldsync-postgres/services
+cargo test --locked --workspace --features fieldsync-tests/services,fieldsync-postgres/services,fieldsync-bench/services

@@ -1,4 +1,5 @@
-//! The server's processor time per delivery with 1,000 subscribers: against ready-made bytes written to raw sockets.
+//! The server's processor time per delivery with 1,000 subscribers: under axum against ready-made bytes written to raw
+//! sockets, and under actix against axum.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use crate::client::Frames;
+use crate::figure::{Figure, Limit};
 use crate::pairs::Pairs;
 use crate::server::Server;
 use crate::serving::Served;
@@ -14,28 +16,46 @@ use crate::{Plan, Result};
 /// How many changes come together in the second figure.
 const BURST: usize = 8;
 
-pub(crate) async fn measure(plan: &Plan) -> Result {
+pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let subscribers = plan.size(1000, 20);
     let (mut single, mut bursts) = (Pairs::default(), Pairs::default());
+    let (mut actix_single, mut actix_bursts) = (Pairs::default(), Pairs::default());
     for pair in 1..=plan.pairs {
         eprintln!("fanout: pair {pair} of {}", plan.pairs);
         let theirs = Deliveries::measure(plan, Served::Floor, subscribers).await?;
         let ours = Deliveries::measure(plan, Served::Memory, subscribers).await?;
+        let actix = Deliveries::measure(plan, Served::Actix, subscribers).await?;
         single.push(theirs.single, ours.single);
         bursts.push(theirs.single, ours.burst);
+        actix_single.push(ours.single, actix.single);
+        actix_bursts.push(ours.burst, actix.burst);
     }
-    single.print(
-        &format!(
+    figures.push(Figure {
+        title: format!(
             "server's processor time per delivery, {subscribers} subscribers, one change at a time"
         ),
-        "µs",
-        "at most 1.5",
-    );
-    bursts.print(
-        &format!("the same, {BURST} changes at a time (theirs: one at a time)"),
-        "µs",
-        "below 0.5",
-    );
+        unit: "µs",
+        pairs: single,
+        limit: Limit::RatioAtMost(1.5),
+    });
+    figures.push(Figure {
+        title: format!("the same, {BURST} changes at a time (theirs: one at a time)"),
+        unit: "µs",
+        pairs: bursts,
+        limit: Limit::RatioBelow(0.5),
+    });
+    figures.push(Figure {
+        title: "under actix (theirs: under axum), one change at a time".into(),
+        unit: "µs",
+        pairs: actix_single,
+        limit: Limit::RatioAtMost(1.4),
+    });
+    figures.push(Figure {
+        title: format!("under actix (theirs: under axum), {BURST} changes at a time"),
+        unit: "µs",
+        pairs: actix_bursts,
+        limit: Limit::RatioAtMost(1.4),
+    });
     Ok(())
 }
 

@@ -1,21 +1,33 @@
-//! What an idle subscriber costs the server in memory: against a socket with a task.
+//! What an idle subscriber costs the server in memory: under axum against a socket with a task, and under actix against axum.
 
 use crate::client::Frames;
+use crate::figure::{Figure, Limit};
 use crate::pairs::Pairs;
 use crate::server::Server;
 use crate::serving::Served;
 use crate::{Plan, Result};
 
-pub(crate) async fn measure(plan: &Plan) -> Result {
-    let mut pairs = Pairs::default();
+pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
+    let (mut pairs, mut actix) = (Pairs::default(), Pairs::default());
     for pair in 1..=plan.pairs {
         eprintln!("idle: pair {pair} of {}", plan.pairs);
-        pairs.push(
-            per_subscriber(plan, Served::Floor).await?,
-            per_subscriber(plan, Served::Memory).await?,
-        );
+        let theirs = per_subscriber(plan, Served::Floor).await?;
+        let ours = per_subscriber(plan, Served::Memory).await?;
+        pairs.push(theirs, ours);
+        actix.push(ours, per_subscriber(plan, Served::Actix).await?);
     }
-    pairs.print("memory of an idle subscriber", "KiB", "ours at most 12 KiB");
+    figures.push(Figure {
+        title: "memory of an idle subscriber".into(),
+        unit: "KiB",
+        pairs,
+        limit: Limit::OursAtMost(12.0),
+    });
+    figures.push(Figure {
+        title: "memory of an idle subscriber under actix (theirs: under axum)".into(),
+        unit: "KiB",
+        pairs: actix,
+        limit: Limit::AboveTheirsAtMost(14.0),
+    });
     Ok(())
 }
 

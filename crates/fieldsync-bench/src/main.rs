@@ -2,11 +2,22 @@
 //! run. `docs/performance.md` says what they mean.
 
 mod client;
+#[path = "../../fieldsync-postgres/tests/it/cluster.rs"]
+#[expect(clippy::unwrap_used, reason = "shared with tests")]
+mod cluster;
+mod delays;
 mod disk;
 mod fanout;
+mod figure;
+mod hand_written;
 mod idle;
+mod load;
+mod nodes;
 mod pairs;
 mod server;
+#[path = "../../../tests/it/servers.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "shared with tests")]
+mod servers;
 mod serving;
 mod stalled;
 mod writes;
@@ -17,7 +28,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::serving::Served;
+use crate::cluster::Cluster;
+use crate::figure::Figure;
+use crate::servers::Redis;
+use crate::serving::{Place, Served};
 
 /// Measures fieldsync against peers and limits.
 #[derive(Debug, Parser)]
@@ -39,24 +53,30 @@ struct Options {
     smoke: bool,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum What {
     /// All of the below.
     All,
-    /// PATCH per second, against a hand-written handler.
+    /// PATCH per second on SQLite, against a hand-written handler.
     Writes,
-    /// Server's processor time per delivery, against ready-made bytes on raw sockets.
+    /// PATCH per second on PostgreSQL, against a hand-written handler. Starts a PostgreSQL of its own.
+    Postgres,
+    /// Server's processor time per delivery, against ready-made bytes on raw sockets; under actix, against axum.
     Fanout,
-    /// Memory of an idle subscriber.
+    /// Memory of an idle subscriber; under actix, against axum.
     Idle,
     /// What one stalled subscriber does to the others.
     Stalled,
+    /// From one node to another, and with Redis down. Starts a PostgreSQL and a Redis of its own.
+    Nodes,
     /// The process that is measured.
     #[command(hide = true)]
     Serve {
         /// What it serves.
         #[arg(value_enum)]
         what: Served,
+        #[command(flatten)]
+        place: Place,
     },
 }
 
@@ -95,8 +115,8 @@ async fn run(options: Options) -> Result {
         folder,
         smoke,
     } = options;
-    if let What::Serve { what } = what {
-        return serving::serve(what, &folder).await;
+    if let What::Serve { what, place } = what {
+        return serving::serve(what, &folder, &place).await;
     }
     disk::describe(&folder, smoke)?;
     if cfg!(debug_assertions) && !smoke {
@@ -107,18 +127,45 @@ async fn run(options: Options) -> Result {
         folder,
         smoke,
     };
+    let mut figures = Vec::new();
+    let measured = measure(&what, &plan, &mut figures).await;
+    figure::print(&figures);
+    measured
+}
+
+async fn measure(what: &What, plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let all = matches!(what, What::All);
+    // First of all, so that what is missing is missed at once.
+    if all || matches!(what, What::Nodes) {
+        drop(Redis::start().await);
+    }
+    let cluster = if all || matches!(what, What::Postgres | What::Nodes) {
+        let any_disk = std::env::temp_dir();
+        let folder = if plan.smoke { &any_disk } else { &plan.folder };
+        Some(Cluster::start_in(&folder.canonicalize()?))
+    } else {
+        None
+    };
     if all || matches!(what, What::Writes) {
-        writes::measure(&plan).await?;
+        writes::measure(plan, figures).await?;
     }
     if all || matches!(what, What::Fanout) {
-        fanout::measure(&plan).await?;
+        fanout::measure(plan, figures).await?;
     }
     if all || matches!(what, What::Idle) {
-        idle::measure(&plan).await?;
+        idle::measure(plan, figures).await?;
     }
     if all || matches!(what, What::Stalled) {
-        stalled::measure(&plan).await?;
+        stalled::measure(plan, figures).await?;
+    }
+    let Some(cluster) = cluster else {
+        return Ok(());
+    };
+    if all || matches!(what, What::Postgres) {
+        writes::measure_postgres(plan, &cluster, figures).await?;
+    }
+    if all || matches!(what, What::Nodes) {
+        nodes::measure(plan, &cluster, figures).await?;
     }
     Ok(())
 }

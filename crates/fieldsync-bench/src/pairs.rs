@@ -3,8 +3,8 @@
 /// The figures of two sides, pair by pair.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
-    theirs: Vec<f64>,
-    ours: Vec<f64>,
+    pub(crate) theirs: Vec<f64>,
+    pub(crate) ours: Vec<f64>,
 }
 
 impl Pairs {
@@ -13,24 +13,13 @@ impl Pairs {
         self.ours.push(ours);
     }
 
-    /// Prints both medians, their ratio, and the range of the pairs' ratios.
-    pub(crate) fn print(&self, title: &str, unit: &str, target: &str) {
-        let ratios: Vec<f64> = self
-            .ours
-            .iter()
-            .zip(&self.theirs)
-            .map(|(ours, theirs)| ours / theirs)
-            .collect();
-        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = ratios.iter().copied().fold(0.0, f64::max);
-        let (ours, theirs) = (median(&self.ours), median(&self.theirs));
-        println!("{title}");
-        println!("  ours {ours:.2} {unit}, theirs {theirs:.2} {unit}");
-        println!(
-            "  ratio {:.2} ({least:.2} to {most:.2} in {} pairs); target: {target}\n",
-            ours / theirs,
-            ratios.len()
-        );
+    /// The least and the most that comparing a pair gives.
+    pub(crate) fn range(&self, compare: impl Fn(f64, f64) -> f64) -> (f64, f64) {
+        let compared = self.theirs.iter().zip(&self.ours);
+        let compared = compared.map(|(theirs, ours)| compare(*theirs, *ours));
+        compared.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| {
+            (least.min(one), most.max(one))
+        })
     }
 }
 

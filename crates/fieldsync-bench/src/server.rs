@@ -25,10 +25,27 @@ pub(crate) struct Server {
 impl Server {
     /// Starts this program as a server, with its files in a folder.
     pub(crate) async fn start(what: Served, folder: &Path) -> Result<Self> {
+        Self::run(what, |command| command.arg("--folder").arg(folder)).await
+    }
+
+    /// The same on a database of PostgreSQL.
+    pub(crate) async fn on_database(what: Served, database: &str) -> Result<Self> {
+        Self::run(what, |command| command.args(["--database", database])).await
+    }
+
+    /// fieldsync as a node of several: on the same database, told of changes by Redis.
+    pub(crate) async fn node(database: &str, redis: &str) -> Result<Self> {
+        Self::run(Served::Postgres, |command| {
+            command.args(["--database", database, "--redis", redis])
+        })
+        .await
+    }
+
+    async fn run(what: Served, place: impl FnOnce(&mut Command) -> &mut Command) -> Result<Self> {
         let name = what.to_possible_value().expect("every kind can be named");
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["serve", name.get_name(), "--folder"])
-            .arg(folder)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["serve", name.get_name()]);
+        let mut process = place(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

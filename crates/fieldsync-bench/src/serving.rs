@@ -1,26 +1,24 @@
 //! What the measured process serves: ours, a peer, or a floor. Commands come by standard input.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use axum::extract::{Path as UrlPath, State};
-use axum::http::StatusCode;
-use axum::routing::patch;
+use actix_web::{App, HttpServer, web};
+use axum::Router;
 use axum::serve::ListenerExt as _;
-use axum::{Json, Router};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use fieldsync::{Collection, Edit, Engine, MemoryStore};
+use fieldsync_postgres::PostgresStore;
+use fieldsync_redis::RedisBroker;
 use fieldsync_sqlite::SqliteStore;
-use rusqlite::{Connection, OptionalExtension as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 
-use crate::Result;
 use crate::client::frame_of;
+use crate::{Result, hand_written};
 
 /// How many users there are to patch.
 pub(crate) const USERS: usize = 1000;
@@ -31,10 +29,27 @@ pub(crate) enum Served {
     Sqlite,
     /// fieldsync in memory.
     Memory,
+    /// The same under actix-web; the others are under axum.
+    Actix,
+    /// fieldsync on PostgreSQL, with Redis where there is one.
+    Postgres,
     /// A handler as one writes it by hand: axum, rusqlite, a transaction per request, a broadcast channel.
     HandWritten,
+    /// The same with a pool of PostgreSQL's connections, and a log of changes.
+    HandWrittenPostgres,
     /// Ready-made bytes, written to raw sockets.
     Floor,
+}
+
+/// Where the served has its data, and how it tells other nodes.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The database of those on PostgreSQL.
+    #[arg(long, default_value = "")]
+    database: String,
+    /// The Redis by which nodes tell each other.
+    #[arg(long)]
+    redis: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -45,41 +60,51 @@ struct User {
 }
 
 /// Serves until the process is killed, or its standard input ends.
-pub(crate) async fn serve(what: Served, folder: &Path) -> Result {
+pub(crate) async fn serve(what: Served, folder: &Path, place: &Place) -> Result {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    match what {
+    let mut builder = Engine::builder();
+    if let Some(redis) = &place.redis {
+        builder = builder.broker(RedisBroker::connect(redis).await?);
+    }
+    let engine = match what {
         Served::Sqlite => {
             let store = SqliteStore::open(folder.join("ours.db")).await?;
-            let engine = start(Engine::builder().store(store)).await?;
-            println!("{address}");
-            tokio::spawn(ours(listener, engine.clone()));
-            on_command(async |count| change(&engine, count).await).await
+            start(builder.store(store)).await?
         }
-        Served::Memory => {
-            let engine = start(Engine::builder().store(MemoryStore::new())).await?;
-            println!("{address}");
-            tokio::spawn(ours(listener, engine.clone()));
-            on_command(async |count| change(&engine, count).await).await
+        Served::Memory | Served::Actix => start(builder.store(MemoryStore::new())).await?,
+        Served::Postgres => {
+            let store = PostgresStore::connect(&place.database).await?;
+            start(builder.store(store)).await?
         }
-        Served::HandWritten => {
-            let app = hand_written(&folder.join("theirs.db"))?;
+        Served::HandWritten | Served::HandWrittenPostgres => {
+            let app = match what {
+                Served::HandWritten => hand_written::on_sqlite(&folder.join("theirs.db"))?,
+                _ => hand_written::on_postgres(&place.database).await?,
+            };
             println!("{address}");
-            Ok(axum::serve(listener.tap_io(no_delay), app).await?)
+            return Ok(axum::serve(listener.tap_io(no_delay), app).await?);
         }
         Served::Floor => {
             println!("{address}");
             let (changes, _) = broadcast::channel(64);
             tokio::spawn(floor(listener, changes.clone()));
-            on_command(async |count| {
+            return on_command(async |count| {
                 for number in 0..count {
                     changes.send(frame_of(&message(number)))?;
                 }
                 Ok(())
             })
-            .await
+            .await;
         }
+    };
+    if matches!(what, Served::Actix) {
+        tokio::spawn(under_actix(listener.into_std()?, &engine)?);
+    } else {
+        tokio::spawn(under_axum(listener, engine.clone()));
     }
+    println!("{address}");
+    on_command(async |count| change(&engine, count).await).await
 }
 
 fn no_delay(stream: &mut tokio::net::TcpStream) {
@@ -92,6 +117,10 @@ async fn start(builder: fieldsync::EngineBuilder) -> Result<Engine> {
         .timestamps()
         .open_to_everyone();
     let engine = builder.collection(users).start().await?;
+    if engine.get::<User>(("users", 1)).await?.is_some() {
+        // Another node was here before.
+        return Ok(engine);
+    }
     let create = || Edit::create("users", json!({"first_name": "", "last_name": ""}));
     engine
         .transaction((0..USERS).map(|_| create()).collect())
@@ -99,11 +128,22 @@ async fn start(builder: fieldsync::EngineBuilder) -> Result<Engine> {
     Ok(engine)
 }
 
-async fn ours(listener: TcpListener, engine: Engine) -> Result {
+async fn under_axum(listener: TcpListener, engine: Engine) -> Result {
     let app = Router::new()
         .nest("/api", fieldsync_axum::rest(&engine))
         .route("/live", fieldsync_axum::live(&engine));
     Ok(axum::serve(listener.tap_io(no_delay), app).await?)
+}
+
+fn under_actix(listener: std::net::TcpListener, engine: &Engine) -> Result<actix_web::dev::Server> {
+    let engine = engine.clone();
+    let app = move || {
+        App::new()
+            .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
+            .route("/live", fieldsync_actix::live(&engine))
+    };
+    let server = HttpServer::new(app).tcp_nodelay(true).disable_signals();
+    Ok(server.listen(listener)?.run())
 }
 
 async fn change(engine: &Engine, count: usize) -> Result {
@@ -150,63 +190,4 @@ async fn floor(listener: TcpListener, changes: broadcast::Sender<Vec<u8>>) -> Re
             Ok::<_, std::io::Error>(())
         });
     }
-}
-
-type Shared = (Arc<Mutex<Connection>>, broadcast::Sender<Value>);
-
-/// The app that one writes by hand.
-fn hand_written(path: &Path) -> Result<Router> {
-    let connection = Connection::open(path)?;
-    connection.execute_batch(
-        "pragma journal_mode = wal;
-         pragma synchronous = full;
-         create table users (id integer primary key autoincrement, first_name varchar(100) not null,
-                             last_name varchar(100) not null, updated_at datetime not null);",
-    )?;
-    for _ in 0..USERS {
-        connection.execute(
-            "insert into users (first_name, last_name, updated_at) values ('', '', '')",
-            [],
-        )?;
-    }
-    let (changes, _) = broadcast::channel(64);
-    Ok(Router::new()
-        .route("/api/users/{id}/", patch(update))
-        .with_state((Arc::new(Mutex::new(connection)), changes)))
-}
-
-async fn update(
-    State((connection, changes)): State<Shared>,
-    UrlPath(id): UrlPath<i64>,
-    Json(body): Json<Value>,
-) -> std::result::Result<Json<Value>, StatusCode> {
-    let user = tokio::task::spawn_blocking(move || -> rusqlite::Result<Option<Value>> {
-        let mut connection = connection.lock().expect("nothing panics while it is held");
-        let transaction = connection.transaction()?;
-        let now = fieldsync::Timestamp::now().to_string();
-        let sql = "update users set first_name = ?2, updated_at = ?3 where id = ?1 \
-                   returning id, first_name, last_name, updated_at";
-        let user = transaction
-            .prepare_cached(sql)?
-            .query_row((id, body["first_name"].as_str(), now), |row| {
-                Ok(json!({
-                    "id": row.get::<_, i64>(0)?,
-                    "first_name": row.get::<_, String>(1)?,
-                    "last_name": row.get::<_, String>(2)?,
-                    "updated_at": row.get::<_, String>(3)?,
-                }))
-            })
-            .optional()?;
-        transaction.commit()?;
-        Ok(user)
-    });
-    let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
-    let user = user
-        .await
-        .map_err(failed)?
-        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let user = user.ok_or(StatusCode::NOT_FOUND)?;
-    // Nobody may listen.
-    let _ = changes.send(user.clone());
-    Ok(Json(user))
 }

@@ -1,10 +1,8 @@
 //! What one subscriber that stops reading does to the others' delay, from PATCH to window.
 
-use std::time::Instant;
-
-use tokio::sync::mpsc;
-
 use crate::client::{Frames, Requests};
+use crate::delays::delays;
+use crate::figure::{Figure, Limit};
 use crate::pairs::{Pairs, percentile};
 use crate::server::Server;
 use crate::serving::Served;
@@ -12,18 +10,19 @@ use crate::{Plan, Result};
 
 const SUBSCRIBERS: usize = 50;
 
-pub(crate) async fn measure(plan: &Plan) -> Result {
+pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let mut pairs = Pairs::default();
     for pair in 1..=plan.pairs {
         eprintln!("stalled: pair {pair} of {}", plan.pairs);
         let without = slowest(plan, false).await?;
         pairs.push(without, slowest(plan, true).await?);
     }
-    pairs.print(
-        "p99 from PATCH to window, with one stalled subscriber and without",
-        "ms",
-        "below 1.1",
-    );
+    figures.push(Figure {
+        title: "p99 from PATCH to window, with one stalled subscriber and without".into(),
+        unit: "ms",
+        pairs,
+        limit: Limit::RatioBelow(1.1),
+    });
     Ok(())
 }
 
@@ -37,28 +36,14 @@ async fn slowest(plan: &Plan, stalled: bool) -> Result<f64> {
     } else {
         None
     };
-    let (heard, mut deliveries) = mpsc::unbounded_channel();
+    let mut subscribers = Vec::new();
     for _ in 0..SUBSCRIBERS {
-        let (mut frames, heard) = (Frames::subscribed(server.address).await?, heard.clone());
-        tokio::spawn(async move {
-            while frames.next().await.is_ok() {
-                if heard.send(Instant::now()).is_err() {
-                    return;
-                }
-            }
-        });
+        subscribers.push(Frames::subscribed(server.address).await?);
     }
     // More than the system's buffers between the two hold, so that the silent one is really stalled.
     let text = "x".repeat(20_000);
-    let mut delays = Vec::new();
-    for number in 0..plan.size(1500, 20) {
-        let begun = Instant::now();
-        requests.patch(1, &format!("{number}{text}")).await?;
-        for _ in 0..SUBSCRIBERS {
-            let heard = deliveries.recv().await.ok_or("nobody listens")?;
-            delays.push(heard.saturating_duration_since(begun).as_secs_f64() * 1e3);
-        }
-    }
+    let patches = plan.size(1500, 20);
+    let mut delays = delays(&mut requests, subscribers, patches, &text).await?;
     drop(silent);
     server.stop().await?;
     Ok(percentile(&mut delays, 99))

@@ -9,24 +9,81 @@ fn bench(arguments: &[&str]) -> Output {
         .expect("the bench starts")
 }
 
-#[test]
-fn every_figure_is_taken() {
-    let output = bench(&["all", "--smoke", "--folder", env!("CARGO_TARGET_TMPDIR")]);
+/// Takes a measurement, and looks for its figures in the table.
+fn check(measurement: &str, figures: &[&str]) {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let output = bench(&[measurement, "--smoke", "--folder", folder]);
     let (text, error) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{error}");
-    for figure in [
-        "fdatasync",
-        "PATCH per second",
-        "processor time per delivery",
-        "changes at a time",
-        "memory of an idle subscriber",
-        "p99 from PATCH to window",
-    ] {
+    for figure in figures.iter().chain(&["fdatasync"]) {
         assert!(text.contains(figure), "{figure} is missing in:\n{text}");
     }
+}
+
+#[test]
+fn writes_are_measured() {
+    check("writes", &["PATCH per second, 64 in flight, SQLite"]);
+}
+
+#[test]
+fn deliveries_are_measured() {
+    check(
+        "fanout",
+        &[
+            "processor time per delivery",
+            "changes at a time",
+            "under actix (theirs: under axum), one change",
+            "under actix (theirs: under axum), 8 changes",
+        ],
+    );
+}
+
+#[test]
+fn idle_memory_is_measured() {
+    check(
+        "idle",
+        &[
+            "memory of an idle subscriber |",
+            "memory of an idle subscriber under actix",
+        ],
+    );
+}
+
+#[test]
+fn a_stalled_subscriber_is_measured() {
+    check("stalled", &["p99 from PATCH to window"]);
+}
+
+#[cfg(feature = "services")]
+#[test]
+fn all_is_measured_those_on_postgresql_and_redis_included() {
+    check(
+        "all",
+        &[
+            "SQLite",
+            "processor time per delivery",
+            "memory of an idle subscriber",
+            "p99 from PATCH to window",
+            "64 in flight, PostgreSQL |",
+            "p50 from PATCH at one node to a window at another",
+            "Redis down",
+        ],
+    );
+}
+
+#[test]
+fn what_is_missing_is_said_before_anything_is_measured() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fieldsync-bench"))
+        .args(["all", "--smoke", "--folder", env!("CARGO_TARGET_TMPDIR")])
+        .env("PATH", "")
+        .output()
+        .expect("the bench starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    let said = "redis-server is missing: tests/run.sh installs it";
+    assert!(error.contains(said) && !error.contains("pair 1"), "{error}");
 }
 
 #[test]

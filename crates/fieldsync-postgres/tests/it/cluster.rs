@@ -17,15 +17,7 @@ pub(crate) struct Cluster {
 
 /// The URL of a database that nobody else uses, in the cluster of all.
 pub(crate) async fn fresh_database() -> String {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let cluster = cluster();
-    let client = connect(&cluster.url("postgres")).await;
-    client
-        .batch_execute(&format!("create database {name}"))
-        .await
-        .unwrap();
-    cluster.url(&name)
+    cluster().fresh_database().await
 }
 
 /// A connection past fieldsync.
@@ -47,8 +39,29 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The URL of a database that nobody else uses.
+    pub(crate) async fn fresh_database(&self) -> String {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let client = connect(&self.url("postgres")).await;
+        client
+            .batch_execute(&format!("create database {name}"))
+            .await
+            .unwrap();
+        self.url(&name)
+    }
+
     /// One that a test has for itself.
     pub(crate) fn start() -> Self {
+        Self::start_in(&std::env::temp_dir())
+    }
+
+    /// One with its data in a folder of this folder's. As root: PostgreSQL's own user must be let in there.
+    pub(crate) fn start_in(folder: &Path) -> Self {
+        // Says so where it is missing.
+        run(Command::new(find("initdb"))
+            .arg("--version")
+            .stdout(Stdio::null()));
         let mut initdb = as_server("initdb");
         initdb.args([
             "-U",
@@ -59,19 +72,20 @@ impl Cluster {
             "UTF8",
             "--locale=C.UTF-8",
         ]);
-        Self::made_by(initdb.stdout(Stdio::null()))
+        Self::made_by(initdb.stdout(Stdio::null()), folder)
     }
 
     /// A standby of this one: it only reads until it is promoted.
     pub(crate) fn standby(&self) -> Self {
         let mut backup = as_server("pg_basebackup");
         backup.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
-        Self::made_by(backup.args(["-U", "postgres", "-R", "-c", "fast"]))
+        backup.args(["-U", "postgres", "-R", "-c", "fast"]);
+        Self::made_by(&mut backup, &std::env::temp_dir())
     }
 
-    /// One whose folder a program makes.
-    fn made_by(program: &mut Command) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    /// One whose data a program makes.
+    fn made_by(program: &mut Command, folder: &Path) -> Self {
+        let folder = tempfile::tempdir_in(folder).unwrap();
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
@@ -92,7 +106,8 @@ impl Cluster {
         let (folder, port) = (self.folder.path(), self.port.to_string());
         let mut server = as_server("postgres");
         server.arg("-D").arg(folder.join("data"));
-        server.arg("-k").arg(folder);
+        // No socket in the file system: its path may be too long.
+        server.args(["-k", ""]);
         server.args(["-h", "127.0.0.1", "-p", &port]);
         server.args(["-c", "max_connections=300", "-c", "log_min_messages=fatal"]);
         // It ends when this process does, however that ends: then its standard input is closed.
