@@ -1,5 +1,7 @@
 //! Two nodes behind nginx with TLS, as `docs/nginx.conf` has them: whatever crosses it is what the nodes say.
 
+mod server;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +17,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::demo::Demo;
 use crate::events::Events;
 use crate::faults::load::Load;
-use crate::servers::{Nginx, Redis};
+use crate::servers::Redis;
 use crate::socket::{Mirror, Socket};
+
+use self::server::Nginx;
 
 /// A site as one runs it: one node under axum, one under actix, on one SQLite file.
 struct Site {
