@@ -140,6 +140,22 @@ impl Wire {
 }
 
 impl Answer {
+    /// What is the same under every framework. Not the time, what stands for a record, and whether the connection stays.
+    pub(super) fn likeness(&self) -> (u16, Vec<(&str, &str)>, String) {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| match &**name {
+                "connection" | "date" => None,
+                "etag" | "fieldsync-cursor" | "location" => Some((&**name, "")),
+                name => Some((name, &**value)),
+            });
+        let mut headers: Vec<_> = headers.collect();
+        headers.sort_unstable();
+        let body = if self.status < 300 { b"" } else { &*self.body };
+        (self.status, headers, String::from_utf8_lossy(body).into())
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
