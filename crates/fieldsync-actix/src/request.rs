@@ -46,11 +46,14 @@ pub(crate) fn response(reply: Reply, unread: Payload) -> HttpResponse {
     let (mut response, headers) = (builder(reply.status), reply.headers);
     let mut length = None;
     for (name, value) in headers {
-        match name {
-            "connection" => drop(response.force_close()),
+        match (name, &*value) {
+            ("connection", "close") => drop(response.force_close()),
+            // Goes with what it is upgraded to.
+            ("connection", _) => {}
+            ("upgrade", _) => drop(response.upgrade(value)),
             // Of a HEAD, whose body is not sent.
-            "content-length" => length = value.parse().ok(),
-            name => drop(response.append_header((name, value))),
+            ("content-length", _) => length = value.parse().ok(),
+            (name, _) => drop(response.append_header((name, value))),
         }
     }
     match reply.body {

@@ -44,8 +44,11 @@ pub fn accept(engine: &Engine, head: &RequestHead) -> (Reply, Option<Accepted>) 
 
 fn check(engine: &Engine, head: &RequestHead) -> Result<(Bytes, Speaks), Refused> {
     let bad = |detail: &str| Refused::new(400, "malformed", detail);
-    let upgrade_required =
-        |detail: &str| Refused::new(426, "upgrade-required", detail).with("upgrade", "websocket");
+    let upgrade_required = |detail: &str| {
+        Refused::new(426, "upgrade-required", detail)
+            .with("upgrade", "websocket")
+            .with("connection", "Upgrade")
+    };
     head.check()?;
     if head.method != "GET" {
         return Err(

@@ -1,16 +1,12 @@
 //! What comes on a socket.
 
 use futures_util::future::join_all;
-use serde_json::json;
 
 use crate::app::{App, on_every_store};
 
 use super::wire::{Frame, Wire};
 
 on_every_store!(
-    every_bad_frame_closes_the_socket_as_the_table_says,
-    bad_messages_are_answered_and_the_socket_stays,
-    w8_w9_close_codes_are_echoed_or_refused,
     w7_text_that_is_not_utf_8_is_refused_before_it_ends,
     w11_a_frame_that_announces_too_much_is_refused_at_its_header,
     w12_small_fragments_have_the_limit_of_the_whole,
@@ -57,7 +53,7 @@ fn announced(first: u8, length: u64) -> Vec<u8> {
 }
 
 /// Sends these bytes, and gives the code of the close that is the answer. The connection must end with it.
-pub(super) async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
+async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
     let mut wire = Wire::upgraded(app.address).await;
     wire.send(bytes).await;
     let code = match wire.frame().await {
@@ -70,8 +66,7 @@ pub(super) async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16
     code
 }
 
-/// A name, what is sent, and the code of the close that is the answer.
-pub(super) fn rows() -> Vec<(&'static str, Vec<u8>, u16)> {
+pub(super) async fn every_bad_frame_closes_the_socket(apps: &[App]) {
     let mut rows = vec![
         (
             "W1 a frame that is not masked",
@@ -144,19 +139,46 @@ pub(super) fn rows() -> Vec<(&'static str, Vec<u8>, u16)> {
         [3, 4, 5, 6, 7, 11, 12, 13, 14, 15]
             .map(|opcode| ("W3 a reserved opcode", frame(FIN | opcode, b""), 1002)),
     );
-    rows
-}
-
-async fn every_bad_frame_closes_the_socket_as_the_table_says(app: App) {
+    let rows = rows
+        .into_iter()
+        .map(|(name, bytes, code)| (name, bytes, Some(code)));
+    let rows: Vec<_> = rows.chain(closes()).collect();
+    let everywhere = apps
+        .iter()
+        .flat_map(|app| rows.iter().map(move |row| (app, row)));
     // All at once: actix takes a second to close.
-    join_all(rows().iter().map(async |(name, bytes, code)| {
-        assert_eq!(closed_by(&app, name, bytes).await, Some(*code), "{name}");
+    join_all(everywhere.map(async |(app, (name, bytes, code))| {
+        let closed = closed_by(app, name, bytes).await;
+        assert_eq!(closed, *code, "{name} by {:?}", app.server);
     }))
     .await;
-    assert_eq!(app.get("/api/users/").await, json!([]));
 }
 
-async fn bad_messages_are_answered_and_the_socket_stays(app: App) {
+/// Close frames, and how they are answered.
+fn closes() -> impl Iterator<Item = (&'static str, Vec<u8>, Option<u16>)> {
+    let close =
+        |code: u16, reason: &[u8]| frame(FIN | CLOSE, &[&code.to_be_bytes(), reason].concat());
+    let good = [
+        1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999,
+    ];
+    let bad = [
+        0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
+    ];
+    let good = good.map(|code| ("W9", close(code, b"bye"), Some(code)));
+    let bad = bad.map(|code| ("W8", close(code, b""), Some(1002)));
+    let others = [
+        ("W9 no code", frame(FIN | CLOSE, b""), None),
+        ("W8 one byte", frame(FIN | CLOSE, &[3]), Some(1002)),
+        (
+            "W8 a reason that is no text",
+            close(1000, b"\xff"),
+            Some(1007),
+        ),
+    ];
+    good.into_iter().chain(bad).chain(others)
+}
+
+pub(super) async fn bad_messages_are_answered_and_the_socket_stays(apps: &[App]) {
     for (name, message, kind) in [
         ("W14 nonsense", "S3NT".to_owned(), "bad-message"),
         ("W14 nothing", String::new(), "bad-message"),
@@ -243,50 +265,28 @@ async fn bad_messages_are_answered_and_the_socket_stays(app: App) {
             "malformed-cursor",
         ),
     ] {
-        let mut wire = Wire::upgraded(app.address).await;
-        wire.send(&text(&message)).await;
-        let Frame::Text(error) = wire.frame().await else {
+        let errors = join_all(apps.iter().map(async |app| {
+            let mut wire = Wire::upgraded(app.address).await;
+            wire.send(&text(&message)).await;
+            let error = wire.frame().await;
+            wire.send(&text(r#"{"type":"subscribe","topic":"users"}"#))
+                .await;
+            let Frame::Text(snapshot) = wire.frame().await else {
+                panic!("{name}: a snapshot")
+            };
+            assert_eq!(snapshot["type"], "snapshot", "{name}");
+            error
+        }));
+        let errors = errors.await;
+        assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+        let Frame::Text(error) = &errors[0] else {
             panic!("{name}: an error")
         };
         let problem = &error["problem"];
         assert_eq!(error["type"], "error", "{name}");
         assert_eq!(problem["type"], format!("urn:fieldsync:{kind}"), "{name}");
         assert!(!problem.to_string().contains("S3NT"), "{name}: {problem}");
-        wire.send(&text(r#"{"type":"subscribe","topic":"users"}"#))
-            .await;
-        let Frame::Text(snapshot) = wire.frame().await else {
-            panic!("{name}: a snapshot")
-        };
-        assert_eq!(snapshot["type"], "snapshot", "{name}");
     }
-    assert_eq!(app.get("/api/users/").await, json!([]));
-}
-
-async fn w8_w9_close_codes_are_echoed_or_refused(app: App) {
-    let close =
-        |code: u16, reason: &[u8]| frame(FIN | CLOSE, &[&code.to_be_bytes(), reason].concat());
-    let good = [
-        1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999,
-    ];
-    let bad = [
-        0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
-    ];
-    let good = good.map(|code| ("W9", close(code, b"bye"), Some(code)));
-    let bad = bad.map(|code| ("W8", close(code, b""), Some(1002)));
-    let others = [
-        ("W9 no code", frame(FIN | CLOSE, b""), None),
-        ("W8 one byte", frame(FIN | CLOSE, &[3]), Some(1002)),
-        (
-            "W8 a reason that is no text",
-            close(1000, b"\xff"),
-            Some(1007),
-        ),
-    ];
-    let rows = good.into_iter().chain(bad).chain(others);
-    join_all(rows.map(async |(name, bytes, code)| {
-        assert_eq!(closed_by(&app, name, &bytes).await, code, "{name}");
-    }))
-    .await;
 }
 
 async fn w7_text_that_is_not_utf_8_is_refused_before_it_ends(app: App) {

@@ -2,13 +2,10 @@
 
 use crate::app::{App, on_every_store};
 
+use super::ask;
 use super::wire::{Frame, Wire};
 
-on_every_store!(
-    every_bad_handshake_is_refused_as_the_table_says,
-    what_a_handshake_may_have_besides,
-    w38_a_frame_may_come_with_the_handshake,
-);
+on_every_store!(w38_a_frame_may_come_with_the_handshake);
 
 const PATH: &str = "/ws/user-updates/";
 const GOOD: [(&str, &str); 5] = [
@@ -34,15 +31,7 @@ fn request_as(method: &str, version: &str, changed: &[(&str, &str)]) -> Vec<u8> 
     format!("{method} {PATH} {version}\r\n{headers}\r\n").into()
 }
 
-/// A name, a handshake, and how it is answered: the status, and a header.
-type Row = (
-    &'static str,
-    Vec<u8>,
-    u16,
-    Option<(&'static str, &'static str)>,
-);
-
-pub(super) fn rows() -> Vec<Row> {
+pub(super) async fn every_bad_handshake_is_refused(apps: &[App]) {
     let version_13 = Some(("sec-websocket-version", "13"));
     let upgrade = Some(("upgrade", "websocket"));
     let huge = "v".repeat(20_000);
@@ -50,7 +39,7 @@ pub(super) fn rows() -> Vec<Row> {
         (name, request(changed), status, None)
     };
     let origin = |origin: &'static str| refused(origin, &[("origin", origin)], 403);
-    vec![
+    let rows = [
         ("no Upgrade", request(&[("upgrade", "")]), 426, upgrade),
         (
             "another Upgrade",
@@ -127,14 +116,9 @@ pub(super) fn rows() -> Vec<Row> {
             ],
             403,
         ),
-    ]
-}
-
-async fn every_bad_handshake_is_refused_as_the_table_says(app: App) {
-    for (name, request, status, header) in rows() {
-        let mut wire = Wire::open(app.address).await;
-        wire.send(&request).await;
-        let answer = wire.answer().await;
+    ];
+    for (name, request, status, header) in rows {
+        let answer = ask(apps, name, &request).await;
         assert_eq!(answer.status, status, "{name}");
         answer.problem(name);
         assert_eq!(answer.header("sec-websocket-accept"), None, "{name}");
@@ -143,12 +127,14 @@ async fn every_bad_handshake_is_refused_as_the_table_says(app: App) {
         }
     }
     // No Host at all: some servers refuse that before any handler.
-    let mut wire = Wire::open(app.address).await;
-    wire.send(&request(&[("host", "")])).await;
-    assert_eq!(wire.answer().await.status, 400);
+    for app in apps {
+        let mut wire = Wire::open(app.address).await;
+        wire.send(&request(&[("host", "")])).await;
+        assert_eq!(wire.answer().await.status, 400);
+    }
 }
 
-async fn what_a_handshake_may_have_besides(app: App) {
+pub(super) async fn what_a_handshake_may_have_besides(apps: &[App]) {
     let v1 = Some("fieldsync.v1");
     for (name, changed, speaks) in [
         ("W36 no subprotocol: the plain feed", vec![], None),
@@ -212,9 +198,7 @@ async fn what_a_handshake_may_have_besides(app: App) {
             None,
         ),
     ] {
-        let mut wire = Wire::open(app.address).await;
-        wire.send(&request(&changed)).await;
-        let answer = wire.answer().await;
+        let answer = ask(apps, name, &request(&changed)).await;
         assert_eq!(answer.status, 101, "{name}");
         // RFC 6455, section 1.3.
         let accept = answer.header("sec-websocket-accept");

@@ -1,7 +1,5 @@
 //! What is refused, as bytes on the wire: each row of a table is an input and the one answer to it. The numbers are those
-//! of the cases that such systems are known to get wrong: H for HTTP, W for WebSockets. Each case runs on every server and
-//! store; `twins.rs` sends every row to both frameworks and compares the answers; `server.rs` has what they refuse before any
-//! handler, with a column for each.
+//! of the cases that such systems are known to get wrong: H for HTTP, W for WebSockets.
 //!
 //! Rows that need more than one request are tests of their own: H26 and H31 in `rules.rs`, H38 to H40 in `http.rs`, H41 in
 //! the stores' conformance, H45 and W22 in `live.rs` and `events.rs`, H47 in `faults/`, W24 in `frames.rs`, W31 and W32 in
@@ -11,5 +9,88 @@ mod frames;
 mod handshakes;
 mod requests;
 mod server;
-mod twins;
 mod wire;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::app::{App, On, Server, builder};
+
+use self::wire::{Answer, Wire};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_frameworks_and_stores_answer_alike_and_as_the_tables_say() {
+    let apps = everywhere().await;
+    for app in &apps {
+        assert_eq!(app.create_user("John", "Doe").await, 1);
+    }
+    let before = state(&apps).await;
+    requests::every_bad_request_is_refused(&apps).await;
+    handshakes::every_bad_handshake_is_refused(&apps).await;
+    frames::every_bad_frame_closes_the_socket(&apps).await;
+    frames::bad_messages_are_answered_and_the_socket_stays(&apps).await;
+    assert_eq!(state(&apps).await, before);
+    requests::what_looks_bad_and_is_not(&apps).await;
+    handshakes::what_a_handshake_may_have_besides(&apps).await;
+}
+
+/// The app under every framework, and on every store.
+async fn everywhere() -> Vec<App> {
+    let places = [
+        (Server::Axum, On::Memory),
+        (Server::Axum, On::Sqlite),
+        (Server::Actix, On::Sqlite),
+        #[cfg(feature = "services")]
+        (Server::Axum, On::Postgres),
+        #[cfg(feature = "services")]
+        (Server::Actix, On::Postgres),
+        (Server::Poem, On::Memory),
+    ];
+    join_all(places.map(|(server, on)| App::start(server, on, builder()))).await
+}
+
+/// Everything that there is, and the places in the logs: what a refused request leaves as it was.
+async fn state(apps: &[App]) -> Vec<(Value, String)> {
+    let paths = ["/api/users/", "/api/things/"];
+    let all = apps
+        .iter()
+        .flat_map(|app| paths.map(|path| (app, path)))
+        .map(async |(app, path)| {
+            let reply = app.request("GET", path).send().await.unwrap();
+            let cursor = reply.headers()["fieldsync-cursor"].to_str().unwrap();
+            let cursor = cursor.to_owned();
+            (reply.json().await.unwrap(), cursor)
+        });
+    join_all(all).await
+}
+
+/// Sends a request to each app, and gives the one answer of all.
+async fn ask(apps: &[App], name: &str, request: &[u8]) -> Answer {
+    let answers = join_all(apps.iter().map(async |app| {
+        let mut wire = Wire::open(app.address).await;
+        wire.send(request).await;
+        let answer = wire.answer().await;
+        let connection = answer.header("connection").unwrap_or_default();
+        let connection = connection.to_lowercase();
+        let is_last = String::from_utf8_lossy(request).contains("\r\nconnection: close\r\n");
+        if is_last || connection == "close" {
+            assert!(wire.is_closed().await, "{name} by {:?}", app.server);
+        }
+        // RFC 9110, section 7.8.
+        if answer.header("upgrade").is_some() {
+            assert!(connection.contains("upgrade"), "{name} by {:?}", app.server);
+        }
+        (app.server, answer)
+    }));
+    let mut answers = answers.await.into_iter();
+    let (_, answer) = answers.next().expect("an app");
+    for (server, other) in answers {
+        if server == Server::Poem && other.body == b"invalid path params" {
+            // Its router decodes paths, and refuses by itself what is no text.
+            assert_eq!((name, other.status), ("%ff", 400));
+            continue;
+        }
+        assert_eq!(other.likeness(), answer.likeness(), "{name} by {server:?}");
+    }
+    answer
+}

@@ -3,25 +3,20 @@
 use fieldsync::{Edit, EngineError, Refusal};
 use serde_json::{Value, json};
 
-use crate::app::{App, Server, on_every_store};
+use crate::app::App;
 
-use super::wire::{Answer, Wire};
-
-on_every_store!(
-    every_bad_request_is_refused_as_the_table_says,
-    what_looks_bad_and_is_not
-);
+use super::{ask, state};
 
 /// Part of every value that is sent: no refusal repeats it.
 pub(super) const SENT: &str = "S3NT";
 
 /// A request, and how it is answered.
-pub(super) struct Row {
-    pub(super) name: &'static str,
-    pub(super) request: Vec<u8>,
+struct Row {
+    name: &'static str,
+    request: Vec<u8>,
     /// The same by the Rust API, where it can be said there.
     edit: Option<Edit>,
-    pub(super) status: u16,
+    status: u16,
     /// What the problem's `errors` name, or its detail.
     blames: Option<&'static str>,
     /// A header that must be there.
@@ -711,46 +706,13 @@ fn parameters() -> Vec<Row> {
     of_limits.chain(others).collect()
 }
 
-/// All of them, for an app that has one user.
-pub(super) fn rows() -> Vec<Row> {
+pub(super) async fn every_bad_request_is_refused(apps: &[App]) {
+    let before = state(apps).await;
     let rows = [malformed(), invalid(), headers(), paths(), parameters()];
-    rows.into_iter().flatten().collect()
-}
-
-/// Everything that there is, and the place in the log: what a refused request leaves as it was.
-async fn state(app: &App) -> Vec<(Value, String)> {
-    let mut state = Vec::new();
-    for path in ["/api/users/", "/api/things/"] {
-        let reply = app.request("GET", path).send().await.unwrap();
-        let cursor = reply.headers()["fieldsync-cursor"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        state.push((reply.json().await.unwrap(), cursor));
-    }
-    state
-}
-
-pub(super) async fn ask(app: &App, request: &[u8]) -> Answer {
-    let mut wire = Wire::open(app.address).await;
-    wire.send(request).await;
-    let answer = wire.answer().await;
-    assert!(wire.is_closed().await);
-    answer
-}
-
-async fn every_bad_request_is_refused_as_the_table_says(app: App) {
-    assert_eq!(app.create_user("John", "Doe").await, 1);
-    let before = state(&app).await;
-    for row in rows() {
+    for row in rows.into_iter().flatten() {
         let Row { name, .. } = row;
-        let answer = ask(&app, &row.request).await;
+        let answer = ask(apps, name, &row.request).await;
         let said = String::from_utf8_lossy(&answer.body);
-        if app.server == Server::Poem && said == "invalid path params" {
-            // Its router decodes paths, and refuses by itself what is no text.
-            assert_eq!((name, answer.status), ("%ff", 400));
-            continue;
-        }
         assert_eq!(answer.status, row.status, "{name}: {said}");
         let problem = answer.problem(name);
         if let Some(field) = row.blames {
@@ -761,7 +723,8 @@ async fn every_bad_request_is_refused_as_the_table_says(app: App) {
         if let Some((header, value)) = row.header {
             assert_eq!(answer.header(header), Some(value), "{name}");
         }
-        if let Some(edit) = row.edit {
+        for app in apps {
+            let Some(edit) = row.edit.clone() else { break };
             let done = app.engine.transaction(vec![edit]).await;
             let Err(EngineError::Refused(Refusal::Invalid(errors))) = done else {
                 panic!("{name} by the Rust API: {done:?}");
@@ -769,14 +732,12 @@ async fn every_bad_request_is_refused_as_the_table_says(app: App) {
             let named = row.blames.is_none_or(|field| errors.contains_key(field));
             assert!(named, "{name}: {errors:?}");
         }
-        assert_eq!(state(&app).await, before, "{name} left something");
+        assert_eq!(state(apps).await, before, "{name} left something");
     }
 }
 
 /// Near the table's rows, and in order.
-async fn what_looks_bad_and_is_not(app: App) {
-    assert_eq!(app.create_user("John", "Doe").await, 1);
-    let user = app.get(USER).await;
+pub(super) async fn what_looks_bad_and_is_not(apps: &[App]) {
     let hundred = "\u{1F600}".repeat(100);
     for (name, request, status) in [
         (
@@ -790,11 +751,7 @@ async fn what_looks_bad_and_is_not(app: App) {
             200,
         ),
         ("markup", patch("{\"first_name\":\"<script>\"}"), 200),
-        (
-            "read-only fields as they are",
-            patch(json!({"id": 1, "created_at": user["created_at"]}).to_string()),
-            200,
-        ),
+        ("a read-only field as it is", patch("{\"id\":1}"), 200),
         ("no fields", patch("{}"), 200),
         ("white space around", patch(" \r\n\t{ } "), 200),
         (
@@ -835,7 +792,7 @@ async fn what_looks_bad_and_is_not(app: App) {
         ("an unknown parameter", get("/api/users/?_=17"), 200),
         ("an id that is encoded", get("/api/users/%31/"), 200),
     ] {
-        let answer = ask(&app, &request).await;
+        let answer = ask(apps, name, &request).await;
         let said = String::from_utf8_lossy(&answer.body);
         assert_eq!(answer.status, status, "{name}: {said}");
     }

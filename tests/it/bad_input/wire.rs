@@ -1,6 +1,5 @@
 //! A client that sends whatever it is given, and says exactly what came back.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -141,23 +140,27 @@ impl Wire {
 }
 
 impl Answer {
+    /// What is the same under every framework. Not the time, what stands for a record, and whether the connection stays.
+    pub(super) fn likeness(&self) -> (u16, Vec<(&str, &str)>, String) {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| match &**name {
+                "connection" | "date" => None,
+                "etag" | "fieldsync-cursor" | "location" => Some((&**name, "")),
+                name => Some((name, &**value)),
+            });
+        let mut headers: Vec<_> = headers.collect();
+        headers.sort_unstable();
+        let body = if self.status < 300 { b"" } else { &*self.body };
+        (self.status, headers, String::from_utf8_lossy(body).into())
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "{name} stands twice");
         value
-    }
-
-    /// What an app sees of it: the status, all headers but those of the connection and the clock, and the body.
-    pub(super) fn said(&self) -> (u16, BTreeMap<&str, &str>, Value) {
-        let own = ["connection", "content-length", "date"];
-        let headers = self
-            .headers
-            .iter()
-            .filter(|(name, _)| !own.contains(&&**name));
-        let headers = headers.map(|(name, value)| (&**name, &**value));
-        let body = serde_json::from_slice(&self.body).unwrap_or_default();
-        (self.status, headers.collect(), body)
     }
 
     /// The problem that the body holds, which must be in order and hold nothing that was sent.
