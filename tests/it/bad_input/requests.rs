@@ -412,6 +412,12 @@ fn headers() -> Vec<Row> {
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     vec![
+        row(
+            "H18 a body over the limit, sent whole",
+            413,
+            post(" ".repeat(6 << 20)),
+        )
+        .header("connection", "close"),
         row("H18 a body over the limit, announced", 413, announced(""))
             .header("connection", "close"),
         row("H19 a body over the limit, in chunks", 413, chunked(17)).header("connection", "close"),
