@@ -23,6 +23,7 @@ mod faults;
 mod feed;
 mod houses;
 mod http;
+mod leaks;
 mod live;
 mod model;
 #[cfg(feature = "services")]

@@ -78,3 +78,38 @@ async fn c_a_each_version_shows_its_own_fields_of_what_the_other_wrote() {
     let note: fieldsync::Stored<Fields> = new.get(("notes", 1)).await.unwrap().unwrap();
     assert_eq!(note.fields["mood"], "glad");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c_what_one_version_does_not_know_another_does_not_forget() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let text = json!({"type": "string", "default": ""});
+    let old = node(&path, json!({"text": text})).await;
+    let mood = json!({"type": "string", "default": "calm"});
+    let new = node(&path, json!({"text": text, "mood": mood})).await;
+    let mut at_new = new.subscribe("notes", None).await.unwrap();
+    let cursor = loop {
+        if let Some(Update::Live { cursor }) = at_new.next().await {
+            break cursor;
+        }
+    };
+    let mut at_old = live(&old).await;
+    write(
+        &new,
+        Edit::create("notes", json!({"text": "a", "mood": "glad"})),
+    )
+    .await;
+    let mut seen = after(&mut at_new, 1).await;
+    write(&old, Edit::patch(("notes", 1), json!({"text": "b"}))).await;
+    seen.extend(after(&mut at_new, 1).await);
+    assert_eq!(json!(seen), json!({"text": "b", "mood": "glad"}));
+    // The same for who was away.
+    let mut resumed = new.subscribe("notes", Some(cursor)).await.unwrap();
+    let seen = after(&mut resumed, 1).await;
+    assert_eq!(json!(seen), json!({"text": "b", "mood": "glad"}));
+    // A change of what the old version does not know is none to it: the next that it hears is of the text.
+    after(&mut at_old, 2).await;
+    write(&new, Edit::patch(("notes", 1), json!({"mood": "sad"}))).await;
+    write(&new, Edit::patch(("notes", 1), json!({"text": "c"}))).await;
+    assert_eq!(json!(after(&mut at_old, 1).await), json!({"text": "c"}));
+}

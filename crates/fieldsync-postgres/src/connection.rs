@@ -12,6 +12,9 @@ use crate::error::Failure;
 /// How long the database may take to answer, not counting what it waits for locks.
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// How many prepared statements a connection keeps. Each set of fields that somebody changes together is one.
+const STATEMENTS: usize = 500;
+
 pub(crate) struct Connection {
     /// Given back when this is dropped.
     object: Option<Object>,
@@ -21,8 +24,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn of(pool: &Pool) -> Result<Self, Failure> {
+        let object = pool.get().await?;
+        if object.statement_cache.size() > STATEMENTS {
+            object.statement_cache.clear();
+        }
         Ok(Self {
-            object: Some(pool.get().await?),
+            object: Some(object),
             pool: pool.clone(),
             is_lost: AtomicBool::new(false),
         })

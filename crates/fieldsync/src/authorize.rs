@@ -119,6 +119,8 @@ pub struct Grant {
     pub writable: View,
     /// The records that exist for one; all without it.
     pub rows: Option<Rows>,
+    /// Of a grant to write: the records that one may also see.
+    pub(crate) readable: Option<Rows>,
 }
 
 impl Grant {
@@ -156,6 +158,27 @@ impl Grant {
             }),
             ..self
         }
+    }
+
+    /// As a grant to write of one who may read so.
+    pub(crate) fn shown_by(self, reads: Self) -> Self {
+        Self {
+            view: reads.view,
+            readable: reads.rows,
+            ..self
+        }
+    }
+
+    /// Whether what a record was before may be shown: not where there are records that are not for one.
+    pub(crate) fn shows_former(&self) -> bool {
+        self.rows.is_none() && self.readable.is_none()
+    }
+
+    /// Whether one who may write the record may also see it.
+    pub(crate) fn is_readable(&self, record: &Record) -> bool {
+        self.readable
+            .as_ref()
+            .is_none_or(|rows| (rows.admits)(record))
     }
 
     /// Whether the record exists for the one who holds this grant.

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use serde_json::Value;
+
 use crate::authorize::Grant;
 use crate::collection::Collection;
 use crate::cursor::Position;
@@ -66,15 +68,23 @@ impl Change {
     }
 
     /// Makes it one of this version of the app. What it was read from may have been written by another version, by a node
-    /// that is not yet restarted or already is: fields that are unknown here are left out, those that are missing have what
-    /// their new column has.
+    /// that is not yet restarted or already is: fields that are unknown here are left out, and a record that was made or
+    /// deleted has of those that are missing what their new column has.
     pub(crate) fn fit(&mut self, collection: &Collection) {
-        for fields in [&mut self.after, &mut self.former] {
-            fields.retain(|name, _| collection.field(name).is_some());
-        }
+        let is_known = |name: &String| collection.field(name).is_some();
+        self.after.retain(|name, _| is_known(name));
         let whole = match self.action {
-            Action::Create | Action::Update => &mut self.after,
-            Action::Delete => &mut self.former,
+            Action::Create => &mut self.after,
+            Action::Delete => {
+                self.former.retain(|name, _| is_known(name));
+                &mut self.former
+            }
+            Action::Update => {
+                // The names stay: without any it would count as touched.
+                let unknown = self.former.iter_mut().filter(|(name, _)| !is_known(name));
+                unknown.for_each(|(_, value)| *value = Value::Null);
+                return;
+            }
         };
         for field in collection.fields() {
             if !whole.contains_key(&field.name) {
@@ -82,6 +92,18 @@ impl Change {
                 whole.insert(field.name.clone(), value);
             }
         }
+    }
+
+    /// Whether whoever wrote it knew nothing of some of the record's fields, whose values it hence does not have.
+    pub(crate) fn is_partial(&self, collection: &Collection) -> bool {
+        let mut fields = collection.fields().iter();
+        self.action == Action::Update && !fields.all(|field| self.after.contains_key(&field.name))
+    }
+
+    /// The fields that an update changed and a grant shows, of those that this version of the app knows.
+    fn changed<'a>(&'a self, grant: &Grant) -> impl Iterator<Item = &'a str> {
+        let names = self.former.keys().map(String::as_str);
+        names.filter(|name| self.after.contains_key(*name) && grant.view.shows(name))
     }
 
     /// The change as somebody sees it through a grant: what it does to the records that exist for that one. `None`
@@ -98,7 +120,7 @@ impl Change {
         };
         let is_seen = action != Action::Update
             || self.former.is_empty()
-            || self.former.keys().any(|name| grant.view.shows(name));
+            || self.changed(grant).next().is_some();
         is_seen.then_some(action)
     }
 
@@ -108,12 +130,7 @@ impl Change {
             Action::Create | Action::Delete => Names::All,
             Action::Update if self.former.is_empty() => Names::All,
             Action::Update => {
-                let visible: Vec<&str> = self
-                    .former
-                    .keys()
-                    .map(String::as_str)
-                    .filter(|name| grant.view.shows(name))
-                    .collect();
+                let visible: Vec<&str> = self.changed(grant).collect();
                 if visible.is_empty() {
                     return None;
                 }
@@ -185,7 +202,8 @@ pub struct FoldedChange {
     pub action: Action,
     /// The fields to set, with their latest values; all of them after a create, none after a delete.
     pub fields: Fields,
-    /// The whole record with its latest values, as far as it may be seen; what was last seen of it after a delete.
+    /// The whole record with its latest values, as far as it may be seen; after a delete what was last seen of it, and
+    /// nothing where that is not known.
     pub record: Fields,
     /// The idempotency keys of the writes.
     pub idempotency_keys: Vec<String>,
@@ -199,7 +217,14 @@ impl FoldedChange {
         let mut record = grant.view.project_fields(&change.after);
         if seen.action == Action::Delete {
             // As it was: what one may no longer see of it now is not for one.
-            record.extend(grant.view.project_fields(&change.former));
+            let former = grant.view.project_fields(&change.former).into_iter();
+            record.extend(former.filter(|(name, _)| {
+                change.action == Action::Delete || change.after.contains_key(name)
+            }));
+            if change.action == Action::Update && change.former.is_empty() {
+                // It was touched, so what it was when one could see it, if ever, is not known.
+                record.clear();
+            }
         }
         let fields = match (&seen.names, seen.action) {
             (_, Action::Delete) => Fields::new(),
@@ -223,18 +248,20 @@ impl FoldedChange {
     /// Folds a later change of the same record into this one.
     pub(crate) fn fold(&mut self, later: Self) {
         self.action = match (self.action, later.action) {
-            (_, Action::Delete) => Action::Delete,
+            (_, Action::Delete) => {
+                self.fields.clear();
+                Action::Delete
+            }
             // Delete + create is a create that replaces, and what was created stays so.
-            (_, Action::Create) | (Action::Create | Action::Delete, Action::Update) => {
+            (_, Action::Create) | (Action::Delete, Action::Update) => {
+                self.fields.clone_from(&later.record);
                 Action::Create
             }
-            (Action::Update, Action::Update) => Action::Update,
+            (Action::Create | Action::Update, Action::Update) => {
+                self.fields.extend(later.fields);
+                self.action
+            }
         };
-        match self.action {
-            Action::Delete => self.fields.clear(),
-            Action::Create => self.fields = later.record.clone(),
-            Action::Update => self.fields.extend(later.fields),
-        }
         self.record = later.record;
         self.idempotency_keys.extend(later.idempotency_keys);
         self.at = later.at;

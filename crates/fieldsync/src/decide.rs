@@ -92,12 +92,19 @@ pub(crate) fn decide(
 
 /// Refuses an edit that touches a field which has changed since the edit's base.
 fn check_base(edit: &Edit, row: &Record, grant: &Grant, since: &Since<'_>) -> Result<(), Refusal> {
-    let unknown = || Refusal::BaseUnknown {
-        current: grant.view.project(row.id, &row.fields),
-    };
+    let is_readable = || guarded(|| grant.is_readable(row));
     let (logged, planned) = match since {
         Since::Any => return Ok(()),
-        Since::Lost => return Err(unknown()),
+        Since::Lost => {
+            let nothing = Fields::new();
+            let fields = if is_readable()? {
+                &row.fields
+            } else {
+                &nothing
+            };
+            let current = grant.view.project(row.id, fields);
+            return Err(Refusal::BaseUnknown { current });
+        }
         Since::Changes { logged, planned } => (logged, planned),
     };
     let touched: Vec<&String> = match &edit.wish {
@@ -107,7 +114,9 @@ fn check_base(edit: &Edit, row: &Record, grant: &Grant, since: &Since<'_>) -> Re
         Wish::Create(_) | Wish::Touch(_) | Wish::Malformed(_) => return Ok(()),
     };
     let mut conflicts = BTreeMap::new();
-    for name in touched {
+    let is_readable = is_readable()?;
+    // What one may not see is no conflict to tell of.
+    for name in touched.into_iter().filter(|name| grant.view.shows(name)) {
         let first_logged = logged.iter().find(|change| change.touches(name));
         let first_planned = planned.iter().find(|former| {
             former
@@ -124,13 +133,13 @@ fn check_base(edit: &Edit, row: &Record, grant: &Grant, since: &Since<'_>) -> Re
             Wish::Patch(_, patch) => patch.0.get(name).cloned(),
             _ => None,
         };
-        let visible = |value: Option<&Value>| value.filter(|_| grant.view.shows(name)).cloned();
+        let theirs = row.fields.get(name).filter(|_| is_readable);
         conflicts.insert(
             name.clone(),
             FieldConflict {
-                base: visible(base),
+                base: base.filter(|_| grant.shows_former()).cloned(),
                 mine,
-                theirs: visible(row.fields.get(name)),
+                theirs: theirs.cloned(),
             },
         );
     }

@@ -485,7 +485,7 @@ impl Caller<'_> {
     ) -> Result<Vec<Outcome>, EngineError> {
         let _under_way = self.engine.under_way();
         let edits = edits.into_iter().map(|(edit, rights)| {
-            let grant = rights.writes.with_view(rights.reads.view);
+            let grant = rights.writes.shown_by(rights.reads);
             (edit, rights.collection, grant)
         });
         let group = Group {

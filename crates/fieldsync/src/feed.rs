@@ -18,7 +18,7 @@ pub struct FeedChange {
     /// The record's id.
     pub id: RecordId,
     /// The whole record as it is now, its id among its fields, as far as the listener may see it. After a delete: as it
-    /// was.
+    /// was, and its id alone where that is not known.
     pub record: Fields,
 }
 

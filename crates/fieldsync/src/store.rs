@@ -89,8 +89,18 @@ pub(crate) async fn read_changes(
     limit: usize,
 ) -> Result<Backlog, StoreError> {
     let mut backlog = store.changes(collection.name(), since, limit).await?;
-    if let Backlog::Changes { changes, .. } = &mut backlog {
-        changes.iter_mut().for_each(|change| change.fit(collection));
+    let Backlog::Changes { changes, .. } = &mut backlog else {
+        return Ok(backlog);
+    };
+    for change in changes {
+        change.fit(collection);
+        if change.is_partial(collection)
+            && let (Some(row), _) = store.get(&change.key).await?
+        {
+            // What is newer than the change comes again with its own.
+            let known = std::mem::replace(&mut change.after, row.fields);
+            change.after.extend(known);
+        }
     }
     Ok(backlog)
 }
