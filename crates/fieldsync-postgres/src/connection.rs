@@ -13,7 +13,7 @@ use crate::error::Failure;
 pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How many prepared statements a connection keeps. Each set of fields that somebody changes together is one.
-const STATEMENTS: usize = 500;
+const STATEMENTS: usize = 256;
 
 pub(crate) struct Connection {
     /// Given back when this is dropped.

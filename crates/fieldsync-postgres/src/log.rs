@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use fieldsync::{
-    Action, Advance, Backlog, Change, Position, RecordId, RecordKey, ResetReason, Retention,
-    StoreError, Timestamp,
+    Action, Advance, BASE_REACH, Backlog, Change, Position, RecordId, RecordKey, ResetReason,
+    Retention, StoreError, Timestamp,
 };
 use tokio_postgres::Row;
 
@@ -17,7 +17,7 @@ use crate::error::Failure;
 /// The most changes, and the most idempotency keys, that one transaction forgets.
 pub(crate) const TRIM_STEP: usize = 1000;
 /// A page of changes ends when it has so many bytes of JSON.
-const PAGE_BYTES: usize = 1024 * 1024;
+pub(crate) const PAGE_BYTES: i64 = 1024 * 1024;
 
 pub(crate) fn no_log(collection: &str) -> StoreError {
     StoreError::Backend(
@@ -99,15 +99,19 @@ pub(crate) fn columns(changes: &[Arc<Change>]) -> Result<Columns, Failure> {
     Ok(columns)
 }
 
-/// The changes of a collection, or of one of its records, after a place, and in each row what tells whether that is in the
-/// log: the log's ends, and the tag of the change there.
+/// The changes of a collection, or of one of its records, among the next so many of the log, up to a page's bytes; and in each
+/// row what tells whether the place is in the log: the log's ends, and the tag of the change there.
 pub(crate) const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, \
             (select at_place.tag from fieldsync_changes at_place \
              where at_place.collection = h.collection and at_place.\"offset\" = $2), \
             c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
      from fieldsync_heads h left join lateral \
-       (select * from fieldsync_changes c where c.collection = h.collection and c.\"offset\" > $2 \
-          and ($3::text is null or c.id = $3) order by c.\"offset\" limit $4) c on true \
+       (select * from \
+         (select *, sum(octet_length(after) + octet_length(former)) over (order by \"offset\" \
+                      rows between unbounded preceding and 1 preceding) as bytes_before \
+          from fieldsync_changes where collection = h.collection and \"offset\" > $2 \
+            and \"offset\" <= least($2, 1::bigint << 62) + $4 and ($3::text is null or id = $3)) c \
+        where bytes_before is null or bytes_before < $5) c on true \
      where h.collection = $1 order by c.\"offset\"";
 
 /// The next changes after a place, or why it is not in the log.
@@ -124,19 +128,19 @@ pub(crate) async fn changes(
     );
     let (name, everything) = (&**collection, None::<&str>);
     let rows = client
-        .query(&statement, &[&name, &offset, &everything, &limit])
+        .query(
+            &statement,
+            &[&name, &offset, &everything, &limit, &PAGE_BYTES],
+        )
         .await?;
     if let Some(reason) = lost(&rows, collection, since)? {
         return Ok(Backlog::Lost(reason));
     }
     let head: i64 = rows[0].try_get(1)?;
     let head = head.cast_unsigned();
-    let (mut changes, mut bytes, mut last) = (Vec::new(), 0, since.offset);
+    let (mut changes, mut last) = (Vec::new(), since.offset);
     for row in &rows {
-        if bytes >= PAGE_BYTES {
-            break;
-        }
-        let Some((change, size)) = change(row, collection, since.epoch)? else {
+        let Some((change, _)) = change(row, collection, since.epoch)? else {
             break;
         };
         last += 1;
@@ -144,7 +148,6 @@ pub(crate) async fn changes(
             // Somebody deleted rows of the log.
             return Ok(Backlog::Lost(ResetReason::Restored));
         }
-        bytes += size;
         changes.push(change);
     }
     if changes.is_empty() && last < head {
@@ -165,9 +168,20 @@ pub(crate) fn changes_of(
     if let Some(reason) = lost(rows, &key.collection, since)? {
         return Ok(Backlog::Lost(reason));
     }
-    let mut changes = Vec::new();
+    let head = rows
+        .first()
+        .map(|row| row.try_get::<_, i64>(1))
+        .transpose()?;
+    let distance = head.unwrap_or_default().cast_unsigned() - since.offset;
+    let (mut changes, mut bytes) = (Vec::new(), 0);
     for row in rows {
-        changes.extend(change(row, &key.collection, since.epoch)?.map(|(change, _)| change));
+        if let Some((change, size)) = change(row, &key.collection, since.epoch)? {
+            bytes += size;
+            changes.push(change);
+        }
+    }
+    if distance > BASE_REACH || bytes >= PAGE_BYTES as usize {
+        return Ok(Backlog::Lost(ResetReason::Trimmed));
     }
     Ok(Backlog::Changes {
         changes,

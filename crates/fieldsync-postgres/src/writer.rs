@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use fieldsync::{
-    Batch, Finished, Found, GroupResult, Mutation, Plan, RecordKey, Refusal, RefusedEdit,
-    StoreError, Write,
+    BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, RecordKey, Refusal,
+    RefusedEdit, StoreError, Write,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -226,15 +226,18 @@ async fn find(
         let table = tables.of(collection)?;
         lock_rows.push(client.prepare_cached(&table.lock).await?);
     }
-    let everything = i64::MAX;
+    let reach = BASE_REACH.cast_signed();
     let lock_parameters: [&(dyn ToSql + Sync); 1] = [&wanted.locks];
     let find_parameters: [&(dyn ToSql + Sync); 3] =
         [&wanted.principals, &wanted.keys, &wanted.oldest];
     let row_parameters: Vec<[&(dyn ToSql + Sync); 1]> =
         by_table.iter().map(|(_, ids)| [ids as _]).collect();
-    let base_parameters: Vec<[&(dyn ToSql + Sync); 4]> = base_ids
+    let base_parameters: Vec<[&(dyn ToSql + Sync); 5]> = base_ids
         .iter()
-        .map(|(collection, id, offset)| [collection as _, offset as _, id as _, &everything as _])
+        .map(|(collection, id, offset)| {
+            let place: [&(dyn ToSql + Sync); 3] = [collection, offset, id];
+            [place[0], place[1], place[2], &reach, &log::PAGE_BYTES]
+        })
         .collect();
     let mut statements: Vec<pipeline::Statement<'_>> =
         vec![async { client.batch_execute(&begin).await.map(|()| Vec::new()) }.boxed()];

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldsync::{
-    Action, Advance, Backlog, Change, Position, RecordKey, ResetReason, Retention, StoreError,
-    Timestamp,
+    Action, Advance, BASE_REACH, Backlog, Change, Position, RecordKey, ResetReason, Retention,
+    StoreError, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
@@ -236,6 +236,9 @@ pub(crate) fn changes_of(
     if let Some(reason) = lost(connection, &key.collection, since)? {
         return Ok(Backlog::Lost(reason));
     }
+    if head(connection, &key.collection)?.offset - since.offset > BASE_REACH {
+        return Ok(Backlog::Lost(ResetReason::Trimmed));
+    }
     let sql = "select \"offset\", tag, id, action, after, former, at, who, idempotency_key from fieldsync_changes \
                where collection = ?1 and \"offset\" > ?2 and id = ?3 order by \"offset\"";
     let mut statement = connection.prepare_cached(sql)?;
@@ -244,9 +247,14 @@ pub(crate) fn changes_of(
         since.offset.cast_signed(),
         id_to_sql(key.id, Form::Text)
     ])?;
-    let mut changes = Vec::new();
+    let (mut changes, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        changes.push(change(row, &key.collection, since.epoch)?.0);
+        let (change, size) = change(row, &key.collection, since.epoch)?;
+        bytes += size;
+        if bytes >= PAGE_BYTES {
+            return Ok(Backlog::Lost(ResetReason::Trimmed));
+        }
+        changes.push(change);
     }
     Ok(Backlog::Changes {
         changes,

@@ -138,6 +138,9 @@ enum Planned {
     Replay(Remembered),
 }
 
+/// How many changes of a collection a base may be behind.
+pub const BASE_REACH: u64 = 10_000;
+
 /// What to log, and the answers.
 #[derive(Debug)]
 pub struct Finished {
@@ -213,7 +216,9 @@ impl Batch {
             .collect()
     }
 
-    /// The records whose changes since a place must be known, each with the place.
+    /// The records whose changes since a place must be known, each with the place. Where the end of the log is more than
+    /// [`BASE_REACH`] changes away, or the changes are of more bytes than a page, it counts as lost: they are read while others
+    /// wait.
     #[must_use]
     pub fn bases(&self) -> HashSet<(RecordKey, Position)> {
         let edits = self.groups.iter().flat_map(|group| &group.edits);

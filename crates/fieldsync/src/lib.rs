@@ -144,7 +144,9 @@ pub mod fault;
 pub mod conformance;
 
 pub use authorize::{Access, Authorizer, Denied, Grant, Principal, Rows, View};
-pub use batch::{Advance, Batch, Finished, Found, GroupResult, Mutation, Plan, RefusedEdit, Write};
+pub use batch::{
+    Advance, BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, RefusedEdit, Write,
+};
 pub use broker::{Broker, BrokerError, Notice};
 pub use builder::{EngineBuilder, StartError};
 pub use change::{Action, Change, FoldedChange};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::batch::{Advance, Batch, Found, GroupResult, Mutation, RefusedEdit, Write};
+use crate::batch::{Advance, BASE_REACH, Batch, Found, GroupResult, Mutation, RefusedEdit, Write};
 use crate::broker::{Broker, BrokerError, Notice};
 use crate::change::Change;
 use crate::collection::{Collection, Field, Ids};
@@ -255,10 +255,15 @@ impl State {
             Some((key, record))
         };
         let since = |(key, place): (RecordKey, Position)| {
-            let mut backlog = self.log(&key.collection).after(place, usize::MAX);
-            if let Backlog::Changes { changes, .. } = &mut backlog {
-                changes.retain(|change| change.key == key);
-            }
+            let reach = usize::try_from(BASE_REACH).unwrap_or(usize::MAX);
+            let backlog = match self.log(&key.collection).after(place, reach) {
+                Backlog::Changes { more: true, .. } => Backlog::Lost(ResetReason::Trimmed),
+                Backlog::Changes { mut changes, more } => {
+                    changes.retain(|change| change.key == key);
+                    Backlog::Changes { changes, more }
+                }
+                lost @ Backlog::Lost(_) => lost,
+            };
             ((key, place), backlog)
         };
         Found {

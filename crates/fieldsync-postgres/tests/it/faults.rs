@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fieldsync::{Collection, Edit, Engine, EngineError, Outcome, StartError, Update};
+use deadpool_postgres::{Manager, Pool};
+use fieldsync::{
+    Backlog, Collection, Edit, Engine, EngineError, Outcome, StartError, Store as _, Update,
+};
 use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -341,6 +344,63 @@ async fn d_x_a_failover_to_a_standby_loses_nothing_and_needs_no_restart() {
     }
     let all: Vec<_> = (0..21).map(|number| json!(number.to_string())).collect();
     assert_eq!(heard, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m_a_page_of_the_log_is_read_up_to_its_bytes() {
+    let url = crate::cluster::fresh_database().await;
+    let engine = engine(&url).await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.prepare(&[Arc::new(notes())]).await.unwrap();
+    let (_, mut place) = store.heads().await.unwrap().remove(0);
+    for _ in 0..12 {
+        create(&engine, &"x".repeat(300_000)).await;
+    }
+    let mut pages = Vec::new();
+    loop {
+        let page = store.changes("notes", place, 512).await.unwrap();
+        let Backlog::Changes { changes, more } = page else {
+            panic!("{page:?}")
+        };
+        pages.push(changes.len());
+        place = changes.last().unwrap().position;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(pages, [4, 4, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m_statements_that_are_kept_are_bounded() {
+    let url = crate::cluster::fresh_database().await;
+    let names: Vec<String> = (0..10).map(|number| format!("f{number}")).collect();
+    let text = json!({"type": "string", "default": ""});
+    let properties = names.iter().map(|name| (name.clone(), text.clone()));
+    let properties: serde_json::Map<_, _> = properties.collect();
+    let schema = json!({"type": "object", "properties": properties});
+    let manager = Manager::new(url.parse().unwrap(), tokio_postgres::NoTls);
+    let pool = Pool::builder(manager).max_size(1).build().unwrap();
+    let builder = Engine::builder().store(PostgresStore::with_pool(pool.clone()));
+    let notes = Collection::from_schema("notes", &schema).open_to_everyone();
+    let engine = builder.collection(notes).start().await.unwrap();
+    engine
+        .transaction(vec![Edit::create("notes", json!({}))])
+        .await
+        .unwrap();
+    for set in 1..1000 {
+        let some = names
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| set >> bit & 1 == 1);
+        let fields: serde_json::Map<_, _> = some
+            .map(|(_, name)| (name.clone(), json!(set.to_string())))
+            .collect();
+        let edit = Edit::patch(("notes", 1), fields);
+        engine.transaction(vec![edit]).await.unwrap();
+    }
+    let kept = pool.get().await.unwrap().statement_cache.size();
+    assert!(kept < 300, "{kept} statements");
 }
 
 #[tokio::test(flavor = "multi_thread")]

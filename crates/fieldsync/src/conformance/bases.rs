@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Fixture;
 use super::node::{Node, note, notes, notes_on};
+use crate::batch::BASE_REACH;
 use crate::cursor::{Cursor, Position, Shape};
 use crate::edit::{Edit, FieldConflict, Refusal};
 use crate::record::RecordId;
@@ -130,4 +131,21 @@ pub async fn an_edit_whose_base_the_log_does_not_have_is_refused<F: Fixture>() {
         assert_eq!(current["title"], "a");
     }
     assert_eq!(node.head("notes").await, head);
+}
+
+pub async fn an_edit_whose_base_is_too_far_back_is_refused<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    let id = node.create(json!({"title": "a"})).await;
+    let other = node.create(json!({"title": "b"})).await;
+    let base = node.head("notes").await;
+    for _ in 0..BASE_REACH / 500 {
+        let touches = (0..500).map(|_| Edit::touch(note(other)));
+        node.commit(vec![touches.collect()]).await;
+    }
+    node.edit(patch(id, json!({"title": "c"}), base)).await;
+    let refusal = node.try_edit(patch(id, json!({"title": "d"}), base)).await;
+    assert!(
+        matches!(refusal, Err(Refusal::BaseUnknown { .. })),
+        "{refusal:?}"
+    );
 }

@@ -140,6 +140,7 @@ macro_rules! store_tests {
                 an_edit_of_a_field_that_changed_since_its_base_is_refused
                 of_edits_with_one_base_in_one_batch_the_first_wins
                 an_edit_whose_base_the_log_does_not_have_is_refused
+                an_edit_whose_base_is_too_far_back_is_refused
             ;
             log:
                 offsets_rise_by_one_in_commit_order
