@@ -3,10 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use deadpool_postgres::{Connect, Manager, ManagerConfig};
+use futures_util::future::BoxFuture;
 use percent_encoding::percent_decode_str;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::tls::TlsStream;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -20,10 +23,15 @@ const KEEPALIVE: (Duration, u32, Duration) = (Duration::from_secs(10), 3, Durati
 /// What `tokio-postgres` has where the URL says nothing.
 const USUAL_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
+/// What has to be driven, for its client to be answered.
+pub(crate) type PgConnection =
+    Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
 #[derive(Clone)]
 pub(crate) struct Address {
-    pub(crate) config: Config,
-    pub(crate) tls: MakeRustlsConnect,
+    /// One for each of the hosts, in their order.
+    hosts: Vec<Config>,
+    tls: MakeRustlsConnect,
 }
 
 impl Address {
@@ -56,72 +64,117 @@ impl Address {
                 }
             }
         }
-        let mut config: Config = format!("{before}?{}", others.join("&"))
-            .parse()
-            .map_err(|_| malformed())?;
         let (mode, check) = security(mode, root.as_deref())?;
-        config.ssl_mode(mode);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIME);
-        }
-        if config.get_keepalives_idle() == USUAL_KEEPALIVE {
-            let (idle, times, interval) = KEEPALIVE;
-            config
-                .keepalives_idle(idle)
-                .keepalives_retries(times)
-                .keepalives_interval(interval);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("fieldsync");
-        }
         let tls = tls::connector(check, root.as_deref())?;
-        Ok(Self { config, tls })
+        let mut hosts = Vec::new();
+        for one in one_by_one(before) {
+            let url = format!("{one}?{}", others.join("&"));
+            let mut config: Config = url.parse().map_err(|_| malformed())?;
+            config.ssl_mode(mode);
+            if config.get_connect_timeout().is_none() {
+                config.connect_timeout(CONNECT_TIME);
+            }
+            if config.get_keepalives_idle() == USUAL_KEEPALIVE {
+                let (idle, times, interval) = KEEPALIVE;
+                config
+                    .keepalives_idle(idle)
+                    .keepalives_retries(times)
+                    .keepalives_interval(interval);
+            }
+            if config.get_application_name().is_none() {
+                config.application_name("fieldsync");
+            }
+            hosts.push(config);
+        }
+        Ok(Self { hosts, tls })
     }
 
     /// Sets a parameter of the session, unless the URL does.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        let given = self.config.get_options().unwrap_or_default();
-        // The last one counts.
-        self.config.options(format!("-c {name}={value} {given}"));
+        for config in &mut self.hosts {
+            let given = config.get_options().unwrap_or_default();
+            // The last one counts.
+            config.options(format!("-c {name}={value} {given}"));
+        }
     }
 
     /// How long connecting may take, where the last of the hosts is the one.
     pub(crate) fn connect_time(&self) -> Duration {
-        let hosts = self.config.get_hosts().len().max(1);
-        let each = self.config.get_connect_timeout();
-        each.copied().unwrap_or(CONNECT_TIME) * u32::try_from(hosts).unwrap_or(u32::MAX)
+        self.hosts.iter().map(connect_time).sum()
     }
 
-    /// Connects. What is to be driven is the second.
-    pub(crate) async fn connect(
-        &self,
-    ) -> Result<
-        (
-            Client,
-            Connection<Socket, impl TlsStream + Unpin + Send + use<>>,
-        ),
-        Failure,
-    > {
-        let connecting = timeout(self.connect_time(), self.config.connect(self.tls.clone()));
-        Ok(connecting.await.map_err(|_| Failure::NoAnswer)??)
+    /// Connects to the first of the hosts that is there, and as the URL wants it.
+    pub(crate) async fn connect(&self) -> Result<(Client, PgConnection), Failure> {
+        let mut failure = Failure::NoAnswer;
+        for config in &self.hosts {
+            // A host may take connections and say nothing.
+            let connecting = timeout(connect_time(config), config.connect(self.tls.clone()));
+            match connecting.await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(error)) => failure = error.into(),
+                Err(_) => {}
+            }
+        }
+        Err(failure)
     }
+
+    /// As a pool wants it: its connections, made as [`connect`](Self::connect) makes them.
+    pub(crate) fn manager(self, recycling: ManagerConfig) -> Manager {
+        Manager::from_connect(self.hosts[0].clone(), self, recycling)
+    }
+}
+
+impl Connect for Address {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(async move {
+            match Self::connect(self).await {
+                Ok((client, connection)) => {
+                    let driven = async { drop(connection.await) };
+                    Ok((client, tokio::spawn(driven)))
+                }
+                Err(Failure::Postgres(error)) => Err(error),
+                // The pool has a limit as well, which is over by now.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// How long connecting to one host may take.
+fn connect_time(config: &Config) -> Duration {
+    config
+        .get_connect_timeout()
+        .copied()
+        .unwrap_or(CONNECT_TIME)
 }
 
 /// The servers, without names and passwords.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ports = self.config.get_ports();
-        for (number, host) in self.config.get_hosts().iter().enumerate() {
+        for (number, config) in self.hosts.iter().enumerate() {
             let separator = if number > 0 { "," } else { "" };
-            let port = ports.get(number).or(ports.first()).unwrap_or(&5432);
-            match host {
-                Host::Tcp(name) => write!(f, "{separator}{name}:{port}")?,
+            let port = config.get_ports().first().unwrap_or(&5432);
+            match config.get_hosts().first() {
+                Some(Host::Tcp(name)) => write!(f, "{separator}{name}:{port}")?,
                 #[cfg(unix)]
-                Host::Unix(path) => write!(f, "{separator}{}:{port}", path.display())?,
+                Some(Host::Unix(path)) => write!(f, "{separator}{}:{port}", path.display())?,
+                None => {}
             }
         }
         Ok(())
     }
+}
+
+/// A URL that names several hosts, as one for each.
+fn one_by_one(url: &str) -> Vec<String> {
+    let start = url.find('@').map(|at| at + 1);
+    let start = start.unwrap_or_else(|| url.find("://").map_or(0, |at| at + 3));
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    let one = |host| format!("{}{host}{}", &url[..start], &url[end..]);
+    url[start..end].split(',').map(one).collect()
 }
 
 /// What stands before the question mark, and behind it. A password may have one that is not escaped.

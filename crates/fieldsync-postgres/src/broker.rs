@@ -10,11 +10,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
-use tokio_postgres::tls::TlsStream;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
+use tokio_postgres::{AsyncMessage, Client};
 
-use crate::address::Address;
+use crate::address::{Address, PgConnection};
 use crate::error::{ConnectError, Failure};
 
 /// How often a listener asks whether PostgreSQL is still there, and how long the answer may take: a connection can be dead
@@ -136,10 +135,7 @@ impl Broker for PostgresBroker {
 }
 
 /// Hands on what the channel carries, until the connection is lost or its client is dropped.
-async fn drive(
-    mut connection: Connection<Socket, impl TlsStream + Unpin>,
-    tell: mpsc::Sender<Notice>,
-) {
+async fn drive(mut connection: PgConnection, tell: mpsc::Sender<Notice>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message
             && let Ok(notice) = notification.payload().parse()

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::{
     Backlog, Batch, Collection, GroupResult, Position, Record, RecordId, RecordKey, Retention,
     Store, StoreError,
@@ -65,11 +65,10 @@ impl PostgresStore {
             address: address.to_string(),
             source,
         };
-        let Address { config, tls } = address.clone();
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let pool = Pool::builder(Manager::from_config(config, tls, recycling))
+        let pool = Pool::builder(address.clone().manager(recycling))
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(PATIENCE))

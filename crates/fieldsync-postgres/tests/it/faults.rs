@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, Pool};
 use fieldsync::{
-    Backlog, Collection, Edit, Engine, EngineError, Outcome, StartError, Store as _, Update,
+    Backlog, Broker as _, Collection, Edit, Engine, EngineError, Outcome, StartError, Store as _,
+    Update,
 };
-use fieldsync_postgres::PostgresStore;
+use fieldsync_postgres::{PostgresBroker, PostgresStore};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -344,6 +345,48 @@ async fn d_x_a_failover_to_a_standby_loses_nothing_and_needs_no_restart() {
     }
     let all: Vec<_> = (0..21).map(|number| json!(number.to_string())).collect();
     assert_eq!(heard, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_says_nothing_is_passed_over() {
+    let url = crate::cluster::fresh_database().await;
+    // The system takes connections for it, and it does nothing with them.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = mute.local_addr().unwrap();
+    let both = url.replace("127.0.0.1:", &format!("{mute},127.0.0.1:"));
+    let both = format!("{both}?connect_timeout=1&target_session_attrs=read-write");
+    create(&engine(&both).await, "a").await;
+    let broker = PostgresBroker::connect(&both).await.unwrap();
+    assert!(broker.subscribe().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_only_read_are_not_kept() {
+    let url = crate::cluster::fresh_database().await;
+    let engine = engine(&url).await;
+    let id = create(&engine, "a").await;
+    let admin = crate::cluster::connect(&url).await;
+    let name = url.rsplit('/').next().unwrap();
+    let only_reads =
+        |on: &str| format!("alter database {name} set default_transaction_read_only = {on}");
+    // Nobody ends the sessions that are made meanwhile: the address may lead to a standby for a while.
+    admin.batch_execute(&only_reads("on")).await.unwrap();
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+               where datname = current_database() and pid <> pg_backend_pid()";
+    admin.batch_execute(end).await.unwrap();
+    let many = (0..40).map(|_| patch(&engine, id, "b"));
+    let refused = futures_util::future::join_all(many).await;
+    assert!(refused.iter().all(Result::is_err));
+    admin
+        .batch_execute("set default_transaction_read_only = off")
+        .await
+        .unwrap();
+    admin.batch_execute(&only_reads("off")).await.unwrap();
+    let mut refused = 0;
+    for round in 0..100 {
+        refused += usize::from(patch(&engine, id, &round.to_string()).await.is_err());
+    }
+    assert!(refused < 20, "{refused} edits were refused afterwards");
 }
 
 #[tokio::test(flavor = "multi_thread")]
