@@ -58,6 +58,12 @@ impl Connection {
         self.is_lost.store(true, Ordering::Release);
     }
 
+    /// Closes it, and gives its place in the pool to another. It is not used any more.
+    pub(crate) fn close(&mut self) {
+        self.lose();
+        self.object.take().map(Object::take);
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)
     }
@@ -67,7 +73,9 @@ impl Deref for Connection {
     type Target = Object;
 
     fn deref(&self) -> &Object {
-        self.object.as_ref().expect("it is there until the drop")
+        self.object
+            .as_ref()
+            .expect("it is not used after it was closed")
     }
 }
 

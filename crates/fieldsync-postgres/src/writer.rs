@@ -99,8 +99,8 @@ async fn attempt(
     batch: &Batch,
     patience: Duration,
 ) -> Result<Attempt, Failure> {
-    let client = Connection::of(pool).await?;
-    let failure = match transact(&client, pool, tables, batch, patience).await {
+    let mut client = Connection::of(pool).await?;
+    let failure = match transact(&mut client, pool, tables, batch, patience).await {
         Ok(attempt) => return Ok(attempt),
         Err(failure) => failure,
     };
@@ -130,7 +130,7 @@ async fn rollback(client: &Connection) -> Result<(), Failure> {
 }
 
 async fn transact(
-    client: &Connection,
+    client: &mut Connection,
     pool: &Pool,
     tables: &Tables,
     batch: &Batch,
@@ -169,20 +169,22 @@ async fn transact(
     match answer {
         Some(refused) if Constraint::of(refused).is_some() => {
             rollback(client).await?;
-            Ok(deferred
+            return Ok(deferred
                 .flatten()
-                .map_or(Attempt::Stopped, Attempt::Refused))
+                .map_or(Attempt::Stopped, Attempt::Refused));
         }
-        Some(refused) if !is_parting(refused) => Err(failure),
+        Some(refused) if !is_parting(refused) => return Err(failure),
         // COMMIT has no answer.
-        _ if is_committed(pool, &id, &finished).await? => {
-            tracing::warn!("the answer to a COMMIT was lost; it was looked up: committed");
-            Ok(Attempt::Committed(finished.results))
-        }
-        _ => {
-            tracing::warn!("the answer to a COMMIT was lost; it was looked up: not committed");
-            Err(failure)
-        }
+        _ => {}
+    }
+    // The look takes another connection, which the pool may not have.
+    client.close();
+    if is_committed(pool, &id, &finished).await? {
+        tracing::warn!("the answer to a COMMIT was lost; it was looked up: committed");
+        Ok(Attempt::Committed(finished.results))
+    } else {
+        tracing::warn!("the answer to a COMMIT was lost; it was looked up: not committed");
+        Err(failure)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use deadpool_postgres::{Manager, Pool};
 use fieldsync::{Collection, Edit, Engine, EngineError, Fields, Outcome, Subscription, Update};
 use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
@@ -20,10 +21,13 @@ async fn proxy(url: &str, port: u16) -> (Proxy, String) {
 }
 
 async fn node(url: &str) -> Engine {
+    node_on(PostgresStore::connect(url).await.unwrap()).await
+}
+
+async fn node_on(store: PostgresStore) -> Engine {
     let notes =
         json!({"type": "object", "properties": {"text": {"type": "string", "default": ""}}});
     let notes = Collection::from_schema("notes", &notes).open_to_everyone();
-    let store = PostgresStore::connect(url).await.unwrap();
     let builder = Engine::builder().collection(notes).store(store);
     builder.start().await.unwrap()
 }
@@ -108,6 +112,25 @@ async fn d_an_edit_whose_commit_has_no_answer_is_looked_up() {
         assert_eq!(number_of(&change.fields), number);
     }
     assert_eq!(count(&url, "fieldsync_changes").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_it_is_looked_up_where_the_pool_has_one_connection() {
+    let url = fresh_database().await;
+    let (proxy, through) = proxy(&url, cluster().port).await;
+    let manager = Manager::new(through.parse().unwrap(), tokio_postgres::NoTls);
+    let pool = Pool::builder(manager).max_size(1).build().unwrap();
+    let node = node_on(PostgresStore::with_pool(pool)).await;
+    for number in 0..5 {
+        proxy.cut_answer_to(b"commit\0");
+        let done = timeout(Duration::from_secs(20), create(&node, number));
+        assert!(matches!(
+            done.await.unwrap().unwrap()[..],
+            [Outcome::Committed(_)]
+        ));
+        proxy.words_came().await;
+    }
+    assert_eq!(count(&url, "notes").await, 5);
 }
 
 /// A server that crashes gives the number of a transaction that left no trace to the next one.
