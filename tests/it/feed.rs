@@ -1,8 +1,13 @@
 //! The plain feed, in the format of the app that was there before.
 
-use serde_json::json;
+use std::sync::Arc;
 
-use crate::app::{App, on_every_store};
+use async_trait::async_trait;
+use fieldsync::{Access, Authorizer, Collection, Denied, Edit, Engine, Grant, Principal};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::app::{App, On, Server, User, on_every_store};
 use crate::socket::Socket;
 
 on_every_store!(
@@ -48,4 +53,33 @@ async fn what_a_client_sends_is_ignored(app: App) {
     for socket in [&mut one, &mut two] {
         assert_eq!(socket.next().await.unwrap()["data"]["user"]["id"], id);
     }
+}
+
+/// Thinks until it is told to answer.
+#[derive(Debug, Default, Clone)]
+struct Slow(Arc<Notify>);
+
+#[async_trait]
+impl Authorizer for Slow {
+    async fn authorize(&self, _: &Principal, _: Access, _: &str) -> Result<Grant, Denied> {
+        self.0.notified().await;
+        Ok(Grant::full())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x_what_happens_while_the_rule_thinks_is_heard() {
+    let slow = Slow::default();
+    let users = Collection::of::<User>("users").authorize(slow.clone());
+    let builder = Engine::builder().collection(users);
+    let builder = builder.feed("users", |change| json!(change.record["first_name"]));
+    let app = App::start(Server::Axum, On::Memory, builder).await;
+    let mut socket = Socket::feed(&app).await;
+    for name in ["Ada", "Grace"] {
+        let create = Edit::create("users", json!({"first_name": name}));
+        app.engine.transaction(vec![create]).await.unwrap();
+    }
+    slow.0.notify_one();
+    assert_eq!(socket.next().await.unwrap(), "Ada");
+    assert_eq!(socket.next().await.unwrap(), "Grace");
 }

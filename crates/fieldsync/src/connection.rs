@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
 use crate::authorize::Principal;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Position};
 use crate::edit::{EngineError, Refusal};
 use crate::engine::Engine;
 use crate::handshake::{Accepted, Speaks};
@@ -59,6 +59,7 @@ where
         engine: &engine,
         who,
         speaks: accepted.speaks,
+        since: accepted.since,
         // Most have one.
         outlets: Vec::with_capacity(1),
         bad_messages: 0,
@@ -89,6 +90,8 @@ struct Connection<'a> {
     engine: &'a Engine,
     who: Principal,
     speaks: Speaks,
+    /// Where the feeds begin.
+    since: Vec<Position>,
     outlets: Vec<Outlet>,
     bad_messages: u32,
     /// Which outlet is asked first, so that a busy one does not keep the others waiting.
@@ -224,14 +227,16 @@ impl Connection<'_> {
         Poll::Pending
     }
 
-    /// Subscribes a plain feed to every collection that has one and that one may read.
+    /// Subscribes a plain feed to every collection that has one and that one may read, from when the socket was opened: the
+    /// rule takes its time.
     async fn open_feeds(&mut self) -> Result<(), Close> {
-        for (collection, feed) in &self.engine.settings().feeds {
+        let feeds = self.engine.settings().feeds.iter();
+        for ((collection, feed), place) in feeds.zip(&self.since) {
             let topic = Topic {
                 collection: Arc::clone(collection),
                 id: None,
             };
-            match listen(self.engine, self.who.clone(), topic, Since::Now).await {
+            match listen(self.engine, self.who.clone(), topic, Since::Place(*place)).await {
                 Ok(subscription) => {
                     let outlet = Outlet::new(subscription, Form::Feed(feed.clone()));
                     self.outlets.push(outlet);

@@ -13,7 +13,7 @@ use crate::authorize::{Access, Denied, Grant, Principal, View};
 use crate::batch::Group;
 use crate::collection::Collection;
 use crate::commit::Committer;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Position};
 use crate::edit::{Edit, EngineError, Outcome, Refusal};
 use crate::hubs::Hubs;
 use crate::record::{Fields, Record, RecordId, RecordKey, Stored};
@@ -104,6 +104,15 @@ impl Engine {
             engine: self,
             who: Some(who),
         }
+    }
+
+    /// The ends of the logs that have a feed, in the order of the feeds.
+    pub(crate) fn ends_of_feeds(&self) -> Vec<Position> {
+        let Inner { settings, hubs, .. } = &*self.inner;
+        let feeds = settings.feeds.iter();
+        feeds
+            .map(|(collection, _)| hubs.of(collection).head())
+            .collect()
     }
 
     /// The engine as the app itself sees it: everything, whatever the rules say. The methods below are typed shorthands.

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use crate::cursor::Position;
 use crate::engine::Engine;
 use crate::http::{Refused, Reply, RequestHead};
 
@@ -11,9 +12,11 @@ use crate::http::{Refused, Reply, RequestHead};
 const V1: &str = "fieldsync.v1";
 
 /// An accepted handshake: what the connection will speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub(crate) speaks: Speaks,
+    /// Where the feeds' logs ended when the socket was accepted, in the order of the feeds.
+    pub(crate) since: Vec<Position>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,11 @@ pub fn accept(engine: &Engine, head: &RequestHead) -> (Reply, Option<Accepted>) 
                 Speaks::V1 => reply.with("sec-websocket-protocol", V1),
                 Speaks::Feed => reply,
             };
-            (reply, Some(Accepted { speaks }))
+            let since = match speaks {
+                Speaks::V1 => Vec::new(),
+                Speaks::Feed => engine.ends_of_feeds(),
+            };
+            (reply, Some(Accepted { speaks, since }))
         }
         Err(refused) => (refused.reply(), None),
     }

@@ -150,7 +150,13 @@ impl Subscription {
         };
         match since {
             Since::Snapshot => subscription.read(Next::Piece { after: None }),
-            Since::Now => subscription.phase = Phase::Live,
+            Since::Place(place) => {
+                // One of a log that was reset since is nothing to begin with.
+                if place.epoch == at.epoch && place.offset <= at.offset {
+                    subscription.at = place;
+                }
+                subscription.phase = Phase::Live;
+            }
             Since::Cursor(cursor) if cursor.shape == shape => {
                 subscription.at = cursor.position;
                 subscription.read(Next::CatchUp);
@@ -365,8 +371,8 @@ impl Subscription {
 pub(crate) enum Since {
     /// With all there is.
     Snapshot,
-    /// With what comes.
-    Now,
+    /// With what comes after a place of a moment ago.
+    Place(Position),
     /// After what is known.
     Cursor(Cursor),
 }
