@@ -190,6 +190,7 @@ fn check(collection: &Collection, found: Option<Found>) -> Result<Table, Failure
         },
         columns,
         constraints: found.constraints,
+        has_after_triggers: found.has_after_triggers,
     }))
 }
 
@@ -214,6 +215,7 @@ struct Found {
     /// The columns of the primary key.
     key: Vec<String>,
     constraints: HashMap<String, Vec<String>>,
+    has_after_triggers: bool,
 }
 
 struct FoundColumn {
@@ -274,11 +276,16 @@ impl Found {
             }
             constraints.insert(row.try_get(0)?, names);
         }
+        // The bits of `tgtype` are those of BEFORE and INSTEAD OF.
+        let sql = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
+                     and not tgisinternal and tgenabled <> 'D' and tgtype::int & 66 = 0)";
+        let has_after_triggers = transaction.query_one(sql, &[&table]).await?.try_get(0)?;
         Ok(Some(Self {
             kind,
             columns,
             key,
             constraints,
+            has_after_triggers,
         }))
     }
 

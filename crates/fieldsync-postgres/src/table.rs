@@ -33,6 +33,8 @@ pub(crate) struct Table {
     list: String,
     list_after: String,
     pub(crate) lock: String,
+    /// Reads rows that were written, where triggers may have changed them since.
+    pub(crate) again: Option<String>,
 }
 
 /// What is known of a table.
@@ -44,6 +46,8 @@ pub(crate) struct Shape {
     pub(crate) columns: Vec<Column>,
     /// The columns that each constraint and unique index names.
     pub(crate) constraints: HashMap<String, Vec<String>>,
+    /// Whether a row may be changed after it was written and returned.
+    pub(crate) has_after_triggers: bool,
 }
 
 /// The column of a field, or of the id.
@@ -87,6 +91,9 @@ impl Table {
             lock: format!(
                 "select {all} from {table} t where {key} = any({any}) order by {key} for update of t"
             ),
+            again: shape
+                .has_after_triggers
+                .then(|| format!("select {all} from {table} t where {key} = any({any})")),
             all,
             shape,
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use fieldsync::{
-    BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, RecordKey, Refusal,
+    BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, Record, RecordKey, Refusal,
     RefusedEdit, StoreError, Write,
 };
 use futures_util::FutureExt as _;
@@ -290,7 +290,7 @@ fn query<'a>(
 /// What became of the mutations.
 enum Written {
     All {
-        rows: Vec<Option<fieldsync::Record>>,
+        rows: Vec<Option<Record>>,
         heads: HashMap<Arc<str>, fieldsync::Position>,
         /// The transaction's id.
         id: String,
@@ -396,11 +396,47 @@ async fn write(
         }
     }
     let id: Option<String> = first(&next()?)?;
+    read_again(client, tables, plan, &mut rows).await?;
     Ok(Written::All {
         rows,
         heads,
         id: id.unwrap_or_default(),
     })
+}
+
+/// Reads what triggers made of the rows after they were written, in tables that have such triggers.
+async fn read_again(
+    client: &Object,
+    tables: &Tables,
+    plan: &Plan,
+    rows: &mut [Option<Record>],
+) -> Result<(), Failure> {
+    let mut changed: HashMap<&Arc<str>, Vec<usize>> = HashMap::new();
+    for (at, mutation) in plan.mutations().iter().enumerate() {
+        let name = mutation.collection.name();
+        if rows[at].is_some() && tables.of(name)?.again.is_some() {
+            changed.entry(name).or_default().push(at);
+        }
+    }
+    for (name, places) in changed {
+        let table = tables.of(name)?;
+        let Some(again) = &table.again else { continue };
+        let ids = places.iter().filter_map(|at| rows[*at].as_ref());
+        let ids: Vec<String> = ids.map(|row| crate::columns::id_to_text(row.id)).collect();
+        let statement = client.prepare_cached(again).await?;
+        let mut found = HashMap::new();
+        for row in client.query(&statement, &[&ids]).await? {
+            let record = table.record(&row, 0)?;
+            found.insert(record.id, record);
+        }
+        for at in places {
+            let id = rows[at].as_ref().map(|row| row.id);
+            if let Some(record) = id.and_then(|id| found.get(&id)) {
+                rows[at] = Some(record.clone());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether it announces a row that was not there to be locked.
