@@ -42,9 +42,14 @@ impl Form {
 
     /// A parameter with text as the column's type.
     pub(crate) fn write(self, parameter: usize) -> String {
+        self.of_text(&format!("${parameter}::text"))
+    }
+
+    /// An expression of text as the column's type.
+    pub(crate) fn of_text(self, text: &str) -> String {
         match self {
-            Self::LocalTime => format!("(${parameter}::text::timestamptz at time zone 'UTC')"),
-            _ => format!("${parameter}::text::{}", self.cast()),
+            Self::LocalTime => format!("({text}::timestamptz at time zone 'UTC')"),
+            _ => format!("{text}::{}", self.cast()),
         }
     }
 

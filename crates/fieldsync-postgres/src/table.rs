@@ -59,6 +59,8 @@ pub(crate) struct Column {
 
 /// A statement and its parameters, all text.
 pub(crate) type Sql = (String, Vec<Option<String>>);
+/// A statement, and for each parameter the texts of all records.
+pub(crate) type SqlOfMany = (String, Vec<Vec<Option<String>>>);
 
 impl Table {
     pub(crate) fn new(shape: Shape) -> Self {
@@ -209,6 +211,44 @@ impl Table {
                 vec![Some(id_to_text(*id))],
             ),
         }
+    }
+
+    /// What writes the same fields of several records at once, and gives the rows as they are then, in any order.
+    pub(crate) fn update_all(&self, updates: &[(RecordId, &Fields)]) -> SqlOfMany {
+        let (table, key) = (&self.shape.name, &self.shape.key);
+        let mut texts = vec![
+            updates
+                .iter()
+                .map(|(id, _)| Some(id_to_text(*id)))
+                .collect(),
+        ];
+        let (mut sets, mut parameters) = (Vec::new(), vec!["$1::text[]".to_owned()]);
+        let written = |column: &&Column| {
+            updates
+                .iter()
+                .any(|(_, fields)| fields.contains_key(&column.name))
+        };
+        for column in self.shape.columns.iter().filter(written) {
+            let place = texts.len();
+            let values = updates
+                .iter()
+                .map(|(_, fields)| column.form.to_text(&fields[&column.name]));
+            texts.push(values.collect());
+            parameters.push(format!("${}::text[]", place + 1));
+            let value = column.form.of_text(&format!("v.c{place}"));
+            sets.push(format!("{} = {value}", quoted(&column.name)));
+        }
+        let names: Vec<String> = (0..texts.len()).map(|place| format!("c{place}")).collect();
+        let sql = format!(
+            "update {table} as t set {} from unnest({}) as v({}) where t.{} = {} returning {}",
+            sets.join(", "),
+            parameters.join(", "),
+            names.join(", "),
+            quoted(&key.name),
+            key.form.of_text("v.c0"),
+            self.all
+        );
+        (sql, texts)
     }
 
     /// The record in a row, from this column on.

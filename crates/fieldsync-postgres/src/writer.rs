@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use fieldsync::{
-    BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, Record, RecordKey, Refusal,
-    RefusedEdit, StoreError, Write,
+    BASE_REACH, Batch, Fields, Finished, Found, GroupResult, Mutation, Plan, Record, RecordId,
+    RecordKey, Refusal, RefusedEdit, StoreError, Write,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -142,7 +142,7 @@ async fn transact(
     let found = client.within(limit, finding).await?;
     let locked: HashSet<RecordKey> = found.records.keys().cloned().collect();
     let plan = batch.plan(found);
-    let writing = write(client, tables, &plan, &locked);
+    let writing = write(client, tables, &plan, &locked, batch.len() == 1);
     let written = client.within(limit, writing).await?;
     let (rows, heads, id) = match written {
         Written::All { rows, heads, id } => (rows, heads, id),
@@ -305,19 +305,30 @@ async fn write(
     tables: &Tables,
     plan: &Plan,
     locked: &HashSet<RecordKey>,
+    alone: bool,
 ) -> Result<Written, Failure> {
     let mut rows_sql = Vec::with_capacity(plan.mutations().len());
     let mut missing = Vec::new();
-    for (at, mutation) in plan.mutations().iter().enumerate() {
+    let steps = steps(plan, tables, alone)?;
+    for places in &steps {
+        let mutation = &plan.mutations()[places[0]];
         let table = tables.of(mutation.collection.name())?;
+        if places.len() > 1 {
+            let (sql, texts) = table.update_all(&updates(plan, places));
+            let texts = texts.into_iter().map(Texts::OfAll).collect();
+            rows_sql.push((client.prepare_cached(&sql).await?, texts));
+            continue;
+        }
         let (mut sql, texts) = table.write(&mutation.write);
         if is_missing(mutation, locked) {
             // What this transaction itself inserted is seen in its turn. What others did is seen behind the heads' locks:
             // until then somebody may yet commit it, before this in the log.
             let of_others = format!("{sql} and t.xmin <> pg_current_xact_id()::xid");
-            missing.push((at, client.prepare_cached(&of_others).await?));
+            let of_others = client.prepare_cached(&of_others).await?;
+            missing.push((places[0], rows_sql.len(), of_others));
             sql += " and t.xmin = pg_current_xact_id()::xid";
         }
+        let texts: Vec<Texts> = texts.into_iter().map(Texts::OfOne).collect();
         rows_sql.push((client.prepare_cached(&sql).await?, texts));
     }
     let advances = plan.advances();
@@ -338,7 +349,7 @@ async fn write(
         .collect();
     let row_parameters: Vec<Vec<&(dyn ToSql + Sync)>> = rows_sql
         .iter()
-        .map(|(_, texts)| texts.iter().map(|text| text as _).collect())
+        .map(|(_, texts)| texts.iter().map(Texts::parameter).collect())
         .collect();
     let move_parameters: Vec<Vec<&(dyn ToSql + Sync)>> = moves
         .iter()
@@ -357,26 +368,28 @@ async fn write(
         let statement = if one.1 == 0 { &head } else { &advance };
         statements.push(query(client, statement, parameters));
     }
-    for (at, statement) in &missing {
-        statements.push(query(client, statement, &row_parameters[*at]));
+    for (_, step, statement) in &missing {
+        statements.push(query(client, statement, &row_parameters[*step]));
     }
     statements.push(query(client, &id, &[]));
     let mut answers = in_order(statements).await.into_iter();
     let mut next = || answers.next().expect("an answer per statement");
     let mut rows = vec![None; plan.mutations().len()];
-    for (at, mutation) in plan.mutations().iter().enumerate() {
+    for places in &steps {
+        let at = places[0];
+        let mutation = &plan.mutations()[at];
         let table = tables.of(mutation.collection.name())?;
         let refusal = match (next(), &mutation.write) {
             (Ok(_), Write::Delete { .. }) => continue,
-            (Ok(found), _) => match found.first() {
-                Some(row) => {
-                    rows[at] = Some(table.record(row, 0)?);
-                    continue;
-                }
-                None if matches!(mutation.write, Write::Touch { .. }) => continue,
-                // A trigger skipped it.
-                None => Constraint::Check.refusal(written_fields(mutation)),
-            },
+            (Ok(found), _) if found.len() == places.len() => {
+                let found = found.iter().map(|row| table.record(row, 0));
+                let found = found.collect::<Result<Vec<_>, _>>()?;
+                put(plan, places, found, &mut rows);
+                continue;
+            }
+            (Ok(_), Write::Touch { .. }) => continue,
+            // A trigger skipped it.
+            (Ok(_), _) => Constraint::Check.refusal(written_fields(mutation)),
             (Err(error), _) => refusal(tables, mutation, error)?,
         };
         return Ok(Written::Not {
@@ -389,7 +402,7 @@ async fn write(
         let head = log::head(&next()?, &advance)?;
         heads.insert(advance.collection, head);
     }
-    for (at, _) in missing {
+    for (at, ..) in missing {
         let table = tables.of(plan.mutations()[at].collection.name())?;
         if let Some(row) = next()?.first() {
             rows[at] = Some(table.record(row, 0)?);
@@ -402,6 +415,81 @@ async fn write(
         heads,
         id: id.unwrap_or_default(),
     })
+}
+
+/// A parameter of a statement: of one record, or the same of all that it is about.
+enum Texts {
+    OfOne(Option<String>),
+    OfAll(Vec<Option<String>>),
+}
+
+impl Texts {
+    fn parameter(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::OfOne(text) => text,
+            Self::OfAll(texts) => texts,
+        }
+    }
+}
+
+/// The mutations of each statement, by their numbers. Updates of the same fields share one, where several groups share the
+/// transaction: one that a constraint refuses is found by halves. Where there is one group, it is found at once.
+fn steps(plan: &Plan, tables: &Tables, alone: bool) -> Result<Vec<Vec<usize>>, Failure> {
+    let mut counts: HashMap<(&Arc<str>, RecordId), usize> = HashMap::new();
+    for mutation in plan.mutations() {
+        if let Some(id) = id_of(mutation) {
+            *counts.entry((mutation.collection.name(), id)).or_default() += 1;
+        }
+    }
+    let mut steps: Vec<Vec<usize>> = Vec::new();
+    let mut shared: HashMap<(&Arc<str>, Vec<&String>), usize> = HashMap::new();
+    for (at, mutation) in plan.mutations().iter().enumerate() {
+        let name = mutation.collection.name();
+        if let Write::Update { id, fields } = &mutation.write
+            && !alone
+            && counts[&(name, *id)] == 1
+            && tables.of(name)?.again.is_none()
+        {
+            let step = *shared
+                .entry((name, fields.keys().collect()))
+                .or_insert(steps.len());
+            if let Some(places) = steps.get_mut(step) {
+                places.push(at);
+                continue;
+            }
+        }
+        steps.push(vec![at]);
+    }
+    Ok(steps)
+}
+
+fn id_of(mutation: &Mutation) -> Option<RecordId> {
+    match &mutation.write {
+        Write::Insert { id, .. } => *id,
+        Write::Update { id, .. } | Write::Delete { id } | Write::Touch { id } => Some(*id),
+    }
+}
+
+fn updates<'a>(plan: &'a Plan, places: &[usize]) -> Vec<(RecordId, &'a Fields)> {
+    let mutations = places.iter().map(|at| &plan.mutations()[*at].write);
+    mutations
+        .filter_map(|write| match write {
+            Write::Update { id, fields } => Some((*id, fields)),
+            Write::Insert { .. } | Write::Delete { .. } | Write::Touch { .. } => None,
+        })
+        .collect()
+}
+
+/// Puts rows, which come in any order, to their mutations.
+fn put(plan: &Plan, places: &[usize], mut found: Vec<Record>, rows: &mut [Option<Record>]) {
+    if let ([at], [_]) = (places, &found[..]) {
+        rows[*at] = found.pop();
+        return;
+    }
+    let mut by_id: HashMap<RecordId, Record> = found.into_iter().map(|row| (row.id, row)).collect();
+    for at in places {
+        rows[*at] = id_of(&plan.mutations()[*at]).and_then(|id| by_id.remove(&id));
+    }
 }
 
 /// Reads what triggers made of the rows after they were written, in tables that have such triggers.
