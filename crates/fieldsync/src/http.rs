@@ -74,8 +74,6 @@ const ACCEPT_PATCH: &str = "application/merge-patch+json, application/json";
 const PAGE_RECORDS: usize = 1000;
 /// How long a request's body may take to come, from the request's arrival on.
 const BODY_TIME: Duration = Duration::from_secs(10);
-/// How long one that is refused is read on.
-const REST_TIME: Duration = Duration::from_secs(1);
 /// How long a request may take, whoever keeps it waiting: the app's rule, the store.
 const REQUEST_TIME: Duration = Duration::from_secs(20);
 
@@ -472,15 +470,11 @@ where
     let announced = head
         .header("content-length")
         .and_then(|length| std::str::from_utf8(length).ok()?.parse::<u64>().ok());
-    let mut body = std::pin::pin!(body);
     if announced.is_some_and(|announced| announced > limit as u64) {
-        // Who asked first sends nothing.
-        if head.header("expect").is_none() {
-            drop_rest(body).await;
-        }
         return Err(too_large());
     }
     let mut read = BytesMut::new();
+    let mut body = std::pin::pin!(body);
     let deadline = (request.arrived + BODY_TIME).into();
     while let Some(chunk) = timeout_at(deadline, body.next()).await.map_err(|_| {
         Refused::new(408, "timeout", "the body did not come in time").with("connection", "close")
@@ -490,7 +484,6 @@ where
             Refused::new(400, "malformed", "the body ended early")
         })?;
         if read.len() + chunk.len() > limit {
-            drop_rest(body).await;
             return Err(too_large());
         }
         read.extend_from_slice(&chunk);
@@ -501,12 +494,6 @@ where
             Problem::of_fields(422, "invalid", FieldErrors::from([(name, vec![message])])).into()
         }
     })
-}
-
-/// Reads on for a moment: who still writes when the connection is closed may never see why (RFC 9112, section 9.6).
-async fn drop_rest(mut body: impl Stream + Unpin) {
-    let rest = async { while body.next().await.is_some() {} };
-    let _ = tokio::time::timeout(REST_TIME, rest).await;
 }
 
 fn check_media_type(head: &RequestHead, accepted: &[&str]) -> Result<(), Refused> {
