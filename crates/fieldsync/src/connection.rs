@@ -108,7 +108,7 @@ impl Connection<'_> {
         let mut stopped = std::pin::pin!(engine.stopped());
         if self.speaks == Speaks::Feed {
             let opened = tokio::select! {
-                opened = self.open_feeds() => opened,
+                opened = Box::pin(self.open_feeds()) => opened,
                 () = &mut stopped => Err(Close::Restart),
             };
             if let Err(close) = opened {
@@ -141,8 +141,9 @@ impl Connection<'_> {
                             if message.is_binary() {
                                 return Ended::Close(Close::BinaryData);
                             }
+                            // In a box, so that it takes no room while nothing is said.
                             let answer = tokio::select! {
-                                answer = self.receive(message.as_payload()) => answer,
+                                answer = Box::pin(self.receive(message.as_payload())) => answer,
                                 () = &mut stopped => return Ended::Close(Close::Restart),
                             };
                             messages.extend(answer.map(Message::text));

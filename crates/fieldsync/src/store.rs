@@ -92,8 +92,21 @@ pub(crate) async fn read_changes(
     let Backlog::Changes { changes, .. } = &mut backlog else {
         return Ok(backlog);
     };
+    changes.iter_mut().for_each(|change| change.fit(collection));
+    if changes.iter().any(|change| change.is_partial(collection)) {
+        // Rare, and not to be room in every subscriber's reading.
+        Box::pin(complete(store, collection, changes)).await?;
+    }
+    Ok(backlog)
+}
+
+/// Reads from the rows what whoever wrote the changes did not know.
+async fn complete(
+    store: &dyn Store,
+    collection: &Collection,
+    changes: &mut [Change],
+) -> Result<(), StoreError> {
     for change in changes {
-        change.fit(collection);
         if change.is_partial(collection)
             && let (Some(row), _) = store.get(&change.key).await?
         {
@@ -102,7 +115,7 @@ pub(crate) async fn read_changes(
             change.after.extend(known);
         }
     }
-    Ok(backlog)
+    Ok(())
 }
 
 /// How long the log is kept.
