@@ -5,7 +5,9 @@ mod store;
 mod broker;
 
 // How the way of a write is gone.
+mod fate;
 mod pipeline;
+mod steps;
 mod writer;
 
 // What it reads and writes.

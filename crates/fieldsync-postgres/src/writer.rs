@@ -6,28 +6,26 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 use fieldsync::{
-    BASE_REACH, Batch, Fields, Finished, Found, GroupResult, Mutation, Plan, Record, RecordId,
-    RecordKey, Refusal, RefusedEdit, StoreError, Write,
+    BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, Record, RecordKey, Refusal,
+    RefusedEdit, StoreError, Write,
 };
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Statement};
 
 use crate::connection::{ANSWER_TIME, Connection};
 use crate::error::{Constraint, Failure, Stopped};
+use crate::fate::{first, is_committed};
 use crate::pipeline::{self, in_order};
+use crate::steps::{Texts, put, steps, updates};
 use crate::table::Tables;
 use crate::{keys, log};
 
 /// How long a batch of several groups waits for a lock, so that one row that somebody else has holds up no other.
 const SHORT: Duration = Duration::from_millis(50);
-/// How long the fate of a COMMIT without an answer is asked for.
-const FATE: Duration = Duration::from_secs(5);
-/// How long one connection may take to tell it.
-const FATE_ANSWER: Duration = Duration::from_secs(1);
 
 /// Commits a batch: in one transaction, or in halves where a constraint or a lock stops that.
 pub(crate) async fn commit(
@@ -142,20 +140,22 @@ async fn transact(
     let found = client.within(limit, finding).await?;
     let locked: HashSet<RecordKey> = found.records.keys().cloned().collect();
     let plan = batch.plan(found);
-    let writing = write(client, tables, &plan, &locked, batch.len() == 1);
+    let alone = batch.len() == 1;
+    let writing = write(client, tables, &plan, &locked, alone);
     let written = client.within(limit, writing).await?;
     let (rows, heads, id) = match written {
         Written::All { rows, heads, id } => (rows, heads, id),
         Written::Not { mutation, refusal } => {
             rollback(client).await?;
-            return Ok(match batch.len() {
-                1 => Attempt::Refused(plan.refused_by_database(mutation, refusal)),
-                _ => Attempt::Stopped,
+            return Ok(if alone {
+                Attempt::Refused(plan.refused_by_database(mutation, refusal))
+            } else {
+                Attempt::Stopped
             });
         }
     };
     // Known before the plan is used up: deferred constraints are checked by COMMIT.
-    let deferred = (batch.len() == 1).then(|| refused_by_deferred(&plan, tables));
+    let deferred = alone.then(|| refused_by_deferred(&plan));
     let finished = plan.finish(rows, &heads);
     let failure = match client.within(ANSWER_TIME, finish(client, &finished)).await {
         Ok(()) => return Ok(Attempt::Committed(finished.results)),
@@ -417,81 +417,6 @@ async fn write(
     })
 }
 
-/// A parameter of a statement: of one record, or the same of all that it is about.
-enum Texts {
-    OfOne(Option<String>),
-    OfAll(Vec<Option<String>>),
-}
-
-impl Texts {
-    fn parameter(&self) -> &(dyn ToSql + Sync) {
-        match self {
-            Self::OfOne(text) => text,
-            Self::OfAll(texts) => texts,
-        }
-    }
-}
-
-/// The mutations of each statement, by their numbers. Updates of the same fields share one, where several groups share the
-/// transaction: one that a constraint refuses is found by halves. Where there is one group, it is found at once.
-fn steps(plan: &Plan, tables: &Tables, alone: bool) -> Result<Vec<Vec<usize>>, Failure> {
-    let mut counts: HashMap<(&Arc<str>, RecordId), usize> = HashMap::new();
-    for mutation in plan.mutations() {
-        if let Some(id) = id_of(mutation) {
-            *counts.entry((mutation.collection.name(), id)).or_default() += 1;
-        }
-    }
-    let mut steps: Vec<Vec<usize>> = Vec::new();
-    let mut shared: HashMap<(&Arc<str>, Vec<&String>), usize> = HashMap::new();
-    for (at, mutation) in plan.mutations().iter().enumerate() {
-        let name = mutation.collection.name();
-        if let Write::Update { id, fields } = &mutation.write
-            && !alone
-            && counts[&(name, *id)] == 1
-            && tables.of(name)?.again.is_none()
-        {
-            let step = *shared
-                .entry((name, fields.keys().collect()))
-                .or_insert(steps.len());
-            if let Some(places) = steps.get_mut(step) {
-                places.push(at);
-                continue;
-            }
-        }
-        steps.push(vec![at]);
-    }
-    Ok(steps)
-}
-
-fn id_of(mutation: &Mutation) -> Option<RecordId> {
-    match &mutation.write {
-        Write::Insert { id, .. } => *id,
-        Write::Update { id, .. } | Write::Delete { id } | Write::Touch { id } => Some(*id),
-    }
-}
-
-fn updates<'a>(plan: &'a Plan, places: &[usize]) -> Vec<(RecordId, &'a Fields)> {
-    let mutations = places.iter().map(|at| &plan.mutations()[*at].write);
-    mutations
-        .filter_map(|write| match write {
-            Write::Update { id, fields } => Some((*id, fields)),
-            Write::Insert { .. } | Write::Delete { .. } | Write::Touch { .. } => None,
-        })
-        .collect()
-}
-
-/// Puts rows, which come in any order, to their mutations.
-fn put(plan: &Plan, places: &[usize], mut found: Vec<Record>, rows: &mut [Option<Record>]) {
-    if let ([at], [_]) = (places, &found[..]) {
-        rows[*at] = found.pop();
-        return;
-    }
-    let mut by_id: HashMap<RecordId, Record> = found.into_iter().map(|row| (row.id, row)).collect();
-    for at in places {
-        rows[*at] = id_of(&plan.mutations()[*at]).and_then(|id| by_id.remove(&id));
-    }
-}
-
 /// Reads what triggers made of the rows after they were written, in tables that have such triggers.
 async fn read_again(
     client: &Object,
@@ -534,11 +459,6 @@ fn is_missing(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
     };
     let collection = Arc::clone(mutation.collection.name());
     !locked.contains(&RecordKey { collection, id })
-}
-
-fn first(rows: &[Row]) -> Result<Option<String>, Failure> {
-    let row = rows.first();
-    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }
 
 /// Writes the log and the keys, and commits: the third round trip.
@@ -585,69 +505,6 @@ async fn finish(client: &Object, finished: &Finished) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a transaction was committed of which nobody said so.
-async fn is_committed(pool: &Pool, id: &str, finished: &Finished) -> Result<bool, Failure> {
-    if finished.changes.is_empty() && finished.remembered.is_empty() {
-        return Ok(true);
-    }
-    let deadline = Instant::now() + FATE;
-    loop {
-        match fate(pool, id, finished).await {
-            Ok(Fate::Committed) => return Ok(true),
-            Ok(Fate::Undone) => return Ok(false),
-            Err(error) if Instant::now() >= deadline => return Err(error),
-            Ok(Fate::Open) | Err(_) => {}
-        }
-        if Instant::now() >= deadline {
-            let error = "the answer to a COMMIT was lost, and can't be looked up";
-            return Err(StoreError::Unavailable(error.into()).into());
-        }
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(10..50))).await;
-    }
-}
-
-enum Fate {
-    Committed,
-    Undone,
-    /// Its session is not at its end.
-    Open,
-}
-
-async fn fate(pool: &Pool, id: &str, finished: &Finished) -> Result<Fate, Failure> {
-    let client = Connection::of(pool).await?;
-    client
-        .within(FATE_ANSWER, async {
-            let status = "select pg_xact_status($1::text::xid8)";
-            match first(&client.query(status, &[&id]).await?)?.as_deref() {
-                Some("in progress") => Ok(Fate::Open),
-                // A server that crashed gives the id of a transaction that left no trace to another one: what counts is what
-                // it wrote. The tag is this change's own.
-                Some("committed") if is_written(&client, finished).await? => Ok(Fate::Committed),
-                _ => Ok(Fate::Undone),
-            }
-        })
-        .await
-}
-
-/// Whether what a transaction wrote is there.
-async fn is_written(client: &Client, finished: &Finished) -> Result<bool, Failure> {
-    let row = if let Some(change) = finished.changes.first() {
-        let sql =
-            "select from fieldsync_changes where collection = $1 and \"offset\" = $2 and tag = $3";
-        let collection = &*change.key.collection;
-        let offset = change.position.offset.cast_signed();
-        let tag = i64::from(change.position.tag);
-        client.query_opt(sql, &[&collection, &offset, &tag]).await?
-    } else if let Some(remembered) = finished.remembered.first() {
-        let sql = "select from fieldsync_keys where principal = $1 and key = $2";
-        let key = &remembered.key;
-        client.query_opt(sql, &[&key.principal, &key.key]).await?
-    } else {
-        None
-    };
-    Ok(row.is_some())
-}
-
 /// Why a constraint refuses the mutation; or the failure, if it is none.
 fn refusal(
     tables: &Tables,
@@ -674,7 +531,7 @@ fn refusal(
 }
 
 /// What to answer when COMMIT finds a deferred constraint violated. The first edit that may be guilty is blamed.
-fn refused_by_deferred(plan: &Plan, _tables: &Tables) -> Option<GroupResult> {
+fn refused_by_deferred(plan: &Plan) -> Option<GroupResult> {
     let (at, mutation) = plan.mutations().iter().enumerate().next()?;
     let refusal = Constraint::ForeignKey.refusal(written_fields(mutation));
     Some(plan.refused_by_database(at, refusal))

@@ -89,21 +89,30 @@ impl Node {
         })
     }
 
-    pub(super) fn batch(&self, groups: Vec<Vec<Edit>>) -> Batch {
+    fn groups(&self, groups: Vec<Vec<Edit>>) -> Vec<Arc<Group>> {
         let deadline = Instant::now() + PATIENCE;
         let groups = groups.into_iter();
-        Batch::new(
-            groups
-                .map(|edits| self.group(&ada(), edits, deadline))
-                .collect(),
-        )
+        groups
+            .map(|edits| self.group(&ada(), edits, deadline))
+            .collect()
     }
 
-    /// Commits groups of edits in one batch, on behalf of Ada.
+    pub(super) fn batch(&self, groups: Vec<Vec<Edit>>) -> Batch {
+        Batch::new(self.groups(groups))
+    }
+
+    /// Commits groups of edits in one batch, on behalf of Ada; what a lock kept out again, alone, as the engine does.
     pub(super) async fn commit(&self, groups: Vec<Vec<Edit>>) -> Vec<GroupResult> {
-        let expected = groups.len();
-        let results = self.store.commit(self.batch(groups)).await.expect("commit");
-        assert_eq!(results.len(), expected, "an answer per group");
+        let groups = self.groups(groups);
+        let batch = Batch::new(groups.clone());
+        let mut results = self.store.commit(batch).await.expect("commit");
+        assert_eq!(results.len(), groups.len(), "an answer per group");
+        for (group, result) in groups.into_iter().zip(&mut results) {
+            if matches!(result, Err(refused) if refused.refusal == Refusal::Locked) {
+                let alone = self.store.commit(Batch::new(vec![group])).await;
+                *result = alone.expect("commit").remove(0);
+            }
+        }
         results
     }
 
