@@ -1,8 +1,11 @@
-//! Which columns hold which fields: the types that fit, those that we make, how values go in and come out as text, and the
+//! Which columns hold which fields: the types that fit, those that we make, how values go in and come out, and the
 //! quoting of names.
 
-use fieldsync::{Field, FieldType, Ids, JsonShape, RecordId, Timestamp};
+use fieldsync::{Field, FieldType, Ids, JsonShape, RecordId};
 use serde_json::Value;
+use tokio_postgres::{Error, Row};
+
+use crate::time::Time;
 
 /// Quotes a table's or column's name: the one way in which names get into SQL.
 pub(crate) fn quoted(name: &str) -> String {
@@ -29,12 +32,10 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// A column as text, whatever the session's settings are.
+    /// A column as [`value_of`](Self::value_of) reads it: as text, whatever the session's settings are, but for times.
     pub(crate) fn read(self, column: &str) -> String {
-        const TIME: &str = "'YYYY-MM-DD HH24:MI:SS.US'";
         match self {
-            Self::Time => format!("to_char({column} at time zone 'UTC', {TIME})"),
-            Self::LocalTime => format!("to_char({column}, {TIME})"),
+            Self::Time | Self::LocalTime => column.to_owned(),
             Self::Date => format!("to_char({column}, 'YYYY-MM-DD')"),
             _ => format!("{column}::text"),
         }
@@ -83,23 +84,24 @@ impl Form {
         }
     }
 
-    /// A field's value from the text of [`read`](Self::read). What does not fit its field goes out as it is stored.
-    pub(crate) fn value_of(self, text: Option<String>) -> Value {
-        let Some(text) = text else {
-            return Value::Null;
+    /// A field's value from a column of [`read`](Self::read). What does not fit its field goes out as it is stored.
+    pub(crate) fn value_of(self, row: &Row, column: usize) -> Result<Value, Error> {
+        if matches!(self, Self::Time | Self::LocalTime) {
+            let time: Option<Time> = row.try_get(column)?;
+            return Ok(time.map_or(Value::Null, |time| Value::String(time.to_string())));
+        }
+        let Some(text) = row.try_get::<_, Option<&str>>(column)? else {
+            return Ok(Value::Null);
         };
         let read = match self {
             Self::Integer => text.parse::<i64>().ok().map(Value::from),
             // JSON has no infinity.
             Self::Number => text.parse::<f64>().ok().map(Value::from),
             Self::Boolean => text.parse::<bool>().ok().map(Value::from),
-            Self::Json | Self::Jsonb => serde_json::from_str(&text).ok(),
-            Self::Time | Self::LocalTime => {
-                Timestamp::from_sql_text(&text).map(|time| Value::from(time.to_string()))
-            }
-            Self::Text | Self::Numeric | Self::Uuid | Self::Date => None,
+            Self::Json | Self::Jsonb => serde_json::from_str(text).ok(),
+            _ => None,
         };
-        read.unwrap_or(Value::String(text))
+        Ok(read.unwrap_or_else(|| Value::from(text)))
     }
 }
 

@@ -81,7 +81,7 @@ async fn is_written(client: &Client, finished: &Finished) -> Result<bool, Failur
     Ok(row.is_some())
 }
 
-pub(crate) fn first(rows: &[Row]) -> Result<Option<String>, Failure> {
+fn first(rows: &[Row]) -> Result<Option<String>, Failure> {
     let row = rows.first();
     Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }

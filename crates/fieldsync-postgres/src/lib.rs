@@ -24,6 +24,7 @@ mod columns;
 mod error;
 mod keys;
 mod log;
+mod time;
 
 pub use broker::PostgresBroker;
 pub use error::ConnectError;

@@ -46,16 +46,26 @@ pub(crate) async fn heads(client: &Object) -> Result<HashMap<String, Position>, 
     Ok(heads)
 }
 
-/// Moves a log's end; its row stays locked until the end of the transaction.
+/// Moves a log's end; its row stays locked until the end of the transaction. Tells the transaction's id with it.
 pub(crate) const ADVANCE: &str = "update fieldsync_heads set last = last + $2, last_tag = $3 where collection = $1 \
-                                  returning epoch, last, last_tag";
+                                  returning epoch, last, last_tag, pg_current_xact_id()::text";
 /// Just reads it.
-pub(crate) const HEAD: &str =
-    "select epoch, last, last_tag from fieldsync_heads where collection = $1";
+pub(crate) const HEAD: &str = "select epoch, last, last_tag, pg_current_xact_id_if_assigned()::text from fieldsync_heads \
+                               where collection = $1";
 
-pub(crate) fn head(rows: &[Row], advance: &Advance) -> Result<Position, Failure> {
+/// What [`ADVANCE`] and [`HEAD`] tell.
+pub(crate) struct Head {
+    pub(crate) end: Position,
+    /// The transaction's id, if it has one.
+    pub(crate) id: Option<String>,
+}
+
+pub(crate) fn head(rows: &[Row], advance: &Advance) -> Result<Head, Failure> {
     let row = rows.first().ok_or_else(|| no_log(&advance.collection))?;
-    Ok(position(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    Ok(Head {
+        end: position(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?),
+        id: row.try_get(3)?,
+    })
 }
 
 pub(crate) const APPEND: &str = "insert into fieldsync_changes \

@@ -1,4 +1,4 @@
-//! One collection's table: the SQL that reads and writes its rows. All values go in and come out as text.
+//! One collection's table: the SQL that reads and writes its rows. Values go in and come out as text; times come out as they are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -71,7 +71,9 @@ impl Table {
         let all: Vec<String> = columns
             .map(|column| column.form.read(&of_table(column)))
             .collect();
-        let all = all.join(", ");
+        // Under names of ours: a column may have any.
+        let names: Vec<String> = (0..all.len()).map(|at| format!("c{at}")).collect();
+        let (all, names) = (all.join(", "), names.join(", "));
         let wanted = shape.key.form.write(2);
         let any = shape.key.form.write_all(1);
         // With the end of the log: one statement is one consistent look at both.
@@ -80,7 +82,7 @@ impl Table {
         let page = |condition: &str| {
             format!(
                 "{end} (select {all}, row_number() over () as place from \
-                 (select * from {table} t {condition} order by {key} limit $3::bigint) t) r on true \
+                 (select * from {table} t {condition} order by {key} limit $3::bigint) t) r ({names}, place) on true \
                  where h.collection = $1 and ($2::text is null or true) order by r.place"
             )
         };
@@ -261,8 +263,8 @@ impl Table {
         let id = id_from_text(id).ok_or_else(unfit)?;
         let mut fields = Fields::new();
         for (at, column) in self.shape.columns.iter().enumerate() {
-            let text = row.try_get(from + 1 + at)?;
-            fields.insert(column.name.clone(), column.form.value_of(text));
+            let value = column.form.value_of(row, from + 1 + at)?;
+            fields.insert(column.name.clone(), value);
         }
         Ok(Record { id, fields })
     }

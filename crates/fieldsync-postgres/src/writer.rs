@@ -18,7 +18,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::connection::{ANSWER_TIME, Connection};
 use crate::error::{Constraint, Failure, Stopped};
-use crate::fate::{first, is_committed};
+use crate::fate::is_committed;
 use crate::pipeline::{self, in_order};
 use crate::steps::{Texts, put, steps, updates};
 use crate::table::Tables;
@@ -43,11 +43,15 @@ pub(crate) async fn commit(
     let mut waiting = vec![batch];
     while let Some(batch) = waiting.pop() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let patience = match (&place, first_try) {
-            (Some(_), _) => left,
-            (None, true) => SHORT.min(left),
-            // What was not free a moment ago is left to those who come again.
-            (None, false) => Duration::ZERO,
+        let short = SHORT.min(left);
+        let patience = Patience {
+            rows: match (&place, first_try) {
+                (Some(_), _) if alone => left,
+                (_, true) => short,
+                // What was not free a moment ago is left to those who come again.
+                (_, false) => Duration::ZERO,
+            },
+            heads: if place.is_some() { left } else { short },
         };
         first_try = false;
         match attempt(pool, tables, &batch, patience).await? {
@@ -57,6 +61,14 @@ pub(crate) async fn commit(
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(1..20))).await;
                 waiting.push(batch);
             }
+            // All of it waits for the same.
+            Attempt::Behind => match timeout(left, waiters.acquire()).await {
+                Ok(Ok(free)) if place.is_none() => {
+                    (place, first_try) = (Some(free), true);
+                    waiting.push(batch);
+                }
+                _ => results.extend((0..batch.len()).map(|_| Err(refused(Refusal::Busy)))),
+            },
             Attempt::Stopped | Attempt::GaveWay => match batch.halves() {
                 Some((first, second)) => waiting.extend([second, first]),
                 // Others of the batch do not wait for it: it comes again, alone.
@@ -79,6 +91,15 @@ fn refused(refusal: Refusal) -> RefusedEdit {
     RefusedEdit { edit: 0, refusal }
 }
 
+/// How long a transaction waits for locks.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// Of rows, and of idempotency keys.
+    rows: Duration,
+    /// Of the logs' ends, which everybody needs, and has until the disk has confirmed.
+    heads: Duration,
+}
+
 /// What became of one transaction.
 enum Attempt {
     Committed(Vec<GroupResult>),
@@ -86,6 +107,8 @@ enum Attempt {
     Refused(GroupResult),
     /// A constraint refused one of several groups, or somebody else has a lock. Rolled back.
     Stopped,
+    /// Somebody else has a log's end. Rolled back.
+    Behind,
     /// Chosen to give way to another transaction. Rolled back.
     GaveWay,
 }
@@ -95,7 +118,7 @@ async fn attempt(
     pool: &Pool,
     tables: &Tables,
     batch: &Batch,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<Attempt, Failure> {
     let mut client = Connection::of(pool).await?;
     let failure = match transact(&mut client, pool, tables, batch, patience).await {
@@ -132,19 +155,22 @@ async fn transact(
     pool: &Pool,
     tables: &Tables,
     batch: &Batch,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<Attempt, Failure> {
-    // Each may wait for locks.
-    let limit = patience + ANSWER_TIME;
-    let finding = find(client, tables, batch, patience);
-    let found = client.within(limit, finding).await?;
+    let finding = find(client, tables, batch, patience.rows);
+    let found = client.within(patience.rows + ANSWER_TIME, finding).await?;
     let locked: HashSet<RecordKey> = found.records.keys().cloned().collect();
     let plan = batch.plan(found);
     let alone = batch.len() == 1;
-    let writing = write(client, tables, &plan, &locked, alone);
+    let writing = write(client, tables, &plan, &locked, alone, patience);
+    let limit = patience.rows + patience.heads + ANSWER_TIME;
     let written = client.within(limit, writing).await?;
     let (rows, heads, id) = match written {
         Written::All { rows, heads, id } => (rows, heads, id),
+        Written::Behind => {
+            rollback(client).await?;
+            return Ok(Attempt::Behind);
+        }
         Written::Not { mutation, refusal } => {
             rollback(client).await?;
             return Ok(if alone {
@@ -157,6 +183,8 @@ async fn transact(
     // Known before the plan is used up: deferred constraints are checked by COMMIT.
     let deferred = alone.then(|| refused_by_deferred(&plan));
     let finished = plan.finish(rows, &heads);
+    // It comes as far as the heads' locks while this one waits for the disk.
+    batch.let_next_begin();
     let failure = match client.within(ANSWER_TIME, finish(client, &finished)).await {
         Ok(()) => return Ok(Attempt::Committed(finished.results)),
         Err(failure) => failure,
@@ -200,8 +228,11 @@ async fn find(
     batch: &Batch,
     patience: Duration,
 ) -> Result<Found, Failure> {
-    let millis = patience.as_millis().max(1);
-    let begin = format!("begin isolation level read committed; set local lock_timeout = {millis}");
+    // Plans that fit any values are not made anew for each batch.
+    let begin = format!(
+        "begin isolation level read committed; set local plan_cache_mode = force_generic_plan; {}",
+        lock_timeout(patience)
+    );
     let keys = batch.idempotency_keys();
     let wanted = keys::wanted(&keys);
     let mut by_table: Vec<(Arc<str>, Vec<String>)> = Vec::new();
@@ -241,8 +272,7 @@ async fn find(
             [place[0], place[1], place[2], &reach, &log::PAGE_BYTES]
         })
         .collect();
-    let mut statements: Vec<pipeline::Statement<'_>> =
-        vec![async { client.batch_execute(&begin).await.map(|()| Vec::new()) }.boxed()];
+    let mut statements = vec![simple(client, &begin)];
     if !keys.is_empty() {
         statements.push(query(client, &lock_keys, &lock_parameters));
         statements.push(query(client, &find_keys, &find_parameters));
@@ -279,6 +309,15 @@ async fn find(
     Ok(found)
 }
 
+fn lock_timeout(patience: Duration) -> String {
+    format!("set local lock_timeout = {}", patience.as_millis().max(1))
+}
+
+/// SQL without parameters and without rows.
+fn simple<'a>(client: &'a Client, sql: &'a str) -> pipeline::Statement<'a> {
+    async { client.batch_execute(sql).await.map(|()| Vec::new()) }.boxed()
+}
+
 fn query<'a>(
     client: &'a Client,
     statement: &'a Statement,
@@ -297,6 +336,8 @@ enum Written {
     },
     /// The database refused one.
     Not { mutation: usize, refusal: Refusal },
+    /// Somebody else has a log's end.
+    Behind,
 }
 
 /// Writes the rows, and then moves the heads, whose locks make offset order commit order: the second round trip.
@@ -306,7 +347,10 @@ async fn write(
     plan: &Plan,
     locked: &HashSet<RecordKey>,
     alone: bool,
+    patience: Patience,
 ) -> Result<Written, Failure> {
+    // Declared before the statements that borrow it.
+    let wait = lock_timeout(patience.heads);
     let mut rows_sql = Vec::with_capacity(plan.mutations().len());
     let mut missing = Vec::new();
     let steps = steps(plan, tables, alone)?;
@@ -334,9 +378,6 @@ async fn write(
     let advances = plan.advances();
     let advance = client.prepare_cached(log::ADVANCE).await?;
     let head = client.prepare_cached(log::HEAD).await?;
-    let id = client
-        .prepare_cached("select pg_current_xact_id_if_assigned()::text")
-        .await?;
     let moves: Vec<_> = advances
         .iter()
         .map(|one| {
@@ -364,6 +405,10 @@ async fn write(
     for ((statement, _), parameters) in rows_sql.iter().zip(&row_parameters) {
         statements.push(query(client, statement, parameters));
     }
+    let waits_as_long = patience.rows == patience.heads;
+    if !waits_as_long {
+        statements.push(simple(client, &wait));
+    }
     for (one, parameters) in moves.iter().zip(&move_parameters) {
         let statement = if one.1 == 0 { &head } else { &advance };
         statements.push(query(client, statement, parameters));
@@ -371,7 +416,6 @@ async fn write(
     for (_, step, statement) in &missing {
         statements.push(query(client, statement, &row_parameters[*step]));
     }
-    statements.push(query(client, &id, &[]));
     let mut answers = in_order(statements).await.into_iter();
     let mut next = || answers.next().expect("an answer per statement");
     let mut rows = vec![None; plan.mutations().len()];
@@ -397,10 +441,20 @@ async fn write(
             refusal,
         });
     }
-    let mut heads = HashMap::new();
+    if !waits_as_long {
+        next()?;
+    }
+    let (mut heads, mut id) = (HashMap::new(), None);
     for advance in advances {
-        let head = log::head(&next()?, &advance)?;
-        heads.insert(advance.collection, head);
+        let rows = match next() {
+            Err(error) if Stopped::of(&error) == Some(Stopped::Locked) => {
+                return Ok(Written::Behind);
+            }
+            rows => rows?,
+        };
+        let head = log::head(&rows, &advance)?;
+        heads.insert(advance.collection, head.end);
+        id = id.or(head.id);
     }
     for (at, ..) in missing {
         let table = tables.of(plan.mutations()[at].collection.name())?;
@@ -408,7 +462,6 @@ async fn write(
             rows[at] = Some(table.record(row, 0)?);
         }
     }
-    let id: Option<String> = first(&next()?)?;
     read_again(client, tables, plan, &mut rows).await?;
     Ok(Written::All {
         rows,
@@ -498,7 +551,7 @@ async fn finish(client: &Object, finished: &Finished) -> Result<(), Failure> {
     if !finished.remembered.is_empty() {
         statements.push(query(client, &remember, &key_parameters));
     }
-    statements.push(async { client.batch_execute("commit").await.map(|()| Vec::new()) }.boxed());
+    statements.push(simple(client, "commit"));
     for answer in in_order(statements).await {
         answer?;
     }

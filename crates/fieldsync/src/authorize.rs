@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::collection::Collection;
-use crate::cursor::Shape;
+use crate::cursor::{Shape, hash};
 use crate::record::{Fields, Record, RecordId};
 
 /// Who makes a request. The app puts it into the request's extensions; without one it is [`Principal::anonymous`].
@@ -91,7 +91,10 @@ impl View {
     /// Those of the fields that this view shows.
     #[must_use]
     pub fn project_fields(&self, fields: &Fields) -> Fields {
-        let seen = fields.iter().filter(|(name, _)| self.shows(name));
+        let Some(only) = &self.only else {
+            return fields.clone();
+        };
+        let seen = fields.iter().filter(|(name, _)| only.contains(*name));
         seen.map(|(name, value)| (name.clone(), value.clone()))
             .collect()
     }
@@ -189,22 +192,12 @@ impl Grant {
 
     /// What a cursor must have been made for, to be resumed from under this grant.
     pub(crate) fn shape(&self, collection: &Collection) -> Shape {
-        let fields = collection
-            .fields()
-            .iter()
-            .map(|field| format!("{} {:?}", field.name, field.schema));
         let seen = (&self.view.only, self.rows.as_ref().map(|rows| &rows.name));
         Shape {
-            schema: hash(&fields.collect::<Vec<_>>().join("\n")),
+            schema: collection.schema_hash(),
             view: hash(&format!("{seen:?}")),
         }
     }
-}
-
-/// A hash that is the same on every node.
-fn hash(text: &str) -> u32 {
-    let digest = sha1_smol::Sha1::from(text).digest().bytes();
-    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 impl fmt::Debug for Rows {

@@ -5,10 +5,11 @@
 //! log. No rule about edits is in a store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::authorize::{Grant, Principal};
 use crate::change::{Action, Change};
@@ -24,6 +25,21 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone)]
 pub struct Batch {
     groups: Vec<Arc<Group>>,
+    turn: Arc<Turn>,
+}
+
+/// A batch's turn; the next batch begins when it ends, at the latest when nobody has the batch any more.
+#[derive(Debug, Default)]
+pub(crate) struct Turn(Mutex<Option<OwnedSemaphorePermit>>);
+
+impl Turn {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Mutex::new(Some(permit)))
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 /// Edits of one caller, all or nothing.
@@ -154,7 +170,20 @@ pub struct Finished {
 
 impl Batch {
     pub(crate) fn new(groups: Vec<Arc<Group>>) -> Self {
-        Self { groups }
+        Self {
+            groups,
+            turn: Arc::default(),
+        }
+    }
+
+    pub(crate) fn with_turn(self, turn: Arc<Turn>) -> Self {
+        Self { turn, ..self }
+    }
+
+    /// Lets the next batch begin before this one is committed. For a store that commits several at the same time, where only
+    /// one waits for the disk: called when all is written but the end. Without it batches follow each other.
+    pub fn let_next_begin(&self) {
+        self.turn.end();
     }
 
     /// How many groups there are.
@@ -173,6 +202,7 @@ impl Batch {
     pub fn singles(&self) -> impl Iterator<Item = Self> + '_ {
         self.groups.iter().map(|group| Self {
             groups: vec![Arc::clone(group)],
+            turn: Arc::clone(&self.turn),
         })
     }
 
@@ -184,6 +214,7 @@ impl Batch {
         (!first.is_empty()).then(|| {
             let half = |groups: &[Arc<Group>]| Self {
                 groups: groups.to_vec(),
+                turn: Arc::clone(&self.turn),
             };
             (half(first), half(second))
         })
@@ -580,19 +611,13 @@ fn change(
 }
 
 fn remember(key: IdempotencyKey, edit: &Edit, outcome: &Outcome) -> Remembered {
-    let id = match outcome {
-        Outcome::Committed(change) => change.key.id,
-        Outcome::Unchanged { record, .. } => record.id,
-        Outcome::Replayed(remembered) => remembered.id,
-    };
     let collection = Arc::clone(&edit.collection);
-    let record = outcome.record().map(|record| record.fields);
     Remembered {
         key,
         fingerprint: edit.fingerprint(),
         collection,
-        id,
+        id: outcome.id(),
         position: outcome.position(),
-        record,
+        record: outcome.fields().cloned(),
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::authorize::{Authorizer, OpenToEveryone};
+use crate::cursor::hash;
 use crate::record::{CREATED_AT, Fields, RecordId, UPDATED_AT};
 use crate::schema::{FieldType, Schema, only, strings};
 
@@ -47,6 +48,8 @@ pub struct Collection {
     rule: Option<Arc<dyn Authorizer>>,
     validator: Option<Validator>,
     fault: Option<String>,
+    /// Of the fields and their types; made when it is first asked for.
+    schema_hash: OnceLock<u32>,
 }
 
 /// Where the ids of new records come from.
@@ -104,6 +107,7 @@ impl Collection {
             rule: None,
             validator: None,
             fault,
+            schema_hash: OnceLock::new(),
         };
         collection.check_names();
         collection
@@ -262,6 +266,15 @@ impl Collection {
 
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// Tells other fields and types apart, the same on every node.
+    pub(crate) fn schema_hash(&self) -> u32 {
+        *self.schema_hash.get_or_init(|| {
+            let fields = self.fields.iter();
+            let fields = fields.map(|field| format!("{} {:?}", field.name, field.schema));
+            hash(&fields.collect::<Vec<_>>().join("\n"))
+        })
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {

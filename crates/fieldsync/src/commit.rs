@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::batch::{Batch, Group, GroupResult, RefusedEdit};
+use crate::batch::{Batch, Group, GroupResult, RefusedEdit, Turn};
 use crate::edit::{EngineError, Outcome, Refusal};
 use crate::hubs::Hubs;
 use crate::notices::Notices;
@@ -89,7 +89,10 @@ fn gone() -> EngineError {
 }
 
 async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>) {
-    let overtaken = Arc::new(Semaphore::new(OVERTAKEN));
+    let (turn, overtaken) = (
+        Arc::new(Semaphore::new(1)),
+        Arc::new(Semaphore::new(OVERTAKEN)),
+    );
     let mut held = None;
     loop {
         let first = match held.take() {
@@ -99,16 +102,26 @@ async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>
                 None => return,
             },
         };
+        // Meanwhile the batch grows.
+        let turn = Arc::clone(&turn).acquire_owned().await;
+        let turn = Arc::new(Turn::new(turn.expect("it is never closed")));
         let submissions = gather(first, &mut waiting, &mut held);
-        let mut committed = tokio::spawn(Arc::clone(&path).commit(submissions));
-        if timeout(OVERTAKE_TIME, &mut committed).await.is_err() {
+        let mut committed = Arc::clone(&path).commit(submissions, Arc::clone(&turn));
+        let overtaken = Arc::clone(&overtaken);
+        tokio::spawn(async move {
+            if timeout(OVERTAKE_TIME, &mut committed).await.is_ok() {
+                return;
+            }
             // The next batch overtakes what somebody else's lock holds up, unless too many were overtaken.
-            let place = Arc::clone(&overtaken).acquire_owned().await;
-            tokio::spawn(async move {
-                let _ = committed.await;
-                drop(place);
-            });
-        }
+            tokio::select! {
+                () = &mut committed => {}
+                place = overtaken.acquire_owned() => {
+                    turn.end();
+                    committed.await;
+                    drop(place);
+                }
+            }
+        });
     }
 }
 
@@ -121,9 +134,13 @@ struct Path {
 }
 
 impl Path {
-    fn commit(self: Arc<Self>, submissions: Vec<Submission>) -> BoxFuture<'static, ()> {
+    fn commit(
+        self: Arc<Self>,
+        submissions: Vec<Submission>,
+        turn: Arc<Turn>,
+    ) -> BoxFuture<'static, ()> {
         let groups = submissions.iter().map(|one| Arc::clone(&one.group));
-        let batch = Batch::new(groups.collect());
+        let batch = Batch::new(groups.collect()).with_turn(turn);
         let span = tracing::debug_span!("commit", groups = batch.len());
         let committed = async move {
             // A store that panics fails this batch, and no other.
@@ -145,7 +162,7 @@ impl Path {
             let is_locked = |refused: &RefusedEdit| refused.refusal == Refusal::Locked;
             if result.as_ref().is_err_and(is_locked) {
                 // It waits for the lock alone, until its deadline.
-                tokio::spawn(Arc::clone(&self).commit(vec![submission]));
+                tokio::spawn(Arc::clone(&self).commit(vec![submission], Arc::default()));
                 continue;
             }
             // Whoever went away meanwhile has the edit all the same.

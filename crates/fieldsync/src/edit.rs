@@ -258,20 +258,29 @@ impl Outcome {
     /// The record after the edit; `None` after a delete.
     #[must_use]
     pub fn record(&self) -> Option<Record> {
+        let fields = self.fields()?.clone();
+        Some(Record {
+            id: self.id(),
+            fields,
+        })
+    }
+
+    /// The record's id.
+    pub(crate) fn id(&self) -> RecordId {
+        match self {
+            Self::Committed(change) => change.key.id,
+            Self::Unchanged { record, .. } => record.id,
+            Self::Replayed(remembered) => remembered.id,
+        }
+    }
+
+    /// The record's fields after the edit; `None` after a delete.
+    pub(crate) fn fields(&self) -> Option<&Fields> {
         match self {
             Self::Committed(change) if change.action == crate::Action::Delete => None,
-            Self::Committed(change) => Some(Record {
-                id: change.key.id,
-                fields: change.after.clone(),
-            }),
-            Self::Unchanged { record, .. } => Some(record.clone()),
-            Self::Replayed(remembered) => {
-                let fields = remembered.record.clone()?;
-                Some(Record {
-                    id: remembered.id,
-                    fields,
-                })
-            }
+            Self::Committed(change) => Some(&change.after),
+            Self::Unchanged { record, .. } => Some(&record.fields),
+            Self::Replayed(remembered) => remembered.record.as_ref(),
         }
     }
 

@@ -572,16 +572,18 @@ pub(crate) struct Rights {
 impl Rights {
     /// What one sees of an edit's outcome: of a record that is not for one its id alone.
     fn show(&self, outcome: &Outcome) -> Seen {
-        let id = match outcome {
-            Outcome::Committed(change) => change.key.id,
-            Outcome::Unchanged { record, .. } => record.id,
-            Outcome::Replayed(remembered) => remembered.id,
-        };
-        let record = outcome.record().map(|record| {
-            if self.reads.admits(&record) {
-                self.reads.view.project(id, &record.fields)
+        let id = outcome.id();
+        let record = outcome.fields().map(|fields| {
+            let is_seen = match &self.reads.rows {
+                None => true,
+                Some(_) => outcome
+                    .record()
+                    .is_some_and(|record| self.reads.admits(&record)),
+            };
+            if is_seen {
+                self.reads.view.project(id, fields)
             } else {
-                View::only::<String>([]).project(id, &record.fields)
+                View::only::<String>([]).project(id, fields)
             }
         });
         let position = outcome.position();

@@ -18,7 +18,7 @@ use crate::conditional::{base, idempotency_key, if_match, if_none_match};
 use crate::cursor::Cursor;
 use crate::edit::{Edit, EngineError, Precondition, Refusal};
 use crate::engine::{Caller, Engine, Rights, Seen};
-use crate::entity_tag::{entity_tag, entity_tag_of};
+use crate::entity_tag::entity_tag_of;
 use crate::events::Events;
 use crate::json::{JsonError, read_object};
 use crate::problem::Problem;
@@ -436,15 +436,11 @@ async fn apply(request: &Request<'_>, edit: Edit, rights: Rights) -> Result<Seen
 
 fn record_reply(status: u16, seen: &Seen) -> Reply {
     // An edit that was repeated after its record was deleted by another one still has the record it made.
-    let record = seen
-        .record
-        .as_ref()
-        .map_or(serde_json::Value::Null, |record| {
-            serde_json::Value::Object(record.clone())
-        });
-    let reply = Reply::new(status, json(&record))
+    let body = json(&seen.record);
+    let tag = entity_tag_of(&body);
+    let reply = Reply::new(status, body)
         .with("content-type", JSON)
-        .with("etag", entity_tag(&record));
+        .with("etag", tag);
     reply
         .with("cache-control", "private, no-cache")
         .with_cursor(seen.cursor)

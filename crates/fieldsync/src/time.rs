@@ -35,16 +35,21 @@ impl Timestamp {
     /// As SQL text in UTC: `2026-01-13 10:00:00.123456`, what SQLite and most frameworks keep.
     #[must_use]
     pub fn to_sql_text(self) -> String {
-        self.0.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string()
+        let mut text = self.to_string();
+        text.pop();
+        text.replacen('T', " ", 1)
     }
 
     /// Reads SQL text: `2026-01-13 10:00:00`, with or without a fraction and an offset; UTC without one.
     #[must_use]
     pub fn from_sql_text(text: &str) -> Option<Self> {
-        let time = text.parse::<jiff::Timestamp>();
-        let time = time
-            .or_else(|_| format!("{text}Z").parse::<jiff::Timestamp>())
-            .ok()?;
+        let has_offset = text.get(10..)?.contains(['Z', 'z', '+', '-']);
+        let time = if has_offset {
+            text.parse::<jiff::Timestamp>()
+        } else {
+            format!("{text}Z").parse()
+        };
+        let time = time.ok()?;
         let whole_micros = time.as_nanosecond() % 1000 == 0;
         if whole_micros {
             Some(Self(time))
@@ -56,7 +61,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").fmt(f)
+        write!(f, "{:.6}", self.0)
     }
 }
 
