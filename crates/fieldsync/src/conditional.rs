@@ -1,8 +1,8 @@
 //! The request headers that a write depends on: preconditions (RFC 9110, section 13.1) and the idempotency key.
 
-use crate::cursor::Cursor;
-use crate::edit::Precondition;
 use crate::http::{Refused, RequestHead};
+use crate::model::cursor::Cursor;
+use crate::model::edit::Precondition;
 
 /// `If-Match`, by the strong comparison: weak tags match nothing.
 pub(crate) fn if_match(head: &RequestHead) -> Result<Option<Precondition>, Refused> {

@@ -15,18 +15,19 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
-use crate::authorize::Principal;
-use crate::cursor::{Cursor, Position};
-use crate::edit::{EngineError, Refusal};
-use crate::engine::Engine;
-use crate::handshake::{Accepted, Speaks};
+use crate::engine::engine::Engine;
+use crate::error::EngineError;
+use crate::handshake::{Accepted, Subprotocol};
+use crate::live::subscription::{Since, Subscription};
+use crate::model::cursor::{Cursor, Position};
+use crate::model::principal::Principal;
+use crate::model::refusal::Refusal;
+use crate::model::topic::Topic;
 use crate::outlet::{Form, Outlet, Output};
 use crate::problem::Problem;
 use crate::progress::{Counted, Progress};
 use crate::protocol::{ClientMessage, Close, error_frame};
-use crate::store::StoreError;
-use crate::subscription::{Since, Subscription};
-use crate::topic::Topic;
+use crate::store::error::StoreError;
 
 /// So many bytes are written before the socket is flushed and read again.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -89,7 +90,7 @@ enum Ended {
 struct Connection<'a> {
     engine: &'a Engine,
     who: Principal,
-    speaks: Speaks,
+    speaks: Subprotocol,
     /// Where the feeds begin.
     since: Vec<Position>,
     outlets: Vec<Outlet>,
@@ -106,7 +107,7 @@ impl Connection<'_> {
         let engine = self.engine;
         let heartbeat = engine.settings().heartbeat;
         let mut stopped = std::pin::pin!(engine.stopped());
-        if self.speaks == Speaks::Feed {
+        if self.speaks == Subprotocol::Feed {
             let opened = tokio::select! {
                 opened = Box::pin(self.open_feeds()) => opened,
                 () = &mut stopped => Err(Close::Restart),
@@ -137,7 +138,7 @@ impl Connection<'_> {
                     Some(Ok(message)) => {
                         last_heard = Instant::now();
                         let spoken = message.is_text() || message.is_binary();
-                        if spoken && self.speaks == Speaks::V1 {
+                        if spoken && self.speaks == Subprotocol::V1 {
                             if message.is_binary() {
                                 return Ended::Close(Close::BinaryData);
                             }

@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::cursor::Position;
-use crate::engine::Engine;
+use crate::engine::engine::Engine;
 use crate::http::{Refused, Reply, RequestHead};
+use crate::model::cursor::Position;
 
 /// The subprotocol that this server speaks.
 const V1: &str = "fieldsync.v1";
@@ -14,13 +14,13 @@ const V1: &str = "fieldsync.v1";
 /// An accepted handshake: what the connection will speak.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    pub(crate) speaks: Speaks,
+    pub(crate) speaks: Subprotocol,
     /// Where the feeds' logs ended when the socket was accepted, in the order of the feeds.
     pub(crate) since: Vec<Position>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speaks {
+pub(crate) enum Subprotocol {
     V1,
     Feed,
 }
@@ -36,12 +36,12 @@ pub fn accept(engine: &Engine, head: &RequestHead) -> (Reply, Option<Accepted>) 
                 .with("connection", "Upgrade")
                 .with("sec-websocket-accept", accept_key(&key));
             let reply = match speaks {
-                Speaks::V1 => reply.with("sec-websocket-protocol", V1),
-                Speaks::Feed => reply,
+                Subprotocol::V1 => reply.with("sec-websocket-protocol", V1),
+                Subprotocol::Feed => reply,
             };
             let since = match speaks {
-                Speaks::V1 => Vec::new(),
-                Speaks::Feed => engine.ends_of_feeds(),
+                Subprotocol::V1 => Vec::new(),
+                Subprotocol::Feed => engine.ends_of_feeds(),
             };
             (reply, Some(Accepted { speaks, since }))
         }
@@ -49,7 +49,7 @@ pub fn accept(engine: &Engine, head: &RequestHead) -> (Reply, Option<Accepted>) 
     }
 }
 
-fn check(engine: &Engine, head: &RequestHead) -> Result<(Bytes, Speaks), Refused> {
+fn check(engine: &Engine, head: &RequestHead) -> Result<(Bytes, Subprotocol), Refused> {
     let bad = |detail: &str| Refused::new(400, "malformed", detail);
     let upgrade_required = |detail: &str| {
         Refused::new(426, "upgrade-required", detail)
@@ -97,11 +97,11 @@ fn check(engine: &Engine, head: &RequestHead) -> Result<(Bytes, Speaks), Refused
         return Err(crate::problem::Problem::unavailable("the server is stopping").into());
     }
     let speaks = if head.has_token_exactly("sec-websocket-protocol", V1) {
-        Speaks::V1
+        Subprotocol::V1
     } else {
-        Speaks::Feed
+        Subprotocol::Feed
     };
-    if speaks == Speaks::Feed && engine.settings().feeds.is_empty() {
+    if speaks == Subprotocol::Feed && engine.settings().feeds.is_empty() {
         return Err(bad(
             "offer the subprotocol fieldsync.v1: there is no plain feed here",
         ));

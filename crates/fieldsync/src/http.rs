@@ -12,19 +12,25 @@ use serde::Serialize;
 use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
-use crate::authorize::{Access, Principal};
-use crate::collection::{Collection, FieldErrors};
 use crate::conditional::{base, idempotency_key, if_match, if_none_match};
-use crate::cursor::Cursor;
-use crate::edit::{Edit, EngineError, Precondition, Refusal};
-use crate::engine::{Caller, Engine, Rights, Seen};
-use crate::entity_tag::entity_tag_of;
+use crate::engine::caller::Caller;
+use crate::engine::engine::Engine;
+use crate::engine::permissions::{Permissions, RecordView};
+use crate::error::EngineError;
 use crate::events::Events;
-use crate::json::{JsonError, read_object};
+use crate::live::subscription::Since;
+use crate::model::access::Access;
+use crate::model::cursor::Cursor;
+use crate::model::edit::{Edit, Precondition};
+use crate::model::entity_tag::entity_tag_of;
+use crate::model::field_errors::FieldErrors;
+use crate::model::principal::Principal;
+use crate::model::record::{Fields, RecordId, RecordKey};
+use crate::model::refusal::Refusal;
+use crate::model::topic::Topic;
 use crate::problem::Problem;
-use crate::record::{Fields, RecordId, RecordKey};
-use crate::subscription::Since;
-use crate::topic::Topic;
+use crate::schema::collection::Collection;
+use crate::schema::json::{JsonError, read_object};
 
 /// A request without its body, as an adapter hands it in.
 #[derive(Debug, Clone, Default)]
@@ -298,7 +304,7 @@ fn no_such_record() -> Refused {
 async fn list(
     request: &Request<'_>,
     collection: &Collection,
-    rights: &Rights,
+    rights: &Permissions,
 ) -> Result<Reply, Refused> {
     let head = request.head;
     let limit = match head
@@ -340,13 +346,17 @@ async fn list(
     })
 }
 
-async fn show(request: &Request<'_>, key: RecordKey, rights: &Rights) -> Result<Reply, Refused> {
+async fn show(
+    request: &Request<'_>,
+    key: RecordKey,
+    rights: &Permissions,
+) -> Result<Reply, Refused> {
     let seen = request.caller.read(key, rights).await?;
     Ok(conditional(json(&seen.record), entity_tag_of, request.head)?.with_cursor(seen.cursor))
 }
 
 /// Server-sent events: the way back for who can't open a socket.
-fn events(request: &Request<'_>, topic: Topic, rights: &Rights) -> Result<Reply, Refused> {
+fn events(request: &Request<'_>, topic: Topic, rights: &Permissions) -> Result<Reply, Refused> {
     request.caller.check_ready()?;
     let head = request.head;
     let last = head.header("last-event-id").filter(|id| !id.is_empty());
@@ -428,13 +438,17 @@ fn conditions(mut edit: Edit, head: &RequestHead) -> Result<Edit, Refused> {
     })
 }
 
-async fn apply(request: &Request<'_>, edit: Edit, rights: Rights) -> Result<Seen, Refused> {
+async fn apply(
+    request: &Request<'_>,
+    edit: Edit,
+    rights: Permissions,
+) -> Result<RecordView, Refused> {
     let edits = vec![(edit, rights)];
     let mut seen = request.caller.apply(edits, request.arrived).await?;
     Ok(seen.remove(0))
 }
 
-fn record_reply(status: u16, seen: &Seen) -> Reply {
+fn record_reply(status: u16, seen: &RecordView) -> Reply {
     // An edit that was repeated after its record was deleted by another one still has the record it made.
     let body = json(&seen.record);
     let tag = entity_tag_of(&body);

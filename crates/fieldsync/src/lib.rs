@@ -52,61 +52,21 @@
 //! write, writes row and [`Change`], and commits. The writer gets its answer. `hub` wakes those who listen, and each
 //! `connection` writes all that is new to it in one go.
 
-// Leaves: pure data, pure functions.
-
-mod record;
-
-mod time;
-
-mod json;
-
-mod merge_patch;
+mod model;
 
 mod schema;
 
-mod collection;
-
-mod authorize;
-
-mod cursor;
-
-mod topic;
-
-mod change;
-
-mod entity_tag;
-
-mod edit;
-
-mod batch;
-
-mod decide;
-
-// The two traits.
+mod write;
 
 mod store;
 
 mod broker;
 
-// One PATCH's way: in, to everybody, and back.
+mod live;
+
+mod error;
 
 mod engine;
-
-mod builder;
-
-mod settings;
-
-mod commit;
-
-mod hub;
-
-mod hubs;
-
-mod notices;
-
-mod subscription;
-
-// The doors.
 
 mod http;
 
@@ -124,48 +84,54 @@ mod outlet;
 
 mod protocol;
 
-mod feed;
-
 mod events;
 
-// Real ones, for tests and toy apps.
-
-mod memory;
-
-// Where a test has the process die. No release has it.
+// The points at which a test kills the process. No release has them.
 
 #[cfg(fieldsync_fault_points)]
 #[doc(hidden)]
 pub mod fault;
 
-// What every one of them must do.
-
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
-pub use authorize::{Access, Authorizer, Denied, Grant, Principal, Rows, View};
-pub use batch::{
-    Advance, BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, RefusedEdit, Write,
-};
-pub use broker::{Broker, BrokerError, Notice};
-pub use builder::{EngineBuilder, StartError};
-pub use change::{Action, Change, FoldedChange};
-pub use collection::{Collection, Field, FieldErrors, Ids};
+pub use broker::broker::Broker;
+pub use broker::error::BrokerError;
+pub use broker::local::LocalBroker;
+pub use broker::notification::Notification;
 pub use connection::serve;
-pub use cursor::{Cursor, MalformedCursor, Position, ResetReason};
-pub use edit::{
-    Edit, EngineError, FieldConflict, IdempotencyKey, Outcome, Precondition, Refusal, Remembered,
-};
-pub use engine::{Caller, Engine, Page, Seen};
+pub use engine::builder::EngineBuilder;
+pub use engine::caller::{Caller, Page};
+pub use engine::engine::Engine;
+pub use engine::permissions::RecordView;
+pub use error::{EngineError, StartError};
 pub use events::Events;
-pub use feed::FeedChange;
 pub use handshake::{Accepted, accept};
 pub use http::{Body, Reply, RequestHead, handle};
-pub use memory::{LocalBroker, MemoryStore};
-pub use merge_patch::MergePatch;
-pub use record::{Fields, Record, RecordId, RecordKey, Stored};
-pub use schema::{FieldType, JsonShape, Schema};
-pub use store::{Backlog, IDEMPOTENCY_KEY_AGE, Retention, SchemaMismatch, Store, StoreError};
-pub use subscription::{Subscription, Update};
-pub use time::Timestamp;
-pub use topic::Topic;
+pub use live::feed::FeedChange;
+pub use live::subscription::Subscription;
+pub use live::update::Update;
+pub use model::access::{Access, Denied};
+pub use model::change::{Action, Change, FoldedChange};
+pub use model::changes_since::ChangesSince;
+pub use model::cursor::{Cursor, MalformedCursor, Position, ResetReason};
+pub use model::edit::{Edit, Precondition};
+pub use model::field_errors::FieldErrors;
+pub use model::merge_patch::MergePatch;
+pub use model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
+pub use model::principal::Principal;
+pub use model::record::{Fields, Record, RecordId, RecordKey, Stored};
+pub use model::refusal::{FieldConflict, Refusal};
+pub use model::timestamp::Timestamp;
+pub use model::topic::Topic;
+pub use schema::authorizer::Authorizer;
+pub use schema::collection::Collection;
+pub use schema::field::{Field, Ids};
+pub use schema::field_type::{FieldType, JsonShape, Schema};
+pub use schema::grant::{Grant, RowFilter, View};
+pub use store::error::{SchemaMismatch, StoreError};
+pub use store::memory::MemoryStore;
+pub use store::store::{IDEMPOTENCY_KEY_RETENTION, Retention, Store};
+pub use write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+pub use write::mutation::{HeadUpdate, Mutation, Write};
+pub use write::plan::{CommitOutput, Plan};

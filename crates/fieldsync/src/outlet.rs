@@ -5,11 +5,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use crate::cursor::Cursor;
-use crate::feed::Feed;
-use crate::hub::{Entry, FrameKey, FrameKind};
+use crate::live::feed::Feed;
+use crate::live::ring::{Entry, FrameKey, FrameKind};
+use crate::live::subscription::{Event, Subscription};
+use crate::live::update::Update;
+use crate::model::cursor::Cursor;
 use crate::protocol::{Close, Envelope, live_message, update_message};
-use crate::subscription::{Event, Subscription, Update};
 
 #[derive(Debug)]
 pub(crate) struct Outlet {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::authorize::Denied;
-use crate::collection::FieldErrors;
-use crate::edit::{EngineError, FieldConflict, Refusal};
-use crate::record::Fields;
-use crate::store::StoreError;
+use crate::error::EngineError;
+use crate::model::access::Denied;
+use crate::model::field_errors::FieldErrors;
+use crate::model::record::Fields;
+use crate::model::refusal::{FieldConflict, Refusal};
+use crate::store::error::StoreError;
 
 /// A problem. Holds no value that was sent, no SQL, no path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -150,7 +151,7 @@ fn title(status: u16) -> &'static str {
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
-        404 => "Not Found",
+        404 => "Not ReadSet",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         409 => "Conflict",

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::authorize::Grant;
-use crate::change::{Action, FoldedChange, Seen};
-use crate::cursor::Cursor;
-use crate::json::{JsonError, read_object};
+use crate::live::update::Update;
+use crate::model::change::{Action, FoldedChange};
+use crate::model::cursor::Cursor;
+use crate::model::record::{Fields, RecordId};
 use crate::problem::Problem;
-use crate::record::{Fields, RecordId};
-use crate::subscription::Update;
+use crate::schema::change_view::ChangeView;
+use crate::schema::grant::Grant;
+use crate::schema::json::{JsonError, read_object};
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,7 +212,7 @@ pub(crate) fn update_message(
 /// One live change as a message.
 pub(crate) fn live_message(
     topic: &str,
-    seen: &Seen<'_>,
+    seen: &ChangeView<'_>,
     grant: &Grant,
     cursor: Cursor,
     envelope: Envelope,

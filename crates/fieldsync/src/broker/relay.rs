@@ -1,4 +1,4 @@
-//! Notices on their way to the other nodes, the newest of each collection, never in the way of a write; and those of the
+//! NotificationQueue on their way to the other nodes, the newest of each collection, never in the way of a write; and those of the
 //! other nodes on their way here.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio::sync::Notify;
 
-use crate::broker::{Broker, BrokerError, Notice};
+use crate::broker::broker::Broker;
+use crate::broker::error::BrokerError;
+use crate::broker::notification::Notification;
 
 /// How long the broker may take for one notice. By then the other nodes' poll has found what it tells.
 const NOTICE_TIME: Duration = Duration::from_secs(1);
@@ -24,20 +26,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The notices that wait for the broker. Of each collection only the newest counts, so that a broker that is slow or
 /// away makes them no more than there are collections.
 #[derive(Debug, Default)]
-pub(crate) struct Notices {
-    newest: Mutex<BTreeMap<Arc<str>, Notice>>,
+pub(crate) struct NotificationQueue {
+    newest: Mutex<BTreeMap<Arc<str>, Notification>>,
     added: Notify,
 }
 
-impl Notices {
-    pub(crate) fn put(&self, notice: Notice) {
+impl NotificationQueue {
+    pub(crate) fn put(&self, notice: Notification) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.insert(Arc::clone(&notice.collection), notice);
         drop(newest);
         self.added.notify_one();
     }
 
-    fn take(&self) -> Option<Notice> {
+    fn take(&self) -> Option<Notification> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.pop_first().map(|(_, notice)| notice)
     }
@@ -65,7 +67,7 @@ impl Notices {
 }
 
 /// What the other nodes tell, for ever: the broker is subscribed to again whenever its stream ends.
-pub(crate) fn listen(broker: Arc<dyn Broker>) -> BoxStream<'static, Notice> {
+pub(crate) fn listen(broker: Arc<dyn Broker>) -> BoxStream<'static, Notification> {
     let listener = Listener {
         broker,
         pause: Duration::ZERO,
@@ -85,7 +87,7 @@ struct Listener {
 
 impl Listener {
     /// A subscription, as soon as there is one. That there is none, and that there is one again, is said once.
-    async fn subscription(&mut self) -> BoxStream<'static, Notice> {
+    async fn subscription(&mut self) -> BoxStream<'static, Notification> {
         loop {
             tokio::time::sleep(self.pause.mul_f64(fastrand::f64())).await;
             self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -112,7 +114,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::LocalBroker;
+    use crate::broker::local::LocalBroker;
     use async_trait::async_trait;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -122,18 +124,18 @@ mod tests {
 
     #[async_trait]
     impl Broker for Slow {
-        async fn publish(&self, notice: Notice) -> Result<(), BrokerError> {
+        async fn publish(&self, notice: Notification) -> Result<(), BrokerError> {
             tokio::time::sleep(Duration::from_millis(self.0)).await;
             self.1.publish(notice).await
         }
 
-        async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
+        async fn subscribe(&self) -> Result<BoxStream<'static, Notification>, BrokerError> {
             self.1.subscribe().await
         }
     }
 
-    fn notice(collection: &str, offset: u64) -> Notice {
-        Notice {
+    fn notice(collection: &str, offset: u64) -> Notification {
+        Notification {
             collection: collection.into(),
             epoch: 1,
             offset,
@@ -144,7 +146,7 @@ mod tests {
     async fn a_slow_broker_is_told_the_newest_alone() {
         let broker = Arc::new(Slow(50, LocalBroker::new()));
         let mut heard = broker.subscribe().await.unwrap();
-        let notices = Arc::new(Notices::default());
+        let notices = Arc::new(NotificationQueue::default());
         notices.put(notice("b", 1));
         tokio::spawn(Arc::clone(&notices).publish(broker));
         tokio::task::yield_now().await;
@@ -161,7 +163,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_broker_that_hangs_keeps_nothing_waiting() {
         let broker = Arc::new(Slow(3_600_000, LocalBroker::new()));
-        let notices = Arc::new(Notices::default());
+        let notices = Arc::new(NotificationQueue::default());
         tokio::spawn(Arc::clone(&notices).publish(broker));
         for offset in 1..10 {
             notices.put(notice("a", offset));
@@ -175,11 +177,11 @@ mod tests {
 
     #[async_trait]
     impl Broker for Fickle {
-        async fn publish(&self, _: Notice) -> Result<(), BrokerError> {
+        async fn publish(&self, _: Notification) -> Result<(), BrokerError> {
             Ok(())
         }
 
-        async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
+        async fn subscribe(&self) -> Result<BoxStream<'static, Notification>, BrokerError> {
             match self.0.fetch_add(1, Ordering::Relaxed) {
                 times if times % 3 == 2 => {
                     Ok(futures_util::stream::iter([notice("a", times)]).boxed())

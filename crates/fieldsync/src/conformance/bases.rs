@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 
 use super::Fixture;
 use super::node::{Node, note, notes, notes_on};
-use crate::batch::BASE_REACH;
-use crate::cursor::{Cursor, Position, Shape};
-use crate::edit::{Edit, FieldConflict, Refusal};
-use crate::record::RecordId;
+
+use crate::model::cursor::{Cursor, Position, Shape};
+use crate::model::edit::Edit;
+use crate::model::record::RecordId;
+use crate::model::refusal::{FieldConflict, Refusal};
+use crate::write::batch::MAX_BASE_DISTANCE;
 
 fn patch(id: RecordId, patch: Value, base: Position) -> Edit {
     let cursor = Cursor {
@@ -138,8 +140,8 @@ pub async fn an_edit_whose_base_is_too_far_back_is_refused<F: Fixture>() {
     let id = node.create(json!({"title": "a"})).await;
     let other = node.create(json!({"title": "b"})).await;
     let base = node.head("notes").await;
-    for _ in 0..BASE_REACH / 500 {
-        let touches = (0..500).map(|_| Edit::touch(note(other)));
+    for _ in 0..MAX_BASE_DISTANCE / 500 {
+        let touches = (0..500).map(|_| Edit::refresh(note(other)));
         node.commit(vec![touches.collect()]).await;
     }
     node.edit(patch(id, json!({"title": "c"}), base)).await;

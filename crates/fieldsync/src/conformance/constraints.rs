@@ -6,10 +6,12 @@ use serde_json::json;
 
 use super::node::{Node, note};
 use super::{Column, Constraint, Constraints, Fixture, Table};
-use crate::batch::GroupResult;
-use crate::collection::Collection;
-use crate::edit::{Edit, Refusal};
-use crate::record::RecordKey;
+
+use crate::model::edit::Edit;
+use crate::model::record::RecordKey;
+use crate::model::refusal::Refusal;
+use crate::schema::collection::Collection;
+use crate::write::batch::GroupResult;
 
 /// Notes in a table with a column of each kind of constraint.
 async fn constrained<F: Fixture>() -> (F, Node) {

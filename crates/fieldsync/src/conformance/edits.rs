@@ -5,10 +5,13 @@ use serde_json::{Value, json};
 
 use super::Fixture;
 use super::node::{Node, ada, committed, fields, note, notes, notes_on};
-use crate::change::{Action, Change};
-use crate::edit::{Edit, Outcome, Refusal};
-use crate::record::{Fields, RecordId};
-use crate::time::Timestamp;
+
+use crate::model::change::{Action, Change};
+use crate::model::edit::Edit;
+use crate::model::outcome::Outcome;
+use crate::model::record::{Fields, RecordId};
+use crate::model::refusal::Refusal;
+use crate::model::timestamp::Timestamp;
 
 pub async fn creating_logs_one_change<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
@@ -19,7 +22,7 @@ pub async fn creating_logs_one_change<F: Fixture>() {
     let change = node.change(edit.with_idempotency_key("k1")).await;
     check(&node, &change, before, Some("k1")).await;
     assert_eq!(
-        (change.action, &change.former),
+        (change.action, &change.previous),
         (Action::Create, &Fields::new())
     );
     for (name, value) in [
@@ -47,8 +50,8 @@ pub async fn a_patch_logs_one_change_with_the_former_values<F: Fixture>() {
     check(&node, &change, before, None).await;
     assert_eq!(change.action, Action::Update);
     let updated_at = &created.after["updated_at"];
-    let former = fields(json!({"title": "a", "mood": null, "updated_at": updated_at}));
-    assert_eq!(change.former, former);
+    let previous = fields(json!({"title": "a", "mood": null, "updated_at": updated_at}));
+    assert_eq!(change.previous, previous);
     assert_eq!(change.after["title"], "b");
     assert_eq!(change.after["created_at"], created.after["created_at"]);
     assert_eq!(node.log("notes").await.len(), 2);
@@ -60,7 +63,7 @@ struct Stars {
 }
 
 pub(super) fn one_star_more(id: RecordId) -> Edit {
-    Edit::change(note(id), |note: &mut Stars| note.stars += 1)
+    Edit::update(note(id), |note: &mut Stars| note.stars += 1)
 }
 
 pub async fn a_closure_logs_the_fields_that_it_changed<F: Fixture>() {
@@ -70,14 +73,14 @@ pub async fn a_closure_logs_the_fields_that_it_changed<F: Fixture>() {
     let change = node.change(one_star_more(id)).await;
     check(&node, &change, before, None).await;
     assert_eq!(
-        (change.action, &change.former["stars"]),
+        (change.action, &change.previous["stars"]),
         (Action::Update, &json!(6))
     );
     assert_eq!(
         (&change.after["stars"], &change.after["title"]),
         (&json!(7), &json!("a"))
     );
-    assert!(!change.former.contains_key("title"));
+    assert!(!change.previous.contains_key("title"));
 }
 
 pub async fn deleting_logs_the_whole_former_record<F: Fixture>() {
@@ -89,7 +92,7 @@ pub async fn deleting_logs_the_whole_former_record<F: Fixture>() {
     let change = node.change(Edit::delete(created.key.clone())).await;
     check(&node, &change, before, None).await;
     assert_eq!(
-        (change.action, &change.former),
+        (change.action, &change.previous),
         (Action::Delete, &created.after)
     );
     assert_eq!(node.list("notes").await, []);
@@ -106,10 +109,10 @@ pub async fn touching_logs_what_others_wrote<F: Fixture>() {
     let row = fields(json!({"title": "past"}));
     database.write_past("notes", id, Some(row)).await;
     let before = Timestamp::now();
-    let change = node.change(Edit::touch(note(id))).await;
+    let change = node.change(Edit::refresh(note(id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(
-        (change.action, &change.former),
+        (change.action, &change.previous),
         (Action::Update, &Fields::new())
     );
     assert_eq!(change.after["title"], "past");
@@ -120,7 +123,7 @@ pub async fn touching_a_row_that_others_deleted_logs_a_deletion<F: Fixture>() {
     let id = node.create(json!({"title": "a"})).await;
     database.write_past("notes", id, None).await;
     let before = Timestamp::now();
-    let change = node.change(Edit::touch(note(id))).await;
+    let change = node.change(Edit::refresh(note(id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(change.action, Action::Delete);
 }
@@ -199,7 +202,7 @@ pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() 
             let change = other.change(Edit::patch(note(id), patch)).await;
             assert_eq!(change.after["title"], edit.to_string());
             assert_eq!(
-                change.former["title"],
+                change.previous["title"],
                 if edit == 1 {
                     String::new()
                 } else {
@@ -207,7 +210,7 @@ pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() 
                 }
             );
             assert!(
-                !change.former.contains_key("stars"),
+                !change.previous.contains_key("stars"),
                 "a field that was not edited"
             );
         }
@@ -229,7 +232,7 @@ pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
         tokio::spawn(async move {
             for _ in 0..EDITS {
                 let change = counting.change(one_star_more(id)).await;
-                let (before, after) = (&change.former["stars"], &change.after["stars"]);
+                let (before, after) = (&change.previous["stars"], &change.after["stars"]);
                 assert_eq!(before.as_i64().map(|stars| stars + 1), after.as_i64());
             }
         })

@@ -8,8 +8,11 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, ada, committed, note, notes_on};
-use crate::batch::{Batch, GroupResult, RefusedEdit};
-use crate::edit::{Edit, Outcome, Refusal};
+
+use crate::model::edit::Edit;
+use crate::model::outcome::Outcome;
+use crate::model::refusal::Refusal;
+use crate::write::batch::{Batch, GroupResult, RefusedEdit};
 
 pub async fn readers_do_not_wait_for_writers<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;

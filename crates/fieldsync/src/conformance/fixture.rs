@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::record::{Fields, RecordId};
-use crate::store::Store;
+use crate::model::record::{Fields, RecordId};
+use crate::store::store::Store;
 
 /// A database for one test, and what can be done to it past fieldsync. What fails panics.
 #[async_trait]

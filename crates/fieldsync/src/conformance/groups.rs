@@ -4,10 +4,13 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{committed, note, notes_on};
-use crate::batch::RefusedEdit;
-use crate::change::Action;
-use crate::edit::{Edit, Outcome, Refusal};
-use crate::record::RecordId;
+
+use crate::model::change::Action;
+use crate::model::edit::Edit;
+use crate::model::outcome::Outcome;
+use crate::model::record::RecordId;
+use crate::model::refusal::Refusal;
+use crate::write::batch::RefusedEdit;
 
 const NOBODY: RecordId = RecordId::Integer(987_654);
 
@@ -89,7 +92,7 @@ pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
                 Edit::patch(note(id), json!({"title": "c", "stars": 1})),
                 Edit::patch(note(id), json!({"stars": 2})),
             ],
-            vec![Edit::touch(note(id))],
+            vec![Edit::refresh(note(id))],
             vec![Edit::delete(note(id))],
             vec![Edit::patch(note(id), json!({"title": "d"}))],
         ])
@@ -109,25 +112,25 @@ pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
     let mut before = &created;
     for change in &changes {
         assert_eq!(change.position.offset, before.position.offset + 1);
-        for (name, former) in &change.former {
+        for (name, previous) in &change.previous {
             assert_eq!(
-                former, &before.after[name],
+                previous, &before.after[name],
                 "{name} before {}",
                 change.position.offset
             );
         }
         before = change;
     }
-    assert_eq!(changes[1].former["title"], "b");
+    assert_eq!(changes[1].previous["title"], "b");
     assert_eq!(
         changes[3].after, changes[2].after,
         "touching changes nothing"
     );
     assert_eq!(
-        (changes[4].action, &changes[4].former),
+        (changes[4].action, &changes[4].previous),
         (Action::Delete, &changes[3].after)
     );
-    assert_eq!(changes[4].former["stars"], 2);
+    assert_eq!(changes[4].previous["stars"], 2);
     let logged = node.log("notes").await;
     assert!(
         logged[1..]

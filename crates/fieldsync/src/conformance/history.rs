@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, note, notes, notes_on};
-use crate::change::{Action, Change};
-use crate::edit::Edit;
-use crate::record::{Fields, RecordId};
+
+use crate::model::change::{Action, Change};
+use crate::model::edit::Edit;
+use crate::model::record::{Fields, RecordId};
 
 pub async fn the_table_is_the_fold_of_the_log<F: Fixture>() {
     let seed = match std::env::var("FIELDSYNC_SEED") {
@@ -67,7 +68,7 @@ fn any_edit(random: &mut fastrand::Rng) -> Edit {
         5..7 => Edit::patch(note(id), json!({"body": title, "mood": null})),
         7 => super::edits::one_star_more(id),
         8 => Edit::delete(note(id)),
-        _ => Edit::touch(note(id)),
+        _ => Edit::refresh(note(id)),
     }
 }
 
@@ -78,12 +79,12 @@ fn apply(table: &mut BTreeMap<RecordId, Fields>, change: &Change) {
     match change.action {
         Action::Create => assert_eq!(before, None, "{change:?}"),
         // One that was touched while it was not there.
-        Action::Delete if change.former.is_empty() => assert_eq!(before, None, "{change:?}"),
-        Action::Delete => assert_eq!(before.as_ref(), Some(&change.former), "{change:?}"),
+        Action::Delete if change.previous.is_empty() => assert_eq!(before, None, "{change:?}"),
+        Action::Delete => assert_eq!(before.as_ref(), Some(&change.previous), "{change:?}"),
         Action::Update => {
-            let mut former = change.after.clone();
-            former.extend(change.former.clone());
-            assert_eq!(before, Some(former), "{change:?}");
+            let mut previous = change.after.clone();
+            previous.extend(change.previous.clone());
+            assert_eq!(before, Some(previous), "{change:?}");
         }
     }
     if change.action != Action::Delete {

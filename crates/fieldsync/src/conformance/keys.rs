@@ -6,16 +6,19 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, ada, committed, note, notes, notes_on};
-use crate::authorize::Principal;
-use crate::edit::{Edit, Outcome, Precondition, Refusal, Remembered};
-use crate::store::{IDEMPOTENCY_KEY_AGE, Retention};
+
+use crate::model::edit::{Edit, Precondition};
+use crate::model::outcome::{IdempotencyRecord, Outcome};
+use crate::model::principal::Principal;
+use crate::model::refusal::Refusal;
+use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention};
 
 fn create(title: &str) -> Edit {
     Edit::create("notes", json!({"title": title})).with_idempotency_key("k")
 }
 
 #[track_caller]
-fn replayed(outcome: Outcome) -> Remembered {
+fn replayed(outcome: Outcome) -> IdempotencyRecord {
     match outcome {
         Outcome::Replayed(remembered) => remembered,
         other => panic!("not replayed: {other:?}"),
@@ -111,7 +114,7 @@ pub async fn a_key_used_for_another_edit_is_refused<F: Fixture>() {
     for edit in [
         create("b"),
         other,
-        Edit::touch(note(1.into())).with_idempotency_key("k"),
+        Edit::refresh(note(1.into())).with_idempotency_key("k"),
     ] {
         assert_eq!(
             node.try_edit(edit).await.expect_err("another edit"),
@@ -169,7 +172,9 @@ pub async fn a_key_is_remembered_for_24_hours<F: Fixture>() {
     const MINUTE: Duration = Duration::from_secs(60);
     let (database, node) = notes_on::<F>().await;
     let first = node.edit(create("a")).await;
-    database.grow_older(IDEMPOTENCY_KEY_AGE - MINUTE).await;
+    database
+        .grow_older(IDEMPOTENCY_KEY_RETENTION - MINUTE)
+        .await;
     while node.store.trim(Retention::default()).await.expect("trim") {}
     check(&first, node.edit(create("a")).await);
     // Whether it is still stored or not, an old key is free for another edit, and is then remembered anew.

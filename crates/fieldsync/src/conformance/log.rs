@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, collection, note, notes, notes_on};
-use crate::change::Change;
-use crate::cursor::{Position, ResetReason};
-use crate::edit::Edit;
-use crate::store::Backlog;
+
+use crate::model::change::Change;
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::{Position, ResetReason};
+use crate::model::edit::Edit;
 
 pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
@@ -58,7 +59,7 @@ pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
     // A reader that follows the log while both write.
     let mut place = node.start_of_log().await;
     while place.offset < 200 {
-        let Backlog::Changes { changes, .. } = node.since(place, 7).await else {
+        let ChangesSince::Changes { changes, .. } = node.since(place, 7).await else {
             panic!("the place is in the log");
         };
         for change in changes {
@@ -155,14 +156,14 @@ pub async fn changes_are_read_in_order_and_in_pages<F: Fixture>() {
         let changes = log[expected].to_vec();
         assert_eq!(
             node.since(since, limit).await,
-            Backlog::Changes { changes, more }
+            ChangesSince::Changes { changes, more }
         );
     }
 }
 
 pub async fn nothing_follows_the_end_of_the_log<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
-    let nothing = || Backlog::Changes {
+    let nothing = || ChangesSince::Changes {
         changes: Vec::new(),
         more: false,
     };
@@ -176,7 +177,7 @@ pub async fn nothing_follows_the_end_of_the_log<F: Fixture>() {
 async fn check_lost(node: &Node, place: Position, reason: ResetReason) {
     assert_eq!(
         node.since(place, 10).await,
-        Backlog::Lost(reason),
+        ChangesSince::OutOfRange(reason),
         "{place:?}"
     );
 }

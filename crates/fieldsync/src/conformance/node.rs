@@ -6,14 +6,19 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Fixture;
-use crate::authorize::{Grant, Principal};
-use crate::batch::{Batch, Group, GroupResult};
-use crate::change::Change;
-use crate::collection::Collection;
-use crate::cursor::Position;
-use crate::edit::{Edit, Outcome, Refusal};
-use crate::record::{Fields, Record, RecordId, RecordKey};
-use crate::store::{Backlog, Store};
+
+use crate::model::change::Change;
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::Position;
+use crate::model::edit::Edit;
+use crate::model::outcome::Outcome;
+use crate::model::principal::Principal;
+use crate::model::record::{Fields, Record, RecordId, RecordKey};
+use crate::model::refusal::Refusal;
+use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
+use crate::store::store::Store;
+use crate::write::batch::{Batch, Group, GroupResult};
 
 /// What no test of the suite lasts as long as.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -176,7 +181,7 @@ impl Node {
         *head
     }
 
-    pub(super) async fn since(&self, place: Position, limit: usize) -> Backlog {
+    pub(super) async fn since(&self, place: Position, limit: usize) -> ChangesSince {
         self.store
             .changes("notes", place, limit)
             .await
@@ -207,14 +212,14 @@ impl Node {
                 .await
                 .expect("changes")
             {
-                Backlog::Changes { changes, more } => {
+                ChangesSince::Changes { changes, more } => {
                     log.extend(changes);
                     place = log.last().map_or(place, |last| last.position);
                     if !more {
                         return log;
                     }
                 }
-                Backlog::Lost(reason) => panic!("the log is lost: {reason}"),
+                ChangesSince::OutOfRange(reason) => panic!("the log is lost: {reason}"),
             }
         }
     }

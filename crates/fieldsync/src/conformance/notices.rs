@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use crate::broker::{Broker, Notice};
+use crate::broker::broker::Broker;
+use crate::broker::notification::Notification;
 
 /// A broker for one test. What fails panics.
 #[async_trait]
@@ -20,8 +21,8 @@ pub trait BrokerFixture: Send + Sync + Sized + 'static {
     async fn connect(&self) -> Arc<dyn Broker>;
 }
 
-fn notice(collection: &str, offset: u64) -> Notice {
-    Notice {
+fn notice(collection: &str, offset: u64) -> Notification {
+    Notification {
         collection: collection.into(),
         epoch: u64::MAX - 1,
         offset,
@@ -29,7 +30,7 @@ fn notice(collection: &str, offset: u64) -> Notice {
 }
 
 /// Waits until all these were heard; others, and the same again, are allowed.
-async fn hear(notices: &mut BoxStream<'static, Notice>, mut expected: HashSet<Notice>) {
+async fn hear(notices: &mut BoxStream<'static, Notification>, mut expected: HashSet<Notification>) {
     while !expected.is_empty() {
         let next = tokio::time::timeout(Duration::from_secs(30), notices.next()).await;
         let notice = next.unwrap_or_else(|_| panic!("never heard: {expected:?}"));
@@ -80,7 +81,7 @@ pub async fn many_nodes_may_publish_at_once<F: BrokerFixture>() {
     let mut expected = HashSet::new();
     let mut publishers = Vec::new();
     for publisher in 0..8 {
-        let sent: Vec<Notice> = (0..50)
+        let sent: Vec<Notification> = (0..50)
             .map(|offset| notice(&format!("notes{publisher}"), offset))
             .collect();
         expected.extend(sent.iter().cloned());

@@ -4,10 +4,12 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, note, notes, notes_on};
-use crate::authorize::View;
-use crate::edit::{Edit, Precondition, Refusal};
-use crate::entity_tag::entity_tag;
-use crate::record::RecordId;
+
+use crate::model::edit::{Edit, Precondition};
+use crate::model::entity_tag::entity_tag;
+use crate::model::record::RecordId;
+use crate::model::refusal::Refusal;
+use crate::schema::grant::View;
 
 async fn tag(node: &Node, id: RecordId) -> String {
     let record = node.get(&note(id)).await.expect("it is there");
@@ -16,7 +18,7 @@ async fn tag(node: &Node, id: RecordId) -> String {
 
 async fn check(node: &Node, id: RecordId, precondition: Precondition, holds: bool) {
     let before = node.head("notes").await.offset;
-    let edit = Edit::touch(note(id)).with_precondition(precondition.clone());
+    let edit = Edit::refresh(note(id)).with_precondition(precondition.clone());
     match node.try_edit(edit).await {
         Ok(_) => assert!(holds, "{precondition:?} should not hold"),
         Err(refusal) => {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::Fixture;
 use super::edits::one_star_more;
 use super::node::{Node, collection, fields, note, notes, notes_on};
-use crate::collection::Collection;
-use crate::edit::Edit;
-use crate::record::{Record, RecordId, RecordKey};
+
+use crate::model::edit::Edit;
+use crate::model::record::{Record, RecordId, RecordKey};
+use crate::schema::collection::Collection;
 
 /// While somebody counts stars, one per change after the first, what is read must fit the offset read with it.
 pub async fn a_record_and_the_end_of_the_log_are_one_consistent_read<F: Fixture>() {
@@ -158,7 +159,7 @@ pub async fn rows_written_past_fieldsync_are_seen_at_once<F: Fixture>() {
         .change(Edit::patch(note(1000.into()), json!({"stars": 4})))
         .await;
     assert_eq!(
-        (&change.after["title"], &change.former["stars"]),
+        (&change.after["title"], &change.previous["stars"]),
         (&json!("new"), &json!(3))
     );
 }

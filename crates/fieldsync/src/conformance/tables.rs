@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::node::{Node, collection, fields, note, notes, notes_on};
 use super::{Column, Fixture, Table};
-use crate::collection::Collection;
-use crate::cursor::Position;
-use crate::edit::Edit;
-use crate::record::RecordKey;
-use crate::store::{SchemaMismatch, StoreError};
+
+use crate::model::cursor::Position;
+use crate::model::edit::Edit;
+use crate::model::record::RecordKey;
+use crate::schema::collection::Collection;
+use crate::store::error::{SchemaMismatch, StoreError};
 
 pub async fn preparing_makes_what_is_missing<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;

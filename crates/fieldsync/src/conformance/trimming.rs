@@ -6,9 +6,11 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, note, notes_on};
-use crate::cursor::{Position, ResetReason};
-use crate::edit::Edit;
-use crate::store::{Backlog, Retention};
+
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::{Position, ResetReason};
+use crate::model::edit::Edit;
+use crate::store::store::Retention;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -18,13 +20,13 @@ async fn trim(node: &Node, age: Duration, count: u64) {
 }
 
 #[track_caller]
-fn offsets(backlog: Backlog) -> Vec<u64> {
+fn offsets(backlog: ChangesSince) -> Vec<u64> {
     match backlog {
-        Backlog::Changes { changes, .. } => changes
+        ChangesSince::Changes { changes, .. } => changes
             .iter()
             .map(|change| change.position.offset)
             .collect(),
-        Backlog::Lost(reason) => panic!("the place is lost: {reason}"),
+        ChangesSince::OutOfRange(reason) => panic!("the place is lost: {reason}"),
     }
 }
 
@@ -40,7 +42,7 @@ pub async fn trimming_keeps_the_newest_by_count<F: Fixture>() {
     for place in [node.start_of_log().await, log[0].position, log[4].position] {
         assert_eq!(
             node.since(place, 10).await,
-            Backlog::Lost(ResetReason::Trimmed),
+            ChangesSince::OutOfRange(ResetReason::Trimmed),
             "{place:?}"
         );
     }
@@ -56,7 +58,7 @@ pub async fn trimming_keeps_the_newest_by_count<F: Fixture>() {
     };
     assert_eq!(
         node.since(place, 10).await,
-        Backlog::Lost(ResetReason::Restored),
+        ChangesSince::OutOfRange(ResetReason::Restored),
         "the tag there is kept"
     );
     assert_eq!(
@@ -79,7 +81,7 @@ pub async fn trimming_keeps_the_youngest_by_age<F: Fixture>() {
     let start = node.start_of_log().await;
     assert_eq!(
         node.since(start, 10).await,
-        Backlog::Lost(ResetReason::Trimmed)
+        ChangesSince::OutOfRange(ResetReason::Trimmed)
     );
     assert_eq!(offsets(node.since(log[1].position, 10).await), [3]);
 }
@@ -93,7 +95,7 @@ pub async fn a_fully_trimmed_log_still_resumes_at_its_end<F: Fixture>() {
     assert_eq!(node.head("notes").await, end);
     assert_eq!(
         node.since(end, 10).await,
-        Backlog::Changes {
+        ChangesSince::Changes {
             changes: Vec::new(),
             more: false
         }
@@ -104,19 +106,19 @@ pub async fn a_fully_trimmed_log_still_resumes_at_its_end<F: Fixture>() {
     };
     assert_eq!(
         node.since(restored, 10).await,
-        Backlog::Lost(ResetReason::Restored)
+        ChangesSince::OutOfRange(ResetReason::Restored)
     );
     let start = node.start_of_log().await;
     assert_eq!(
         node.since(start, 10).await,
-        Backlog::Lost(ResetReason::Trimmed)
+        ChangesSince::OutOfRange(ResetReason::Trimmed)
     );
     node.edit(Edit::patch(note(id), json!({"title": "a"})))
         .await;
     assert_eq!(offsets(node.since(end, 10).await), [end.offset + 1]);
     assert_eq!(
         node.since(restored, 10).await,
-        Backlog::Lost(ResetReason::Restored)
+        ChangesSince::OutOfRange(ResetReason::Restored)
     );
 }
 
@@ -140,7 +142,7 @@ pub async fn trimming_goes_in_bounded_steps<F: Fixture>() {
         );
         let left = node.since(log[step * F::TRIM_STEP].position, 1).await;
         assert!(
-            matches!(left, Backlog::Changes { .. }),
+            matches!(left, ChangesSince::Changes { .. }),
             "a step forgot more than it may"
         );
     }
@@ -153,6 +155,6 @@ pub async fn trimming_goes_in_bounded_steps<F: Fixture>() {
     let last_but_one = log[log.len() - 2].position;
     assert_eq!(
         node.since(last_but_one, 1).await,
-        Backlog::Lost(ResetReason::Trimmed)
+        ChangesSince::OutOfRange(ResetReason::Trimmed)
     );
 }

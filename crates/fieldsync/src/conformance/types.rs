@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::Fixture;
 use super::node::{Node, fields};
-use crate::collection::Collection;
-use crate::edit::Edit;
-use crate::record::Fields;
+
+use crate::model::edit::Edit;
+use crate::model::record::Fields;
+use crate::schema::collection::Collection;
 
 const KINDS: [(&str, &str); 11] = [
     ("text", r#"{"type": "string"}"#),
@@ -47,7 +48,7 @@ async fn check<F: Fixture>(kind: &str, values: &[Value]) {
                 .change(Edit::patch(first.key.clone(), json!({"value": value})))
                 .await;
             assert_eq!(
-                (&change.after["value"], &change.former["value"]),
+                (&change.after["value"], &change.previous["value"]),
                 (value, &values[at - 1])
             );
         }
@@ -234,12 +235,12 @@ pub async fn null_comes_back_where_it_is_allowed<F: Fixture>() {
     }));
     let key = change.key.clone();
     let change = node.change(Edit::patch(key.clone(), &values)).await;
-    assert_eq!((&change.after, &change.former), (&values, &nothing));
+    assert_eq!((&change.after, &change.previous), (&values, &nothing));
     assert_eq!(node.get(&key).await.expect("it is there").fields, values);
     let change = node.change(Edit::patch(key.clone(), &nothing)).await;
-    assert_eq!((&change.after, &change.former), (&nothing, &values));
+    assert_eq!((&change.after, &change.previous), (&nothing, &values));
     assert_eq!(node.get(&key).await.expect("it is there").fields, nothing);
-    assert_eq!(node.log("things").await[2].former, values);
+    assert_eq!(node.log("things").await[2].previous, values);
 }
 
 pub async fn columns_may_have_any_name<F: Fixture>() {
@@ -269,7 +270,7 @@ pub async fn columns_may_have_any_name<F: Fixture>() {
         let change = node
             .change(Edit::patch(change.key.clone(), json!({name: "x"})))
             .await;
-        assert_eq!(change.former, fields(json!({name: name})));
+        assert_eq!(change.previous, fields(json!({name: name})));
         changed.insert(name.to_owned(), json!("x"));
     }
     assert_eq!(

@@ -1,20 +1,20 @@
 //! Building an engine: everything is checked here, before the first request.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::broker::Broker;
-use crate::collection::Collection;
-use crate::commit::Committer;
-use crate::engine::Engine;
-use crate::feed::{Feed, FeedChange};
-use crate::hubs::Hubs;
-use crate::notices::Notices;
-use crate::settings::Settings;
-use crate::store::{Retention, Store, StoreError};
+use crate::broker::broker::Broker;
+use crate::broker::relay::NotificationQueue;
+use crate::engine::engine::Engine;
+use crate::engine::group_commit::Committer;
+use crate::engine::settings::Settings;
+use crate::error::StartError;
+use crate::live::feed::{Feed, FeedChange};
+use crate::live::hub_registry::HubRegistry;
+use crate::schema::collection::Collection;
+use crate::store::store::{Retention, Store};
 
 /// How often the logs are trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
@@ -27,31 +27,6 @@ pub struct EngineBuilder {
     store: Option<Arc<dyn Store>>,
     broker: Option<Arc<dyn Broker>>,
     settings: Settings,
-}
-
-/// Why an engine could not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A collection is not as it must be.
-    #[error("collection {collection}: {fault}")]
-    Collection {
-        /// Its name.
-        collection: Arc<str>,
-        /// What is wrong, and what to do.
-        fault: String,
-    },
-    /// Something else was left out or doubled.
-    #[error("{0}")]
-    Incomplete(String),
-    /// An allowed origin is none.
-    #[error(
-        "{0:?} is no origin; it is like https://app.example or http://localhost:3000, without a path"
-    )]
-    Origin(String),
-    /// The store could not be prepared.
-    #[error("the store could not be prepared")]
-    Store(#[from] StoreError),
 }
 
 impl EngineBuilder {
@@ -176,8 +151,8 @@ impl EngineBuilder {
         store
             .prepare(&by_name.values().cloned().collect::<Vec<_>>())
             .await?;
-        let hubs = Arc::new(Hubs::new(by_name.clone(), store.heads().await?));
-        let notices = Arc::new(Notices::default());
+        let hubs = Arc::new(HubRegistry::new(by_name.clone(), store.heads().await?));
+        let notices = Arc::new(NotificationQueue::default());
         let (told, followed) = (Arc::clone(&notices), Arc::clone(&hubs));
         let committer = Committer::start(Arc::clone(&store), followed, told);
         let mut tasks = vec![

@@ -12,16 +12,19 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::batch::{Batch, Group, GroupResult, RefusedEdit, Turn};
-use crate::edit::{EngineError, Outcome, Refusal};
-use crate::hubs::Hubs;
-use crate::notices::Notices;
-use crate::store::{Store, StoreError};
+use crate::broker::relay::NotificationQueue;
+use crate::error::EngineError;
+use crate::live::hub_registry::HubRegistry;
+use crate::model::outcome::Outcome;
+use crate::model::refusal::Refusal;
+use crate::store::error::StoreError;
+use crate::store::store::Store;
+use crate::write::batch::{Batch, CommitSlot, Group, GroupResult, RefusedEdit};
 
 /// At most so many edits share a transaction, or so many bytes of them.
 const BATCH_EDITS: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// So many groups may wait for their turn; further ones wait to be let in, until their deadline.
+/// So many groups may wait for their slot; further ones wait to be let in, until their deadline.
 const WAITING_GROUPS: usize = 1024;
 /// After so long a batch is overtaken by the next, and so many may be. Most take a few milliseconds.
 const OVERTAKE_TIME: Duration = Duration::from_millis(100);
@@ -44,7 +47,11 @@ struct Submission {
 
 impl Committer {
     /// Starts the task that commits; it ends when the last committer is dropped and all that was handed in is done.
-    pub(crate) fn start(store: Arc<dyn Store>, hubs: Arc<Hubs>, notices: Arc<Notices>) -> Self {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        hubs: Arc<HubRegistry>,
+        notices: Arc<NotificationQueue>,
+    ) -> Self {
         let (submissions, waiting) = mpsc::channel(WAITING_GROUPS);
         let path = Path {
             store,
@@ -60,7 +67,11 @@ impl Committer {
     /// Dropping the future does not take the edits back: they are committed, or not, as a whole.
     pub(crate) async fn commit(&self, group: Group) -> Result<Vec<Outcome>, EngineError> {
         let deadline = group.deadline;
-        let bytes = group.edits.iter().map(|(edit, ..)| edit.weight()).sum();
+        let bytes = group
+            .edits
+            .iter()
+            .map(|(edit, ..)| edit.size_in_memory())
+            .sum();
         let (answer, answered) = oneshot::channel();
         let submission = Submission {
             group: Arc::new(group),
@@ -89,7 +100,7 @@ fn gone() -> EngineError {
 }
 
 async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>) {
-    let (turn, overtaken) = (
+    let (slot, overtaken) = (
         Arc::new(Semaphore::new(1)),
         Arc::new(Semaphore::new(OVERTAKEN)),
     );
@@ -103,10 +114,10 @@ async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>
             },
         };
         // Meanwhile the batch grows.
-        let turn = Arc::clone(&turn).acquire_owned().await;
-        let turn = Arc::new(Turn::new(turn.expect("it is never closed")));
+        let slot = Arc::clone(&slot).acquire_owned().await;
+        let slot = Arc::new(CommitSlot::new(slot.expect("it is never closed")));
         let submissions = gather(first, &mut waiting, &mut held);
-        let mut committed = Arc::clone(&path).commit(submissions, Arc::clone(&turn));
+        let mut committed = Arc::clone(&path).commit(submissions, Arc::clone(&slot));
         let overtaken = Arc::clone(&overtaken);
         tokio::spawn(async move {
             if timeout(OVERTAKE_TIME, &mut committed).await.is_ok() {
@@ -116,7 +127,7 @@ async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>
             tokio::select! {
                 () = &mut committed => {}
                 place = overtaken.acquire_owned() => {
-                    turn.end();
+                    slot.end();
                     committed.await;
                     drop(place);
                 }
@@ -129,18 +140,18 @@ async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>
 #[derive(Debug)]
 struct Path {
     store: Arc<dyn Store>,
-    hubs: Arc<Hubs>,
-    notices: Arc<Notices>,
+    hubs: Arc<HubRegistry>,
+    notices: Arc<NotificationQueue>,
 }
 
 impl Path {
     fn commit(
         self: Arc<Self>,
         submissions: Vec<Submission>,
-        turn: Arc<Turn>,
+        slot: Arc<CommitSlot>,
     ) -> BoxFuture<'static, ()> {
         let groups = submissions.iter().map(|one| Arc::clone(&one.group));
-        let batch = Batch::new(groups.collect()).with_turn(turn);
+        let batch = Batch::new(groups.collect()).with_slot(slot);
         let span = tracing::debug_span!("commit", groups = batch.len());
         let committed = async move {
             // A store that panics fails this batch, and no other.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::feed::Feed;
-use crate::store::Retention;
+use crate::live::feed::Feed;
+use crate::store::store::Retention;
 
 #[derive(Debug)]
 pub(crate) struct Settings {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::authorize::Grant;
-use crate::change::{Action, FoldedChange, Seen};
-use crate::record::{Fields, RecordId};
+use crate::model::change::{Action, FoldedChange};
+use crate::model::record::{Fields, RecordId};
+use crate::schema::change_view::ChangeView;
+use crate::schema::grant::Grant;
 
 /// A change as the plain feed's closure gets it.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +35,7 @@ impl Feed {
         }
     }
 
-    pub(crate) fn message(&self, seen: &Seen<'_>, grant: &Grant) -> String {
+    pub(crate) fn message(&self, seen: &ChangeView<'_>, grant: &Grant) -> String {
         self.folded_message(&FoldedChange::of(seen, grant), grant)
     }
 

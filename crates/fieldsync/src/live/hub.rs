@@ -3,72 +3,22 @@
 //! Subscribers are cursors on this ring, not queues. The ring takes only the next offset; what else is heard of is read
 //! from the store first (see `hubs.rs`). Whoever falls behind the ring reads the store too (see `subscription.rs`).
 
+use futures_util::task::AtomicWaker;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::Waker;
 
-use bytes::Bytes;
-use futures_util::task::AtomicWaker;
-
-use crate::authorize::View;
-use crate::change::{Action, Change};
-use crate::cursor::{Position, ResetReason};
-use crate::record::RecordId;
-
-/// How many changes the ring of a collection holds, and how many bytes of them.
-const RING_CHANGES: usize = 1024;
-const RING_BYTES: usize = 16 * 1024 * 1024;
-/// How many different frames of a change are kept for others who see it alike.
-const SHARED_FRAMES: usize = 32;
+use crate::live::ring::{Entry, RING_BYTES, RING_CHANGES, Ring};
+use crate::model::change::Change;
+use crate::model::cursor::{Position, ResetReason};
+use crate::model::record::RecordId;
 
 /// The recent changes of one collection, and who waits for more.
 #[derive(Debug)]
 pub(crate) struct Hub {
     ring: RwLock<Ring>,
     listeners: Mutex<Listeners>,
-}
-
-#[derive(Debug)]
-struct Ring {
-    /// The place after the newest entry.
-    head: Position,
-    /// Without gap; the last one is at the head.
-    entries: VecDeque<Arc<Entry>>,
-    /// About how many bytes the entries take.
-    bytes: usize,
-    /// Grows whenever the log turned out to be another one; subscribers of an older one begin again.
-    generation: u64,
-    /// Why it last grew.
-    reason: ResetReason,
-    closed: bool,
-}
-
-/// A change, and the frames made of it so far, shared by those who see it alike.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) change: Arc<Change>,
-    bytes: usize,
-    frames: Mutex<Vec<(FrameKey, Bytes)>>,
-}
-
-/// What decides the bytes of a change's frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FrameKey {
-    pub(crate) kind: FrameKind,
-    pub(crate) view: View,
-    /// The view of those who see some rows alone tells itself apart in the cursor.
-    pub(crate) view_hash: u32,
-    pub(crate) action: Action,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FrameKind {
-    CollectionTopic,
-    RecordTopic,
-    CollectionEvent,
-    RecordEvent,
-    Feed,
 }
 
 #[derive(Debug, Default)]
@@ -271,36 +221,6 @@ impl Listeners {
     }
 }
 
-impl Ring {
-    fn push(&mut self, change: Arc<Change>) {
-        let bytes = change.weight();
-        self.head = change.position;
-        self.bytes += bytes;
-        self.entries.push_back(Arc::new(Entry {
-            change,
-            bytes,
-            frames: Mutex::default(),
-        }));
-    }
-
-    /// Whether the ring knows another change at this offset: then the place is of another log.
-    fn contradicts(&self, place: Position) -> bool {
-        let known = match self.head.offset.checked_sub(place.offset) {
-            None => None,
-            Some(0) => Some(self.head),
-            Some(back) => {
-                let entry = self
-                    .entries
-                    .len()
-                    .checked_sub(1 + back as usize)
-                    .map(|at| &self.entries[at]);
-                entry.map(|entry| entry.change.position)
-            }
-        };
-        known.is_some_and(|known| known != place)
-    }
-}
-
 /// One subscriber's ear at the hub. Stops listening when dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -392,26 +312,12 @@ impl Drop for Listener {
     }
 }
 
-impl Entry {
-    /// The frame for those who see the change alike, made once.
-    pub(crate) fn frame(&self, key: FrameKey, make: impl FnOnce() -> Bytes) -> Bytes {
-        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == key) {
-            return frame.clone();
-        }
-        let frame = make();
-        if frames.len() < SHARED_FRAMES {
-            frames.push((key, frame.clone()));
-        }
-        frame
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Fields, RecordKey};
-    use crate::time::Timestamp;
+    use crate::model::change::Action;
+    use crate::model::record::{Fields, RecordKey};
+    use crate::model::timestamp::Timestamp;
 
     fn place(offset: u64, tag: u32) -> Position {
         Position {
@@ -427,7 +333,7 @@ mod tests {
             key: RecordKey::from(("users", 1)),
             action: Action::Create,
             after: Fields::new(),
-            former: Fields::new(),
+            previous: Fields::new(),
             at: Timestamp::now(),
             who: None,
             idempotency_key: None,

@@ -11,26 +11,30 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 
-use crate::broker::{Broker, Notice};
-use crate::change::Change;
-use crate::collection::Collection;
-use crate::cursor::Position;
-use crate::hub::Hub;
-use crate::notices::listen;
-use crate::store::{Backlog, Store, StoreError, read_changes};
+use crate::broker::broker::Broker;
+use crate::broker::notification::Notification;
+use crate::broker::relay::listen;
+use crate::live::hub::Hub;
+use crate::model::change::Change;
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::Position;
+use crate::schema::collection::Collection;
+use crate::store::error::StoreError;
+use crate::store::reading::read_changes;
+use crate::store::store::Store;
 
 /// How many changes are read from the store at a time.
 const READ_CHANGES: usize = 512;
 
 /// The hubs of all collections.
 #[derive(Debug)]
-pub(crate) struct Hubs {
+pub(crate) struct HubRegistry {
     hubs: BTreeMap<Arc<str>, Arc<Hub>>,
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     look: Notify,
 }
 
-impl Hubs {
+impl HubRegistry {
     pub(crate) fn new(
         collections: BTreeMap<Arc<str>, Arc<Collection>>,
         heads: Vec<(Arc<str>, Position)>,
@@ -53,7 +57,7 @@ impl Hubs {
     }
 
     /// Tells subscribers what this node committed, sorted by collection and offset, and makes the notices for others.
-    pub(crate) fn announce(&self, changes: &[Arc<Change>]) -> Vec<Notice> {
+    pub(crate) fn announce(&self, changes: &[Arc<Change>]) -> Vec<Notification> {
         let mut notices = Vec::new();
         for changes in changes.chunk_by(|a, b| a.key.collection == b.key.collection) {
             let Some(last) = changes.last() else { continue };
@@ -61,7 +65,7 @@ impl Hubs {
             if !self.of(&collection).append(changes) {
                 self.look();
             }
-            notices.push(Notice {
+            notices.push(Notification {
                 collection,
                 epoch: last.position.epoch,
                 offset: last.position.offset,
@@ -123,15 +127,15 @@ impl Hubs {
             while hub.head() != head {
                 let at = hub.head();
                 match read_changes(store, collection, at, READ_CHANGES).await? {
-                    Backlog::Changes { changes, .. } if changes.is_empty() => break,
-                    Backlog::Changes { changes, more } => {
+                    ChangesSince::Changes { changes, .. } if changes.is_empty() => break,
+                    ChangesSince::Changes { changes, more } => {
                         tracing::debug!(collection = %name, count = changes.len(), "changes that are not of this node were read from the store");
                         hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
                         if !more {
                             break;
                         }
                     }
-                    Backlog::Lost(reason) => {
+                    ChangesSince::OutOfRange(reason) => {
                         // The heads are read again: the log may have grown since.
                         let heads = store.heads().await?;
                         let Some((_, head)) = heads.into_iter().find(|(found, _)| *found == name)

@@ -3,6 +3,8 @@
 //! It listens at the hub first and reads the store then, so that nothing falls between. A subscriber is a place in the
 //! log: what it has not read yet is kept by the hub's ring, and beyond that by the store.
 
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -10,61 +12,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Stream};
+use crate::live::hub::{Hub, Listener, News};
+use crate::live::reading::{Next, READ_CHANGES, Reading, read_piece, sent_before};
+use crate::live::ring::Entry;
+use crate::live::update::Update;
+use crate::model::change::{Action, Change, FoldedChange, fold};
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::{Cursor, Position, ResetReason, Shape};
+use crate::model::record::Record;
+use crate::model::topic::Topic;
+use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
+use crate::store::error::StoreError;
+use crate::store::reading::read_changes;
+use crate::store::store::Store;
 
-use crate::authorize::Grant;
-use crate::change::{Action, Change, FoldedChange, fold};
-use crate::collection::Collection;
-use crate::cursor::{Cursor, Position, ResetReason, Shape};
-use crate::hub::{Entry, Hub, Listener, News};
-use crate::record::{Record, RecordId, RecordKey};
-use crate::store::{Backlog, Store, StoreError, read_changes};
-use crate::topic::Topic;
-
-/// How many changes are read from the store, or taken from the ring, at a time.
-const READ_CHANGES: usize = 512;
-/// How many records a piece of a snapshot has.
-const SNAPSHOT_RECORDS: usize = 256;
 /// A folded page ends after so many bytes of fields.
 const PAGE_BYTES: usize = 64 * 1024;
+
 /// How long a failed reading waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// What a subscriber hears.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Update {
-    /// Records of a snapshot. Big ones come in pieces, of which only the last has the cursor; with it the snapshot is
-    /// whole and replaces what the subscriber had.
-    Snapshot {
-        /// The records of this piece.
-        records: Vec<Record>,
-        /// Where the snapshot was read; on the last piece.
-        cursor: Option<Cursor>,
-    },
-    /// One change.
-    Change {
-        /// The change.
-        change: FoldedChange,
-        /// The place after it.
-        cursor: Cursor,
-    },
-    /// Changes that were missed, several of one record folded into one. To be applied whole.
-    Changes {
-        /// The changes, one per record.
-        changes: Vec<FoldedChange>,
-        /// The place after them; none between the pieces of a snapshot.
-        cursor: Option<Cursor>,
-    },
-    /// Caught up: what follows is live.
-    Live {
-        /// The place up to which all is known.
-        cursor: Cursor,
-    },
-    /// The subscriber can't go on from its cursor. A snapshot follows.
-    Reset(ResetReason),
-}
 
 /// What is new to a subscriber; live changes still shared with all others.
 #[derive(Debug)]
@@ -97,34 +64,6 @@ enum Phase {
     Ended,
 }
 
-/// What to read next.
-#[derive(Debug, Clone, Copy)]
-enum Next {
-    /// The changes after the place.
-    CatchUp,
-    /// The piece of a snapshot after this id.
-    Piece { after: Option<RecordId> },
-    /// What changed since that piece's forerunner, where that is much.
-    Between { after: Option<RecordId> },
-}
-
-/// What was read.
-enum Reading {
-    CaughtUp(Backlog),
-    Between {
-        backlog: Backlog,
-        after: Option<RecordId>,
-    },
-    Piece {
-        /// What changed since the piece before, among the records already sent.
-        between: Backlog,
-        records: Vec<Record>,
-        position: Position,
-        after: Option<RecordId>,
-        last: bool,
-    },
-}
-
 impl Subscription {
     pub(crate) fn new(
         topic: Topic,
@@ -134,7 +73,7 @@ impl Subscription {
         store: Arc<dyn Store>,
         since: Since,
     ) -> Self {
-        let shape = grant.shape(collection);
+        let shape = collection.shape(&grant);
         let listener = hub.listen(topic.id);
         let at = hub.head();
         let mut subscription = Self {
@@ -275,19 +214,19 @@ impl Subscription {
 
     fn absorb(&mut self, reading: Reading) {
         match reading {
-            Reading::CaughtUp(Backlog::Lost(reason))
+            Reading::CaughtUp(ChangesSince::OutOfRange(reason))
             | Reading::Between {
-                backlog: Backlog::Lost(reason),
+                backlog: ChangesSince::OutOfRange(reason),
                 ..
             }
             | Reading::Piece {
-                between: Backlog::Lost(reason),
+                between: ChangesSince::OutOfRange(reason),
                 ..
             } => {
                 self.reset(reason);
             }
             Reading::Between {
-                backlog: Backlog::Changes { changes, more },
+                backlog: ChangesSince::Changes { changes, more },
                 after,
             } => {
                 self.fold(&changes, sent_before(after), false);
@@ -297,7 +236,7 @@ impl Subscription {
                     Next::Piece { after }
                 });
             }
-            Reading::CaughtUp(Backlog::Changes { changes, more }) => {
+            Reading::CaughtUp(ChangesSince::Changes { changes, more }) => {
                 self.fold(&changes, |_| true, true);
                 if more {
                     self.read(Next::CatchUp);
@@ -306,7 +245,7 @@ impl Subscription {
                 }
             }
             Reading::Piece {
-                between: Backlog::Changes { changes, .. },
+                between: ChangesSince::Changes { changes, .. },
                 records,
                 position,
                 after,
@@ -375,67 +314,6 @@ pub(crate) enum Since {
     Place(Position),
     /// After what is known.
     Cursor(Cursor),
-}
-
-async fn read_piece(
-    store: &dyn Store,
-    collection: &Collection,
-    topic: &Topic,
-    after: Option<RecordId>,
-    at: Position,
-) -> Result<Reading, StoreError> {
-    let nothing = Backlog::Changes {
-        changes: Vec::new(),
-        more: false,
-    };
-    if let Some(id) = topic.id {
-        let key = RecordKey {
-            collection: Arc::clone(&topic.collection),
-            id,
-        };
-        let (record, position) = store.get(&key).await?;
-        return Ok(Reading::Piece {
-            between: nothing,
-            records: Vec::from_iter(record),
-            position,
-            after,
-            last: true,
-        });
-    }
-    let (records, position) = store
-        .list(&topic.collection, after, SNAPSHOT_RECORDS)
-        .await?;
-    let last = records.len() < SNAPSHOT_RECORDS;
-    let reaches = |change: &Change| change.position.offset >= position.offset;
-    let between = if after.is_none() || position == at {
-        nothing
-    } else {
-        match read_changes(store, collection, at, READ_CHANGES).await? {
-            // So much changed meanwhile that it is read first, step by step, and this piece anew.
-            Backlog::Changes { changes, more } if more && !changes.last().is_some_and(reaches) => {
-                let backlog = Backlog::Changes { changes, more };
-                return Ok(Reading::Between { backlog, after });
-            }
-            Backlog::Changes { mut changes, .. } => {
-                changes.retain(|change| change.position.offset <= position.offset);
-                let more = false;
-                Backlog::Changes { changes, more }
-            }
-            lost @ Backlog::Lost(_) => lost,
-        }
-    };
-    Ok(Reading::Piece {
-        between,
-        records,
-        position,
-        after,
-        last,
-    })
-}
-
-/// Whether a change is of a record in the pieces up to this id.
-fn sent_before(after: Option<RecordId>) -> impl Fn(&Change) -> bool {
-    move |change| after.is_some_and(|after| change.key.id <= after)
 }
 
 impl Stream for Subscription {

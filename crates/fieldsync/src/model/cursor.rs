@@ -28,12 +28,6 @@ pub(crate) struct Shape {
     pub(crate) view: u32,
 }
 
-/// A hash for a [`Shape`], the same on every node.
-pub(crate) fn hash(text: &str) -> u32 {
-    let digest = sha1_smol::Sha1::from(text).digest().bytes();
-    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
-}
-
 /// A place in a collection's change log, as clients keep it: opaque text.
 ///
 /// ```

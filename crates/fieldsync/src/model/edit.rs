@@ -1,22 +1,18 @@
-//! Edits, what becomes of them, and why they are refused: pure data.
-
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+//! Edits: requests to create, update or delete one record.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
 
-use crate::authorize::{Access, Denied};
-use crate::change::Change;
-use crate::collection::FieldErrors;
-use crate::cursor::{Cursor, Position};
-use crate::merge_patch::MergePatch;
-use crate::record::{Fields, Record, RecordId, RecordKey, weight_of};
-use crate::store::StoreError;
+use crate::model::access::Access;
+use crate::model::canonical::CanonicalHasher;
+use crate::model::cursor::{Cursor, Position};
+use crate::model::merge_patch::MergePatch;
+use crate::model::record::{Fields, RecordId, RecordKey, size_of_fields};
 
-/// A wish: create, patch or delete one record.
+/// A kind: create, patch or delete one record.
 ///
 /// ```
 /// use fieldsync::Edit;
@@ -27,34 +23,34 @@ use crate::store::StoreError;
 #[derive(Debug, Clone)]
 pub struct Edit {
     pub(crate) collection: Arc<str>,
-    pub(crate) wish: Wish,
+    pub(crate) kind: EditKind,
     pub(crate) preconditions: Vec<Precondition>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) base: Option<Position>,
 }
 
 #[derive(Clone)]
-pub(crate) enum Wish {
+pub(crate) enum EditKind {
     Create(Fields),
     Patch(RecordId, MergePatch),
-    Change(RecordId, Rewrite),
+    Update(RecordId, UpdateFn),
     Delete(RecordId),
-    Touch(RecordId),
+    Refresh(RecordId),
     /// The body was not an object of fields; refused when its turn comes, with this message.
     Malformed(String),
 }
 
 /// Gives the fields to change from a record's current own fields.
-type Rewrite = Arc<dyn Fn(&Fields) -> Result<Fields, serde_json::Error> + Send + Sync>;
+type UpdateFn = Arc<dyn Fn(&Fields) -> Result<Fields, serde_json::Error> + Send + Sync>;
 
-impl fmt::Debug for Wish {
+impl fmt::Debug for EditKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Create(fields) => f.debug_tuple("Create").field(fields).finish(),
             Self::Patch(id, patch) => f.debug_tuple("Patch").field(id).field(patch).finish(),
-            Self::Change(id, _) => f.debug_tuple("Change").field(id).finish(),
+            Self::Update(id, _) => f.debug_tuple("Update").field(id).finish(),
             Self::Delete(id) => f.debug_tuple("Delete").field(id).finish(),
-            Self::Touch(id) => f.debug_tuple("Touch").field(id).finish(),
+            Self::Refresh(id) => f.debug_tuple("Refresh").field(id).finish(),
             Self::Malformed(message) => f.debug_tuple("Malformed").field(message).finish(),
         }
     }
@@ -65,22 +61,22 @@ impl Edit {
     pub fn create(collection: impl Into<Arc<str>>, fields: impl Serialize) -> Self {
         Self::new(
             collection.into(),
-            object(&fields).map_or_else(Wish::Malformed, Wish::Create),
+            object(&fields).map_or_else(EditKind::Malformed, EditKind::Create),
         )
     }
 
     /// Sets fields of a record, by JSON Merge Patch (RFC 7396).
     pub fn patch(key: impl Into<RecordKey>, patch: impl Serialize) -> Self {
         let RecordKey { collection, id } = key.into();
-        let wish = object(&patch).map_or_else(Wish::Malformed, |fields| {
-            Wish::Patch(id, MergePatch(fields))
+        let kind = object(&patch).map_or_else(EditKind::Malformed, |fields| {
+            EditKind::Patch(id, MergePatch(fields))
         });
-        Self::new(collection, wish)
+        Self::new(collection, kind)
     }
 
     /// Sets those fields of a record that the closure changes. It is called inside the transaction with the current
     /// record and must not block. It may be called more than once.
-    pub fn change<T, F>(key: impl Into<RecordKey>, change: F) -> Self
+    pub fn update<T, F>(key: impl Into<RecordKey>, change: F) -> Self
     where
         T: Serialize + DeserializeOwned,
         F: Fn(&mut T) + Send + Sync + 'static,
@@ -102,19 +98,19 @@ impl Edit {
             after.retain(|name, value| before.get(name) != Some(value));
             Ok(after)
         };
-        Self::new(collection, Wish::Change(id, Arc::new(rewrite)))
+        Self::new(collection, EditKind::Update(id, Arc::new(rewrite)))
     }
 
     /// Deletes a record.
     pub fn delete(key: impl Into<RecordKey>) -> Self {
         let RecordKey { collection, id } = key.into();
-        Self::new(collection, Wish::Delete(id))
+        Self::new(collection, EditKind::Delete(id))
     }
 
     /// Announces what SQL of the app's own did to a record. All its fields count as changed.
-    pub fn touch(key: impl Into<RecordKey>) -> Self {
+    pub fn refresh(key: impl Into<RecordKey>) -> Self {
         let RecordKey { collection, id } = key.into();
-        Self::new(collection, Wish::Touch(id))
+        Self::new(collection, EditKind::Refresh(id))
     }
 
     /// Applies the edit only if the record is in the state that the precondition names. Several must all hold.
@@ -153,9 +149,12 @@ impl Edit {
     /// The record, unless the edit creates one.
     #[must_use]
     pub fn key(&self) -> Option<RecordKey> {
-        let id = match &self.wish {
-            Wish::Patch(id, _) | Wish::Change(id, _) | Wish::Delete(id) | Wish::Touch(id) => *id,
-            Wish::Create(_) | Wish::Malformed(_) => return None,
+        let id = match &self.kind {
+            EditKind::Patch(id, _)
+            | EditKind::Update(id, _)
+            | EditKind::Delete(id)
+            | EditKind::Refresh(id) => *id,
+            EditKind::Create(_) | EditKind::Malformed(_) => return None,
         };
         Some(RecordKey {
             collection: Arc::clone(&self.collection),
@@ -165,36 +164,78 @@ impl Edit {
 
     /// What its author must be allowed to do.
     pub(crate) fn access(&self) -> Access {
-        match self.wish {
-            Wish::Create(_) => Access::Create,
-            Wish::Delete(_) => Access::Delete,
-            Wish::Patch(..) | Wish::Change(..) | Wish::Touch(_) | Wish::Malformed(_) => {
-                Access::Update
-            }
+        match self.kind {
+            EditKind::Create(_) => Access::Create,
+            EditKind::Delete(_) => Access::Delete,
+            EditKind::Patch(..)
+            | EditKind::Update(..)
+            | EditKind::Refresh(_)
+            | EditKind::Malformed(_) => Access::Update,
         }
     }
 
-    /// Tells the same edit from another one under the same idempotency key.
+    /// The identity of what the edit asks for. A repetition under the same idempotency key has the same fingerprint.
+    ///
+    /// Two closures can't be told apart: an update by closure is identified by its record alone.
     pub(crate) fn fingerprint(&self) -> String {
-        let text = format!(
-            "{} {:?} {:?} {:?}",
-            self.collection, self.wish, self.preconditions, self.base
-        );
-        sha1_smol::Sha1::from(text).digest().to_string()
+        let mut hasher = CanonicalHasher::new("edit/1");
+        hasher.text(&self.collection);
+        match &self.kind {
+            EditKind::Create(fields) => {
+                hasher.text("create");
+                hasher.object(fields);
+            }
+            EditKind::Patch(id, patch) => {
+                hasher.text("patch");
+                hasher.text(&id.to_string());
+                hasher.object(&patch.0);
+            }
+            EditKind::Update(id, _) => {
+                hasher.text("update");
+                hasher.text(&id.to_string());
+            }
+            EditKind::Delete(id) => {
+                hasher.text("delete");
+                hasher.text(&id.to_string());
+            }
+            EditKind::Refresh(id) => {
+                hasher.text("refresh");
+                hasher.text(&id.to_string());
+            }
+            EditKind::Malformed(message) => {
+                hasher.text("malformed");
+                hasher.text(message);
+            }
+        }
+        hasher.list(self.preconditions.len());
+        for precondition in &self.preconditions {
+            precondition.identify(&mut hasher);
+        }
+        if let Some(base) = hasher.option(self.base) {
+            hasher.number(base.epoch.into());
+            hasher.number(base.offset.into());
+            hasher.number(base.tag.into());
+        }
+        hasher.hex()
     }
 
     /// About how many bytes the edit takes, so that a batch stays bounded.
-    pub(crate) fn weight(&self) -> usize {
-        match &self.wish {
-            Wish::Create(fields) | Wish::Patch(_, MergePatch(fields)) => weight_of(fields),
-            Wish::Change(..) | Wish::Delete(_) | Wish::Touch(_) | Wish::Malformed(_) => 0,
+    pub(crate) fn size_in_memory(&self) -> usize {
+        match &self.kind {
+            EditKind::Create(fields) | EditKind::Patch(_, MergePatch(fields)) => {
+                size_of_fields(fields)
+            }
+            EditKind::Update(..)
+            | EditKind::Delete(_)
+            | EditKind::Refresh(_)
+            | EditKind::Malformed(_) => 0,
         }
     }
 
-    fn new(collection: Arc<str>, wish: Wish) -> Self {
+    fn new(collection: Arc<str>, kind: EditKind) -> Self {
         Self {
             collection,
-            wish,
+            kind,
             preconditions: Vec::new(),
             idempotency_key: None,
             base: None,
@@ -235,190 +276,54 @@ impl Precondition {
             Self::MatchesNone(tags) => !among(tags),
         }
     }
-}
 
-/// What became of an edit that was not refused.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It is committed, with this change.
-    Committed(Arc<Change>),
-    /// The record already was as wished; nothing was written but the idempotency key.
-    Unchanged {
-        /// The record.
-        record: Record,
-        /// The end of the log when the record was read.
-        position: Position,
-    },
-    /// Its idempotency key was used before, by the same edit: this is what became of that.
-    Replayed(Remembered),
-}
-
-impl Outcome {
-    /// The record after the edit; `None` after a delete.
-    #[must_use]
-    pub fn record(&self) -> Option<Record> {
-        let fields = self.fields()?.clone();
-        Some(Record {
-            id: self.id(),
-            fields,
-        })
-    }
-
-    /// The record's id.
-    pub(crate) fn id(&self) -> RecordId {
-        match self {
-            Self::Committed(change) => change.key.id,
-            Self::Unchanged { record, .. } => record.id,
-            Self::Replayed(remembered) => remembered.id,
-        }
-    }
-
-    /// The record's fields after the edit; `None` after a delete.
-    pub(crate) fn fields(&self) -> Option<&Fields> {
-        match self {
-            Self::Committed(change) if change.action == crate::Action::Delete => None,
-            Self::Committed(change) => Some(&change.after),
-            Self::Unchanged { record, .. } => Some(&record.fields),
-            Self::Replayed(remembered) => remembered.record.as_ref(),
-        }
-    }
-
-    /// A place in the log at or after the edit's change: whoever has seen the log up to here has seen the edit.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        match self {
-            Self::Committed(change) => change.position,
-            Self::Unchanged { position, .. } => *position,
-            Self::Replayed(remembered) => remembered.position,
+    fn identify(&self, hasher: &mut CanonicalHasher) {
+        let (name, tags) = match self {
+            Self::Exists => ("exists", None),
+            Self::Matches(tags) => ("matches", Some(tags)),
+            Self::MatchesNone(tags) => ("matches-none", Some(tags)),
+            Self::Absent => ("absent", None),
+        };
+        hasher.text(name);
+        if let Some(tags) = hasher.option(tags) {
+            hasher.list(tags.len());
+            tags.iter().for_each(|tag| hasher.text(tag));
         }
     }
 }
 
-/// What a store keeps of an edit with an idempotency key, for 24 hours, whatever is trimmed from the log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Remembered {
-    /// Whose key, and the key.
-    pub key: IdempotencyKey,
-    /// Tells the same edit from another one.
-    pub fingerprint: String,
-    /// The collection.
-    pub collection: Arc<str>,
-    /// The record's id.
-    pub id: RecordId,
-    /// Where the log was after the edit.
-    pub position: Position,
-    /// The record after the edit; `None` after a delete.
-    pub record: Option<Fields>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
 
-/// An idempotency key. The same text from two principals is two keys.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct IdempotencyKey {
-    /// Who used it: `app`, `anonymous`, or `name:` and the principal's name.
-    pub principal: String,
-    /// The text, of 1 to 255 bytes.
-    pub key: String,
-}
-
-/// Why an edit was refused. Nothing of a refused edit is stored.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// There is no such collection, or none for this principal.
-    #[error("collection {0} not found")]
-    NoSuchCollection(Arc<str>),
-    /// There is no such record, or none for this principal.
-    #[error("record {0} not found")]
-    NotFound(RecordKey),
-    /// Not allowed.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// The collection takes no new records.
-    #[error("collection {0} takes no new records")]
-    NotCreatable(Arc<str>),
-    /// The record is not in the state that the precondition names.
-    #[error("the record is not in the state that the precondition names")]
-    PreconditionFailed,
-    /// Fields that the edit touches have changed since its base.
-    #[error("changed since the base: {}", .0.keys().cloned().collect::<Vec<_>>().join(", "))]
-    ChangedSinceBase(BTreeMap<String, FieldConflict>),
-    /// What changed since the edit's base can't be told: the log was trimmed, or is another one.
-    #[error("what changed since the base can't be told")]
-    BaseUnknown {
-        /// The record as it is now, as far as it may be seen.
-        current: Fields,
-    },
-    /// The edit is not an object of fields.
-    #[error("{0}")]
-    Malformed(String),
-    /// Fields hold what they must not.
-    #[error("invalid fields: {}", names(.0))]
-    Invalid(FieldErrors),
-    /// Another record has what must be unique, or refers to this one.
-    #[error("conflict in fields: {}", names(.0))]
-    Conflict(FieldErrors),
-    /// The idempotency key was used for another edit.
-    #[error("the idempotency key was used for another edit")]
-    KeyReused,
-    /// The app's own code panicked on it: a rule's test on rows, a check, or a closure.
-    #[error("the app's own code panicked on this edit")]
-    AppPanicked,
-    /// It could not be tried in time; nothing of it is stored.
-    #[error("too busy to apply the edit in time")]
-    Busy,
-    /// Somebody else's lock keeps it out of a batch. Said by stores alone: the engine hands the edit in again, by itself.
-    #[error("somebody else has locked what the edit needs")]
-    Locked,
-}
-
-/// A field that changed since an edit's base.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FieldConflict {
-    /// What it held at the base, where that is known and may be seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base: Option<Value>,
-    /// What the edit would have set; nothing for a delete.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mine: Option<Value>,
-    /// What it holds now, where that may be seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub theirs: Option<Value>,
-}
-
-fn names(errors: &FieldErrors) -> String {
-    errors
-        .iter()
-        .map(|(name, messages)| format!("{name} {}", messages.join(", ")))
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-/// Why an edit or a reading failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// It was refused, and nothing of it is stored.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The store failed. What became of an edit is unknown; with the same idempotency key it can be tried again.
-    #[error("the store failed")]
-    Store(#[from] Arc<StoreError>),
-    /// The engine is stopping, and takes no more edits.
-    #[error("the engine is stopping")]
-    Stopping,
-    /// The stored record does not fit the app's type. What was to be done to it is done.
-    #[error("record {key} does not fit the type")]
-    Unreadable {
-        /// The record.
-        key: RecordKey,
-        /// Why.
-        source: serde_json::Error,
-    },
-}
-
-impl From<StoreError> for EngineError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(Arc::new(error))
+    /// A fingerprint that changes makes every repetition of an edit look like another edit: 422 for 24 hours.
+    #[test]
+    fn fingerprints_are_pinned() {
+        let create = Edit::create("users", json!({"last_name": "King", "first_name": "Ada"}));
+        let patch = Edit::patch(("users", 7), json!({"first_name": null, "age": 36}))
+            .with_precondition(Precondition::Exists)
+            .with_precondition(Precondition::MatchesNone(vec!["\"abc\"".into()]));
+        let update = Edit::update(("users", 7), |_: &mut Fields| {});
+        let based = Edit {
+            base: Some(Position {
+                epoch: 1,
+                offset: 2,
+                tag: 3,
+            }),
+            ..Edit::delete(("users", uuid::Uuid::nil()))
+        };
+        let refresh = Edit::refresh(("users", 7));
+        let fingerprints = [create, patch, update, based, refresh].map(|edit| edit.fingerprint());
+        assert_eq!(
+            fingerprints,
+            [
+                "cd60156daf036c1d013b51edab05c5be1bf26493",
+                "143b8706debf0c6fbae992efbacd17db1e5a546f",
+                "d5943b05ebcc09aeb32c8e578d31cddf351df87d",
+                "f9a462226957277d36be9a6af42ffd7d29cd5255",
+                "91ebf696fc11c725365b608d1907d2045a06e25e",
+            ]
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::record::Fields;
+use crate::model::record::Fields;
 
 /// The body of a PATCH (RFC 7396): the fields to change, with their new values.
 ///
@@ -37,8 +37,8 @@ fn merge(target: Value, patch: &Value) -> Value {
         if value.is_null() {
             merged.remove(name);
         } else {
-            let former = merged.remove(name).unwrap_or(Value::Null);
-            merged.insert(name.clone(), merge(former, value));
+            let previous = merged.remove(name).unwrap_or(Value::Null);
+            merged.insert(name.clone(), merge(previous, value));
         }
     }
     Value::Object(merged)

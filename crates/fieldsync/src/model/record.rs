@@ -131,18 +131,18 @@ impl Record {
 }
 
 /// About how many bytes fields take in memory.
-pub(crate) fn weight_of(fields: &Fields) -> usize {
+pub(crate) fn size_of_fields(fields: &Fields) -> usize {
     fields
         .iter()
-        .map(|(name, value)| name.len() + 32 + weight(value))
+        .map(|(name, value)| name.len() + 32 + size_in_memory(value))
         .sum()
 }
 
-fn weight(value: &Value) -> usize {
+fn size_in_memory(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(|item| 32 + weight(item)).sum(),
-        Value::Object(members) => weight_of(members),
+        Value::Array(items) => items.iter().map(|item| 32 + size_in_memory(item)).sum(),
+        Value::Object(members) => size_of_fields(members),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }

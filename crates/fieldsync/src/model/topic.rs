@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::record::{RecordId, RecordKey};
+use crate::model::record::{RecordId, RecordKey};
 
 /// What one can subscribe to: a collection (`users`), or one record of it (`users/1`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

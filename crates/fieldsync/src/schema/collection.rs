@@ -1,20 +1,20 @@
-//! A collection: a name, the types of its fields, how it fits a table, its rule.
-
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+//! A collection: a name, its fields, the table they map to, and its rules.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-use crate::authorize::{Authorizer, OpenToEveryone};
-use crate::cursor::hash;
-use crate::record::{CREATED_AT, Fields, RecordId, UPDATED_AT};
-use crate::schema::{FieldType, Schema, only, strings};
-
-/// Messages per field: what is wrong with it.
-pub type FieldErrors = BTreeMap<String, Vec<String>>;
+use crate::model::canonical::CanonicalHasher;
+use crate::model::cursor::Shape;
+use crate::model::field_errors::FieldErrors;
+use crate::model::record::{CREATED_AT, Fields, RecordId, UPDATED_AT};
+use crate::schema::authorizer::{Authorizer, OpenToEveryone};
+use crate::schema::field::{Field, Ids};
+use crate::schema::field_type::{FieldType, Schema};
+use crate::schema::grant::Grant;
+use crate::schema::json_schema::read_fields;
 
 type Validator = Arc<dyn Fn(Option<&Fields>, &Fields) -> Result<(), FieldErrors> + Send + Sync>;
 
@@ -48,32 +48,8 @@ pub struct Collection {
     rule: Option<Arc<dyn Authorizer>>,
     validator: Option<Validator>,
     fault: Option<String>,
-    /// Of the fields and their types; made when it is first asked for.
-    schema_hash: OnceLock<u32>,
-}
-
-/// Where the ids of new records come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ids {
-    /// Integers that the database gives.
-    Integer,
-    /// UUIDs version 7 (RFC 9562) that the engine gives.
-    UuidV7,
-}
-
-/// One field of a collection, and the column of the same name.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Field {
-    /// The name, on the wire and in the table.
-    pub name: String,
-    /// The type, and whether null is allowed.
-    pub schema: Schema,
-    /// What a new record gets when nothing is said; without one the field is required on creation.
-    pub default: Option<Value>,
-    /// Set by the server alone: `created_at`, `updated_at`.
-    pub set_by_server: bool,
+    /// Computed on first use.
+    schema_identity: OnceLock<u32>,
 }
 
 impl Collection {
@@ -107,7 +83,7 @@ impl Collection {
             rule: None,
             validator: None,
             fault,
-            schema_hash: OnceLock::new(),
+            schema_identity: OnceLock::new(),
         };
         collection.check_names();
         collection
@@ -268,12 +244,27 @@ impl Collection {
         self.fault.as_deref()
     }
 
-    /// Tells other fields and types apart, the same on every node.
-    pub(crate) fn schema_hash(&self) -> u32 {
-        *self.schema_hash.get_or_init(|| {
-            let fields = self.fields.iter();
-            let fields = fields.map(|field| format!("{} {:?}", field.name, field.schema));
-            hash(&fields.collect::<Vec<_>>().join("\n"))
+    /// What a cursor must have been made for, to be resumed under this grant.
+    pub(crate) fn shape(&self, grant: &Grant) -> Shape {
+        Shape {
+            schema: self.schema_identity(),
+            view: grant.identity(),
+        }
+    }
+
+    /// The identity of the fields and their types.
+    fn schema_identity(&self) -> u32 {
+        *self.schema_identity.get_or_init(|| {
+            let mut hasher = CanonicalHasher::new("schema/1");
+            // The order of the fields depends on serde_json's feature `preserve_order`.
+            let mut fields: Vec<_> = self.fields.iter().collect();
+            fields.sort_unstable_by_key(|field| &field.name);
+            hasher.list(fields.len());
+            for field in fields {
+                hasher.text(&field.name);
+                field.schema.identify(&mut hasher);
+            }
+            hasher.bits()
         })
     }
 
@@ -358,74 +349,6 @@ fn is_path_segment(name: &str) -> bool {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-}
-
-fn read_fields(schema: &Value) -> Result<Vec<Field>, String> {
-    let root = schema.as_object().ok_or("its schema is not an object")?;
-    only(
-        root,
-        &[
-            "type",
-            "properties",
-            "required",
-            "additionalProperties",
-            "$defs",
-            "definitions",
-        ],
-    )?;
-    if root.get("type").and_then(Value::as_str) != Some("object") {
-        return Err("its schema is not of type object".into());
-    }
-    if !matches!(
-        root.get("additionalProperties"),
-        None | Some(Value::Bool(false))
-    ) {
-        return Err(
-            "additionalProperties is supported inside a field alone: every field needs a column"
-                .into(),
-        );
-    }
-    let nothing = Map::new();
-    let definitions = root
-        .get("$defs")
-        .or_else(|| root.get("definitions"))
-        .and_then(Value::as_object);
-    let required = strings(root.get("required"));
-    let properties = root
-        .get("properties")
-        .and_then(Value::as_object)
-        .unwrap_or(&nothing);
-    properties
-        .iter()
-        .map(|(name, property)| {
-            read_field(name, property, definitions.unwrap_or(&nothing), &required)
-        })
-        .collect()
-}
-
-fn read_field(
-    name: &str,
-    property: &Value,
-    definitions: &Map<String, Value>,
-    required: &[String],
-) -> Result<Field, String> {
-    let fault = |message: String| format!("field {name:?}: {message}");
-    let schema = Schema::parse(property, definitions).map_err(fault)?;
-    let default = match property.get("default") {
-        Some(default) => Some(
-            schema
-                .check(default)
-                .map_err(|message| fault(format!("its default {message}")))?,
-        ),
-        None if schema.nullable && !required.iter().any(|one| one == name) => Some(Value::Null),
-        None => None,
-    };
-    Ok(Field {
-        name: name.into(),
-        schema,
-        default,
-        set_by_server: false,
-    })
 }
 
 #[cfg(test)]
@@ -521,5 +444,37 @@ mod tests {
         let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
         assert!(people.clone().uuid_ids().parse_id(uuid).is_some());
         assert_eq!(people.uuid_ids().parse_id(&uuid.to_uppercase()), None);
+    }
+
+    /// A shape that changes resets every subscriber.
+    #[test]
+    fn shapes_are_pinned() {
+        let schema = json!({"type": "object", "required": ["name"], "properties": {
+            "name": {"type": "string", "maxLength": 100},
+            "role": {"type": ["string", "null"], "enum": ["member", "admin", null]},
+            "born": {"type": "string", "format": "date"},
+            "team": {"type": "string", "format": "uuid"},
+            "age": {"type": "integer", "minimum": 0, "maximum": 150},
+            "score": {"type": "number", "minimum": 0.5},
+            "active": {"type": "boolean"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "address": {"type": "object", "properties": {"zip": {"type": "string"}}, "required": ["zip"]},
+            "extra": true,
+        }});
+        let people = Collection::from_schema("people", &schema).timestamps();
+        assert_eq!(people.fault(), None);
+        let grants = [
+            Grant::full(),
+            Grant::full().with_view(crate::schema::grant::View::only(["name", "age"])),
+            Grant::full().with_rows("owner=17", |_| true),
+        ];
+        let shapes = grants.map(|grant| people.shape(&grant));
+        let pinned = [
+            (4_135_050_447, 2_902_972_715),
+            (4_135_050_447, 3_569_176_895),
+            (4_135_050_447, 1_972_422_411),
+        ]
+        .map(|(schema, view)| Shape { schema, view });
+        assert_eq!(shapes, pinned);
     }
 }

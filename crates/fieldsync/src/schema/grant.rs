@@ -1,55 +1,13 @@
-//! Who may do what, and which fields one may see. The one projection through which every field leaves.
+//! What an authorizer grants: visible fields, writable fields and records. [`View::project`] is the one projection
+//! through which every field leaves.
 
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use serde_json::Value;
-
-use crate::collection::Collection;
-use crate::cursor::{Shape, hash};
-use crate::record::{Fields, Record, RecordId};
-
-/// Who makes a request. The app puts it into the request's extensions; without one it is [`Principal::anonymous`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Principal {
-    name: Option<Arc<str>>,
-}
-
-impl Principal {
-    /// Nobody in particular.
-    #[must_use]
-    pub fn anonymous() -> Self {
-        Self::default()
-    }
-
-    /// Somebody whom the app knows under this name.
-    pub fn named(name: impl Into<Arc<str>>) -> Self {
-        Self {
-            name: Some(name.into()),
-        }
-    }
-
-    /// The name, unless anonymous.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-}
-
-/// What somebody wants to do with a collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Access {
-    /// See records and their changes.
-    Read,
-    /// Make a record.
-    Create,
-    /// Change fields of a record.
-    Update,
-    /// Delete a record.
-    Delete,
-}
+use crate::model::canonical::CanonicalHasher;
+use crate::model::record::{Fields, Record, RecordId};
 
 /// Which fields one may see. Plain data: those with equal views share one encoding of each change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -107,7 +65,7 @@ impl View {
 
 /// A test on records: those that fail it do not exist for the principal.
 #[derive(Clone)]
-pub struct Rows {
+pub struct RowFilter {
     name: Arc<str>,
     admits: Arc<dyn Fn(&Record) -> bool + Send + Sync>,
 }
@@ -121,9 +79,9 @@ pub struct Grant {
     /// The fields that one may set.
     pub writable: View,
     /// The records that exist for one; all without it.
-    pub rows: Option<Rows>,
+    pub rows: Option<RowFilter>,
     /// Of a grant to write: the records that one may also see.
-    pub(crate) readable: Option<Rows>,
+    pub(crate) readable: Option<RowFilter>,
 }
 
 impl Grant {
@@ -155,7 +113,7 @@ impl Grant {
         admits: impl Fn(&Record) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self {
-            rows: Some(Rows {
+            rows: Some(RowFilter {
                 name: name.into(),
                 admits: Arc::new(admits),
             }),
@@ -173,7 +131,7 @@ impl Grant {
     }
 
     /// Whether what a record was before may be shown: not where there are records that are not for one.
-    pub(crate) fn shows_former(&self) -> bool {
+    pub(crate) fn shows_previous(&self) -> bool {
         self.rows.is_none() && self.readable.is_none()
     }
 
@@ -190,75 +148,22 @@ impl Grant {
         self.rows.as_ref().is_none_or(|rows| (rows.admits)(record))
     }
 
-    /// What a cursor must have been made for, to be resumed from under this grant.
-    pub(crate) fn shape(&self, collection: &Collection) -> Shape {
-        let seen = (&self.view.only, self.rows.as_ref().map(|rows| &rows.name));
-        Shape {
-            schema: collection.schema_hash(),
-            view: hash(&format!("{seen:?}")),
+    /// The identity of what this grant shows: its visible fields and its records.
+    pub(crate) fn identity(&self) -> u32 {
+        let mut hasher = CanonicalHasher::new("view/1");
+        if let Some(only) = hasher.option(self.view.only.as_ref()) {
+            hasher.list(only.len());
+            only.iter().for_each(|name| hasher.text(name));
         }
+        if let Some(rows) = hasher.option(self.rows.as_ref()) {
+            hasher.text(&rows.name);
+        }
+        hasher.bits()
     }
 }
 
-impl fmt::Debug for Rows {
+impl fmt::Debug for RowFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Rows").field(&self.name).finish()
-    }
-}
-
-/// Why nothing was granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Denied {
-    /// Nobody in particular may not; somebody might. 401.
-    #[error("a login is needed")]
-    Unauthenticated,
-    /// This principal may not. 403.
-    #[error("not allowed")]
-    Forbidden,
-    /// For this principal there is no such collection. 404.
-    #[error("not found")]
-    Hidden,
-}
-
-/// Decides who may do what. Every request and every subscription asks it.
-///
-/// ```
-/// use fieldsync::{Access, Authorizer, Denied, Grant, Principal, View};
-///
-/// #[derive(Debug)]
-/// struct StaffEdits;
-///
-/// #[async_trait::async_trait]
-/// impl Authorizer for StaffEdits {
-///     async fn authorize(&self, who: &Principal, access: Access, _collection: &str) -> Result<Grant, Denied> {
-///         match (who.name(), access) {
-///             (Some("staff"), _) => Ok(Grant::full()),
-///             (_, Access::Read) => Ok(Grant::full().with_view(View::only(["first_name"]))),
-///             (_, Access::Create | Access::Update | Access::Delete) => Err(Denied::Forbidden),
-///         }
-///     }
-/// }
-/// ```
-#[async_trait]
-pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
-    /// Grants this access to this collection, or says why not. Knows no row: that is the grant's row predicate,
-    /// which is applied to the current row inside the transaction. May be dropped half way.
-    async fn authorize(
-        &self,
-        who: &Principal,
-        access: Access,
-        collection: &str,
-    ) -> Result<Grant, Denied>;
-}
-
-/// The rule that `open_to_everyone()` names.
-#[derive(Debug)]
-pub(crate) struct OpenToEveryone;
-
-#[async_trait]
-impl Authorizer for OpenToEveryone {
-    async fn authorize(&self, _: &Principal, _: Access, _: &str) -> Result<Grant, Denied> {
-        Ok(Grant::full())
+        f.debug_tuple("RowFilter").field(&self.name).finish()
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-use crate::record::Fields;
+use crate::model::record::Fields;
 
 /// Objects and arrays may lie this deep in each other.
 pub(crate) const MAX_DEPTH: usize = 64;

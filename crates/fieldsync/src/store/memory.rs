@@ -1,25 +1,24 @@
-//! A store and a broker within one process: real ones, for tests and toy apps. Nothing outlives the process.
+//! A store in memory, for tests and toy apps. Its data is lost when the process ends.
 
+use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::mem::discriminant;
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use async_trait::async_trait;
-use futures_util::stream::{self, BoxStream, StreamExt};
-use serde_json::Value;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
-
-use crate::batch::{Advance, BASE_REACH, Batch, Found, GroupResult, Mutation, RefusedEdit, Write};
-use crate::broker::{Broker, BrokerError, Notice};
-use crate::change::Change;
-use crate::collection::{Collection, Field, Ids};
-use crate::cursor::{Position, ResetReason};
-use crate::edit::{IdempotencyKey, Refusal, Remembered};
-use crate::record::{Fields, Record, RecordId, RecordKey};
-use crate::store::{Backlog, IDEMPOTENCY_KEY_AGE, Retention, SchemaMismatch, Store, StoreError};
-use crate::time::Timestamp;
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::{Position, ResetReason};
+use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
+use crate::model::record::{Record, RecordId, RecordKey};
+use crate::model::refusal::Refusal;
+use crate::model::timestamp::Timestamp;
+use crate::schema::collection::Collection;
+use crate::store::error::{SchemaMismatch, StoreError};
+use crate::store::memory_log::MemoryLog;
+use crate::store::memory_table::MemoryTable;
+use crate::store::memory_table::record;
+use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention, Store};
+use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+use crate::write::mutation::{HeadUpdate, Mutation, Write};
 
 /// Tables and change logs in memory, gone with the process.
 ///
@@ -60,29 +59,11 @@ struct Data {
 
 #[derive(Debug, Default)]
 struct State {
-    tables: BTreeMap<String, Table>,
-    logs: BTreeMap<Arc<str>, Log>,
-    keys: HashMap<IdempotencyKey, (Timestamp, Remembered)>,
+    tables: BTreeMap<String, MemoryTable>,
+    logs: BTreeMap<Arc<str>, MemoryLog>,
+    keys: HashMap<IdempotencyKey, (Timestamp, IdempotencyRecord)>,
     /// The keys by age, oldest first.
     key_ages: VecDeque<(Timestamp, IdempotencyKey)>,
-}
-
-#[derive(Debug)]
-struct Table {
-    key_column: String,
-    ids: Ids,
-    /// The last id given. Never goes back.
-    last_id: i64,
-    columns: BTreeMap<String, Field>,
-    rows: BTreeMap<RecordId, Fields>,
-}
-
-/// The log of one collection: the changes after `trimmed`, up to `head`.
-#[derive(Debug)]
-struct Log {
-    head: Position,
-    trimmed: Position,
-    changes: VecDeque<Arc<Change>>,
 }
 
 /// The most changes, and the most idempotency keys, that one call of `trim` forgets.
@@ -155,7 +136,7 @@ impl Store for MemoryStore {
             .iter()
             .map(|mutation| state.mutate(mutation))
             .collect();
-        let advances = plan.advances();
+        let advances = plan.head_updates();
         let heads = advances
             .iter()
             .map(|advance| state.advance(advance))
@@ -207,7 +188,7 @@ impl Store for MemoryStore {
         collection: &str,
         since: Position,
         limit: usize,
-    ) -> Result<Backlog, StoreError> {
+    ) -> Result<ChangesSince, StoreError> {
         let collection = self.collection(collection)?;
         Ok(self.read().log(collection.name()).after(since, limit))
     }
@@ -232,20 +213,20 @@ impl State {
         for collection in collections {
             let table = self.tables.entry(collection.table_name().to_owned());
             table
-                .or_insert_with(|| Table::new(collection))
+                .or_insert_with(|| MemoryTable::new(collection))
                 .add(collection)?;
         }
         for collection in collections {
             self.table(collection).check_creatable(collection)?;
             self.logs
                 .entry(Arc::clone(collection.name()))
-                .or_insert_with(Log::new);
+                .or_insert_with(MemoryLog::new);
         }
         Ok(())
     }
 
-    fn find(&self, batch: &Batch) -> Found {
-        let oldest = ago(IDEMPOTENCY_KEY_AGE);
+    fn find(&self, batch: &Batch) -> ReadSet {
+        let oldest = ago(IDEMPOTENCY_KEY_RETENTION);
         let remembered = |key| {
             let (_, remembered) = self.keys.get(&key).filter(|(at, _)| *at > oldest)?;
             Some((key, remembered.clone()))
@@ -255,18 +236,20 @@ impl State {
             Some((key, record))
         };
         let since = |(key, place): (RecordKey, Position)| {
-            let reach = usize::try_from(BASE_REACH).unwrap_or(usize::MAX);
+            let reach = usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX);
             let backlog = match self.log(&key.collection).after(place, reach) {
-                Backlog::Changes { more: true, .. } => Backlog::Lost(ResetReason::Trimmed),
-                Backlog::Changes { mut changes, more } => {
-                    changes.retain(|change| change.key == key);
-                    Backlog::Changes { changes, more }
+                ChangesSince::Changes { more: true, .. } => {
+                    ChangesSince::OutOfRange(ResetReason::Trimmed)
                 }
-                lost @ Backlog::Lost(_) => lost,
+                ChangesSince::Changes { mut changes, more } => {
+                    changes.retain(|change| change.key == key);
+                    ChangesSince::Changes { changes, more }
+                }
+                lost @ ChangesSince::OutOfRange(_) => lost,
             };
             ((key, place), backlog)
         };
-        Found {
+        ReadSet {
             remembered: batch
                 .idempotency_keys()
                 .into_iter()
@@ -302,12 +285,12 @@ impl State {
                 table.rows.remove(id);
                 *id
             }
-            Write::Touch { id } => *id,
+            Write::Refresh { id } => *id,
         };
         table.record(collection, id)
     }
 
-    fn advance(&mut self, advance: &Advance) -> (Arc<str>, Position) {
+    fn advance(&mut self, advance: &HeadUpdate) -> (Arc<str>, Position) {
         let log = self.log_mut(&advance.collection);
         if advance.count > 0 {
             log.head.offset += advance.count;
@@ -318,7 +301,7 @@ impl State {
 
     fn trim(&mut self, retention: Retention) -> bool {
         let (mut changes, mut keys) = (TRIM_STEP, TRIM_STEP);
-        let (oldest, oldest_key) = (ago(retention.age), ago(IDEMPOTENCY_KEY_AGE));
+        let (oldest, oldest_key) = (ago(retention.age), ago(IDEMPOTENCY_KEY_RETENTION));
         for log in self.logs.values_mut() {
             while log.is_beyond(retention.count, oldest) {
                 if changes == 0 {
@@ -345,15 +328,15 @@ impl State {
         false
     }
 
-    fn table(&self, collection: &Collection) -> &Table {
+    fn table(&self, collection: &Collection) -> &MemoryTable {
         self.tables.get(collection.table_name()).expect(PREPARED)
     }
 
-    fn log(&self, collection: &str) -> &Log {
+    fn log(&self, collection: &str) -> &MemoryLog {
         self.logs.get(collection).expect(PREPARED)
     }
 
-    fn log_mut(&mut self, collection: &str) -> &mut Log {
+    fn log_mut(&mut self, collection: &str) -> &mut MemoryLog {
         self.logs.get_mut(collection).expect(PREPARED)
     }
 }
@@ -367,233 +350,16 @@ fn ago(age: std::time::Duration) -> Timestamp {
         .unwrap_or_else(|| Timestamp::from_micros(0).expect("1970 is within range"))
 }
 
-fn record(collection: &Collection, id: RecordId, row: &Fields) -> Record {
-    let fields = collection.fields().iter().map(|field| {
-        let value = row.get(&field.name).cloned().unwrap_or(Value::Null);
-        (field.name.clone(), value)
-    });
-    Record {
-        id,
-        fields: fields.collect(),
-    }
-}
-
-impl Table {
-    fn new(collection: &Collection) -> Self {
-        Self {
-            key_column: collection.key_column().to_owned(),
-            ids: collection.ids(),
-            last_id: 0,
-            columns: BTreeMap::new(),
-            rows: BTreeMap::new(),
-        }
-    }
-
-    /// Adds the columns that are missing, after a check of all.
-    fn add(&mut self, collection: &Collection) -> Result<(), SchemaMismatch> {
-        let mismatch = |column: &str, found: String, expected: String| SchemaMismatch {
-            table: collection.table_name().to_owned(),
-            column: column.to_owned(),
-            found,
-            expected,
-        };
-        let (key, ids) = (collection.key_column(), collection.ids());
-        if (self.key_column.as_str(), self.ids) != (key, ids) {
-            let found = format!("the key {} of {:?}", self.key_column, self.ids);
-            return Err(mismatch(key, found, format!("a key of {ids:?}")));
-        }
-        for field in collection.fields() {
-            let (wanted, found) = match self.columns.get(&field.name) {
-                None if self.rows.is_empty() || default(field).is_some() => continue,
-                None => (
-                    "a default, or null allowed",
-                    "records that have no such field".to_owned(),
-                ),
-                Some(column)
-                    if discriminant(&column.schema.kind) != discriminant(&field.schema.kind) =>
-                {
-                    ("the same type", format!("{:?}", column.schema.kind))
-                }
-                Some(column) if field.schema.nullable && !column.schema.nullable => {
-                    ("null allowed", "not null".to_owned())
-                }
-                Some(_) => continue,
-            };
-            return Err(mismatch(&field.name, found, wanted.to_owned()));
-        }
-        for field in collection.fields() {
-            if !self.columns.contains_key(&field.name) {
-                for row in self.rows.values_mut() {
-                    row.insert(field.name.clone(), default(field).unwrap_or(Value::Null));
-                }
-                self.columns.insert(field.name.clone(), field.clone());
-            }
-        }
-        Ok(())
-    }
-
-    /// A column that the collection does not name must do without it when a record is made.
-    fn check_creatable(&self, collection: &Collection) -> Result<(), SchemaMismatch> {
-        let needed = self
-            .columns
-            .values()
-            .find(|column| default(column).is_none() && collection.field(&column.name).is_none());
-        match needed {
-            Some(column) if collection.is_creatable() => Err(SchemaMismatch {
-                table: collection.table_name().to_owned(),
-                column: column.name.clone(),
-                found: "a column that is not null and has no default".to_owned(),
-                expected: format!("a default, or .no_create() for {}", collection.name()),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn insert(&mut self, id: Option<RecordId>, fields: &Fields) -> RecordId {
-        let id = id.unwrap_or(RecordId::Integer(self.last_id + 1));
-        if let RecordId::Integer(number) = id {
-            self.last_id = self.last_id.max(number);
-        }
-        let columns = self.columns.values();
-        let mut row: Fields = columns
-            .map(|column| (column.name.clone(), default(column).unwrap_or(Value::Null)))
-            .collect();
-        row.extend(fields.clone());
-        self.rows.insert(id, row);
-        id
-    }
-
-    fn record(&self, collection: &Collection, id: RecordId) -> Option<Record> {
-        self.rows.get(&id).map(|row| record(collection, id, row))
-    }
-}
-
-/// What a column holds when nothing is said; `None` where something must be.
-fn default(field: &Field) -> Option<Value> {
-    field
-        .default
-        .clone()
-        .or(field.schema.nullable.then_some(Value::Null))
-}
-
-impl Log {
-    fn new() -> Self {
-        let start = Position {
-            epoch: fastrand::u64(..),
-            offset: 0,
-            tag: 0,
-        };
-        Self {
-            head: start,
-            trimmed: start,
-            changes: VecDeque::new(),
-        }
-    }
-
-    fn after(&self, since: Position, limit: usize) -> Backlog {
-        if since.epoch != self.head.epoch {
-            return Backlog::Lost(ResetReason::Epoch);
-        }
-        if since.offset > self.head.offset {
-            return Backlog::Lost(ResetReason::Restored);
-        }
-        let Some(passed) = since.offset.checked_sub(self.trimmed.offset) else {
-            return Backlog::Lost(ResetReason::Trimmed);
-        };
-        let passed = usize::try_from(passed).expect("the log is in memory");
-        let there = match passed {
-            0 => self.trimmed,
-            _ => self.changes[passed - 1].position,
-        };
-        if there != since {
-            return Backlog::Lost(ResetReason::Restored);
-        }
-        let changes: Vec<Change> = self
-            .changes
-            .range(passed..)
-            .take(limit.max(1))
-            .map(|change| Change::clone(change))
-            .collect();
-        let more = passed + changes.len() < self.changes.len();
-        Backlog::Changes { changes, more }
-    }
-
-    fn is_beyond(&self, count: u64, oldest: Timestamp) -> bool {
-        let first = self.changes.front();
-        first.is_some_and(|first| first.at <= oldest || self.changes.len() as u64 > count)
-    }
-}
-
-/// Carries notices between the engines of one process: a bounded queue that each subscriber reads at its own pace.
-///
-/// A subscriber that falls behind by more than the queue holds misses notices, as with any broker.
-///
-/// ```
-/// use fieldsync::{Broker, LocalBroker, Notice};
-/// use futures_util::StreamExt;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let broker = LocalBroker::new();
-/// let mut notices = broker.subscribe().await?;
-/// let notice = Notice { collection: "users".into(), epoch: 1, offset: 7 };
-/// broker.publish(notice.clone()).await?;
-/// assert_eq!(notices.next().await, Some(notice));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-pub struct LocalBroker {
-    notices: broadcast::Sender<Notice>,
-}
-
-impl LocalBroker {
-    /// A broker without subscribers. Clones are the same broker.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            notices: broadcast::Sender::new(1024),
-        }
-    }
-}
-
-impl Default for LocalBroker {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-#[async_trait]
-impl Broker for LocalBroker {
-    async fn publish(&self, notice: Notice) -> Result<(), BrokerError> {
-        // An error means that nobody listens, which is fine.
-        let _ = self.notices.send(notice);
-        Ok(())
-    }
-
-    async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
-        let notices = stream::unfold(self.notices.subscribe(), async |mut notices| {
-            loop {
-                match notices.recv().await {
-                    Ok(notice) => return Some((notice, notices)),
-                    // Lost notices are allowed; what they told is found in the heads.
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return None,
-                }
-            }
-        });
-        Ok(notices.boxed())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::any::Any;
     use std::time::Duration;
 
     use super::*;
-    use crate::conformance::{BrokerFixture, Column, ColumnKind, Constraints, Fixture};
-    use crate::schema::{FieldType, Schema};
+    use crate::conformance::{Column, ColumnKind, Constraints, Fixture};
+    use crate::model::record::Fields;
+    use crate::schema::field::{Field, Ids};
+    use crate::schema::field_type::{FieldType, Schema};
 
     struct InMemory(MemoryStore);
 
@@ -615,7 +381,7 @@ mod tests {
                 .columns
                 .into_iter()
                 .map(|column| (column.name.clone(), field(column)));
-            let made = Table {
+            let made = MemoryTable {
                 key_column: table.key,
                 ids: Ids::Integer,
                 last_id: 0,
@@ -677,41 +443,7 @@ mod tests {
         }
     }
 
-    struct InProcess(LocalBroker);
-
-    #[async_trait]
-    impl BrokerFixture for InProcess {
-        async fn fresh() -> Self {
-            Self(LocalBroker::new())
-        }
-
-        async fn connect(&self) -> Arc<dyn Broker> {
-            Arc::new(self.0.clone())
-        }
-    }
-
     mod store {
         crate::store_tests!(super::InMemory);
-    }
-
-    mod broker {
-        crate::broker_tests!(super::InProcess);
-    }
-
-    #[tokio::test]
-    async fn a_subscriber_that_falls_behind_misses_notices_and_hears_the_latest() {
-        let broker = LocalBroker::new();
-        let notices = broker.subscribe().await.unwrap();
-        for offset in 1..=5000 {
-            let notice = Notice {
-                collection: "notes".into(),
-                epoch: 1,
-                offset,
-            };
-            broker.publish(notice).await.unwrap();
-        }
-        drop(broker);
-        let heard: Vec<u64> = notices.map(|notice| notice.offset).collect().await;
-        assert!(heard.len() < 5000 && heard.last() == Some(&5000));
     }
 }

@@ -1,16 +1,16 @@
-//! What keeps tables and change logs: the contract between a database and the engine.
+//! The contract between a database and the engine.
 
+use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use crate::batch::{Batch, GroupResult};
-use crate::change::Change;
-use crate::collection::Collection;
-use crate::cursor::{Position, ResetReason};
-use crate::record::{Record, RecordId, RecordKey};
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::Position;
+use crate::model::record::{Record, RecordId, RecordKey};
+use crate::schema::collection::Collection;
+use crate::store::error::StoreError;
+use crate::write::batch::{Batch, GroupResult};
 
 /// Tables and change logs.
 ///
@@ -41,7 +41,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError>;
 
     /// Reads records in the order of their ids, from the one after `after`, at most `limit`, and the end of the log, in
-    /// one consistent read. Rows written past fieldsync are among them.
+    /// one consistent read. RowFilter written past fieldsync are among them.
     async fn list(
         &self,
         collection: &str,
@@ -57,7 +57,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         collection: &str,
         since: Position,
         limit: usize,
-    ) -> Result<Backlog, StoreError>;
+    ) -> Result<ChangesSince, StoreError>;
 
     /// The ends of all collections' logs, in one cheap query.
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError>;
@@ -65,57 +65,6 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Forgets changes and idempotency keys beyond the retention, a bounded number in one short transaction; true when
     /// there is more to forget. The end of the log stays, and a cursor at the end of a fully trimmed log still resumes.
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError>;
-}
-
-/// What the log holds after a place.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Backlog {
-    /// These changes follow, in order and without gap.
-    Changes {
-        /// The changes.
-        changes: Vec<Change>,
-        /// Whether more follow.
-        more: bool,
-    },
-    /// The place is not in the log.
-    Lost(ResetReason),
-}
-
-/// Reads what the log holds after a place, as this version of the app knows its records.
-pub(crate) async fn read_changes(
-    store: &dyn Store,
-    collection: &Collection,
-    since: Position,
-    limit: usize,
-) -> Result<Backlog, StoreError> {
-    let mut backlog = store.changes(collection.name(), since, limit).await?;
-    let Backlog::Changes { changes, .. } = &mut backlog else {
-        return Ok(backlog);
-    };
-    changes.iter_mut().for_each(|change| change.fit(collection));
-    if changes.iter().any(|change| change.is_partial(collection)) {
-        // Rare, and not to be room in every subscriber's reading.
-        Box::pin(complete(store, collection, changes)).await?;
-    }
-    Ok(backlog)
-}
-
-/// Reads from the rows what whoever wrote the changes did not know.
-async fn complete(
-    store: &dyn Store,
-    collection: &Collection,
-    changes: &mut [Change],
-) -> Result<(), StoreError> {
-    for change in changes {
-        if change.is_partial(collection)
-            && let (Some(row), _) = store.get(&change.key).await?
-        {
-            // What is newer than the change comes again with its own.
-            let known = std::mem::replace(&mut change.after, row.fields);
-            change.after.extend(known);
-        }
-    }
-    Ok(())
 }
 
 /// How long the log is kept.
@@ -138,33 +87,4 @@ impl Default for Retention {
 }
 
 /// How long an idempotency key is remembered.
-pub const IDEMPOTENCY_KEY_AGE: Duration = Duration::from_secs(24 * 3600);
-
-/// Why a store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// It can't now and may later: locked, full, out of reach.
-    #[error("the store is unavailable")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A table does not fit its collection.
-    #[error(transparent)]
-    Schema(#[from] SchemaMismatch),
-    /// Anything else.
-    #[error("the store failed")]
-    Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// A table that does not fit its collection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("table {table}, column {column}: found {found}, expected {expected}")]
-pub struct SchemaMismatch {
-    /// The table.
-    pub table: String,
-    /// The column.
-    pub column: String,
-    /// What is there.
-    pub found: String,
-    /// What would fit, or what to do.
-    pub expected: String,
-}
+pub const IDEMPOTENCY_KEY_RETENTION: Duration = Duration::from_secs(24 * 3600);

@@ -5,23 +5,27 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::authorize::{Denied, Grant};
-use crate::batch::Write;
-use crate::change::{Action, Change};
-use crate::collection::{Collection, FieldErrors, Ids};
-use crate::edit::{Edit, FieldConflict, Precondition, Refusal, Wish};
-use crate::entity_tag::entity_tag;
-use crate::record::{CREATED_AT, Fields, Record, RecordId, RecordKey, UPDATED_AT};
-use crate::time::Timestamp;
+use crate::model::access::Denied;
+use crate::model::change::{Action, Change};
+use crate::model::edit::{Edit, EditKind, Precondition};
+use crate::model::entity_tag::entity_tag;
+use crate::model::field_errors::FieldErrors;
+use crate::model::record::{CREATED_AT, Fields, Record, RecordId, RecordKey, UPDATED_AT};
+use crate::model::refusal::{FieldConflict, Refusal};
+use crate::model::timestamp::Timestamp;
+use crate::schema::collection::Collection;
+use crate::schema::field::Ids;
+use crate::schema::grant::Grant;
+use crate::write::mutation::Write;
 
 /// What changed of an edit's record since its base.
 #[derive(Debug)]
-pub(crate) enum Since<'a> {
+pub(crate) enum SinceBase<'a> {
     /// The edit has no base.
     Any,
     /// The log can't tell.
     Lost,
-    /// These changes in the log, and after them these in the same batch: their former values, none where not known.
+    /// These changes in the log, and after them these in the same batch: their previous values, none where not known.
     Changes {
         logged: &'a [Change],
         planned: &'a [Option<Fields>],
@@ -34,11 +38,11 @@ pub(crate) fn decide(
     collection: &Collection,
     grant: &Grant,
     row: Option<&Record>,
-    since: &Since<'_>,
+    since: &SinceBase<'_>,
     now: Timestamp,
 ) -> Result<Option<Write>, Refusal> {
     let row = match row {
-        Some(row) if guarded(|| grant.admits(row))? => Some(row),
+        Some(row) if catch_panic(|| grant.admits(row))? => Some(row),
         _ => None,
     };
     let existing = |id: RecordId| {
@@ -49,8 +53,8 @@ pub(crate) fn decide(
             })
         })
     };
-    if let (Some(key), Wish::Patch(..) | Wish::Change(..) | Wish::Delete(_)) =
-        (edit.key(), &edit.wish)
+    if let (Some(key), EditKind::Patch(..) | EditKind::Update(..) | EditKind::Delete(_)) =
+        (edit.key(), &edit.kind)
     {
         existing(key.id)?;
     }
@@ -60,10 +64,10 @@ pub(crate) fn decide(
     if let Some(row) = row {
         check_base(edit, row, grant, since)?;
     }
-    match &edit.wish {
-        Wish::Malformed(message) => Err(Refusal::Malformed(message.clone())),
-        Wish::Create(fields) => create(collection, grant, fields, now).map(Some),
-        Wish::Patch(id, patch) => {
+    match &edit.kind {
+        EditKind::Malformed(message) => Err(Refusal::Malformed(message.clone())),
+        EditKind::Create(fields) => create(collection, grant, fields, now).map(Some),
+        EditKind::Patch(id, patch) => {
             let row = existing(*id)?;
             let wished = patch.0.keys().map(|name| {
                 let current = row.fields.get(name).unwrap_or(&Value::Null);
@@ -76,26 +80,31 @@ pub(crate) fn decide(
             });
             update(collection, grant, row, wished.collect(), now)
         }
-        Wish::Change(id, rewrite) => {
+        EditKind::Update(id, rewrite) => {
             let row = existing(*id)?;
             let own = collection.own_fields(&row.fields);
             let unreadable = |error: serde_json::Error| {
                 Refusal::Malformed(format!("the record does not fit the type: {error}"))
             };
-            let wished = guarded(|| rewrite(&own))?.map_err(unreadable)?;
+            let wished = catch_panic(|| rewrite(&own))?.map_err(unreadable)?;
             update(collection, grant, row, wished, now)
         }
-        Wish::Delete(id) => existing(*id).map(|row| Some(Write::Delete { id: row.id })),
-        Wish::Touch(id) => Ok(Some(Write::Touch { id: *id })),
+        EditKind::Delete(id) => existing(*id).map(|row| Some(Write::Delete { id: row.id })),
+        EditKind::Refresh(id) => Ok(Some(Write::Refresh { id: *id })),
     }
 }
 
 /// Refuses an edit that touches a field which has changed since the edit's base.
-fn check_base(edit: &Edit, row: &Record, grant: &Grant, since: &Since<'_>) -> Result<(), Refusal> {
-    let is_readable = || guarded(|| grant.is_readable(row));
+fn check_base(
+    edit: &Edit,
+    row: &Record,
+    grant: &Grant,
+    since: &SinceBase<'_>,
+) -> Result<(), Refusal> {
+    let is_readable = || catch_panic(|| grant.is_readable(row));
     let (logged, planned) = match since {
-        Since::Any => return Ok(()),
-        Since::Lost => {
+        SinceBase::Any => return Ok(()),
+        SinceBase::Lost => {
             let nothing = Fields::new();
             let fields = if is_readable()? {
                 &row.fields
@@ -105,39 +114,39 @@ fn check_base(edit: &Edit, row: &Record, grant: &Grant, since: &Since<'_>) -> Re
             let current = grant.view.project(row.id, fields);
             return Err(Refusal::BaseUnknown { current });
         }
-        Since::Changes { logged, planned } => (logged, planned),
+        SinceBase::Changes { logged, planned } => (logged, planned),
     };
-    let touched: Vec<&String> = match &edit.wish {
-        Wish::Patch(_, patch) => patch.0.keys().collect(),
+    let touched: Vec<&String> = match &edit.kind {
+        EditKind::Patch(_, patch) => patch.0.keys().collect(),
         // What a closure will change is known only after it ran: all of it counts.
-        Wish::Delete(_) | Wish::Change(..) => row.fields.keys().collect(),
-        Wish::Create(_) | Wish::Touch(_) | Wish::Malformed(_) => return Ok(()),
+        EditKind::Delete(_) | EditKind::Update(..) => row.fields.keys().collect(),
+        EditKind::Create(_) | EditKind::Refresh(_) | EditKind::Malformed(_) => return Ok(()),
     };
     let mut conflicts = BTreeMap::new();
     let is_readable = is_readable()?;
     // What one may not see is no conflict to tell of.
     for name in touched.into_iter().filter(|name| grant.view.shows(name)) {
         let first_logged = logged.iter().find(|change| change.touches(name));
-        let first_planned = planned.iter().find(|former| {
-            former
+        let first_planned = planned.iter().find(|previous| {
+            previous
                 .as_ref()
-                .is_none_or(|former| former.contains_key(name))
+                .is_none_or(|previous| previous.contains_key(name))
         });
         let base = match (first_logged, first_planned) {
             (None, None) => continue,
             (Some(change), _) if change.action == Action::Create => None,
-            (Some(change), _) => change.former.get(name),
-            (None, Some(former)) => former.as_ref().and_then(|former| former.get(name)),
+            (Some(change), _) => change.previous.get(name),
+            (None, Some(previous)) => previous.as_ref().and_then(|previous| previous.get(name)),
         };
-        let mine = match &edit.wish {
-            Wish::Patch(_, patch) => patch.0.get(name).cloned(),
+        let mine = match &edit.kind {
+            EditKind::Patch(_, patch) => patch.0.get(name).cloned(),
             _ => None,
         };
         let theirs = row.fields.get(name).filter(|_| is_readable);
         conflicts.insert(
             name.clone(),
             FieldConflict {
-                base: base.filter(|_| grant.shows_former()).cloned(),
+                base: base.filter(|_| grant.shows_previous()).cloned(),
                 mine,
                 theirs: theirs.cloned(),
             },
@@ -203,7 +212,7 @@ fn create(
         }
     }
     refuse_any(errors)?;
-    guarded(|| collection.run_validator(None, &fields))?.map_err(Refusal::Invalid)?;
+    catch_panic(|| collection.run_validator(None, &fields))?.map_err(Refusal::Invalid)?;
     let id = match collection.ids() {
         Ids::Integer => None,
         Ids::UuidV7 => Some(RecordId::Uuid(uuid::Uuid::now_v7())),
@@ -269,7 +278,8 @@ fn update(
     }
     let mut after = row.fields.clone();
     after.extend(changed.clone());
-    guarded(|| collection.run_validator(Some(&row.fields), &after))?.map_err(Refusal::Invalid)?;
+    catch_panic(|| collection.run_validator(Some(&row.fields), &after))?
+        .map_err(Refusal::Invalid)?;
     stays_among_rows(
         grant,
         &Record {
@@ -291,7 +301,7 @@ fn update(
 
 /// Nobody makes a record that is not for them, or gives one away.
 fn stays_among_rows(grant: &Grant, after: &Record) -> Result<(), Refusal> {
-    if guarded(|| grant.admits(after))? {
+    if catch_panic(|| grant.admits(after))? {
         Ok(())
     } else {
         Err(Denied::Forbidden.into())
@@ -299,7 +309,7 @@ fn stays_among_rows(grant: &Grant, after: &Record) -> Result<(), Refusal> {
 }
 
 /// Runs the app's code; its panic is its edit's failure, not the end of the thread that commits.
-fn guarded<T>(code: impl FnOnce() -> T) -> Result<T, Refusal> {
+fn catch_panic<T>(code: impl FnOnce() -> T) -> Result<T, Refusal> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(code)).map_err(|_| Refusal::AppPanicked)
 }
 
@@ -326,27 +336,27 @@ pub(crate) fn predict(row: Option<&Record>, write: &Write) -> Option<Record> {
             after.fields.extend(fields.clone());
             Some(after)
         }
-        Write::Touch { .. } => row.cloned(),
+        Write::Refresh { .. } => row.cloned(),
         Write::Insert { .. } | Write::Delete { .. } => None,
     }
 }
 
 /// The values that a write takes from a record; `None` when they are not known.
-pub(crate) fn former_values(row: Option<&Record>, write: &Write) -> Option<Fields> {
+pub(crate) fn previous_values(row: Option<&Record>, write: &Write) -> Option<Fields> {
     let row = row?;
     match write {
         Write::Update { fields, .. } => {
-            let former = row
+            let previous = row
                 .fields
                 .iter()
                 .filter(|(name, _)| fields.contains_key(*name));
             Some(
-                former
+                previous
                     .map(|(name, value)| (name.clone(), value.clone()))
                     .collect(),
             )
         }
         Write::Delete { .. } => Some(row.fields.clone()),
-        Write::Insert { .. } | Write::Touch { .. } => None,
+        Write::Insert { .. } | Write::Refresh { .. } => None,
     }
 }

@@ -1,0 +1,8 @@
+//! The engine. Start with `engine.rs`, which shows the write path. `protocol`, `http` and `websocket` build on this layer.
+
+pub(crate) mod builder;
+pub(crate) mod caller;
+pub(crate) mod engine;
+pub(crate) mod group_commit;
+pub(crate) mod permissions;
+pub(crate) mod settings;

@@ -1,0 +1,17 @@
+//! Plain data and pure functions: records, changes, cursors, edits and what becomes of them. Every other layer builds on this one.
+
+pub(crate) mod access;
+pub(crate) mod canonical;
+pub(crate) mod change;
+pub(crate) mod changes_since;
+pub(crate) mod cursor;
+pub(crate) mod edit;
+pub(crate) mod entity_tag;
+pub(crate) mod field_errors;
+pub(crate) mod merge_patch;
+pub(crate) mod outcome;
+pub(crate) mod principal;
+pub(crate) mod record;
+pub(crate) mod refusal;
+pub(crate) mod timestamp;
+pub(crate) mod topic;

@@ -1,0 +1,65 @@
+//! A change log of the memory store.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::model::change::Change;
+use crate::model::changes_since::ChangesSince;
+use crate::model::cursor::{Position, ResetReason};
+use crate::model::timestamp::Timestamp;
+
+/// The log of one collection: the changes after `trimmed`, up to `head`.
+#[derive(Debug)]
+pub(crate) struct MemoryLog {
+    pub(crate) head: Position,
+    pub(crate) trimmed: Position,
+    pub(crate) changes: VecDeque<Arc<Change>>,
+}
+
+impl MemoryLog {
+    pub(crate) fn new() -> Self {
+        let start = Position {
+            epoch: fastrand::u64(..),
+            offset: 0,
+            tag: 0,
+        };
+        Self {
+            head: start,
+            trimmed: start,
+            changes: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn after(&self, since: Position, limit: usize) -> ChangesSince {
+        if since.epoch != self.head.epoch {
+            return ChangesSince::OutOfRange(ResetReason::Epoch);
+        }
+        if since.offset > self.head.offset {
+            return ChangesSince::OutOfRange(ResetReason::Restored);
+        }
+        let Some(passed) = since.offset.checked_sub(self.trimmed.offset) else {
+            return ChangesSince::OutOfRange(ResetReason::Trimmed);
+        };
+        let passed = usize::try_from(passed).expect("the log is in memory");
+        let there = match passed {
+            0 => self.trimmed,
+            _ => self.changes[passed - 1].position,
+        };
+        if there != since {
+            return ChangesSince::OutOfRange(ResetReason::Restored);
+        }
+        let changes: Vec<Change> = self
+            .changes
+            .range(passed..)
+            .take(limit.max(1))
+            .map(|change| Change::clone(change))
+            .collect();
+        let more = passed + changes.len() < self.changes.len();
+        ChangesSince::Changes { changes, more }
+    }
+
+    pub(crate) fn is_beyond(&self, count: u64, oldest: Timestamp) -> bool {
+        let first = self.changes.front();
+        first.is_some_and(|first| first.at <= oldest || self.changes.len() as u64 > count)
+    }
+}

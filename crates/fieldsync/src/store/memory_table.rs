@@ -1,0 +1,129 @@
+//! A table of the memory store.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::mem::discriminant;
+
+use crate::model::record::{Fields, Record, RecordId};
+use crate::schema::collection::Collection;
+use crate::schema::field::{Field, Ids};
+use crate::store::error::SchemaMismatch;
+
+#[derive(Debug)]
+pub(crate) struct MemoryTable {
+    pub(crate) key_column: String,
+    pub(crate) ids: Ids,
+    /// The last id given. Never goes back.
+    pub(crate) last_id: i64,
+    pub(crate) columns: BTreeMap<String, Field>,
+    pub(crate) rows: BTreeMap<RecordId, Fields>,
+}
+
+pub(crate) fn record(collection: &Collection, id: RecordId, row: &Fields) -> Record {
+    let fields = collection.fields().iter().map(|field| {
+        let value = row.get(&field.name).cloned().unwrap_or(Value::Null);
+        (field.name.clone(), value)
+    });
+    Record {
+        id,
+        fields: fields.collect(),
+    }
+}
+
+impl MemoryTable {
+    pub(crate) fn new(collection: &Collection) -> Self {
+        Self {
+            key_column: collection.key_column().to_owned(),
+            ids: collection.ids(),
+            last_id: 0,
+            columns: BTreeMap::new(),
+            rows: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the columns that are missing, after a check of all.
+    pub(crate) fn add(&mut self, collection: &Collection) -> Result<(), SchemaMismatch> {
+        let mismatch = |column: &str, found: String, expected: String| SchemaMismatch {
+            table: collection.table_name().to_owned(),
+            column: column.to_owned(),
+            found,
+            expected,
+        };
+        let (key, ids) = (collection.key_column(), collection.ids());
+        if (self.key_column.as_str(), self.ids) != (key, ids) {
+            let found = format!("the key {} of {:?}", self.key_column, self.ids);
+            return Err(mismatch(key, found, format!("a key of {ids:?}")));
+        }
+        for field in collection.fields() {
+            let (wanted, found) = match self.columns.get(&field.name) {
+                None if self.rows.is_empty() || default(field).is_some() => continue,
+                None => (
+                    "a default, or null allowed",
+                    "records that have no such field".to_owned(),
+                ),
+                Some(column)
+                    if discriminant(&column.schema.kind) != discriminant(&field.schema.kind) =>
+                {
+                    ("the same type", format!("{:?}", column.schema.kind))
+                }
+                Some(column) if field.schema.nullable && !column.schema.nullable => {
+                    ("null allowed", "not null".to_owned())
+                }
+                Some(_) => continue,
+            };
+            return Err(mismatch(&field.name, found, wanted.to_owned()));
+        }
+        for field in collection.fields() {
+            if !self.columns.contains_key(&field.name) {
+                for row in self.rows.values_mut() {
+                    row.insert(field.name.clone(), default(field).unwrap_or(Value::Null));
+                }
+                self.columns.insert(field.name.clone(), field.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// A column that the collection does not name must do without it when a record is made.
+    pub(crate) fn check_creatable(&self, collection: &Collection) -> Result<(), SchemaMismatch> {
+        let needed = self
+            .columns
+            .values()
+            .find(|column| default(column).is_none() && collection.field(&column.name).is_none());
+        match needed {
+            Some(column) if collection.is_creatable() => Err(SchemaMismatch {
+                table: collection.table_name().to_owned(),
+                column: column.name.clone(),
+                found: "a column that is not null and has no default".to_owned(),
+                expected: format!("a default, or .no_create() for {}", collection.name()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, id: Option<RecordId>, fields: &Fields) -> RecordId {
+        let id = id.unwrap_or(RecordId::Integer(self.last_id + 1));
+        if let RecordId::Integer(number) = id {
+            self.last_id = self.last_id.max(number);
+        }
+        let columns = self.columns.values();
+        let mut row: Fields = columns
+            .map(|column| (column.name.clone(), default(column).unwrap_or(Value::Null)))
+            .collect();
+        row.extend(fields.clone());
+        self.rows.insert(id, row);
+        id
+    }
+
+    pub(crate) fn record(&self, collection: &Collection, id: RecordId) -> Option<Record> {
+        self.rows.get(&id).map(|row| record(collection, id, row))
+    }
+}
+
+/// What a column holds when nothing is said; `None` where something must be.
+fn default(field: &Field) -> Option<Value> {
+    field
+        .default
+        .clone()
+        .or(field.schema.nullable.then_some(Value::Null))
+}

@@ -1,0 +1,7 @@
+//! What to write for a batch of edits: pure code that stores call inside their transaction. Imports `model` and `schema`.
+
+pub(crate) mod batch;
+pub(crate) mod decide;
+pub(crate) mod mutation;
+pub(crate) mod plan;
+pub(crate) mod planner;
