@@ -2,7 +2,7 @@
 
 use crate::http::{Refused, RequestHead};
 use crate::model::cursor::Cursor;
-use crate::model::edit::Precondition;
+use crate::model::precondition::Precondition;
 
 /// `If-Match`, by the strong comparison: weak tags match nothing.
 pub(crate) fn if_match(head: &RequestHead) -> Result<Option<Precondition>, Refused> {

@@ -51,8 +51,8 @@ pub async fn serve<S>(engine: Engine, accepted: Accepted, who: Principal, io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let _under_way = engine.under_way();
-    let limits = Limits::default().max_payload_len(Some(engine.settings().max_message));
+    let _under_way = engine.begin(crate::engine::drain::Work::Connection);
+    let limits = Limits::default().max_payload_len(Some(engine.settings().max_message_bytes));
     let config = Config::default().flush_threshold(BUFFER_BYTES);
     let (io, progress) = Counted::new(io);
     let mut socket = ServerBuilder::new().limits(limits).config(config).serve(io);
@@ -333,7 +333,7 @@ async fn listen(
     since: Since,
 ) -> Result<Subscription, EngineError> {
     let caller = engine.on_behalf_of(who);
-    let listening = timeout(RULE_TIME, caller.listen(topic, since)).await;
+    let listening = timeout(RULE_TIME, caller.open(topic, since)).await;
     listening.unwrap_or_else(|_| {
         let error = StoreError::Unavailable("the rule did not answer in time".into());
         Err(error.into())

@@ -6,25 +6,25 @@ use crate::model::record::RecordKey;
 use crate::model::refusal::Refusal;
 use crate::store::error::StoreError;
 
-/// Why an edit or a reading failed.
+/// Why an edit or a read failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// It was refused, and nothing of it is stored.
+    /// The edit or the read was refused. Nothing is stored.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The store failed. What became of an edit is unknown; with the same idempotency key it can be tried again.
+    /// The store failed. Whether an edit was committed is unknown. It can be repeated with the same idempotency key.
     #[error("the store failed")]
     Store(#[from] Arc<StoreError>),
-    /// The engine is stopping, and takes no more edits.
+    /// The engine is stopping, and accepts no more work.
     #[error("the engine is stopping")]
     Stopping,
-    /// The stored record does not fit the app's type. What was to be done to it is done.
+    /// The stored record does not fit the app's type. An edit that returns this is committed.
     #[error("record {key} does not fit the type")]
     Unreadable {
         /// The record.
         key: RecordKey,
-        /// Why.
+        /// Why it does not fit.
         source: serde_json::Error,
     },
 }
@@ -39,7 +39,7 @@ impl From<StoreError> for EngineError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A collection is not as it must be.
+    /// A collection is faulty.
     #[error("collection {collection}: {fault}")]
     Collection {
         /// Its name.
@@ -47,14 +47,17 @@ pub enum StartError {
         /// What is wrong, and what to do.
         fault: String,
     },
-    /// Something else was left out or doubled.
+    /// Something is missing or does not fit together.
     #[error("{0}")]
     Incomplete(String),
-    /// An allowed origin is none.
+    /// An allowed origin is not an origin.
     #[error(
-        "{0:?} is no origin; it is like https://app.example or http://localhost:3000, without a path"
+        "allowed origin {0:?} is not an origin: write it like https://app.example or http://localhost:3000, without a path"
     )]
     Origin(String),
+    /// A setting can't work.
+    #[error("setting {0}")]
+    Setting(&'static str),
     /// The store could not be prepared.
     #[error("the store could not be prepared")]
     Store(#[from] StoreError),

@@ -41,7 +41,7 @@ pub fn accept(engine: &Engine, head: &RequestHead) -> (Reply, Option<Accepted>) 
             };
             let since = match speaks {
                 Subprotocol::V1 => Vec::new(),
-                Subprotocol::Feed => engine.ends_of_feeds(),
+                Subprotocol::Feed => engine.feed_positions(),
             };
             (reply, Some(Accepted { speaks, since }))
         }

@@ -21,9 +21,10 @@ use crate::events::Events;
 use crate::live::subscription::Since;
 use crate::model::access::Access;
 use crate::model::cursor::Cursor;
-use crate::model::edit::{Edit, Precondition};
+use crate::model::edit::Edit;
 use crate::model::entity_tag::entity_tag_of;
 use crate::model::field_errors::FieldErrors;
+use crate::model::precondition::Precondition;
 use crate::model::principal::Principal;
 use crate::model::record::{Fields, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
@@ -94,7 +95,7 @@ where
 {
     let span = tracing::debug_span!("request", method = %head.method, path = %head.path);
     // A drain waits for a request that came before it, whatever it does.
-    let _under_way = engine.under_way();
+    let _under_way = engine.begin(crate::engine::drain::Work::Request);
     let caller = engine.on_behalf_of(who);
     let request = Request {
         engine,
@@ -192,10 +193,15 @@ where
     B: Stream<Item = Result<Bytes, E>>,
     E: Display,
 {
-    let Request { caller, head, .. } = request;
+    let Request {
+        engine,
+        caller,
+        head,
+        ..
+    } = request;
     head.check()?;
     if !matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") {
-        caller.check_ready()?;
+        engine.check_ready()?;
     }
     let (collection, id) = find(request.engine, &head.path).ok_or_else(nothing_here)?;
     let name = collection.name();
@@ -210,7 +216,7 @@ where
         "DELETE" => Access::Delete,
         _ => Access::Read,
     };
-    let rights = caller.rights(access, name).await;
+    let rights = caller.permissions(access, name).await;
     if let Err(EngineError::Refused(Refusal::NoSuchCollection(_))) = rights {
         return Err(nothing_here());
     }
@@ -357,7 +363,7 @@ async fn show(
 
 /// Server-sent events: the way back for who can't open a socket.
 fn events(request: &Request<'_>, topic: Topic, rights: &Permissions) -> Result<Reply, Refused> {
-    request.caller.check_ready()?;
+    request.engine.check_ready()?;
     let head = request.head;
     let last = head.header("last-event-id").filter(|id| !id.is_empty());
     let since = match last {
@@ -378,7 +384,7 @@ fn events(request: &Request<'_>, topic: Topic, rights: &Permissions) -> Result<R
     if head.method == "HEAD" {
         return Ok(reply);
     }
-    let subscription = request.caller.listen_with(topic, since, rights);
+    let subscription = request.engine.open(topic, since, rights);
     let heartbeat = request.engine.settings().heartbeat;
     Ok(Reply {
         body: Body::Events(Box::new(Events::new(subscription, heartbeat))),
@@ -388,7 +394,7 @@ fn events(request: &Request<'_>, topic: Topic, rights: &Permissions) -> Result<R
 
 /// A parameter or header that can't be taken as it is.
 fn bad(name: &str, message: &str) -> Refused {
-    let errors = FieldErrors::from([(name.to_owned(), vec![message.to_owned()])]);
+    let errors = FieldErrors::one(name, message);
     Problem::of_fields(400, "malformed", errors).into()
 }
 
@@ -443,8 +449,11 @@ async fn apply(
     edit: Edit,
     rights: Permissions,
 ) -> Result<RecordView, Refused> {
-    let edits = vec![(edit, rights)];
-    let mut seen = request.caller.apply(edits, request.arrived).await?;
+    let edits = vec![crate::engine::engine::ProposedEdit {
+        edit,
+        permissions: Some(rights),
+    }];
+    let mut seen = request.caller.write(edits, request.arrived).await?;
     Ok(seen.remove(0))
 }
 
@@ -472,7 +481,7 @@ where
 {
     let head = request.head;
     check_media_type(head, accepted)?;
-    let limit = request.engine.settings().max_body;
+    let limit = request.engine.settings().max_body_bytes;
     let too_large = || {
         Refused::new(413, "too-large", format!("the body is over {limit} bytes"))
             .with("connection", "close")
@@ -501,7 +510,7 @@ where
     read_object(&read).map_err(|error| match error {
         JsonError::Malformed(message) => Refused::new(400, "malformed", message),
         JsonError::Field(name, message) => {
-            Problem::of_fields(422, "invalid", FieldErrors::from([(name, vec![message])])).into()
+            Problem::of_fields(422, "invalid", FieldErrors::one(name, message)).into()
         }
     })
 }

@@ -1,12 +1,12 @@
-//! Keeps the fields of records in sync between every window, device and server that shows them: somebody edits one field
+//! Keeps the fields of records in sync between every window, device and server that shows them. A user edits one field
 //! in one window, a PATCH saves it in the app's own SQL table, and every other window shows it at once.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use fieldsync::schemars::{self, JsonSchema};
 //! use fieldsync::{Collection, Engine, MemoryStore, Update};
 //! use futures_util::StreamExt as _;
-//! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -21,36 +21,47 @@
 //!     .store(MemoryStore::new())
 //!     .start()
 //!     .await?;
-//! let user = engine.create("users", User { first_name: "Ada".into() }).await?;
+//! let users = engine.collection::<User>("users");
+//! let user = users.create(User { first_name: "Ada".into() }).await?;
 //!
-//! let mut updates = engine.subscribe("users", None).await?;
+//! let mut updates = users.subscribe(None).await?;
 //! assert!(matches!(updates.next().await, Some(Update::Snapshot { .. })));
 //! assert!(matches!(updates.next().await, Some(Update::Live { .. })));
 //!
-//! engine.edit(("users", user.id), |user: &mut User| user.first_name = "Augusta Ada".into()).await?;
-//! let Some(Update::Change { change, .. }) = updates.next().await else { panic!("a change") };
+//! users.update(user.id, |user| user.first_name = "Augusta Ada".into()).await?;
+//! let Some(Update::Change { change, .. }) = updates.next().await else { panic!("expected a change") };
 //! assert_eq!(change.fields["first_name"], "Augusta Ada");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # The parts
+//! # Parts
 //!
-//! - A [`Collection`] is made from a Rust type: its fields, their types, lengths and defaults, the table it fits, and its
-//!   rule, an [`Authorizer`].
-//! - A [`Store`] keeps the tables and a log of changes beside them. Take `SqliteStore` from `fieldsync-sqlite`, or
-//!   [`MemoryStore`] for tests.
-//! - The [`Engine`] is the whole, as the app holds it. Its methods are the app's own door, by type;
-//!   [`Engine::on_behalf_of`] is the door of everybody else.
-//! - An adapter (`fieldsync-axum`) brings requests to [`handle`], handshakes to [`accept`] and sockets to [`serve`].
-//! - A [`Subscription`] is a place in a log: a snapshot or what was missed, then live. [`Cursor`] is that place as text.
+//! - A [`Collection`] describes records of one kind: fields with types, lengths and defaults, taken from a Rust type, the
+//!   table that holds them, and an [`Authorizer`] that decides who may do what.
+//! - A store keeps the tables and a log of changes. Take `SqliteStore` from `fieldsync-sqlite`, `PostgresStore` from
+//!   `fieldsync-postgres`, or [`MemoryStore`] for tests.
+//! - The [`Engine`] holds everything together. The app's own code reads and writes through [`Engine::collection`], which
+//!   is typed and sees every field. [`Engine::on_behalf_of`] shows a principal only what it may read.
+//! - An adapter (`fieldsync-axum`, `fieldsync-actix`) mounts the engine into a web framework: REST routes, a WebSocket
+//!   and server-sent events.
+//! - A [`Subscription`] is a position in a log. It delivers a snapshot or what was missed, then live changes. A [`Cursor`]
+//!   is that position as text.
 //!
-//! # The way of a PATCH
+//! The crate has three doors. The root is for apps. [`backend`] is for authors of stores and brokers, [`adapter`] for
+//! authors of adapters.
 //!
-//! `http` reads it, strictly (`json`), into an [`Edit`]. `engine` asks the collection's rule. `commit` puts edits that come
-//! at the same time into one [`Batch`]. The store reads the current rows in a transaction, asks [`Batch::plan`] what to
-//! write, writes row and [`Change`], and commits. The writer gets its answer. `hub` wakes those who listen, and each
-//! `connection` writes all that is new to it in one go.
+//! # The path of a PATCH
+//!
+//! `http` reads the request, strictly, into an [`Edit`]. `engine::write` asks the authorizer, commits, announces and
+//! projects. The commit joins edits that arrive at the same time into one batch. The store reads the current rows in a
+//! transaction, asks [`Batch::plan`](backend::Batch::plan) what to write, writes rows and changes, and commits. The hub
+//! wakes the subscribers, and each connection writes everything that is new to it at once.
+//!
+//! # Layers
+//!
+//! Each folder is a layer that imports only from the layers before it: `model`, `schema`, `write`, `store`, `broker`,
+//! `live`, `engine`, `protocol`, `http`, `websocket`.
 
 mod model;
 
@@ -93,32 +104,26 @@ mod events;
 pub mod fault;
 
 #[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
+mod conformance;
 
-pub use broker::broker::Broker;
-pub use broker::error::BrokerError;
 pub use broker::local::LocalBroker;
-pub use broker::notification::Notification;
-pub use connection::serve;
 pub use engine::builder::EngineBuilder;
 pub use engine::caller::{Caller, Page};
+pub use engine::collection_handle::CollectionHandle;
+pub use engine::drain::DrainReport;
 pub use engine::engine::Engine;
 pub use engine::permissions::RecordView;
 pub use error::{EngineError, StartError};
-pub use events::Events;
-pub use handshake::{Accepted, accept};
-pub use http::{Body, Reply, RequestHead, handle};
 pub use live::feed::FeedChange;
 pub use live::subscription::Subscription;
 pub use live::update::Update;
 pub use model::access::{Access, Denied};
-pub use model::change::{Action, Change, FoldedChange};
-pub use model::changes_since::ChangesSince;
-pub use model::cursor::{Cursor, MalformedCursor, Position, ResetReason};
-pub use model::edit::{Edit, Precondition};
+pub use model::change::{Action, FoldedChange};
+pub use model::cursor::{Cursor, MalformedCursor, ResetReason};
+pub use model::edit::{Edit, UpdateResult};
 pub use model::field_errors::FieldErrors;
-pub use model::merge_patch::MergePatch;
-pub use model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
+pub use model::outcome::Outcome;
+pub use model::precondition::Precondition;
 pub use model::principal::Principal;
 pub use model::record::{Fields, Record, RecordId, RecordKey, Stored};
 pub use model::refusal::{FieldConflict, Refusal};
@@ -126,12 +131,57 @@ pub use model::timestamp::Timestamp;
 pub use model::topic::Topic;
 pub use schema::authorizer::Authorizer;
 pub use schema::collection::Collection;
-pub use schema::field::{Field, Ids};
-pub use schema::field_type::{FieldType, JsonShape, Schema};
-pub use schema::grant::{Grant, RowFilter, View};
-pub use store::error::{SchemaMismatch, StoreError};
+pub use schema::grant::{Grant, View};
 pub use store::memory::MemoryStore;
-pub use store::store::{IDEMPOTENCY_KEY_RETENTION, Retention, Store};
-pub use write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
-pub use write::mutation::{HeadUpdate, Mutation, Write};
-pub use write::plan::{CommitOutput, Plan};
+pub use store::store::Retention;
+
+// What apps must name to use the above.
+pub use async_trait::async_trait;
+pub use schemars;
+pub use uuid;
+
+/// For authors of stores and brokers: the contracts, what they exchange with the engine, and their conformance suites.
+///
+/// A [`Store`](backend::Store) keeps the app's tables and the change log. It reads what a [`Batch`](backend::Batch) asks
+/// for into a [`ReadSet`](backend::ReadSet), writes what the [`Plan`](backend::Plan) says, and commits. A
+/// [`Broker`](backend::Broker) carries notifications between nodes. Either is complete when the suite behind the feature
+/// `conformance` passes.
+pub mod backend {
+    pub use crate::broker::broker::Broker;
+    pub use crate::broker::error::BrokerError;
+    pub use crate::broker::notification::Notification;
+    pub use crate::model::change::Change;
+    pub use crate::model::changes_since::ChangesSince;
+    pub use crate::model::cursor::Position;
+    pub use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
+    pub use crate::schema::field::{Field, Ids};
+    pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
+    pub use crate::store::error::{SchemaMismatch, StoreError};
+    pub use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Store};
+    pub use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+    pub use crate::write::mutation::{HeadUpdate, Mutation, Write};
+    pub use crate::write::plan::{CommitOutput, Plan};
+    /// What the suites need of a store or a broker under test.
+    #[cfg(any(test, feature = "conformance"))]
+    pub mod conformance {
+        pub use crate::conformance::{
+            BrokerFixture, Column, ColumnKind, Constraint, Constraints, Fixture, Table,
+        };
+        #[doc(hidden)]
+        pub use crate::conformance::{
+            bases, constraints, edits, faults, groups, history, keys, log, notices, preconditions,
+            reads, run, tables, trimming, types,
+        };
+    }
+
+    #[cfg(any(test, feature = "conformance"))]
+    pub use crate::{__broker_tests as broker_tests, __store_tests as store_tests};
+}
+
+/// For authors of adapters: what brings a web framework's requests and sockets to the engine.
+pub mod adapter {
+    pub use crate::connection::serve;
+    pub use crate::events::Events;
+    pub use crate::handshake::{Accepted, accept};
+    pub use crate::http::{Body, Reply, RequestHead, handle};
+}

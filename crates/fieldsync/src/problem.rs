@@ -103,6 +103,9 @@ impl From<&Refusal> for Problem {
             Refusal::Denied(Denied::Hidden) => {
                 Self::new(404, "not-found", "there is no such collection")
             }
+            Refusal::Denied(Denied::Unavailable(_)) => {
+                Self::unavailable("the rule could not be evaluated; try again")
+            }
             Refusal::NotCreatable(_) => {
                 Self::new(405, "not-creatable", "the collection takes no new records")
             }

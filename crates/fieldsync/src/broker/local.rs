@@ -14,7 +14,8 @@ use crate::broker::notification::Notification;
 /// A subscriber that falls behind by more than the queue holds misses notices, as with any broker.
 ///
 /// ```
-/// use fieldsync::{Broker, LocalBroker, Notification};
+/// use fieldsync::LocalBroker;
+/// use fieldsync::backend::{Broker, Notification};
 /// use futures_util::StreamExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -91,7 +92,7 @@ mod tests {
     }
 
     mod broker {
-        crate::broker_tests!(super::InProcess);
+        crate::backend::broker_tests!(super::InProcess);
     }
 
     #[tokio::test]

@@ -11,12 +11,12 @@ use crate::broker::error::BrokerError;
 /// As text, for brokers that carry text, it is `1 <epoch> <offset> <collection>`. The first word is the format.
 ///
 /// ```
-/// use fieldsync::Notification;
+/// use fieldsync::backend::Notification;
 ///
 /// let notice: Notification = "1 7 42 users".parse()?;
 /// assert_eq!((notice.offset, notice.to_string()), (42, "1 7 42 users".into()));
 /// assert!("2 something of a later version".parse::<Notification>().is_err());
-/// # Ok::<(), fieldsync::BrokerError>(())
+/// # Ok::<(), fieldsync::backend::BrokerError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Notification {

@@ -7,8 +7,9 @@ use serde_json::json;
 use super::Fixture;
 use super::node::{Node, ada, committed, note, notes, notes_on};
 
-use crate::model::edit::{Edit, Precondition};
+use crate::model::edit::Edit;
 use crate::model::outcome::{IdempotencyRecord, Outcome};
+use crate::model::precondition::Precondition;
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention};

@@ -1,7 +1,7 @@
 //! The suites that every [`Store`](crate::Store) and every [`Broker`](crate::Broker) must pass, for authors of stores and brokers.
 //!
 //! Enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] (or [`BrokerFixture`]) for a type of
-//! your tests, and write `fieldsync::store_tests!(ThatType);` in a module of its own: it makes one test per sentence of
+//! your tests, and write `fieldsync::backend::store_tests!(ThatType);` in a module of its own: it makes one test per sentence of
 //! the contract. The tests themselves are in one file per theme.
 
 use std::time::Duration;
@@ -61,7 +61,7 @@ macro_rules! __conformance_tests {
         $($(
             #[test]
             fn $name() {
-                $crate::conformance::run($crate::conformance::$theme::$name::<$fixture>());
+                $crate::backend::conformance::run($crate::backend::conformance::$theme::$name::<$fixture>());
             }
         )*)*
     };
@@ -72,11 +72,11 @@ macro_rules! __conformance_tests {
 ///
 /// ```ignore
 /// mod store {
-///     fieldsync::store_tests!(super::SqliteFixture);
+///     fieldsync::backend::store_tests!(super::SqliteFixture);
 /// }
 /// ```
 #[macro_export]
-macro_rules! store_tests {
+macro_rules! __store_tests {
     ($fixture:ty) => {
         $crate::__conformance_tests! { $fixture;
             tables:
@@ -196,7 +196,7 @@ macro_rules! store_tests {
 /// Makes one test per sentence of the contract of [`Broker`](crate::Broker), for a type that is a
 /// [`BrokerFixture`](crate::conformance::BrokerFixture).
 #[macro_export]
-macro_rules! broker_tests {
+macro_rules! __broker_tests {
     ($fixture:ty) => {
         $crate::__conformance_tests! { $fixture;
             notices:

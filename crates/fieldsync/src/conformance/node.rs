@@ -88,7 +88,7 @@ impl Node {
             (edit, Arc::clone(collection), Grant::full())
         });
         Arc::new(Group {
-            who: Some(who.clone()),
+            principal: Some(who.clone()),
             edits: edits.collect(),
             deadline,
         })

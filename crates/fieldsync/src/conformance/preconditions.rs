@@ -5,8 +5,9 @@ use serde_json::json;
 use super::Fixture;
 use super::node::{Node, note, notes, notes_on};
 
-use crate::model::edit::{Edit, Precondition};
+use crate::model::edit::Edit;
 use crate::model::entity_tag::entity_tag;
+use crate::model::precondition::Precondition;
 use crate::model::record::RecordId;
 use crate::model::refusal::Refusal;
 use crate::schema::grant::View;

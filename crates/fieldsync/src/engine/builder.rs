@@ -1,14 +1,15 @@
 //! Building an engine: everything is checked here, before the first request.
 
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::broker::broker::Broker;
 use crate::broker::relay::NotificationQueue;
 use crate::engine::engine::Engine;
-use crate::engine::group_commit::Committer;
+use crate::engine::group_commit::GroupCommit;
 use crate::engine::settings::Settings;
 use crate::error::StartError;
 use crate::live::feed::{Feed, FeedChange};
@@ -19,7 +20,7 @@ use crate::store::store::{Retention, Store};
 /// How often the logs are trimmed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Describes an engine; [`EngineBuilder::start`] checks it all and starts it.
+/// Describes an engine. [`EngineBuilder::start`] checks the description and starts the engine.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct EngineBuilder {
@@ -29,11 +30,14 @@ pub struct EngineBuilder {
     settings: Settings,
 }
 
-impl EngineBuilder {
-    pub(crate) fn new() -> Self {
-        Self::default()
+impl Engine {
+    /// Describes a new engine.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
     }
+}
 
+impl EngineBuilder {
     /// Adds a collection.
     pub fn collection(mut self, collection: Collection) -> Self {
         self.collections.push(collection);
@@ -46,14 +50,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Tells other nodes through this broker. Without one they notice within the poll interval.
+    /// Notifies the other nodes through this broker. Without a broker they find changes within the poll interval.
     pub fn broker(mut self, broker: impl Broker) -> Self {
         self.broker = Some(Arc::new(broker));
         self
     }
 
-    /// Gives the collection a plain feed: a WebSocket without a subprotocol gets one JSON message per change from now
-    /// on, as the closure shapes it. It is called once per change, not per connection.
+    /// Gives the collection a plain feed: a WebSocket without a subprotocol receives one JSON message per change from
+    /// now on, in the form that the closure gives it. The closure runs once per change, not once per connection.
     ///
     /// ```
     /// # use fieldsync::Engine;
@@ -71,23 +75,57 @@ impl EngineBuilder {
         self
     }
 
-    /// Lets pages of this origin (`https://app.example`, without a path) open sockets. Those of the server's own origin
+    /// Lets pages of this origin (`https://app.example`, without a path) open sockets. Pages of the server's own origin
     /// always may.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.settings.allowed_origins.push(origin.into());
         self
     }
 
-    /// Keeps the logs for so long. 7 days and 1,000,000 changes of each collection without this.
+    /// How long the logs keep changes. By default 7 days, and at most 1,000,000 changes of each collection.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.settings.retention = retention;
         self
     }
 
-    /// Checks everything, makes or checks the tables, and starts the engine's tasks on the current tokio runtime.
+    /// The most bytes of a request's body. A longer body is refused with 413. 1 MiB by default.
+    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_body_bytes = bytes;
+        self
+    }
+
+    /// The most bytes of a message that a client sends on a socket. A longer message closes the socket with 1009. 64 KiB
+    /// by default.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_message_bytes = bytes;
+        self
+    }
+
+    /// The most subscriptions on one socket. A further one is refused with 429. 256 by default.
+    pub fn max_subscriptions(mut self, subscriptions: usize) -> Self {
+        self.settings.max_subscriptions = subscriptions;
+        self
+    }
+
+    /// How often each connection is sent a sign of life. A socket that has not answered by the next one is closed. 15 s
+    /// by default.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.settings.heartbeat = interval;
+        self
+    }
+
+    /// How often the heads of all logs are read, to find changes of other nodes that the broker did not report. 1 s by
+    /// default.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll_interval = interval;
+        self
+    }
+
+    /// Checks the description, creates or checks the tables, and starts the engine's tasks on the current tokio runtime.
     ///
     /// # Errors
-    /// When a collection is not as it must be or has no rule, when a table does not fit, or when the store fails.
+    /// When a collection is faulty or has no authorizer, when a setting can't work, when a table does not fit its
+    /// collection, or when the store fails.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -99,82 +137,100 @@ impl EngineBuilder {
             settings,
         } = self;
         let store = store.ok_or_else(|| {
-            StartError::Incomplete("the engine has no store: give it one with .store(…)".into())
+            StartError::Incomplete("the engine has no store: add one with .store(…)".into())
         })?;
-        let mut by_name = BTreeMap::new();
-        for collection in collections {
-            check(&collection)?;
-            let name = Arc::clone(collection.name());
-            let table = collection.table_name();
-            let shares = |other: &&Arc<Collection>| other.table_name().eq_ignore_ascii_case(table);
-            if let Some(other) = by_name
-                .values()
-                .find(shares)
-                .filter(|other| *other.name() != name)
-            {
-                // Each would have a log of its own, and not hear of the other's edits.
-                let fault = format!(
-                    "its table {table} is that of the collection {} already: one table, one collection",
-                    other.name()
-                );
-                return Err(StartError::Collection {
-                    collection: name,
-                    fault,
-                });
-            }
-            if by_name
-                .insert(Arc::clone(&name), Arc::new(collection))
-                .is_some()
-            {
-                return Err(StartError::Collection {
-                    collection: name,
-                    fault: "stands twice".into(),
-                });
-            }
-        }
-        if let Some(unknown) = settings
-            .feeds
-            .keys()
-            .find(|name| !by_name.contains_key(*name))
-        {
-            return Err(StartError::Incomplete(format!(
-                "the feed {unknown:?} is of no collection of this engine"
-            )));
-        }
-        if let Some(bad) = settings
-            .allowed_origins
-            .iter()
-            .find(|origin| !is_origin(origin))
-        {
-            return Err(StartError::Origin(bad.clone()));
-        }
-        store
-            .prepare(&by_name.values().cloned().collect::<Vec<_>>())
-            .await?;
-        let hubs = Arc::new(HubRegistry::new(by_name.clone(), store.heads().await?));
-        let notices = Arc::new(NotificationQueue::default());
-        let (told, followed) = (Arc::clone(&notices), Arc::clone(&hubs));
-        let committer = Committer::start(Arc::clone(&store), followed, told);
+        let collections = check_collections(collections)?;
+        check_settings(&settings, &collections)?;
+        let prepared: Vec<_> = collections.values().cloned().collect();
+        store.prepare(&prepared).await?;
+        let hubs = Arc::new(HubRegistry::new(collections.clone(), store.heads().await?));
+        let notifications = Arc::new(NotificationQueue::default());
+        let group_commit = GroupCommit::start(
+            Arc::clone(&store),
+            Arc::clone(&hubs),
+            Arc::clone(&notifications),
+        );
+        let tail =
+            Arc::clone(&hubs).tail(Arc::clone(&store), broker.clone(), settings.poll_interval);
+        let trim = trim(Arc::clone(&store), settings.retention);
         let mut tasks = vec![
-            tokio::spawn(Arc::clone(&hubs).follow(
-                Arc::clone(&store),
-                broker.clone(),
-                settings.poll_interval,
-            ))
-            .abort_handle(),
-            tokio::spawn(trim(Arc::clone(&store), settings.retention)).abort_handle(),
+            tokio::spawn(tail).abort_handle(),
+            tokio::spawn(trim).abort_handle(),
         ];
         if let Some(broker) = broker {
-            tasks.push(tokio::spawn(notices.publish(broker)).abort_handle());
+            tasks.push(tokio::spawn(notifications.publish(broker)).abort_handle());
         }
-        tracing::info!(collections = by_name.len(), "fieldsync is ready");
+        tracing::info!(collections = collections.len(), "fieldsync is ready");
         Ok(Engine::new(
-            by_name, store, hubs, committer, settings, tasks,
+            collections,
+            store,
+            hubs,
+            group_commit,
+            settings,
+            tasks,
         ))
     }
 }
 
-/// A scheme, a host and perhaps a port, as browsers send them (RFC 6454, section 6.2).
+fn check_collections(
+    collections: Vec<Collection>,
+) -> Result<BTreeMap<Arc<str>, Arc<Collection>>, StartError> {
+    let mut by_name: BTreeMap<Arc<str>, Arc<Collection>> = BTreeMap::new();
+    for collection in collections {
+        let name = Arc::clone(collection.name());
+        let fault = |fault: String| {
+            Err(StartError::Collection {
+                collection: Arc::clone(&name),
+                fault,
+            })
+        };
+        if let Some(message) = collection.fault() {
+            return fault(message.to_owned());
+        }
+        if collection.authorizer().is_none() {
+            return fault(
+                "has no authorizer: add one with .authorize(…) or .authorize_fn(…), or call .open_to_everyone()"
+                    .into(),
+            );
+        }
+        if by_name.contains_key(&name) {
+            return fault("is added twice".into());
+        }
+        let table = collection.table_name();
+        let shares = |other: &&Arc<Collection>| other.table_name().eq_ignore_ascii_case(table);
+        if let Some(other) = by_name.values().find(shares) {
+            // Each would have a log of its own, and subscribers of one would miss the edits of the other.
+            return fault(format!(
+                "its table {table} already belongs to the collection {}: a table can have only one collection",
+                other.name()
+            ));
+        }
+        by_name.insert(name, Arc::new(collection));
+    }
+    Ok(by_name)
+}
+
+fn check_settings(
+    settings: &Settings,
+    collections: &BTreeMap<Arc<str>, Arc<Collection>>,
+) -> Result<(), StartError> {
+    let feeds = &mut settings.feeds.keys();
+    if let Some(unknown) = feeds.find(|name| !collections.contains_key(*name)) {
+        return Err(StartError::Incomplete(format!(
+            "the feed {unknown:?} has no collection of that name"
+        )));
+    }
+    let origins = &mut settings.allowed_origins.iter();
+    if let Some(bad) = origins.find(|origin| !is_origin(origin)) {
+        return Err(StartError::Origin(bad.clone()));
+    }
+    match settings.fault() {
+        Some(fault) => Err(StartError::Setting(fault)),
+        None => Ok(()),
+    }
+}
+
+/// Whether a text is a scheme, a host and perhaps a port, as browsers send origins (RFC 6454, section 6.2).
 fn is_origin(text: &str) -> bool {
     let authority = text
         .split_once("://")
@@ -185,19 +241,7 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
-fn check(collection: &Collection) -> Result<(), StartError> {
-    let fault = match (collection.fault(), collection.rule()) {
-        (Some(fault), _) => fault.to_owned(),
-        (None, None) => "has no rule who may do what: give it one with .authorize(…), or say .open_to_everyone()".into(),
-        (None, Some(_)) => return Ok(()),
-    };
-    Err(StartError::Collection {
-        collection: Arc::clone(collection.name()),
-        fault,
-    })
-}
-
-/// Trims the logs in small steps, for ever.
+/// Trims the logs in small steps, until the engine ends.
 async fn trim(store: Arc<dyn Store>, retention: Retention) {
     let mut ticks = tokio::time::interval(TRIM_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,38 +1,43 @@
-//! START HERE. The engine: [`Caller::transaction`] is the way of a write, [`Caller::subscribe`] the way back.
+//! START HERE. The engine: [`Engine::write`] is the path of every write, [`Engine::open`] the path back to a subscriber.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
 
-use crate::engine::caller::Caller;
-use crate::engine::group_commit::Committer;
+use crate::engine::drain::{DrainReport, InProgress, Work, WorkInProgress};
+use crate::engine::group_commit::GroupCommit;
+use crate::engine::permissions::Permissions;
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
-use crate::live::subscription::Subscription;
+use crate::live::subscription::{Since, Subscription};
+use crate::model::access::{Access, Denied};
 use crate::model::cursor::{Cursor, Position};
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
 use crate::model::principal::Principal;
-use crate::model::record::{Record, RecordId, RecordKey, Stored};
+use crate::model::record::RecordKey;
+use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
 use crate::store::store::Store;
+use crate::write::batch::Group;
 
-/// How long an edit may take, from the request's arrival on.
-pub(crate) const EDIT_TIME: Duration = Duration::from_secs(10);
+/// How long an edit may take, from the arrival of its request.
+const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The whole, as the app holds it: collections, their tables, and everybody who listens. A cheap clone.
+/// The engine, as the app holds it: collections, their tables and their subscribers. A clone is cheap and is the same
+/// engine.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use fieldsync::{Collection, Engine, MemoryStore};
-/// use schemars::JsonSchema;
+/// use fieldsync::schemars::{self, JsonSchema};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -45,194 +50,177 @@ pub(crate) const EDIT_TIME: Duration = Duration::from_secs(10);
 ///     .start()
 ///     .await?;
 ///
-/// let user = engine.create("users", User { first_name: "Ada".into(), last_name: "King".into() }).await?;
-/// engine.edit(("users", user.id), |user: &mut User| user.last_name = "Lovelace".into()).await?;
-/// let user = engine.get::<User>(("users", user.id)).await?.expect("it was just made");
+/// let users = engine.collection::<User>("users");
+/// let user = users.create(User { first_name: "Ada".into(), last_name: "King".into() }).await?;
+/// users.update(user.id, |user| user.last_name = "Lovelace".into()).await?;
+/// let user = users.get(user.id).await?.expect("the record was just created");
 /// assert_eq!(user.fields.last_name, "Lovelace");
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
 pub struct Engine {
-    pub(crate) inner: Arc<Inner>,
+    inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) collections: BTreeMap<Arc<str>, Arc<Collection>>,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) hubs: Arc<HubRegistry>,
-    pub(crate) committer: Committer,
-    pub(crate) settings: Settings,
-    pub(crate) stopping: watch::Sender<bool>,
-    /// Edits and connections that are under way; a drain waits for them.
-    pub(crate) under_way: watch::Sender<usize>,
-    pub(crate) tasks: Vec<tokio::task::AbortHandle>,
+struct Inner {
+    collections: BTreeMap<Arc<str>, Arc<Collection>>,
+    store: Arc<dyn Store>,
+    hubs: Arc<HubRegistry>,
+    group_commit: GroupCommit,
+    settings: Settings,
+    in_progress: WorkInProgress,
+    stopping: watch::Sender<bool>,
+    /// The tasks that end with the engine.
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+/// An edit on its way in. HTTP asks the authorizer before it reads a body, and so brings the permissions along.
+#[derive(Debug)]
+pub(crate) struct ProposedEdit {
+    pub(crate) edit: Edit,
+    pub(crate) permissions: Option<Permissions>,
 }
 
 impl Engine {
-    /// Begins to describe an engine.
-    pub fn builder() -> crate::EngineBuilder {
-        crate::EngineBuilder::new()
-    }
-
     pub(crate) fn new(
         collections: BTreeMap<Arc<str>, Arc<Collection>>,
         store: Arc<dyn Store>,
         hubs: Arc<HubRegistry>,
-        committer: Committer,
+        group_commit: GroupCommit,
         settings: Settings,
         tasks: Vec<tokio::task::AbortHandle>,
     ) -> Self {
-        let (stopping, under_way) = (watch::Sender::new(false), watch::Sender::new(0));
         Self {
             inner: Arc::new(Inner {
                 collections,
                 store,
                 hubs,
-                committer,
+                group_commit,
                 settings,
-                stopping,
-                under_way,
+                in_progress: WorkInProgress::default(),
+                stopping: watch::Sender::new(false),
                 tasks,
             }),
         }
     }
 
-    /// The engine as somebody sees it: what one may not read is not there, what one may not do is refused.
-    #[must_use]
-    pub fn on_behalf_of(&self, who: Principal) -> Caller<'_> {
-        Caller {
-            engine: self,
-            who: Some(who),
+    /// The path of every write: authorize, commit, announce, project. Without a principal the app itself writes.
+    ///
+    /// The edits are applied as a whole or not at all. Dropping the future does not take them back.
+    pub(crate) async fn write<T>(
+        &self,
+        principal: Option<&Principal>,
+        edits: Vec<ProposedEdit>,
+        arrived: Instant,
+        project: impl Fn(&Permissions, Outcome) -> T,
+    ) -> Result<Vec<T>, EngineError> {
+        let in_progress = self.begin(Work::Write);
+
+        // Authorize. The grant's condition on records is applied to the current row, inside the transaction.
+        let mut permissions = Vec::with_capacity(edits.len());
+        let mut authorized = Vec::with_capacity(edits.len());
+        for proposed in edits {
+            let edit = proposed.edit;
+            let granted = match proposed.permissions {
+                Some(granted) => granted,
+                None => {
+                    self.permissions(principal, edit.access(), edit.collection())
+                        .await?
+                }
+            };
+            authorized.push((edit, Arc::clone(&granted.collection), granted.write_grant()));
+            permissions.push(granted);
         }
+
+        // Commit row, change and idempotency key in one transaction, shared with the edits that arrive meanwhile. Then
+        // announce the changes: wake this node's subscribers, notify the other nodes. The task that commits announces
+        // what it has committed, so that the announcement follows even when this future is dropped.
+        let group = Group {
+            principal: principal.cloned(),
+            edits: authorized,
+            deadline: arrived + EDIT_TIMEOUT,
+        };
+        let committed = self
+            .inner
+            .group_commit
+            .commit_and_announce(group, in_progress);
+        let outcomes = committed.await?;
+
+        // Project: the caller sees of each record what it may read.
+        let projected = permissions.iter().zip(outcomes);
+        Ok(projected
+            .map(|(permissions, outcome)| project(permissions, outcome))
+            .collect())
     }
 
-    /// The ends of the logs that have a feed, in the order of the feeds.
-    pub(crate) fn ends_of_feeds(&self) -> Vec<Position> {
-        let Inner { settings, hubs, .. } = &*self.inner;
-        let feeds = settings.feeds.iter();
-        feeds
-            .map(|(collection, _)| hubs.of(collection).head())
-            .collect()
-    }
-
-    /// The engine as the app itself sees it: everything, whatever the rules say. The methods below are typed shorthands.
-    fn as_app(&self) -> Caller<'_> {
-        Caller {
-            engine: self,
-            who: None,
-        }
-    }
-
-    /// Reads a record. `Stored<Fields>` reads any collection without a type of its own.
-    ///
-    /// # Errors
-    /// When the collection is unknown, the store fails, or the record does not fit the type.
-    pub async fn get<T: DeserializeOwned>(
+    /// The path back: opens a subscription, which reads a snapshot or what was missed, and then follows the hub.
+    pub(crate) fn open(
         &self,
-        key: impl Into<RecordKey>,
-    ) -> Result<Option<Stored<T>>, EngineError> {
-        let key = key.into();
-        self.as_app().collection(&key.collection)?;
-        let (record, _) = self.inner.store.get(&key).await?;
-        record
-            .map(|record| typed(record, &key.collection))
-            .transpose()
+        topic: Topic,
+        since: Since,
+        permissions: &Permissions,
+    ) -> Subscription {
+        let Inner { hubs, store, .. } = &*self.inner;
+        let collection = &permissions.collection;
+        let hub = hubs.of(collection.name());
+        let grant = permissions.read.clone();
+        Subscription::new(topic, collection, grant, hub, Arc::clone(store), since)
     }
 
-    /// Reads records in the order of their ids, from the one after `after`, at most `limit`.
-    ///
-    /// # Errors
-    /// As [`Engine::get`].
-    pub async fn list<T: DeserializeOwned>(
+    /// Asks the collection's authorizer what a principal may do, and what it may read meanwhile.
+    pub(crate) async fn permissions(
         &self,
+        principal: Option<&Principal>,
+        access: Access,
         collection: &str,
-        after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<Vec<Stored<T>>, EngineError> {
-        self.as_app().collection(collection)?;
-        let (records, _) = self.inner.store.list(collection, after, limit).await?;
-        records
-            .into_iter()
-            .map(|record| typed(record, collection))
-            .collect()
+    ) -> Result<Permissions, EngineError> {
+        let collection = self.known_collection(collection)?;
+        let Some(principal) = principal else {
+            return Ok(Permissions::full(collection));
+        };
+        let granted = authorize(&collection, principal, access).await?;
+        let read = match access {
+            Access::Read => granted.clone(),
+            _ => match authorize(&collection, principal, Access::Read).await {
+                Ok(read) => read,
+                Err(Refusal::Denied(Denied::Unavailable(source))) => {
+                    return Err(Refusal::Denied(Denied::Unavailable(source)).into());
+                }
+                Err(_) => Grant::invisible(),
+            },
+        };
+        Ok(Permissions {
+            collection,
+            access: granted,
+            read,
+        })
     }
 
-    /// Creates a record.
+    /// Applies several edits as a whole or not at all, and returns an outcome for each.
+    ///
+    /// The app itself makes these edits: no authorizer is asked. Dropping the future does not take the edits back: they
+    /// are committed, or not, as a whole.
     ///
     /// # Errors
-    /// When the edit is refused or the store fails; [`EngineError`] tells which.
-    pub async fn create<T: Serialize + DeserializeOwned>(
-        &self,
-        collection: &str,
-        fields: T,
-    ) -> Result<Stored<T>, EngineError> {
-        self.apply_typed(Edit::create(collection, &fields)).await
+    /// When an edit is refused, and the others with it, or when the store fails.
+    pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Outcome>, EngineError> {
+        self.check_ready()?;
+        let edits = edits.into_iter().map(ProposedEdit::from).collect();
+        let project = |_: &Permissions, outcome| outcome;
+        self.write(None, edits, Instant::now(), project).await
     }
 
-    /// Sets fields of a record, by JSON Merge Patch (RFC 7396).
+    /// Logs the current row of a record that the app's own SQL has changed, so that subscribers receive it.
     ///
     /// # Errors
-    /// As [`Engine::create`].
-    pub async fn patch<T: DeserializeOwned>(
-        &self,
-        key: impl Into<RecordKey>,
-        patch: impl Serialize,
-    ) -> Result<Stored<T>, EngineError> {
-        self.apply_typed(Edit::patch(key, patch)).await
-    }
-
-    /// Sets those fields of a record that the closure changes. It is called inside the transaction with the current
-    /// record, must not block, and may be called more than once.
-    ///
-    /// # Errors
-    /// As [`Engine::create`].
-    pub async fn edit<T, F>(
-        &self,
-        key: impl Into<RecordKey>,
-        change: F,
-    ) -> Result<Stored<T>, EngineError>
-    where
-        T: Serialize + DeserializeOwned,
-        F: Fn(&mut T) + Send + Sync + 'static,
-    {
-        self.apply_typed(Edit::update(key, change)).await
-    }
-
-    /// Deletes a record.
-    ///
-    /// # Errors
-    /// As [`Engine::create`].
-    pub async fn delete(&self, key: impl Into<RecordKey>) -> Result<(), EngineError> {
-        self.transaction(vec![Edit::delete(key)]).await.map(drop)
-    }
-
-    /// Announces what SQL of the app's own did to a record.
-    ///
-    /// # Errors
-    /// As [`Engine::create`].
-    pub async fn touch(&self, key: impl Into<RecordKey>) -> Result<(), EngineError> {
+    /// As [`Engine::transaction`].
+    pub async fn refresh(&self, key: impl Into<RecordKey>) -> Result<(), EngineError> {
         self.transaction(vec![Edit::refresh(key)]).await.map(drop)
     }
 
-    /// Applies several edits, all or none, and answers with an outcome for each.
-    ///
-    /// Dropping the future does not take the edits back: they are committed, or not, as a whole.
-    ///
-    /// # Errors
-    /// As [`Engine::create`]; the first edit that is refused refuses all.
-    pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Outcome>, EngineError> {
-        let as_app = self.as_app();
-        as_app.check_ready()?;
-        let mut allowed = Vec::with_capacity(edits.len());
-        for edit in edits {
-            let rights = as_app.rights(edit.access(), edit.collection()).await?;
-            allowed.push((edit, rights));
-        }
-        as_app.commit(allowed, Instant::now()).await
-    }
-
-    /// Hears of every change of a collection, or of one record: after a snapshot, or after a cursor.
+    /// Subscribes to a collection or to one record: a snapshot first, or what has changed since a cursor, then every
+    /// change.
     ///
     /// # Errors
     /// When the collection is unknown.
@@ -241,76 +229,96 @@ impl Engine {
         topic: impl Into<Topic>,
         since: Option<Cursor>,
     ) -> Result<Subscription, EngineError> {
-        self.as_app().subscribe(topic, since).await
+        let topic = topic.into();
+        let permissions = self
+            .permissions(None, Access::Read, &topic.collection)
+            .await?;
+        Ok(self.open(topic, since.into(), &permissions))
     }
 
-    /// Stops: takes no more edits, ends subscriptions, closes connections with 1012 and a random retry delay, and waits
-    /// for the edits under way, at most until the deadline. True when all was done in time.
-    pub async fn drain(&self, deadline: Duration) -> bool {
+    /// Stops the engine: it accepts no more edits, ends subscriptions, closes connections with 1012 and a random retry
+    /// delay, and waits for the work in progress, at most for this long. The report says what was left undone.
+    pub async fn drain(&self, timeout: Duration) -> DrainReport {
         self.inner.stopping.send_replace(true);
         self.inner.hubs.close();
-        let mut under_way = self.inner.under_way.subscribe();
-        tokio::time::timeout(deadline, under_way.wait_for(|count| *count == 0))
-            .await
-            .is_ok()
+        self.inner.in_progress.finish(timeout).await
     }
 
-    /// Whether the engine takes edits: for the app's health check.
+    /// Whether the engine accepts edits. For the app's health check.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !*self.inner.stopping.borrow()
+    }
+
+    /// Refuses new work while the engine drains. Work that arrived before is finished.
+    pub(crate) fn check_ready(&self) -> Result<(), EngineError> {
+        if self.is_ready() {
+            Ok(())
+        } else {
+            Err(EngineError::Stopping)
+        }
+    }
+
+    /// Resolves when the engine starts to drain.
+    pub(crate) async fn stopped(&self) {
+        let mut stopping = self.inner.stopping.subscribe();
+        // The sender lives as long as the engine, so that this never fails.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Counts work as in progress until the result is dropped.
+    pub(crate) fn begin(&self, work: Work) -> InProgress {
+        self.inner.in_progress.begin(work)
+    }
+
+    pub(crate) fn known_collection(&self, name: &str) -> Result<Arc<Collection>, EngineError> {
+        let collection = self.inner.collections.get(name);
+        collection
+            .cloned()
+            .ok_or_else(|| Refusal::NoSuchCollection(name.into()).into())
+    }
+
+    /// The ends of the logs that have a feed, in the order of the feeds.
+    pub(crate) fn feed_positions(&self) -> Vec<Position> {
+        let Inner { settings, hubs, .. } = &*self.inner;
+        let feeds = settings.feeds.keys();
+        feeds.map(|name| hubs.of(name).head()).collect()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.inner.settings
     }
 
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
     pub(crate) fn collections(&self) -> &BTreeMap<Arc<str>, Arc<Collection>> {
         &self.inner.collections
     }
+}
 
-    /// Counts something as under way until it is dropped.
-    pub(crate) fn under_way(&self) -> InProgress {
-        self.inner.under_way.send_modify(|count| *count += 1);
-        InProgress(self.clone())
-    }
-
-    /// Resolves when the engine drains.
-    pub(crate) async fn stopped(&self) {
-        // The sender lives as long as the engine, so that this fails never.
-        let _ = self
-            .inner
-            .stopping
-            .subscribe()
-            .wait_for(|stopping| *stopping)
-            .await;
-    }
-
-    async fn apply_typed<T: DeserializeOwned>(&self, edit: Edit) -> Result<Stored<T>, EngineError> {
-        let collection = Arc::clone(edit.collection());
-        let mut outcomes = self.transaction(vec![edit]).await?;
-        let record = outcomes
-            .remove(0)
-            .record()
-            .expect("neither a create nor a patch deletes");
-        typed(record, &collection)
+async fn authorize(
+    collection: &Collection,
+    principal: &Principal,
+    access: Access,
+) -> Result<Grant, Refusal> {
+    let name = collection.name();
+    let Some(authorizer) = collection.authorizer() else {
+        return Err(Denied::Forbidden.into());
+    };
+    match authorizer.authorize(principal, access, name).await {
+        Err(Denied::Hidden) => Err(Refusal::NoSuchCollection(Arc::clone(name))),
+        granted => Ok(granted?),
     }
 }
 
-fn typed<T: DeserializeOwned>(record: Record, collection: &str) -> Result<Stored<T>, EngineError> {
-    let key = RecordKey::new(collection, record.id);
-    record
-        .typed()
-        .map_err(|source| EngineError::Unreadable { key, source })
-}
-
-/// Something that a drain waits for.
-#[derive(Debug)]
-pub(crate) struct InProgress(Engine);
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.0.inner.under_way.send_modify(|count| *count -= 1);
+impl From<Edit> for ProposedEdit {
+    fn from(edit: Edit) -> Self {
+        Self {
+            edit,
+            permissions: None,
+        }
     }
 }
 

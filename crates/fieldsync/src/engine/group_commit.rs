@@ -1,6 +1,6 @@
-//! Group commit: edits that come at the same time share one transaction.
+//! Group commit: edits that arrive at the same time share one transaction.
 //!
-//! There is no timer. While one transaction runs the next batch grows; a lone edit leaves at once.
+//! There is no timer. While one transaction runs, the next batch grows. An edit that arrives alone is committed at once.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -9,84 +9,91 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::Instrument as _;
 
 use crate::broker::relay::NotificationQueue;
+use crate::engine::drain::InProgress;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
+use crate::model::change::Change;
 use crate::model::outcome::Outcome;
 use crate::model::refusal::Refusal;
 use crate::store::error::StoreError;
 use crate::store::store::Store;
-use crate::write::batch::{Batch, CommitSlot, Group, GroupResult, RefusedEdit};
+use crate::write::batch::{Batch, Group, GroupResult, RefusedEdit};
+use crate::write::commit_slot::CommitSlot;
 
-/// At most so many edits share a transaction, or so many bytes of them.
-const BATCH_EDITS: usize = 256;
-const BATCH_BYTES: usize = 1024 * 1024;
-/// So many groups may wait for their slot; further ones wait to be let in, until their deadline.
-const WAITING_GROUPS: usize = 1024;
-/// After so long a batch is overtaken by the next, and so many may be. Most take a few milliseconds.
-const OVERTAKE_TIME: Duration = Duration::from_millis(100);
-const OVERTAKEN: usize = 256;
-/// A store answers a batch within its deadline. One that does not is not waited for longer than this beyond it.
+/// The most edits that share a transaction, and the most bytes of them.
+const MAX_BATCH_EDITS: usize = 256;
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// The most groups in the queue. Further groups wait to enter it, until their deadline.
+const MAX_QUEUED_GROUPS: usize = 1024;
+/// The time after which the next batch may overtake a batch, and the most batches that may be overtaken. Most batches
+/// take a few milliseconds.
+const OVERTAKE_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_OVERTAKEN: usize = 256;
+/// A store answers a batch within its deadline. This is how long the engine waits beyond it for a store that does not.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Where edits are handed in.
+/// The queue of groups that wait for a transaction.
 #[derive(Debug, Clone)]
-pub(crate) struct Committer {
-    submissions: mpsc::Sender<Submission>,
+pub(crate) struct GroupCommit {
+    queue: mpsc::Sender<Submission>,
 }
 
 #[derive(Debug)]
 struct Submission {
     group: Arc<Group>,
     bytes: usize,
-    answer: oneshot::Sender<Result<GroupResult, Arc<StoreError>>>,
+    reply: oneshot::Sender<Result<GroupResult, Arc<StoreError>>>,
+    /// A drain waits for the commit, also when nobody waits for the reply.
+    _in_progress: InProgress,
 }
 
-impl Committer {
-    /// Starts the task that commits; it ends when the last committer is dropped and all that was handed in is done.
+impl GroupCommit {
+    /// Starts the task that commits. It ends when the last clone is dropped and the queue is empty.
     pub(crate) fn start(
         store: Arc<dyn Store>,
         hubs: Arc<HubRegistry>,
-        notices: Arc<NotificationQueue>,
+        notifications: Arc<NotificationQueue>,
     ) -> Self {
-        let (submissions, waiting) = mpsc::channel(WAITING_GROUPS);
-        let path = Path {
+        let (queue, submissions) = mpsc::channel(MAX_QUEUED_GROUPS);
+        let committer = Committer {
             store,
             hubs,
-            notices,
+            notifications,
         };
-        tokio::spawn(commit_batches(waiting, Arc::new(path)));
-        Self { submissions }
+        tokio::spawn(commit_batches(submissions, Arc::new(committer)));
+        Self { queue }
     }
 
-    /// Commits a group of edits, all or nothing.
-    ///
-    /// Dropping the future does not take the edits back: they are committed, or not, as a whole.
-    pub(crate) async fn commit(&self, group: Group) -> Result<Vec<Outcome>, EngineError> {
+    /// Commits a group of edits as a whole or not at all. What is committed is announced to this node's subscribers and
+    /// to the other nodes, also when the future is dropped.
+    pub(crate) async fn commit_and_announce(
+        &self,
+        group: Group,
+        in_progress: InProgress,
+    ) -> Result<Vec<Outcome>, EngineError> {
         let deadline = group.deadline;
-        let bytes = group
-            .edits
-            .iter()
-            .map(|(edit, ..)| edit.size_in_memory())
-            .sum();
-        let (answer, answered) = oneshot::channel();
+        let edits = group.edits.iter();
+        let bytes = edits.map(|(edit, ..)| edit.size_in_memory()).sum();
+        let (reply, replied) = oneshot::channel();
         let submission = Submission {
             group: Arc::new(group),
             bytes,
-            answer,
+            reply,
+            _in_progress: in_progress,
         };
-        match tokio::time::timeout_at(deadline.into(), self.submissions.send(submission)).await {
+        match timeout_at(deadline.into(), self.queue.send(submission)).await {
             Err(_) => return Err(Refusal::Busy.into()),
-            Ok(Err(_)) => return Err(gone()),
+            Ok(Err(_)) => return Err(task_ended()),
             Ok(Ok(())) => {}
         }
-        match tokio::time::timeout_at((deadline + GRACE).into(), answered).await {
+        match timeout_at((deadline + GRACE).into(), replied).await {
             Ok(Ok(Ok(result))) => result.map_err(|refused| refused.refusal.into()),
             Ok(Ok(Err(error))) => Err(error.into()),
-            Ok(Err(_)) => Err(gone()),
+            Ok(Err(_)) => Err(task_ended()),
             Err(_) => {
                 Err(StoreError::Unavailable("the store did not answer in time".into()).into())
             }
@@ -94,57 +101,56 @@ impl Committer {
     }
 }
 
-/// The task ends with its runtime alone.
-fn gone() -> EngineError {
-    StoreError::Backend("the task that commits is gone".into()).into()
+/// The task ends only with its runtime.
+fn task_ended() -> EngineError {
+    StoreError::Backend("the task that commits has ended".into()).into()
 }
 
-async fn commit_batches(mut waiting: mpsc::Receiver<Submission>, path: Arc<Path>) {
-    let (slot, overtaken) = (
-        Arc::new(Semaphore::new(1)),
-        Arc::new(Semaphore::new(OVERTAKEN)),
-    );
+async fn commit_batches(mut queue: mpsc::Receiver<Submission>, committer: Arc<Committer>) {
+    let slots = Arc::new(Semaphore::new(1));
+    let overtaken = Arc::new(Semaphore::new(MAX_OVERTAKEN));
     let mut held = None;
     loop {
         let first = match held.take() {
             Some(first) => first,
-            None => match waiting.recv().await {
+            None => match queue.recv().await {
                 Some(first) => first,
                 None => return,
             },
         };
-        // Meanwhile the batch grows.
-        let slot = Arc::clone(&slot).acquire_owned().await;
-        let slot = Arc::new(CommitSlot::new(slot.expect("it is never closed")));
-        let submissions = gather(first, &mut waiting, &mut held);
-        let mut committed = Arc::clone(&path).commit(submissions, Arc::clone(&slot));
+        // While this waits for the slot, the batch grows.
+        let permit = Arc::clone(&slots).acquire_owned().await;
+        let slot = CommitSlot::new(permit.expect("the semaphore is never closed"));
+        let slot = Arc::new(slot);
+        let submissions = gather(first, &mut queue, &mut held);
+        let mut committed = Arc::clone(&committer).commit(submissions, Arc::clone(&slot));
         let overtaken = Arc::clone(&overtaken);
         tokio::spawn(async move {
-            if timeout(OVERTAKE_TIME, &mut committed).await.is_ok() {
+            if timeout(OVERTAKE_TIMEOUT, &mut committed).await.is_ok() {
                 return;
             }
-            // The next batch overtakes what somebody else's lock holds up, unless too many were overtaken.
+            // The next batch overtakes a batch that another program's lock holds up.
             tokio::select! {
                 () = &mut committed => {}
-                place = overtaken.acquire_owned() => {
-                    slot.end();
+                permit = overtaken.acquire_owned() => {
+                    slot.give_up();
                     committed.await;
-                    drop(place);
+                    drop(permit);
                 }
             }
         });
     }
 }
 
-/// Where a batch goes: to the store, to those who wait for answers, to this node's subscribers, to other nodes.
+/// Where a batch goes: to the store, to the callers, to this node's subscribers and to the other nodes.
 #[derive(Debug)]
-struct Path {
+struct Committer {
     store: Arc<dyn Store>,
     hubs: Arc<HubRegistry>,
-    notices: Arc<NotificationQueue>,
+    notifications: Arc<NotificationQueue>,
 }
 
-impl Path {
+impl Committer {
     fn commit(
         self: Arc<Self>,
         submissions: Vec<Submission>,
@@ -154,19 +160,23 @@ impl Path {
         let batch = Batch::new(groups.collect()).with_slot(slot);
         let span = tracing::debug_span!("commit", groups = batch.len());
         let committed = async move {
-            // A store that panics fails this batch, and no other.
+            // A store that panics fails only this batch.
             let committed = AssertUnwindSafe(self.store.commit(batch)).catch_unwind();
             let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
             match committed.await.unwrap_or_else(panicked) {
-                Ok(results) => self.answer(submissions, results),
+                Ok(results) => self.reply_and_announce(submissions, results),
                 Err(error) => self.fail(submissions, error),
             }
         };
         committed.instrument(span).boxed()
     }
 
-    fn answer(self: Arc<Self>, submissions: Vec<Submission>, results: Vec<GroupResult>) {
-        let changes = changes_of(&results);
+    fn reply_and_announce(
+        self: Arc<Self>,
+        submissions: Vec<Submission>,
+        results: Vec<GroupResult>,
+    ) {
+        let changes = committed_changes(&results);
         #[cfg(fieldsync_fault_points)]
         crate::fault::point("before-reply");
         for (submission, result) in submissions.into_iter().zip(results) {
@@ -176,13 +186,13 @@ impl Path {
                 tokio::spawn(Arc::clone(&self).commit(vec![submission], Arc::default()));
                 continue;
             }
-            // Whoever went away meanwhile has the edit all the same.
-            let _ = submission.answer.send(Ok(result));
+            // A caller that no longer waits has its edit committed all the same.
+            let _ = submission.reply.send(Ok(result));
         }
         #[cfg(fieldsync_fault_points)]
         crate::fault::point("before-announcement");
-        for notice in self.hubs.announce(&changes) {
-            self.notices.put(notice);
+        for notification in self.hubs.announce(&changes) {
+            self.notifications.put(notification);
         }
     }
 
@@ -193,25 +203,25 @@ impl Path {
             "a batch could not be committed"
         );
         for submission in submissions {
-            let _ = submission.answer.send(Err(Arc::clone(&error)));
+            let _ = submission.reply.send(Err(Arc::clone(&error)));
         }
-        // It may be committed all the same.
+        // The batch may be committed all the same.
         self.hubs.look();
     }
 }
 
-/// Takes what is waiting now, as far as it fits one batch.
+/// Takes from the queue what fits one batch.
 fn gather(
     first: Submission,
-    waiting: &mut mpsc::Receiver<Submission>,
+    queue: &mut mpsc::Receiver<Submission>,
     held: &mut Option<Submission>,
 ) -> Vec<Submission> {
     let (mut edits, mut bytes) = (first.group.edits.len(), first.bytes);
     let mut gathered = vec![first];
-    while let Ok(next) = waiting.try_recv() {
+    while let Ok(next) = queue.try_recv() {
         edits += next.group.edits.len();
         bytes += next.bytes;
-        if edits > BATCH_EDITS || bytes > BATCH_BYTES {
+        if edits > MAX_BATCH_EDITS || bytes > MAX_BATCH_BYTES {
             *held = Some(next);
             break;
         }
@@ -220,15 +230,15 @@ fn gather(
     gathered
 }
 
-/// The changes that a commit made, in log order per collection.
-fn changes_of(results: &[GroupResult]) -> Vec<Arc<crate::Change>> {
+/// The committed changes, in log order per collection.
+fn committed_changes(results: &[GroupResult]) -> Vec<Arc<Change>> {
     let mut changes = Vec::new();
     for outcome in results.iter().flatten().flatten() {
         if let Outcome::Committed(change) = outcome {
             changes.push(Arc::clone(change));
         }
     }
-    // An edit repeated within one batch is answered with the same change.
+    // An edit that is repeated within one batch has the same change as the first.
     changes.sort_by(|a, b| {
         (&a.key.collection, a.position.offset).cmp(&(&b.key.collection, b.position.offset))
     });

@@ -1,7 +1,10 @@
-//! The engine. Start with `engine.rs`, which shows the write path. `protocol`, `http` and `websocket` build on this layer.
+//! The engine. Start with `engine.rs`, which shows the write path. `protocol`, `http` and `websocket` build on this
+//! layer.
 
 pub(crate) mod builder;
 pub(crate) mod caller;
+pub(crate) mod collection_handle;
+pub(crate) mod drain;
 pub(crate) mod engine;
 pub(crate) mod group_commit;
 pub(crate) mod permissions;

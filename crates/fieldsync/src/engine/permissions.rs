@@ -1,4 +1,4 @@
-//! What a principal may do to a collection, and what it sees of it.
+//! What a principal may do with a collection, and what it sees of it.
 
 use std::sync::Arc;
 
@@ -8,48 +8,64 @@ use crate::model::record::{Fields, RecordId};
 use crate::schema::collection::Collection;
 use crate::schema::grant::{Grant, View};
 
-/// What one may do to a collection, and what one sees of it.
+/// What a principal may do with a collection, and what it sees of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Permissions {
     pub(crate) collection: Arc<Collection>,
-    pub(crate) writes: Grant,
-    pub(crate) reads: Grant,
+    /// The grant for the access that was asked for.
+    pub(crate) access: Grant,
+    /// The grant to read. The same as `access` for reading.
+    pub(crate) read: Grant,
+}
+
+/// A record as a principal sees it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RecordView {
+    /// The id.
+    pub id: RecordId,
+    /// The fields that the principal may read, and the id. `None` when the record does not exist, or no longer.
+    pub record: Option<Fields>,
+    /// The position in the log at which the record was in this state. A subscription from here misses nothing.
+    pub cursor: Cursor,
 }
 
 impl Permissions {
-    /// What one sees of an edit's outcome: of a record that is not for one its id alone.
-    pub(crate) fn show(&self, outcome: &Outcome) -> RecordView {
+    /// Everything: the permissions of the app itself.
+    pub(crate) fn full(collection: Arc<Collection>) -> Self {
+        Self {
+            collection,
+            access: Grant::full(),
+            read: Grant::full(),
+        }
+    }
+
+    /// The grant to write that an edit is decided under.
+    pub(crate) fn write_grant(&self) -> Grant {
+        self.access.clone().readable_under(&self.read)
+    }
+
+    /// What the principal sees of an edit's outcome. Of a record that it may not read it sees the id alone.
+    pub(crate) fn project(&self, outcome: &Outcome) -> RecordView {
         let id = outcome.id();
         let record = outcome.fields().map(|fields| {
-            let is_seen = match &self.reads.rows {
-                None => true,
-                Some(_) => outcome
+            let is_readable = self.read.rows.is_none()
+                || outcome
                     .record()
-                    .is_some_and(|record| self.reads.admits(&record)),
-            };
-            if is_seen {
-                self.reads.view.project(id, fields)
+                    .is_some_and(|record| self.read.admits(&record));
+            if is_readable {
+                self.read.view.project(id, fields)
             } else {
                 View::only::<String>([]).project(id, fields)
             }
         });
-        let position = outcome.position();
-        let shape = self.collection.shape(&self.reads);
         RecordView {
             id,
             record,
-            cursor: Cursor { position, shape },
+            cursor: Cursor {
+                position: outcome.position(),
+                shape: self.collection.shape(&self.read),
+            },
         }
     }
-}
-
-/// A record as somebody sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RecordView {
-    /// The id.
-    pub id: RecordId,
-    /// The fields that one sees, the id among them; `None` when there is no record (any more).
-    pub record: Option<Fields>,
-    /// A place in the log at which this holds: a subscription from here misses nothing.
-    pub cursor: Cursor,
 }

@@ -1,4 +1,4 @@
-//! What an engine was told when it was built.
+//! The settings of an engine.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,45 @@ pub(crate) struct Settings {
     /// The plain feed of each collection that has one.
     pub(crate) feeds: BTreeMap<Arc<str>, Feed>,
     /// The most bytes of a request's body.
-    pub(crate) max_body: usize,
+    pub(crate) max_body_bytes: usize,
     /// The most bytes of a message from a client on a socket.
-    pub(crate) max_message: usize,
+    pub(crate) max_message_bytes: usize,
     /// The most subscriptions on one socket.
     pub(crate) max_subscriptions: usize,
-    /// How often a socket is told that it is alive, and asked whether it is.
+    /// How often a connection is sent a sign of life, and a socket is asked for one.
     pub(crate) heartbeat: Duration,
-    /// How often the heads of all collections are read, for what the broker lost.
+    /// How often the heads of all collections are read, to find what the broker has lost.
     pub(crate) poll_interval: Duration,
     pub(crate) retention: Retention,
+}
+
+impl Settings {
+    /// The first setting that can't work, and why.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let too_small = [
+            (
+                self.max_body_bytes == 0,
+                "max_body_bytes must be at least 1",
+            ),
+            (
+                self.max_message_bytes == 0,
+                "max_message_bytes must be at least 1",
+            ),
+            (
+                self.max_subscriptions == 0,
+                "max_subscriptions must be at least 1",
+            ),
+            (self.heartbeat.is_zero(), "heartbeat must not be zero"),
+            (
+                self.poll_interval.is_zero(),
+                "poll_interval must not be zero",
+            ),
+        ];
+        let fault = too_small
+            .into_iter()
+            .find(|(is_too_small, _)| *is_too_small);
+        fault.map(|(_, message)| message)
+    }
 }
 
 impl Default for Settings {
@@ -31,8 +60,8 @@ impl Default for Settings {
         Self {
             allowed_origins: Vec::new(),
             feeds: BTreeMap::new(),
-            max_body: 1024 * 1024,
-            max_message: 64 * 1024,
+            max_body_bytes: 1024 * 1024,
+            max_message_bytes: 64 * 1024,
             max_subscriptions: 256,
             heartbeat: Duration::from_secs(15),
             poll_interval: Duration::from_secs(1),

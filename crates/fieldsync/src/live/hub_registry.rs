@@ -85,7 +85,7 @@ impl HubRegistry {
     }
 
     /// Keeps the hubs up with the store, for ever.
-    pub(crate) async fn follow(
+    pub(crate) async fn tail(
         self: Arc<Self>,
         store: Arc<dyn Store>,
         broker: Option<Arc<dyn Broker>>,

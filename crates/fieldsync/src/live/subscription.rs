@@ -316,6 +316,12 @@ pub(crate) enum Since {
     Cursor(Cursor),
 }
 
+impl From<Option<Cursor>> for Since {
+    fn from(cursor: Option<Cursor>) -> Self {
+        cursor.map_or(Self::Snapshot, Self::Cursor)
+    }
+}
+
 impl Stream for Subscription {
     type Item = Update;
 

@@ -1,18 +1,20 @@
 //! Edits: requests to create, update or delete one record.
 
+use std::fmt;
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::fmt;
-use std::sync::Arc;
 
 use crate::model::access::Access;
 use crate::model::canonical::CanonicalHasher;
 use crate::model::cursor::{Cursor, Position};
-use crate::model::merge_patch::MergePatch;
+use crate::model::field_errors::FieldErrors;
+use crate::model::precondition::Precondition;
 use crate::model::record::{Fields, RecordId, RecordKey, size_of_fields};
 
-/// A kind: create, patch or delete one record.
+/// A request to create, update or delete one record.
 ///
 /// ```
 /// use fieldsync::Edit;
@@ -31,74 +33,124 @@ pub struct Edit {
 
 #[derive(Clone)]
 pub(crate) enum EditKind {
-    Create(Fields),
-    Patch(RecordId, MergePatch),
+    Create(Option<RecordId>, EditFields),
+    Patch(RecordId, EditFields),
     Update(RecordId, UpdateFn),
     Delete(RecordId),
     Refresh(RecordId),
-    /// The body was not an object of fields; refused when its turn comes, with this message.
+    /// The edit can't be read as an object of fields. It is refused with this message when it is decided.
     Malformed(String),
 }
 
-/// Gives the fields to change from a record's current own fields.
-type UpdateFn = Arc<dyn Fn(&Fields) -> Result<Fields, serde_json::Error> + Send + Sync>;
+/// The fields of an edit.
+#[derive(Clone)]
+pub(crate) enum EditFields {
+    Given(Fields),
+    /// Computed from the ids of the records that the earlier edits of the transaction are about.
+    FromIds(Arc<dyn Fn(&[RecordId]) -> Result<Fields, String> + Send + Sync>),
+}
 
-impl fmt::Debug for EditKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Create(fields) => f.debug_tuple("Create").field(fields).finish(),
-            Self::Patch(id, patch) => f.debug_tuple("Patch").field(id).field(patch).finish(),
-            Self::Update(id, _) => f.debug_tuple("Update").field(id).finish(),
-            Self::Delete(id) => f.debug_tuple("Delete").field(id).finish(),
-            Self::Refresh(id) => f.debug_tuple("Refresh").field(id).finish(),
-            Self::Malformed(message) => f.debug_tuple("Malformed").field(message).finish(),
-        }
+/// Computes the fields to change from the current values of the record's own fields.
+type UpdateFn = Arc<dyn Fn(&Fields) -> Result<Fields, UpdateError> + Send + Sync>;
+
+/// Why a closure changed nothing.
+#[derive(Debug)]
+pub(crate) enum UpdateError {
+    /// The record can't be read as the closure's type, or what the closure made of it can't be written.
+    Unreadable(serde_json::Error),
+    /// The closure refused.
+    Refused(FieldErrors),
+}
+
+/// What the closure of an update may return: nothing, or `Err(FieldErrors)` to refuse the edit.
+pub trait UpdateResult: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_result(self) -> Result<(), FieldErrors>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl Sealed for Result<(), super::FieldErrors> {}
+}
+
+impl UpdateResult for () {
+    fn into_result(self) -> Result<(), FieldErrors> {
+        Ok(())
+    }
+}
+
+impl UpdateResult for Result<(), FieldErrors> {
+    fn into_result(self) -> Self {
+        self
     }
 }
 
 impl Edit {
-    /// Makes a record from these fields; those that are missing get their defaults.
+    /// Creates a record with these fields. Fields that are missing get their defaults.
     pub fn create(collection: impl Into<Arc<str>>, fields: impl Serialize) -> Self {
-        Self::new(
-            collection.into(),
-            object(&fields).map_or_else(EditKind::Malformed, EditKind::Create),
-        )
+        let kind = object(&fields).map_or_else(EditKind::Malformed, |fields| {
+            EditKind::Create(None, EditFields::Given(fields))
+        });
+        Self::new(collection.into(), kind)
+    }
+
+    /// Creates a record whose fields are computed from the ids of the records that the earlier edits of its transaction
+    /// create or change, in the order of the edits.
+    ///
+    /// The closure runs inside the transaction. It must not block, and it may run more than once.
+    ///
+    /// ```
+    /// use fieldsync::Edit;
+    /// use serde_json::json;
+    ///
+    /// let transaction = vec![
+    ///     Edit::create("orders", json!({"customer": "Ada"})),
+    ///     Edit::create_with("items", |ids| json!({"order_id": ids[0], "product": "engine"})),
+    /// ];
+    /// ```
+    pub fn create_with<F, T>(collection: impl Into<Arc<str>>, fields: F) -> Self
+    where
+        F: Fn(&[RecordId]) -> T + Send + Sync + 'static,
+        T: Serialize,
+    {
+        let fields = EditFields::FromIds(Arc::new(move |ids| object(&fields(ids))));
+        Self::new(collection.into(), EditKind::Create(None, fields))
     }
 
     /// Sets fields of a record, by JSON Merge Patch (RFC 7396).
     pub fn patch(key: impl Into<RecordKey>, patch: impl Serialize) -> Self {
         let RecordKey { collection, id } = key.into();
         let kind = object(&patch).map_or_else(EditKind::Malformed, |fields| {
-            EditKind::Patch(id, MergePatch(fields))
+            EditKind::Patch(id, EditFields::Given(fields))
         });
         Self::new(collection, kind)
     }
 
-    /// Sets those fields of a record that the closure changes. It is called inside the transaction with the current
-    /// record and must not block. It may be called more than once.
-    pub fn update<T, F>(key: impl Into<RecordKey>, change: F) -> Self
+    /// Sets fields of a record to values that are computed as for [`Edit::create_with`].
+    pub fn patch_with<F, T>(key: impl Into<RecordKey>, patch: F) -> Self
     where
-        T: Serialize + DeserializeOwned,
-        F: Fn(&mut T) + Send + Sync + 'static,
+        F: Fn(&[RecordId]) -> T + Send + Sync + 'static,
+        T: Serialize,
     {
         let RecordKey { collection, id } = key.into();
-        let rewrite = move |fields: &Fields| {
-            let written = |record: &T| {
-                serde_json::to_value(record).and_then(serde_json::from_value::<Fields>)
-            };
-            let mut record: T = serde_json::from_value(Value::Object(fields.clone()))?;
-            let before = written(&record)?;
-            change(&mut record);
-            let mut after = written(&record)?;
-            // A field that the type leaves out now is one that the closure took away.
-            for name in before.keys().filter(|name| fields.contains_key(*name)) {
-                after.entry(name.clone()).or_insert(Value::Null);
-            }
-            // Only what the closure changed: the type may hold less of a record than the table does.
-            after.retain(|name, value| before.get(name) != Some(value));
-            Ok(after)
-        };
-        Self::new(collection, EditKind::Update(id, Arc::new(rewrite)))
+        let fields = EditFields::FromIds(Arc::new(move |ids| object(&patch(ids))));
+        Self::new(collection, EditKind::Patch(id, fields))
+    }
+
+    /// Sets the fields of a record that the closure changes.
+    ///
+    /// The closure runs inside the transaction with the current record. It must not block, and it may run more than
+    /// once. To refuse the edit it returns `Err(FieldErrors)`.
+    pub fn update<T, F, R>(key: impl Into<RecordKey>, change: F) -> Self
+    where
+        T: Serialize + DeserializeOwned,
+        F: Fn(&mut T) -> R + Send + Sync + 'static,
+        R: UpdateResult,
+    {
+        let RecordKey { collection, id } = key.into();
+        let update = move |fields: &Fields| changed_fields(fields, &change);
+        Self::new(collection, EditKind::Update(id, Arc::new(update)))
     }
 
     /// Deletes a record.
@@ -107,21 +159,35 @@ impl Edit {
         Self::new(collection, EditKind::Delete(id))
     }
 
-    /// Announces what SQL of the app's own did to a record. All its fields count as changed.
+    /// Logs the current row of a record that the app's own SQL has changed, so that subscribers receive it. All its
+    /// fields count as changed.
     pub fn refresh(key: impl Into<RecordKey>) -> Self {
         let RecordKey { collection, id } = key.into();
         Self::new(collection, EditKind::Refresh(id))
     }
 
-    /// Applies the edit only if the record is in the state that the precondition names. Several must all hold.
+    /// Gives the record that is created this id. Only for collections whose ids are not given by the database.
+    #[must_use]
+    pub fn with_id(self, id: impl Into<RecordId>) -> Self {
+        let kind = match self.kind {
+            EditKind::Create(_, fields) => EditKind::Create(Some(id.into()), fields),
+            EditKind::Malformed(message) => EditKind::Malformed(message),
+            _ => {
+                EditKind::Malformed("only an edit that creates a record can be given an id".into())
+            }
+        };
+        Self { kind, ..self }
+    }
+
+    /// Applies the edit only if the precondition holds for the current record. Of several preconditions, all must hold.
     #[must_use]
     pub fn with_precondition(mut self, precondition: Precondition) -> Self {
         self.preconditions.push(precondition);
         self
     }
 
-    /// Applies the edit only if no field that it touches has changed since this place; a delete touches all. A field
-    /// that is back at its old value has changed.
+    /// Applies the edit only if none of the fields that it sets has changed since this cursor. A delete counts as
+    /// setting every field. A field that was changed and changed back counts as changed.
     #[must_use]
     pub fn with_base(self, base: Cursor) -> Self {
         Self {
@@ -130,8 +196,10 @@ impl Edit {
         }
     }
 
-    /// Makes a repetition safe: for 24 hours the same edit by the same principal with the same key is applied once,
-    /// and answered as the first was. Two closures are not told apart: an edit by closure needs a key for each.
+    /// Makes it safe to repeat the edit. For 24 hours the same edit by the same principal with the same key is applied
+    /// once, and a repetition returns the outcome of the first.
+    ///
+    /// Two closures can't be compared: give each update by closure a key of its own.
     #[must_use]
     pub fn with_idempotency_key(self, key: impl Into<String>) -> Self {
         Self {
@@ -146,15 +214,16 @@ impl Edit {
         &self.collection
     }
 
-    /// The record, unless the edit creates one.
+    /// The record. `None` for an edit that creates a record without giving its id.
     #[must_use]
     pub fn key(&self) -> Option<RecordKey> {
         let id = match &self.kind {
+            EditKind::Create(id, _) => (*id)?,
             EditKind::Patch(id, _)
             | EditKind::Update(id, _)
             | EditKind::Delete(id)
             | EditKind::Refresh(id) => *id,
-            EditKind::Create(_) | EditKind::Malformed(_) => return None,
+            EditKind::Malformed(_) => return None,
         };
         Some(RecordKey {
             collection: Arc::clone(&self.collection),
@@ -162,10 +231,10 @@ impl Edit {
         })
     }
 
-    /// What its author must be allowed to do.
+    /// The access that the edit needs.
     pub(crate) fn access(&self) -> Access {
         match self.kind {
-            EditKind::Create(_) => Access::Create,
+            EditKind::Create(..) => Access::Create,
             EditKind::Delete(_) => Access::Delete,
             EditKind::Patch(..)
             | EditKind::Update(..)
@@ -174,38 +243,37 @@ impl Edit {
         }
     }
 
+    /// Whether the edit's fields are computed from the ids of earlier edits.
+    pub(crate) fn needs_ids(&self) -> bool {
+        matches!(
+            self.kind,
+            EditKind::Create(_, EditFields::FromIds(_))
+                | EditKind::Patch(_, EditFields::FromIds(_))
+        )
+    }
+
     /// The identity of what the edit asks for. A repetition under the same idempotency key has the same fingerprint.
-    ///
-    /// Two closures can't be told apart: an update by closure is identified by its record alone.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hasher = CanonicalHasher::new("edit/1");
         hasher.text(&self.collection);
-        match &self.kind {
-            EditKind::Create(fields) => {
-                hasher.text("create");
-                hasher.object(fields);
-            }
-            EditKind::Patch(id, patch) => {
-                hasher.text("patch");
-                hasher.text(&id.to_string());
-                hasher.object(&patch.0);
-            }
-            EditKind::Update(id, _) => {
-                hasher.text("update");
-                hasher.text(&id.to_string());
-            }
-            EditKind::Delete(id) => {
-                hasher.text("delete");
-                hasher.text(&id.to_string());
-            }
-            EditKind::Refresh(id) => {
-                hasher.text("refresh");
-                hasher.text(&id.to_string());
-            }
-            EditKind::Malformed(message) => {
-                hasher.text("malformed");
-                hasher.text(message);
-            }
+        let (name, id, fields) = match &self.kind {
+            EditKind::Create(id, fields) => ("create", *id, Some(fields)),
+            EditKind::Patch(id, fields) => ("patch", Some(*id), Some(fields)),
+            EditKind::Update(id, _) => ("update", Some(*id), None),
+            EditKind::Delete(id) => ("delete", Some(*id), None),
+            EditKind::Refresh(id) => ("refresh", Some(*id), None),
+            EditKind::Malformed(_) => ("malformed", None, None),
+        };
+        hasher.text(name);
+        if let Some(id) = hasher.option(id) {
+            hasher.text(&id.to_string());
+        }
+        // Closures can't be compared, so that they are left out.
+        if let Some(EditFields::Given(fields)) = fields {
+            hasher.object(fields);
+        }
+        if let EditKind::Malformed(message) = &self.kind {
+            hasher.text(message);
         }
         hasher.list(self.preconditions.len());
         for precondition in &self.preconditions {
@@ -219,16 +287,12 @@ impl Edit {
         hasher.hex()
     }
 
-    /// About how many bytes the edit takes, so that a batch stays bounded.
+    /// About how many bytes the edit takes in memory, so that a batch stays bounded.
     pub(crate) fn size_in_memory(&self) -> usize {
         match &self.kind {
-            EditKind::Create(fields) | EditKind::Patch(_, MergePatch(fields)) => {
-                size_of_fields(fields)
-            }
-            EditKind::Update(..)
-            | EditKind::Delete(_)
-            | EditKind::Refresh(_)
-            | EditKind::Malformed(_) => 0,
+            EditKind::Create(_, EditFields::Given(fields))
+            | EditKind::Patch(_, EditFields::Given(fields)) => size_of_fields(fields),
+            _ => 0,
         }
     }
 
@@ -243,6 +307,43 @@ impl Edit {
     }
 }
 
+impl EditFields {
+    /// The fields, given the ids of the records of the earlier edits.
+    pub(crate) fn resolve(&self, ids: &[RecordId]) -> Result<Fields, String> {
+        match self {
+            Self::Given(fields) => Ok(fields.clone()),
+            Self::FromIds(fields) => fields(ids),
+        }
+    }
+}
+
+/// Runs an update's closure on a record, and returns the fields that it changed.
+fn changed_fields<T, R>(
+    fields: &Fields,
+    change: &impl Fn(&mut T) -> R,
+) -> Result<Fields, UpdateError>
+where
+    T: Serialize + DeserializeOwned,
+    R: UpdateResult,
+{
+    let read = |record: &Fields| serde_json::from_value(Value::Object(record.clone()));
+    let write =
+        |record: &T| serde_json::to_value(record).and_then(serde_json::from_value::<Fields>);
+    let mut record: T = read(fields).map_err(UpdateError::Unreadable)?;
+    let before = write(&record).map_err(UpdateError::Unreadable)?;
+    change(&mut record)
+        .into_result()
+        .map_err(UpdateError::Refused)?;
+    let mut after = write(&record).map_err(UpdateError::Unreadable)?;
+    // A field that the type no longer writes was removed by the closure.
+    for name in before.keys().filter(|name| fields.contains_key(*name)) {
+        after.entry(name.clone()).or_insert(Value::Null);
+    }
+    // The type may hold less of a record than the table does: only what the closure changed counts.
+    after.retain(|name, value| before.get(name) != Some(value));
+    Ok(after)
+}
+
 fn object(fields: &impl Serialize) -> Result<Fields, String> {
     match serde_json::to_value(fields) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -251,43 +352,24 @@ fn object(fields: &impl Serialize) -> Result<Fields, String> {
     }
 }
 
-/// A condition on the current record (RFC 9110, section 13.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Precondition {
-    /// `If-Match: *`: the record exists.
-    Exists,
-    /// `If-Match`: the record's strong entity tag is one of these, quotes included.
-    Matches(Vec<String>),
-    /// `If-None-Match`: the record's entity tag is none of these, quotes included.
-    MatchesNone(Vec<String>),
-    /// `If-None-Match: *`: the record does not exist.
-    Absent,
-}
-
-impl Precondition {
-    /// Whether it holds for a record with this entity tag, or for none.
-    #[must_use]
-    pub fn holds(&self, tag: Option<&str>) -> bool {
-        let among = |tags: &[String]| tag.is_some_and(|tag| tags.iter().any(|one| one == tag));
+impl fmt::Debug for EditKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exists => tag.is_some(),
-            Self::Absent => tag.is_none(),
-            Self::Matches(tags) => among(tags),
-            Self::MatchesNone(tags) => !among(tags),
+            Self::Create(id, fields) => f.debug_tuple("Create").field(id).field(fields).finish(),
+            Self::Patch(id, fields) => f.debug_tuple("Patch").field(id).field(fields).finish(),
+            Self::Update(id, _) => f.debug_tuple("Update").field(id).finish(),
+            Self::Delete(id) => f.debug_tuple("Delete").field(id).finish(),
+            Self::Refresh(id) => f.debug_tuple("Refresh").field(id).finish(),
+            Self::Malformed(message) => f.debug_tuple("Malformed").field(message).finish(),
         }
     }
+}
 
-    fn identify(&self, hasher: &mut CanonicalHasher) {
-        let (name, tags) = match self {
-            Self::Exists => ("exists", None),
-            Self::Matches(tags) => ("matches", Some(tags)),
-            Self::MatchesNone(tags) => ("matches-none", Some(tags)),
-            Self::Absent => ("absent", None),
-        };
-        hasher.text(name);
-        if let Some(tags) = hasher.option(tags) {
-            hasher.list(tags.len());
-            tags.iter().for_each(|tag| hasher.text(tag));
+impl fmt::Debug for EditFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(fields) => fields.fmt(f),
+            Self::FromIds(_) => f.write_str("FromIds"),
         }
     }
 }
@@ -318,11 +400,11 @@ mod tests {
         assert_eq!(
             fingerprints,
             [
-                "cd60156daf036c1d013b51edab05c5be1bf26493",
-                "143b8706debf0c6fbae992efbacd17db1e5a546f",
-                "d5943b05ebcc09aeb32c8e578d31cddf351df87d",
-                "f9a462226957277d36be9a6af42ffd7d29cd5255",
-                "91ebf696fc11c725365b608d1907d2045a06e25e",
+                "972b79340f132a58f81765eac945b6b282ea243f",
+                "ad1049a4c5bfa2e7e7b4c6c86476715294ce16c4",
+                "fd92202cc3b0727ecb47f976fefe9e0f642d30b2",
+                "4d131a1a7744c2c8c7923ccda7d993add97dbad4",
+                "4fc2b3c7d95e4259f3616c9c019e3b998380de19",
             ]
         );
     }

@@ -1,6 +1,95 @@
 //! Error messages per field.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-/// Messages per field: what is wrong with it.
-pub type FieldErrors = BTreeMap<String, Vec<String>>;
+use serde::Serialize;
+
+/// Error messages per field, as they are sent in problem details: `{"quantity": ["must not go down"]}`.
+///
+/// Messages about a record as a whole stand under the empty name.
+///
+/// ```
+/// use fieldsync::FieldErrors;
+///
+/// let errors = FieldErrors::one("quantity", "must not go down").with("price", "is required");
+/// assert_eq!(errors.to_string(), "price: is required; quantity: must not go down");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct FieldErrors(BTreeMap<String, Vec<String>>);
+
+impl FieldErrors {
+    /// No errors.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One message about one field.
+    pub fn one(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new().with(field, message)
+    }
+
+    /// Adds a message about a field.
+    #[must_use]
+    pub fn with(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
+        self.add(field, message);
+        self
+    }
+
+    /// Adds a message about a field.
+    pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.entry(field.into()).or_default().push(message.into());
+    }
+
+    /// The messages about a field.
+    #[must_use]
+    pub fn get(&self, field: &str) -> &[String] {
+        self.0.get(field).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The fields with their messages, in the order of the fields' names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.0
+            .iter()
+            .map(|(field, messages)| (field.as_str(), messages.as_slice()))
+    }
+
+    /// Whether there are no errors.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `Ok` without errors, and otherwise these errors: for checks that collect all errors before they refuse.
+    ///
+    /// # Errors
+    /// When there is any.
+    pub fn into_result(self) -> Result<(), Self> {
+        if self.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl<F: Into<String>, M: Into<String>> FromIterator<(F, M)> for FieldErrors {
+    fn from_iter<I: IntoIterator<Item = (F, M)>>(errors: I) -> Self {
+        let mut collected = Self::new();
+        for (field, message) in errors {
+            collected.add(field, message);
+        }
+        collected
+    }
+}
+
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (field, messages)) in self.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            let colon = if field.is_empty() { "" } else { ": " };
+            write!(f, "{separator}{field}{colon}{}", messages.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for FieldErrors {}

@@ -10,6 +10,7 @@ pub(crate) mod entity_tag;
 pub(crate) mod field_errors;
 pub(crate) mod merge_patch;
 pub(crate) mod outcome;
+pub(crate) mod precondition;
 pub(crate) mod principal;
 pub(crate) mod record;
 pub(crate) mod refusal;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::change::Change;
+use crate::model::change::{Action, Change};
 use crate::model::cursor::Position;
 use crate::model::record::{Fields, Record, RecordId};
 
@@ -10,21 +10,21 @@ use crate::model::record::{Fields, Record, RecordId};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is committed, with this change.
+    /// The edit is committed with this change.
     Committed(Arc<Change>),
-    /// The record already was as wished; nothing was written but the idempotency key.
+    /// The record already was as the edit asks for. Nothing was written except the idempotency key.
     Unchanged {
         /// The record.
         record: Record,
         /// The end of the log when the record was read.
         position: Position,
     },
-    /// Its idempotency key was used before, by the same edit: this is what became of that.
+    /// The same edit was applied before with the same idempotency key. This is its outcome.
     Replayed(IdempotencyRecord),
 }
 
 impl Outcome {
-    /// The record after the edit; `None` after a delete.
+    /// The record after the edit. `None` after a delete.
     #[must_use]
     pub fn record(&self) -> Option<Record> {
         let fields = self.fields()?.clone();
@@ -46,14 +46,14 @@ impl Outcome {
     /// The record's fields after the edit; `None` after a delete.
     pub(crate) fn fields(&self) -> Option<&Fields> {
         match self {
-            Self::Committed(change) if change.action == crate::Action::Delete => None,
+            Self::Committed(change) if change.action == Action::Delete => None,
             Self::Committed(change) => Some(&change.after),
             Self::Unchanged { record, .. } => Some(&record.fields),
             Self::Replayed(remembered) => remembered.record.as_ref(),
         }
     }
 
-    /// A place in the log at or after the edit's change: whoever has seen the log up to here has seen the edit.
+    /// A position in the log at or after the edit's change: a reader of the log up to here has seen the edit.
     #[must_use]
     pub fn position(&self) -> Position {
         match self {
@@ -64,27 +64,27 @@ impl Outcome {
     }
 }
 
-/// What a store keeps of an edit with an idempotency key, for 24 hours, whatever is trimmed from the log.
+/// What a store keeps of an edit with an idempotency key for 24 hours, even when the log is trimmed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IdempotencyRecord {
-    /// Whose key, and the key.
+    /// The key and its owner.
     pub key: IdempotencyKey,
-    /// Tells the same edit from another one.
+    /// Identifies the edit: another edit has another fingerprint.
     pub fingerprint: String,
     /// The collection.
     pub collection: Arc<str>,
     /// The record's id.
     pub id: RecordId,
-    /// Where the log was after the edit.
+    /// The end of the log after the edit.
     pub position: Position,
-    /// The record after the edit; `None` after a delete.
+    /// The record after the edit. `None` after a delete.
     pub record: Option<Fields>,
 }
 
-/// An idempotency key. The same text from two principals is two keys.
+/// An idempotency key. The same text from two principals makes two keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey {
-    /// Who used it: `app`, `anonymous`, or `name:` and the principal's name.
+    /// Its owner: `app`, `anonymous`, or `name:` followed by the principal's name.
     pub principal: String,
     /// The text, of 1 to 255 bytes.
     pub key: String,

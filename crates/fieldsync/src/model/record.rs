@@ -1,4 +1,4 @@
-//! Records and what names them: pure data.
+//! Records, their ids and keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// The fields of a record by name, as JSON values. The id is not among them.
+use crate::model::timestamp::Timestamp;
+
+/// The fields of a record by name, as JSON values. The id is not one of them.
 pub type Fields = Map<String, Value>;
 
 /// The id of a record within its collection.
@@ -20,11 +22,32 @@ pub type Fields = Map<String, Value>;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum RecordId {
-    /// A number that the database gives.
+    /// An integer, given by the database.
     Integer(i64),
-    /// A UUID version 7 (RFC 9562) that the engine gives.
+    /// A UUID (RFC 9562). Without one from the caller the engine creates a version 7 UUID.
     Uuid(Uuid),
+}
+
+impl RecordId {
+    /// The number, if the id is one.
+    #[must_use]
+    pub fn as_integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Uuid(_) => None,
+        }
+    }
+
+    /// The UUID, if the id is one.
+    #[must_use]
+    pub fn as_uuid(&self) -> Option<Uuid> {
+        match self {
+            Self::Uuid(uuid) => Some(*uuid),
+            Self::Integer(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for RecordId {
@@ -48,7 +71,7 @@ impl From<Uuid> for RecordId {
     }
 }
 
-/// Names one record: a collection and an id. Shown as `users/1`.
+/// Identifies one record by its collection and its id. Displayed as `users/1`.
 ///
 /// ```
 /// use fieldsync::RecordKey;
@@ -63,7 +86,7 @@ pub struct RecordKey {
 }
 
 impl RecordKey {
-    /// Names the record with this id in this collection.
+    /// The key of the record with this id in this collection.
     pub fn new(collection: impl Into<Arc<str>>, id: impl Into<RecordId>) -> Self {
         Self {
             collection: collection.into(),
@@ -84,7 +107,7 @@ impl fmt::Display for RecordKey {
     }
 }
 
-/// One row: its id and all its fields, those set by the server included.
+/// One row: its id and all its fields, including those that the server sets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// The id within its collection.
@@ -93,17 +116,18 @@ pub struct Record {
     pub fields: Fields,
 }
 
-/// A record as the app's own type, beside what the server adds to it.
+/// A record as the app's own type, with the fields that the server adds.
 ///
 /// `Stored<Fields>` reads any collection without a type of its own.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Stored<T> {
     /// The id within its collection.
     pub id: RecordId,
-    /// When the record was created, in RFC 3339, in collections with timestamps.
-    pub created_at: Option<String>,
-    /// When the record last changed, in RFC 3339, in collections with timestamps.
-    pub updated_at: Option<String>,
+    /// When the record was created, in collections with timestamps.
+    pub created_at: Option<Timestamp>,
+    /// When the record last changed, in collections with timestamps.
+    pub updated_at: Option<Timestamp>,
     /// The app's own fields.
     pub fields: T,
 }
@@ -115,11 +139,9 @@ impl Record {
     /// When the fields do not deserialize as `T`.
     pub fn typed<T: DeserializeOwned>(self) -> Result<Stored<T>, serde_json::Error> {
         let Self { id, mut fields } = self;
-        let mut server_field = |name: &str| match fields.remove(name) {
-            Some(Value::String(time)) => Some(time),
-            _ => None,
-        };
-        let (created_at, updated_at) = (server_field(CREATED_AT), server_field(UPDATED_AT));
+        let mut server_field =
+            |name: &str| serde_json::from_value(fields.remove(name).unwrap_or_default());
+        let (created_at, updated_at) = (server_field(CREATED_AT)?, server_field(UPDATED_AT)?);
         let fields = serde_json::from_value(Value::Object(fields))?;
         Ok(Stored {
             id,

@@ -1,9 +1,10 @@
 //! Why an edit is refused.
 
-use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::model::access::Denied;
 use crate::model::field_errors::FieldErrors;
@@ -13,71 +14,71 @@ use crate::model::record::{Fields, RecordKey};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// There is no such collection, or none for this principal.
+    /// The collection does not exist, or is hidden from the principal.
     #[error("collection {0} not found")]
     NoSuchCollection(Arc<str>),
-    /// There is no such record, or none for this principal.
+    /// The record does not exist, or is hidden from the principal.
     #[error("record {0} not found")]
     NotFound(RecordKey),
-    /// Not allowed.
+    /// The principal is not allowed to make this edit.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// The collection takes no new records.
-    #[error("collection {0} takes no new records")]
+    /// The collection does not accept new records.
+    #[error("collection {0} does not accept new records")]
     NotCreatable(Arc<str>),
-    /// The record is not in the state that the precondition names.
-    #[error("the record is not in the state that the precondition names")]
+    /// A precondition does not hold for the current record.
+    #[error("a precondition does not hold for the current record")]
     PreconditionFailed,
-    /// Fields that the edit touches have changed since its base.
+    /// Fields that the edit sets have changed since its base.
     #[error("changed since the base: {}", .0.keys().cloned().collect::<Vec<_>>().join(", "))]
     ChangedSinceBase(BTreeMap<String, FieldConflict>),
-    /// What changed since the edit's base can't be told: the log was trimmed, or is another one.
-    #[error("what changed since the base can't be told")]
+    /// The log no longer contains the changes since the edit's base, or the base belongs to another log.
+    #[error("the changes since the base are unknown")]
     BaseUnknown {
-        /// The record as it is now, as far as it may be seen.
+        /// The current record, as far as the principal may read it.
         current: Fields,
     },
     /// The edit is not an object of fields.
     #[error("{0}")]
     Malformed(String),
-    /// Fields hold what they must not.
-    #[error("invalid fields: {}", names(.0))]
+    /// Fields have values that are not allowed.
+    #[error("invalid fields: {0}")]
     Invalid(FieldErrors),
-    /// Another record has what must be unique, or refers to this one.
-    #[error("conflict in fields: {}", names(.0))]
+    /// The edit conflicts with another record, which has the same unique value or refers to this record.
+    #[error("conflicting fields: {0}")]
     Conflict(FieldErrors),
     /// The idempotency key was used for another edit.
     #[error("the idempotency key was used for another edit")]
     KeyReused,
-    /// The app's own code panicked on it: a rule's test on rows, a check, or a closure.
-    #[error("the app's own code panicked on this edit")]
+    /// The app's own code panicked on this edit: a rule, a check or a closure.
+    #[error("the app's code panicked on this edit")]
     AppPanicked,
-    /// It could not be tried in time; nothing of it is stored.
+    /// The edit could not be tried before its deadline.
     #[error("too busy to apply the edit in time")]
     Busy,
-    /// Somebody else's lock keeps it out of a batch. Said by stores alone: the engine hands the edit in again, by itself.
-    #[error("somebody else has locked what the edit needs")]
+    /// Another transaction holds a lock that the edit needs. Only stores return this, and only for a group of a larger
+    /// batch: the engine then tries the group again alone.
+    #[error("another transaction has locked what the edit needs")]
     Locked,
 }
 
-/// A field that changed since an edit's base.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FieldConflict {
-    /// What it held at the base, where that is known and may be seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base: Option<Value>,
-    /// What the edit would have set; nothing for a delete.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mine: Option<Value>,
-    /// What it holds now, where that may be seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub theirs: Option<Value>,
+impl From<FieldErrors> for Refusal {
+    fn from(errors: FieldErrors) -> Self {
+        Self::Invalid(errors)
+    }
 }
 
-fn names(errors: &FieldErrors) -> String {
-    errors
-        .iter()
-        .map(|(name, messages)| format!("{name} {}", messages.join(", ")))
-        .collect::<Vec<_>>()
-        .join("; ")
+/// A field that has changed since an edit's base.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FieldConflict {
+    /// The value at the base, where it is known and the principal may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Value>,
+    /// The value that the edit sets. A delete sets none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mine: Option<Value>,
+    /// The current value, where the principal may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub theirs: Option<Value>,
 }

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-/// A point in time, to the microsecond.
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A point in time, to the microsecond. In JSON it is a string in RFC 3339, always in UTC and with six digits of a second.
 ///
 /// ```
 /// use fieldsync::Timestamp;
@@ -13,14 +17,14 @@ use std::fmt;
 pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {
-    /// The wall clock's time.
+    /// The current time of the system's clock.
     #[must_use]
     pub fn now() -> Self {
         Self::from_micros(jiff::Timestamp::now().as_microsecond())
             .expect("the clock is within range")
     }
 
-    /// The time so many microseconds after 1970-01-01T00:00:00Z; `None` outside the years -9999 to 9999.
+    /// The time this many microseconds after 1970-01-01T00:00:00Z. `None` outside the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
         jiff::Timestamp::from_microsecond(micros).ok().map(Self)
@@ -32,7 +36,7 @@ impl Timestamp {
         self.0.as_microsecond()
     }
 
-    /// As SQL text in UTC: `2026-01-13 10:00:00.123456`, what SQLite and most frameworks keep.
+    /// SQL text in UTC, as SQLite and most frameworks store it: `2026-01-13 10:00:00.123456`.
     #[must_use]
     pub fn to_sql_text(self) -> String {
         let mut text = self.to_string();
@@ -40,7 +44,7 @@ impl Timestamp {
         text.replacen('T', " ", 1)
     }
 
-    /// Reads SQL text: `2026-01-13 10:00:00`, with or without a fraction and an offset; UTC without one.
+    /// Reads SQL text like `2026-01-13 10:00:00`, with or without a fraction and an offset. Without an offset it is UTC.
     #[must_use]
     pub fn from_sql_text(text: &str) -> Option<Self> {
         let has_offset = text.get(10..)?.contains(['Z', 'z', '+', '-']);
@@ -56,6 +60,34 @@ impl Timestamp {
         } else {
             Self::from_micros(time.as_microsecond())
         }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A string of the format `date-time`, so that a field of this type becomes a [`FieldType::DateTime`](crate::backend::FieldType).
+impl JsonSchema for Timestamp {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "date-time"})
     }
 }
 

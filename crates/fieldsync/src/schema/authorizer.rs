@@ -7,7 +7,9 @@ use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;
 use crate::schema::grant::Grant;
 
-/// Decides who may do what. Every request and every subscription asks it.
+/// Decides who may do what. The engine asks it for every request and every subscription.
+///
+/// Short rules that need not wait are closures: see [`Collection::authorize_fn`](crate::Collection::authorize_fn).
 ///
 /// ```
 /// use fieldsync::{Access, Authorizer, Denied, Grant, Principal, View};
@@ -15,10 +17,10 @@ use crate::schema::grant::Grant;
 /// #[derive(Debug)]
 /// struct StaffEdits;
 ///
-/// #[async_trait::async_trait]
+/// #[fieldsync::async_trait]
 /// impl Authorizer for StaffEdits {
-///     async fn authorize(&self, who: &Principal, access: Access, _collection: &str) -> Result<Grant, Denied> {
-///         match (who.name(), access) {
+///     async fn authorize(&self, principal: &Principal, access: Access, _collection: &str) -> Result<Grant, Denied> {
+///         match (principal.name(), access) {
 ///             (Some("staff"), _) => Ok(Grant::full()),
 ///             (_, Access::Read) => Ok(Grant::full().with_view(View::only(["first_name"]))),
 ///             (_, Access::Create | Access::Update | Access::Delete) => Err(Denied::Forbidden),
@@ -28,17 +30,20 @@ use crate::schema::grant::Grant;
 /// ```
 #[async_trait]
 pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
-    /// Grants this access to this collection, or says why not. Knows no row: that is the grant's row predicate,
-    /// which is applied to the current row inside the transaction. May be dropped half way.
+    /// Grants this access to this collection, or denies it.
+    ///
+    /// The authorizer does not see the record. A rule about records is part of the grant
+    /// ([`Grant::with_rows`]), and is applied to the current row inside the transaction. The future may be dropped
+    /// before it completes, when the request is cancelled or takes too long.
     async fn authorize(
         &self,
-        who: &Principal,
+        principal: &Principal,
         access: Access,
         collection: &str,
     ) -> Result<Grant, Denied>;
 }
 
-/// The rule that `open_to_everyone()` names.
+/// The authorizer of [`Collection::open_to_everyone`](crate::Collection::open_to_everyone).
 #[derive(Debug)]
 pub(crate) struct OpenToEveryone;
 
@@ -46,5 +51,29 @@ pub(crate) struct OpenToEveryone;
 impl Authorizer for OpenToEveryone {
     async fn authorize(&self, _: &Principal, _: Access, _: &str) -> Result<Grant, Denied> {
         Ok(Grant::full())
+    }
+}
+
+/// An authorizer that is a closure.
+pub(crate) struct AuthorizeFn<F>(pub(crate) F);
+
+#[async_trait]
+impl<F> Authorizer for AuthorizeFn<F>
+where
+    F: Fn(&Principal, Access) -> Result<Grant, Denied> + Send + Sync + 'static,
+{
+    async fn authorize(
+        &self,
+        principal: &Principal,
+        access: Access,
+        _: &str,
+    ) -> Result<Grant, Denied> {
+        (self.0)(principal, access)
+    }
+}
+
+impl<F> fmt::Debug for AuthorizeFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthorizeFn")
     }
 }

@@ -6,19 +6,21 @@ use serde_json::Value;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::model::access::{Access, Denied};
 use crate::model::canonical::CanonicalHasher;
 use crate::model::cursor::Shape;
 use crate::model::field_errors::FieldErrors;
+use crate::model::principal::Principal;
 use crate::model::record::{CREATED_AT, Fields, RecordId, UPDATED_AT};
-use crate::schema::authorizer::{Authorizer, OpenToEveryone};
+use crate::model::refusal::Refusal;
+use crate::schema::authorizer::{AuthorizeFn, Authorizer, OpenToEveryone};
 use crate::schema::field::{Field, Ids};
 use crate::schema::field_type::{FieldType, Schema};
 use crate::schema::grant::Grant;
+use crate::schema::hooks::Hooks;
 use crate::schema::json_schema::read_fields;
 
-type Validator = Arc<dyn Fn(Option<&Fields>, &Fields) -> Result<(), FieldErrors> + Send + Sync>;
-
-/// Records of one kind in one table of the app.
+/// Records of one kind, kept in one table of the app.
 ///
 /// ```
 /// use fieldsync::Collection;
@@ -45,8 +47,8 @@ pub struct Collection {
     ids: Ids,
     fields: Vec<Field>,
     creatable: bool,
-    rule: Option<Arc<dyn Authorizer>>,
-    validator: Option<Validator>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    hooks: Hooks,
     fault: Option<String>,
     /// Computed on first use.
     schema_identity: OnceLock<u32>,
@@ -80,8 +82,8 @@ impl Collection {
             ids: Ids::Integer,
             fields,
             creatable: true,
-            rule: None,
-            validator: None,
+            authorizer: None,
+            hooks: Hooks::default(),
             fault,
             schema_identity: OnceLock::new(),
         };
@@ -123,38 +125,61 @@ impl Collection {
         self
     }
 
-    /// Gives new records a UUID version 7 in place of an integer from the database.
+    /// Identifies records by UUIDs instead of integers that the database gives. A new record gets a version 7 UUID,
+    /// unless its creator gives one ([`Edit::with_id`](crate::Edit::with_id)).
     #[must_use]
     pub fn uuid_ids(mut self) -> Self {
         self.ids = Ids::UuidV7;
         self
     }
 
-    /// Refuses to create records, for a table where others create them.
+    /// Refuses to create records: for tables whose rows are created by other programs.
     #[must_use]
     pub fn no_create(mut self) -> Self {
         self.creatable = false;
         self
     }
 
-    /// Lets everybody read and write everything, logged in or not.
+    /// Lets every principal, anonymous ones included, read and write everything.
     #[must_use]
     pub fn open_to_everyone(self) -> Self {
         self.authorize(OpenToEveryone)
     }
 
-    /// Lets this rule decide who may do what.
+    /// Lets this authorizer decide who may do what.
     #[must_use]
-    pub fn authorize(mut self, rule: impl Authorizer) -> Self {
-        self.rule = Some(Arc::new(rule));
+    pub fn authorize(mut self, authorizer: impl Authorizer) -> Self {
+        self.authorizer = Some(Arc::new(authorizer));
         self
     }
 
-    /// Checks every new state of a record before it is stored. It gets the record before (none when it is created)
-    /// and after, and answers with messages per field; any message refuses the edit with 422.
+    /// Lets this closure decide who may do what. Implement [`Authorizer`] for rules that need to wait.
     ///
-    /// It runs inside the transaction, on the current row, and so must be quick and must not block. It may run more
-    /// than once for one edit.
+    /// ```
+    /// # use fieldsync::{Access, Collection, Denied, Grant};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+    /// # #[serde(default)]
+    /// # struct Note { text: String }
+    /// let notes = Collection::of::<Note>("notes").authorize_fn(|principal, access| {
+    ///     match (principal.name(), access) {
+    ///         (Some(_), _) | (None, Access::Read) => Ok(Grant::full()),
+    ///         (None, _) => Err(Denied::Unauthenticated),
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn authorize_fn<F>(self, rule: F) -> Self
+    where
+        F: Fn(&Principal, Access) -> Result<Grant, Denied> + Send + Sync + 'static,
+    {
+        self.authorize(AuthorizeFn(rule))
+    }
+
+    /// Validates every new state of a record before it is stored, whoever makes the edit. The closure receives the
+    /// record before the edit (`None` when the edit creates it) and after it. Errors refuse the edit with 422.
+    ///
+    /// The closure runs inside the transaction, on the current row. It must be quick and must not block, and it may run
+    /// more than once for one edit.
     ///
     /// ```
     /// # use fieldsync::{Collection, FieldErrors};
@@ -163,30 +188,76 @@ impl Collection {
     /// # struct Booking { seats: u32, taken: u32 }
     /// let bookings = Collection::of::<Booking>("bookings").validate(|_before: Option<&Booking>, after: &Booking| {
     ///     if after.taken > after.seats {
-    ///         return Err(FieldErrors::from([("taken".into(), vec!["more than there are seats".into()])]));
+    ///         return Err(FieldErrors::one("taken", "more than there are seats"));
     ///     }
     ///     Ok(())
     /// });
     /// ```
     #[must_use]
-    pub fn validate<T, F>(mut self, check: F) -> Self
+    pub fn validate<T, F>(mut self, validate: F) -> Self
     where
         T: DeserializeOwned,
         F: Fn(Option<&T>, &T) -> Result<(), FieldErrors> + Send + Sync + 'static,
     {
-        let read = |fields: &Fields| {
-            serde_json::from_value::<T>(Value::Object(fields.clone())).map_err(|_| {
-                FieldErrors::from([(
-                    String::new(),
-                    vec!["the record does not fit the app's type".into()],
-                )])
-            })
-        };
-        self.validator = Some(Arc::new(move |before, after| {
-            // A row that others wrote may not fit the type; then there is no typed `before`.
-            let before = before.and_then(|before| read(before).ok());
-            check(before.as_ref(), &read(after)?)
-        }));
+        self.hooks.set_validate(validate);
+        self
+    }
+
+    /// Checks every edit that a principal makes. The closure receives the principal and the record before and after the
+    /// edit: `before` is `None` when the edit creates the record, `after` is `None` when it deletes it. The closure
+    /// refuses an edit with [`FieldErrors`] (422), [`Denied`](crate::Denied) (403) or any other [`Refusal`](crate::Refusal).
+    ///
+    /// Edits that the app makes itself, without a principal, are not checked. The closure runs as for
+    /// [`Collection::validate`].
+    ///
+    /// ```
+    /// # use fieldsync::{Collection, FieldErrors};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+    /// # #[serde(default)]
+    /// # struct Item { quantity: u32 }
+    /// # struct Claims { admin: bool }
+    /// let items = Collection::of::<Item>("items").check(|principal, before: Option<&Item>, after: Option<&Item>| {
+    ///     let is_admin = principal.get::<Claims>().is_some_and(|claims| claims.admin);
+    ///     match (before, after) {
+    ///         (Some(before), Some(after)) if after.quantity < before.quantity && !is_admin => {
+    ///             Err(FieldErrors::one("quantity", "must not go down"))
+    ///         }
+    ///         _ => Ok(()),
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn check<T, F, E>(mut self, check: F) -> Self
+    where
+        T: DeserializeOwned,
+        F: Fn(&Principal, Option<&T>, Option<&T>) -> Result<(), E> + Send + Sync + 'static,
+        E: Into<Refusal>,
+    {
+        self.hooks.set_check(check);
+        self
+    }
+
+    /// Sets fields of every record that a principal creates, for example its owner. The closure receives the principal
+    /// and the fields that it sent, and may set any field, also one that the principal may not write.
+    ///
+    /// Records that the app creates itself, without a principal, are left as they are. The closure runs as for
+    /// [`Collection::validate`].
+    ///
+    /// ```
+    /// # use fieldsync::Collection;
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+    /// # #[serde(default)]
+    /// # struct Note { owner: String, text: String }
+    /// let notes = Collection::of::<Note>("notes").on_create(|principal, fields| {
+    ///     fields.insert("owner".into(), principal.name().into());
+    /// });
+    /// ```
+    #[must_use]
+    pub fn on_create<F>(mut self, on_create: F) -> Self
+    where
+        F: Fn(&Principal, &mut Fields) + Send + Sync + 'static,
+    {
+        self.hooks.set_on_create(on_create);
         self
     }
 
@@ -236,8 +307,8 @@ impl Collection {
         (id.to_string() == text).then_some(id)
     }
 
-    pub(crate) fn rule(&self) -> Option<&Arc<dyn Authorizer>> {
-        self.rule.as_ref()
+    pub(crate) fn authorizer(&self) -> Option<&Arc<dyn Authorizer>> {
+        self.authorizer.as_ref()
     }
 
     pub(crate) fn fault(&self) -> Option<&str> {
@@ -272,19 +343,8 @@ impl Collection {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// Runs the app's own check, over the app's own fields.
-    pub(crate) fn run_validator(
-        &self,
-        before: Option<&Fields>,
-        after: &Fields,
-    ) -> Result<(), FieldErrors> {
-        match &self.validator {
-            Some(validator) => validator(
-                before.map(|before| self.own_fields(before)).as_ref(),
-                &self.own_fields(after),
-            ),
-            None => Ok(()),
-        }
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// The fields without those set by the server.

@@ -1,17 +1,19 @@
 //! What an authorizer grants: visible fields, writable fields and records. [`View::project`] is the one projection
 //! through which every field leaves.
 
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::model::canonical::CanonicalHasher;
 use crate::model::record::{Fields, Record, RecordId};
 
-/// Which fields one may see. Plain data: those with equal views share one encoding of each change.
+/// Which fields are visible. Subscribers with equal views share one encoding of each change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct View {
+    /// All fields without it.
     only: Option<Arc<BTreeSet<String>>>,
 }
 
@@ -22,38 +24,39 @@ impl View {
         Self::default()
     }
 
-    /// These fields alone. The id is always seen.
+    /// Only these fields. The id is always visible.
     pub fn only<N: Into<String>>(fields: impl IntoIterator<Item = N>) -> Self {
         Self {
             only: Some(Arc::new(fields.into_iter().map(Into::into).collect())),
         }
     }
 
-    /// Whether the field is seen.
+    /// Whether the field is visible.
     #[must_use]
     pub fn shows(&self, field: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(field))
     }
 
-    /// The record as this view shows it: one flat object, the id among its fields.
+    /// The record as this view shows it: one flat object of the visible fields and the id.
     #[must_use]
     pub fn project(&self, id: RecordId, fields: &Fields) -> Fields {
-        let mut seen = self.project_fields(fields);
-        seen.insert(
+        let mut visible = self.project_fields(fields);
+        visible.insert(
             "id".into(),
             serde_json::to_value(id).expect("an id is a number or a string"),
         );
-        seen
+        visible
     }
 
-    /// Those of the fields that this view shows.
+    /// The visible fields.
     #[must_use]
     pub fn project_fields(&self, fields: &Fields) -> Fields {
         let Some(only) = &self.only else {
             return fields.clone();
         };
-        let seen = fields.iter().filter(|(name, _)| only.contains(*name));
-        seen.map(|(name, value)| (name.clone(), value.clone()))
+        let visible = fields.iter().filter(|(name, _)| only.contains(*name));
+        visible
+            .map(|(name, value)| (name.clone(), value.clone()))
             .collect()
     }
 
@@ -63,49 +66,70 @@ impl View {
     }
 }
 
-/// A test on records: those that fail it do not exist for the principal.
+/// A condition on records. Records that do not meet it do not exist for the principal.
 #[derive(Clone)]
-pub struct RowFilter {
-    name: Arc<str>,
+pub(crate) struct RowFilter {
+    pub(crate) name: Arc<str>,
     admits: Arc<dyn Fn(&Record) -> bool + Send + Sync>,
 }
 
-/// What was granted to somebody for one kind of access to one collection.
+impl RowFilter {
+    fn new(
+        name: impl Into<Arc<str>>,
+        admits: impl Fn(&Record) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            admits: Arc::new(admits),
+        }
+    }
+}
+
+/// What a principal is granted for one kind of access to one collection.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Grant {
-    /// The fields that one sees.
+    /// The fields that the principal may read.
     pub view: View,
-    /// The fields that one may set.
+    /// The fields that the principal may set.
     pub writable: View,
-    /// The records that exist for one; all without it.
-    pub rows: Option<RowFilter>,
-    /// Of a grant to write: the records that one may also see.
+    /// The records that the grant is for. All records without it.
+    pub(crate) rows: Option<RowFilter>,
+    /// For a grant to write: the records that the principal may also read. All records without it.
     pub(crate) readable: Option<RowFilter>,
 }
 
 impl Grant {
-    /// Every field of every record, to see and to set.
+    /// Every field of every record, for reading and writing.
     #[must_use]
     pub fn full() -> Self {
         Self::default()
     }
 
-    /// Shows only what the view shows.
+    /// Shows no field and no record: what a principal sees that may write but not read.
+    pub(crate) fn invisible() -> Self {
+        Self::full()
+            .with_view(View::only::<String>([]))
+            .with_rows("none", |_| false)
+    }
+
+    /// Makes only the fields of this view visible.
     #[must_use]
     pub fn with_view(self, view: View) -> Self {
         Self { view, ..self }
     }
 
-    /// Lets only these fields be set.
+    /// Allows only these fields to be set.
     #[must_use]
     pub fn with_writable(self, writable: View) -> Self {
         Self { writable, ..self }
     }
 
-    /// Grants only records that pass the test, before an edit and after it; a record that is being created has the id 0
-    /// where the database gives the ids. The name tells the test from others, those of other principals included
-    /// (`owner=17`): a subscriber whose cursor was made under another name begins again with a snapshot.
+    /// Limits the grant to records that pass this test. An edit must leave its record among them.
+    ///
+    /// The name identifies the test and must differ from those of other tests, also of other principals: `owner=17`.
+    /// A subscriber whose cursor was made under another name starts again with a snapshot. While a record is being
+    /// created, its id is 0 where the database gives the ids.
     #[must_use]
     pub fn with_rows(
         self,
@@ -113,36 +137,34 @@ impl Grant {
         admits: impl Fn(&Record) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self {
-            rows: Some(RowFilter {
-                name: name.into(),
-                admits: Arc::new(admits),
-            }),
+            rows: Some(RowFilter::new(name, admits)),
             ..self
         }
     }
 
-    /// As a grant to write of one who may read so.
-    pub(crate) fn shown_by(self, reads: Self) -> Self {
+    /// This grant to write, for a principal that has the other grant to read.
+    pub(crate) fn readable_under(self, reads: &Self) -> Self {
         Self {
-            view: reads.view,
-            readable: reads.rows,
+            view: reads.view.clone(),
+            readable: reads.rows.clone(),
             ..self
         }
     }
 
-    /// Whether what a record was before may be shown: not where there are records that are not for one.
+    /// Whether previous values may be shown. They may not where some records are hidden: the record may have been one of
+    /// them.
     pub(crate) fn shows_previous(&self) -> bool {
         self.rows.is_none() && self.readable.is_none()
     }
 
-    /// Whether one who may write the record may also see it.
+    /// Whether the principal that holds this grant to write may read the record.
     pub(crate) fn is_readable(&self, record: &Record) -> bool {
         self.readable
             .as_ref()
             .is_none_or(|rows| (rows.admits)(record))
     }
 
-    /// Whether the record exists for the one who holds this grant.
+    /// Whether the grant is for this record.
     #[must_use]
     pub fn admits(&self, record: &Record) -> bool {
         self.rows.as_ref().is_none_or(|rows| (rows.admits)(record))

@@ -6,5 +6,6 @@ pub(crate) mod collection;
 pub(crate) mod field;
 pub(crate) mod field_type;
 pub(crate) mod grant;
+pub(crate) mod hooks;
 pub(crate) mod json;
 pub(crate) mod json_schema;

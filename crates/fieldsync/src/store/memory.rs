@@ -27,7 +27,8 @@ use crate::write::mutation::{HeadUpdate, Mutation, Write};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fieldsync::{Collection, MemoryStore, Store};
+/// use fieldsync::backend::Store;
+/// use fieldsync::{Collection, MemoryStore};
 /// use serde_json::json;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -128,8 +129,9 @@ impl Store for MemoryStore {
             return Ok(vec![Err(busy); batch.len()]);
         };
         // From here on nothing awaits: who drops the future drops it before or after the whole transaction.
-        let found = self.read().find(&batch);
-        let plan = batch.plan(found);
+        let mut read = self.read().find(&batch);
+        read.reserved_ids = self.write().reserve_ids(&batch);
+        let plan = batch.plan(read);
         let mut state = self.write();
         let rows = plan
             .mutations()
@@ -250,6 +252,7 @@ impl State {
             ((key, place), backlog)
         };
         ReadSet {
+            reserved_ids: HashMap::new(),
             remembered: batch
                 .idempotency_keys()
                 .into_iter()
@@ -258,6 +261,15 @@ impl State {
             records: batch.records().into_iter().filter_map(record).collect(),
             since: batch.bases().into_iter().map(since).collect(),
         }
+    }
+
+    fn reserve_ids(&mut self, batch: &Batch) -> HashMap<Arc<str>, Vec<RecordId>> {
+        let wanted = batch.ids_to_reserve().into_iter();
+        let reserved = wanted.map(|(name, (collection, count))| {
+            let table = self.tables.get_mut(collection.table_name());
+            (name, table.expect(PREPARED).reserve_ids(count))
+        });
+        reserved.collect()
     }
 
     /// Writes to a table, and gives the row as it is then.
@@ -444,6 +456,6 @@ mod tests {
     }
 
     mod store {
-        crate::store_tests!(super::InMemory);
+        crate::backend::store_tests!(super::InMemory);
     }
 }

@@ -101,6 +101,15 @@ impl MemoryTable {
         }
     }
 
+    /// Takes this many new ids.
+    pub(crate) fn reserve_ids(&mut self, count: usize) -> Vec<RecordId> {
+        let ids = (0..count).map(|_| {
+            self.last_id += 1;
+            RecordId::Integer(self.last_id)
+        });
+        ids.collect()
+    }
+
     pub(crate) fn insert(&mut self, id: Option<RecordId>, fields: &Fields) -> RecordId {
         let id = id.unwrap_or(RecordId::Integer(self.last_id + 1));
         if let RecordId::Integer(number) = id {

@@ -1,135 +1,121 @@
 //! Batches of edits: what a store reads for one, and the result of each group.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
-use crate::model::edit::Edit;
+use crate::model::edit::{Edit, EditKind};
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
 use crate::model::principal::Principal;
-use crate::model::record::{Record, RecordKey};
+use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
+use crate::schema::field::Ids;
 use crate::schema::grant::Grant;
+use crate::write::commit_slot::CommitSlot;
 
-/// Groups of edits that are committed together, each group all or nothing.
+/// The most changes of a collection that an edit's base may be behind the end of the log.
+pub const MAX_BASE_DISTANCE: u64 = 10_000;
+
+/// Groups of edits that are committed in one transaction. Each group is applied as a whole or not at all.
+///
+/// A store reads what the batch asks for into a [`ReadSet`], calls [`Batch::plan`], writes the mutations of the
+/// [`Plan`](crate::backend::Plan), updates the heads, calls [`Plan::finish`](crate::backend::Plan::finish) and writes the
+/// log. Every rule about edits is in the plan; a store has none.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub(crate) groups: Vec<Arc<Group>>,
     slot: Arc<CommitSlot>,
 }
 
-/// A batch's slot; the next batch begins when it ends, at the latest when nobody has the batch any more.
-#[derive(Debug, Default)]
-pub(crate) struct CommitSlot(Mutex<Option<OwnedSemaphorePermit>>);
-
-impl CommitSlot {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Mutex::new(Some(permit)))
-    }
-
-    pub(crate) fn end(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
-/// Edits of one caller, all or nothing.
+/// The edits of one caller, which are applied as a whole or not at all.
 #[derive(Debug)]
 pub(crate) struct Group {
     /// The app itself without it.
-    pub(crate) who: Option<Principal>,
+    pub(crate) principal: Option<Principal>,
     pub(crate) edits: Vec<(Edit, Arc<Collection>, Grant)>,
     pub(crate) deadline: Instant,
 }
 
-impl Group {
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.who.as_ref().and_then(Principal::name)
-    }
-}
-
-/// What became of a group: an outcome per edit, or the first edit that was refused.
+/// The result of a group: an outcome per edit, or the first edit that was refused.
 pub type GroupResult = Result<Vec<Outcome>, RefusedEdit>;
 
-/// The edit of a group that was refused, and with it the group.
+/// The edit of a group that was refused, and the whole group with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RefusedEdit {
-    /// Which of the group's edits.
+    /// The index of the edit in its group.
     pub edit: usize,
-    /// Why.
+    /// Why it was refused.
     pub refusal: Refusal,
 }
 
-/// What a store found for a batch, inside its transaction.
+/// What a store has read for a batch, inside its transaction.
 #[derive(Debug, Default)]
 pub struct ReadSet {
-    /// Of [`Batch::idempotency_keys`] those that were used in the last 24 hours.
+    /// Of [`Batch::idempotency_keys`], those that were used in the last 24 hours.
     pub remembered: HashMap<IdempotencyKey, IdempotencyRecord>,
-    /// Of [`Batch::records`] those that exist.
+    /// Of [`Batch::records`], those that exist.
     pub records: HashMap<RecordKey, Record>,
-    /// Of [`Batch::bases`] the changes of the record since that place, or why they can't be told.
+    /// Of [`Batch::bases`], the changes of the record since that position.
     pub since: HashMap<(RecordKey, Position), ChangesSince>,
+    /// As many new ids as [`Batch::ids_to_reserve`] asks for.
+    pub reserved_ids: HashMap<Arc<str>, Vec<RecordId>>,
 }
-
-/// How many changes of a collection a base may be behind.
-pub const MAX_BASE_DISTANCE: u64 = 10_000;
 
 impl Batch {
     pub(crate) fn new(groups: Vec<Arc<Group>>) -> Self {
-        Self {
-            groups,
-            slot: Arc::default(),
-        }
+        let slot = Arc::default();
+        Self { groups, slot }
     }
 
     pub(crate) fn with_slot(self, slot: Arc<CommitSlot>) -> Self {
         Self { slot, ..self }
     }
 
-    /// Lets the next batch begin before this one is committed. For a store that commits several at the same time, where only
-    /// one waits for the disk: called when all is written but the end. Without it batches follow each other.
+    /// Lets the next batch start before this one is committed. A store that can run several transactions at a time calls
+    /// it when everything but COMMIT is written, so that only COMMIT waits for the disk. Without this call batches follow
+    /// each other.
     pub fn let_next_begin(&self) {
-        self.slot.end();
+        self.slot.give_up();
     }
 
-    /// How many groups there are.
+    /// The number of groups.
     #[must_use]
     pub fn len(&self) -> usize {
         self.groups.len()
     }
 
-    /// Whether there is nothing to do.
+    /// Whether the batch has no groups.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
 
-    /// The same groups, each as a batch of its own: what a store tries when a constraint or a lock stops the whole.
+    /// Splits the batch into one batch per group.
     pub fn split_into_groups(&self) -> impl Iterator<Item = Self> + '_ {
-        self.groups.iter().map(|group| Self {
-            groups: vec![Arc::clone(group)],
-            slot: Arc::clone(&self.slot),
-        })
+        self.groups
+            .iter()
+            .map(|group| self.of(std::slice::from_ref(group)))
     }
 
-    /// The same groups as two batches, unless there is but one: what a store tries when a constraint or a lock stops the
-    /// whole, until it has found the guilty.
+    /// Splits the batch into two. `None` for a batch of one group. A store that finds a batch refused or locked out tries
+    /// the halves, until it has found the group that is at fault.
     #[must_use]
     pub fn split_in_half(&self) -> Option<(Self, Self)> {
         let (first, second) = self.groups.split_at(self.groups.len() / 2);
-        (!first.is_empty()).then(|| {
-            let half = |groups: &[Arc<Group>]| Self {
-                groups: groups.to_vec(),
-                slot: Arc::clone(&self.slot),
-            };
-            (half(first), half(second))
-        })
+        (!first.is_empty()).then(|| (self.of(first), self.of(second)))
     }
 
-    /// When the last group of the batch is no longer waited for.
+    fn of(&self, groups: &[Arc<Group>]) -> Self {
+        Self {
+            groups: groups.to_vec(),
+            slot: Arc::clone(&self.slot),
+        }
+    }
+
+    /// The latest deadline of the groups.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.groups.iter().map(|group| group.deadline).max()
@@ -138,44 +124,83 @@ impl Batch {
     /// The idempotency keys to look up, in the order in which to lock them.
     #[must_use]
     pub fn idempotency_keys(&self) -> BTreeSet<IdempotencyKey> {
-        let edits = self
-            .groups
-            .iter()
-            .flat_map(|group| group.edits.iter().map(move |(edit, ..)| (group, edit)));
-        edits
-            .filter_map(|(group, edit)| idempotency_key(group, edit))
-            .collect()
+        let groups = self.groups.iter();
+        let keys = groups.flat_map(|group| {
+            let edits = group.edits.iter();
+            edits.filter_map(|(edit, ..)| group.idempotency_key(edit))
+        });
+        keys.collect()
     }
 
-    /// The records to read, in the order in which to lock them, with their collections.
+    /// The records to read and lock, in the order in which to lock them, with their collections.
     #[must_use]
     pub fn records(&self) -> BTreeMap<RecordKey, Arc<Collection>> {
-        let edits = self.groups.iter().flat_map(|group| &group.edits);
-        edits
+        self.edits()
             .filter_map(|(edit, collection, _)| Some((edit.key()?, Arc::clone(collection))))
             .collect()
     }
 
-    /// The records whose changes since a place must be known, each with the place. Where the end of the log is more than
-    /// [`MAX_BASE_DISTANCE`] changes away, or the changes are of more bytes than a page, it counts as lost: they are read while others
-    /// wait.
+    /// The records and positions for which the store reads the changes since the position.
+    ///
+    /// Where the position is more than [`MAX_BASE_DISTANCE`] changes behind, or the changes take more bytes than a page
+    /// of the log, the store returns [`ChangesSince::OutOfRange`], since other edits wait while the log is read.
     #[must_use]
     pub fn bases(&self) -> HashSet<(RecordKey, Position)> {
-        let edits = self.groups.iter().flat_map(|group| &group.edits);
-        edits
+        self.edits()
             .filter_map(|(edit, ..)| Some((edit.key()?, edit.base?)))
             .collect()
     }
+
+    /// How many ids the database must reserve in each collection, before it inserts the rows. They are for records whose
+    /// ids later edits of the same transaction use.
+    #[must_use]
+    pub fn ids_to_reserve(&self) -> BTreeMap<Arc<str>, (Arc<Collection>, usize)> {
+        let mut wanted = BTreeMap::new();
+        for group in &self.groups {
+            for at in 0..group.edits.len() {
+                if group.must_reserve_id(at) {
+                    let (_, collection, _) = &group.edits[at];
+                    let (_, count) = wanted
+                        .entry(Arc::clone(collection.name()))
+                        .or_insert_with(|| (Arc::clone(collection), 0));
+                    *count += 1;
+                }
+            }
+        }
+        wanted
+    }
+
+    fn edits(&self) -> impl Iterator<Item = &(Edit, Arc<Collection>, Grant)> {
+        self.groups.iter().flat_map(|group| &group.edits)
+    }
 }
 
-pub(crate) fn idempotency_key(group: &Group, edit: &Edit) -> Option<IdempotencyKey> {
-    let key = edit.idempotency_key.clone()?;
-    Some(IdempotencyKey {
-        principal: match (&group.who, group.name()) {
-            (None, _) => "app".to_owned(),
-            (Some(_), None) => "anonymous".to_owned(),
-            (Some(_), Some(name)) => format!("name:{name}"),
-        },
-        key,
-    })
+impl Group {
+    /// The name of the principal, if it has one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.principal.as_ref().and_then(Principal::name)
+    }
+
+    /// The idempotency key of one of the group's edits, which belongs to the group's principal.
+    pub(crate) fn idempotency_key(&self, edit: &Edit) -> Option<IdempotencyKey> {
+        let key = edit.idempotency_key.clone()?;
+        Some(IdempotencyKey {
+            principal: match (&self.principal, self.name()) {
+                (None, _) => "app".to_owned(),
+                (Some(_), None) => "anonymous".to_owned(),
+                (Some(_), Some(name)) => format!("name:{name}"),
+            },
+            key,
+        })
+    }
+
+    /// Whether the id of the record that this edit creates must be known before the row is inserted.
+    pub(crate) fn must_reserve_id(&self, at: usize) -> bool {
+        let (edit, collection, _) = &self.edits[at];
+        matches!(edit.kind, EditKind::Create(None, _))
+            && collection.ids() == Ids::Integer
+            && self.edits[at + 1..]
+                .iter()
+                .any(|(later, ..)| later.needs_ids())
+    }
 }

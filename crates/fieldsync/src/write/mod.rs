@@ -1,6 +1,9 @@
 //! What to write for a batch of edits: pure code that stores call inside their transaction. Imports `model` and `schema`.
 
+pub(crate) mod base;
 pub(crate) mod batch;
+pub(crate) mod catch_panic;
+pub(crate) mod commit_slot;
 pub(crate) mod decide;
 pub(crate) mod mutation;
 pub(crate) mod plan;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::model::record::{Fields, RecordId};
+use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
 
 /// One write to the app's own table.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Mutation {
     /// The collection.
     pub collection: Arc<Collection>,
@@ -22,37 +23,88 @@ pub struct Mutation {
 pub enum Write {
     /// Insert a row, and return it with all fields.
     Insert {
-        /// The id; without one the database gives it.
+        /// The id. Without one the database gives it.
         id: Option<RecordId>,
         /// Every field.
         fields: Fields,
     },
     /// Set these columns and no others, and return the row with all fields.
     Update {
-        /// Which row.
+        /// The row's id.
         id: RecordId,
         /// The columns that change, with their new values.
         fields: Fields,
     },
-    /// Delete the row. Returns nothing.
+    /// Delete the row. Returns no row.
     Delete {
-        /// Which row.
+        /// The row's id.
         id: RecordId,
     },
-    /// Write nothing. Returns the row as it was found, if there is one.
+    /// Write nothing, and return the row as it was read, if it exists.
     Refresh {
-        /// Which row.
+        /// The row's id.
         id: RecordId,
     },
 }
 
-/// How far a collection's log moves.
+/// How many changes are appended to a collection's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HeadUpdate {
     /// The collection.
     pub collection: Arc<str>,
-    /// How many changes are added; with 0 only the place is asked for.
+    /// The number of changes. With 0 the store only reads the head.
     pub count: u64,
-    /// The tag of the last of them.
+    /// The tag of the last change.
     pub last_tag: u32,
+}
+
+impl Mutation {
+    /// The record that is written. `None` when the database gives its id.
+    pub(crate) fn key(&self) -> Option<RecordKey> {
+        let id = match &self.write {
+            Write::Insert { id, .. } => (*id)?,
+            Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => *id,
+        };
+        Some(RecordKey {
+            collection: Arc::clone(self.collection.name()),
+            id,
+        })
+    }
+}
+
+impl Write {
+    /// The row after this write, as far as it can be predicted. The database may still change it.
+    pub(crate) fn predict(&self, row: Option<&Record>) -> Option<Record> {
+        match self {
+            Self::Insert { id, fields } => Some(Record {
+                id: (*id)?,
+                fields: fields.clone(),
+            }),
+            Self::Update { fields, .. } => {
+                let mut after = row?.clone();
+                after.fields.extend(fields.clone());
+                Some(after)
+            }
+            Self::Refresh { .. } => row.cloned(),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    /// The values that this write replaces. `None` when they are unknown.
+    pub(crate) fn previous_values(&self, row: Option<&Record>) -> Option<Fields> {
+        match self {
+            Self::Update { fields, .. } => {
+                let replaced = row?.fields.iter();
+                let replaced = replaced.filter(|(name, _)| fields.contains_key(*name));
+                Some(
+                    replaced
+                        .map(|(name, value)| (name.clone(), value.clone()))
+                        .collect(),
+                )
+            }
+            Self::Delete { .. } => Some(row?.fields.clone()),
+            Self::Insert { .. } | Self::Refresh { .. } => None,
+        }
+    }
 }

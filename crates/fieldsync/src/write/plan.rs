@@ -11,70 +11,75 @@ use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
 use crate::model::record::{Fields, Record, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
-use crate::write::batch::{Batch, Group, GroupResult, RefusedEdit, idempotency_key};
+use crate::write::batch::{Batch, Group, GroupResult, RefusedEdit};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
 
-/// What to write for a batch.
+/// What to write for a batch of edits.
+///
+/// The store executes [`Plan::mutations`] in order, updates the heads that [`Plan::head_updates`] names, and passes the
+/// rows and heads to [`Plan::finish`].
 #[derive(Debug)]
 pub struct Plan {
     pub(crate) batch: Batch,
     pub(crate) now: Timestamp,
-    /// The rows as they were found: what the first mutation of each was decided on.
-    pub(crate) found: HashMap<RecordKey, Record>,
+    /// The rows as they were read. The first mutation of each row was decided on it.
+    pub(crate) records: HashMap<RecordKey, Record>,
     pub(crate) mutations: Vec<Mutation>,
     pub(crate) results: Vec<Result<Vec<Planned>, RefusedEdit>>,
 }
 
-/// What will be the outcome of one edit.
+/// The planned outcome of one edit.
 #[derive(Debug, Clone)]
 pub(crate) enum Planned {
-    /// That of the mutation with this index.
+    /// The outcome of the mutation with this index.
     Mutation(usize),
-    /// The record stays as it is; or as the mutation of the same record before it in the batch made it.
+    /// The record stays as it is, or as an earlier mutation of the batch leaves it.
     Unchanged(Record),
-    /// What was remembered.
+    /// The outcome of an earlier edit with the same idempotency key.
     Replay(IdempotencyRecord),
 }
 
-/// What to log, and the answers.
+/// What a store writes to the logs, and what it returns.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CommitOutput {
     /// The changes to append to the logs.
     pub changes: Vec<Arc<Change>>,
-    /// The idempotency keys to remember.
+    /// The idempotency keys to store.
     pub remembered: Vec<IdempotencyRecord>,
-    /// An answer per group.
+    /// The result of each group.
     pub results: Vec<GroupResult>,
 }
 
 impl Plan {
-    /// What to write to the app's tables, in this order.
+    /// The writes to the app's tables, in the order in which to execute them.
     #[must_use]
     pub fn mutations(&self) -> &[Mutation] {
         &self.mutations
     }
 
-    /// How far the logs move, in the order in which to lock their heads.
+    /// The logs that grow, in the order in which to lock their heads.
     #[must_use]
     pub fn head_updates(&self) -> Vec<HeadUpdate> {
-        let mut advances: BTreeMap<&Arc<str>, (u64, u32)> = BTreeMap::new();
+        let mut counts: BTreeMap<&Arc<str>, (u64, u32)> = BTreeMap::new();
         for (_, collection, _) in self.batch.groups.iter().flat_map(|group| &group.edits) {
-            advances.entry(collection.name()).or_default();
+            counts.entry(collection.name()).or_default();
         }
         for mutation in &self.mutations {
-            let (count, last_tag) = advances.entry(mutation.collection.name()).or_default();
+            let (count, last_tag) = counts.entry(mutation.collection.name()).or_default();
             *count += 1;
             *last_tag = mutation.tag;
         }
-        let advance = |(collection, (count, last_tag)): (&Arc<str>, _)| HeadUpdate {
+        let update = |(collection, (count, last_tag)): (&Arc<str>, _)| HeadUpdate {
             collection: Arc::clone(collection),
             count,
             last_tag,
         };
-        advances.into_iter().map(advance).collect()
+        counts.into_iter().map(update).collect()
     }
 
-    /// The answer when the database refused the mutation with this index, for a batch of one group.
+    /// The result of a batch of one group when the database has refused the mutation with this index.
+    #[must_use]
     pub fn refused_by_database(&self, mutation: usize, refusal: Refusal) -> GroupResult {
         Err(RefusedEdit {
             edit: self
@@ -85,11 +90,10 @@ impl Plan {
         })
     }
 
-    /// Makes the changes and the answers, from the rows that the mutations returned and the new ends of the logs that
-    /// [`Plan::head_updates`] names.
+    /// Builds the changes to log and the results, from the rows that the mutations returned and the updated heads.
     ///
     /// # Panics
-    /// When there is not a row per mutation, or a head is missing: a bug in the store.
+    /// When the number of rows differs from the number of mutations, or a head is missing. Both are bugs of the store.
     #[must_use]
     pub fn finish(
         self,
@@ -97,20 +101,17 @@ impl Plan {
         heads: &HashMap<Arc<str>, Position>,
     ) -> CommitOutput {
         assert_eq!(rows.len(), self.mutations.len(), "a row per mutation");
-        let advances: HashMap<_, _> = self
-            .head_updates()
-            .into_iter()
-            .map(|one| (Arc::clone(&one.collection), one.count))
-            .collect();
+        let counts = self.head_updates().into_iter();
+        let counts: HashMap<_, _> = counts.map(|one| (one.collection, one.count)).collect();
         let mut next: HashMap<Arc<str>, u64> = HashMap::new();
-        let mut latest = self.found;
+        let mut latest = self.records;
         let mut changes = Vec::with_capacity(self.mutations.len());
         for (mutation, row) in self.mutations.iter().zip(rows) {
             let name = mutation.collection.name();
             let head = heads[name];
             let offset = next
                 .entry(Arc::clone(name))
-                .or_insert(head.offset - advances[name]);
+                .or_insert(head.offset - counts[name]);
             *offset += 1;
             let position = Position {
                 epoch: head.epoch,
@@ -137,8 +138,8 @@ impl Plan {
                             },
                             Planned::Replay(remembered) => return Outcome::Replayed(remembered),
                         };
-                        if let Some(key) = idempotency_key(group, edit) {
-                            remembered.push(remember(key, edit, &outcome));
+                        if let Some(key) = group.idempotency_key(edit) {
+                            remembered.push(idempotency_record(key, edit, &outcome));
                         }
                         outcome
                     })
@@ -146,7 +147,7 @@ impl Plan {
             });
             results.push(outcomes);
         }
-        // The same key twice in one batch is remembered once.
+        // A key that is used twice in one batch is stored once.
         remembered.sort_by(|a: &IdempotencyRecord, b| a.key.cmp(&b.key));
         remembered.dedup_by(|a, b| a.key == b.key);
         CommitOutput {
@@ -169,7 +170,7 @@ fn change(
     let id = match (&mutation.write, &row) {
         (Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id }, _) => *id,
         (Write::Insert { .. }, Some(row)) => row.id,
-        (Write::Insert { .. }, None) => unreachable!("an insert returns its row"),
+        (Write::Insert { .. }, None) => unreachable!("a store returns the row of an insert"),
     };
     let key = RecordKey {
         collection: Arc::clone(mutation.collection.name()),
@@ -208,7 +209,7 @@ fn change(
     }
 }
 
-fn remember(key: IdempotencyKey, edit: &Edit, outcome: &Outcome) -> IdempotencyRecord {
+fn idempotency_record(key: IdempotencyKey, edit: &Edit, outcome: &Outcome) -> IdempotencyRecord {
     let collection = Arc::clone(&edit.collection);
     IdempotencyRecord {
         key,

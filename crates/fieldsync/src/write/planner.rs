@@ -8,44 +8,41 @@ use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
-use crate::model::record::{Fields, Record, RecordKey};
+use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
-use crate::schema::collection::Collection;
-use crate::schema::grant::Grant;
-use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit, idempotency_key};
-use crate::write::decide::{SinceBase, decide, predict, previous_values};
-use crate::write::mutation::Mutation;
+use crate::write::base::SinceBase;
+use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
+use crate::write::decide::Decision;
+use crate::write::mutation::{Mutation, Write};
 use crate::write::plan::{Plan, Planned};
 
 impl Batch {
-    /// Decides what to write, on the current rows.
+    /// Decides what to write, on the rows that the store has read.
     #[must_use]
-    pub fn plan(&self, found: ReadSet) -> Plan {
+    pub fn plan(&self, read: ReadSet) -> Plan {
         let ReadSet {
             remembered,
             records,
             since,
-        } = found;
+            reserved_ids,
+        } = read;
         let mut planner = Planner {
             now: Timestamp::now(),
             remembered,
             rows: records.clone(),
             logged: since,
             planned: HashMap::new(),
-            used: HashMap::new(),
+            used_keys: HashMap::new(),
+            reserved_ids,
             mutations: Vec::new(),
         };
-        let results = self
-            .groups
-            .iter()
-            .enumerate()
-            .map(|(at, group)| planner.group(at, group))
-            .collect();
+        let groups = self.groups.iter().enumerate();
+        let results = groups.map(|(at, group)| planner.group(at, group)).collect();
         Plan {
             batch: self.clone(),
             now: planner.now,
-            found: records,
+            records,
             mutations: planner.mutations,
             results,
         }
@@ -57,46 +54,44 @@ struct Planner {
     remembered: HashMap<IdempotencyKey, IdempotencyRecord>,
     /// The rows as they will be after the mutations so far.
     rows: HashMap<RecordKey, Record>,
-    /// What changed since the bases of edits, as far as it is in the log.
+    /// What changed since the bases of edits, according to the log.
     logged: HashMap<(RecordKey, Position), ChangesSince>,
-    /// What the mutations so far change of each record: the previous values, none where they are not known.
+    /// The previous values that the mutations so far replace in each record, `None` where they are unknown.
     planned: HashMap<RecordKey, Vec<Option<Fields>>>,
     /// The keys used in this batch, with the edit's fingerprint and what is planned for it.
-    used: HashMap<IdempotencyKey, (String, Planned)>,
+    used_keys: HashMap<IdempotencyKey, (String, Planned)>,
+    reserved_ids: HashMap<Arc<str>, Vec<RecordId>>,
     mutations: Vec<Mutation>,
 }
 
+/// What a group has done to the plan, so that it can be undone.
+#[derive(Default)]
+struct Undo {
+    rows: Vec<(RecordKey, Option<Record>)>,
+    keys: Vec<IdempotencyKey>,
+}
+
 impl Planner {
-    /// Plans a group; when one of its edits is refused, the plan is as if the group had never been.
+    /// Plans a group. When one of its edits is refused, the plan is as if the group did not exist.
     fn group(&mut self, at: usize, group: &Group) -> Result<Vec<Planned>, RefusedEdit> {
+        let refuse = |edit, refusal| Err(RefusedEdit { edit, refusal });
         if group.deadline < Instant::now() {
-            return Err(RefusedEdit {
-                edit: 0,
-                refusal: Refusal::Busy,
-            });
+            return refuse(0, Refusal::Busy);
         }
-        let mutations = self.mutations.len();
+        let mutations_before = self.mutations.len();
         let mut undo = Undo::default();
         let mut planned = Vec::with_capacity(group.edits.len());
-        for (edit_at, (edit, collection, grant)) in group.edits.iter().enumerate() {
-            match self.edit((at, edit_at), group, edit, collection, grant, &mut undo) {
-                Ok(outcome) => planned.push(outcome),
+        let mut ids = Vec::with_capacity(group.edits.len());
+        for edit in 0..group.edits.len() {
+            match self.edit((at, edit), group, &ids, &mut undo) {
+                Ok(one) => {
+                    ids.push(self.id_of(&one));
+                    planned.push(one);
+                }
                 Err(refusal) => {
-                    self.mutations.truncate(mutations);
-                    for (key, row) in undo.rows.into_iter().rev() {
-                        self.planned.entry(key.clone()).or_default().pop();
-                        match row {
-                            Some(row) => self.rows.insert(key, row),
-                            None => self.rows.remove(&key),
-                        };
-                    }
-                    for key in undo.used {
-                        self.used.remove(&key);
-                    }
-                    return Err(RefusedEdit {
-                        edit: edit_at,
-                        refusal,
-                    });
+                    self.mutations.truncate(mutations_before);
+                    self.undo(undo);
+                    return refuse(edit, refusal);
                 }
             }
         }
@@ -107,78 +102,119 @@ impl Planner {
         &mut self,
         (group_at, edit_at): (usize, usize),
         group: &Group,
-        edit: &Edit,
-        collection: &Arc<Collection>,
-        grant: &Grant,
+        ids: &[RecordId],
         undo: &mut Undo,
     ) -> Result<Planned, Refusal> {
-        // A key is looked up before anything else: a repetition is answered as the first was.
-        let key = idempotency_key(group, edit);
+        let (edit, collection, grant) = &group.edits[edit_at];
+        // The key is looked up before any precondition: a repetition gets the outcome of the first edit.
+        let key = group.idempotency_key(edit);
         if let Some(key) = &key
             && let Some(replay) = self.replay(key, edit)?
         {
             return Ok(replay);
         }
+        let reserved_id = group.must_reserve_id(edit_at).then(|| {
+            let reserved = self.reserved_ids.get_mut(collection.name());
+            let id = reserved.and_then(Vec::pop);
+            id.expect("the store has reserved as many ids as the batch asked for")
+        });
         let record_key = edit.key();
         let row = record_key.as_ref().and_then(|key| self.rows.get(key));
-        let since = self.since(edit);
-        let planned = match decide(edit, collection, grant, row, &since, self.now)? {
-            None => Planned::Unchanged(
-                row.expect("only a row that exists can be unchanged")
-                    .clone(),
-            ),
+        let decision = Decision {
+            edit,
+            collection,
+            grant,
+            principal: group.principal.as_ref(),
+            row,
+            since: self.since(edit),
+            ids,
+            reserved_id,
+            now: self.now,
+        };
+        let planned = match decision.decide()? {
+            None => {
+                let row = row.expect("only a row that exists can be unchanged");
+                Planned::Unchanged(row.clone())
+            }
             Some(write) => {
-                if let Some(record_key) = record_key {
-                    let after = predict(row, &write);
-                    undo.rows.push((record_key.clone(), row.cloned()));
-                    self.planned
-                        .entry(record_key.clone())
-                        .or_default()
-                        .push(previous_values(row, &write));
-                    match after {
-                        Some(after) => self.rows.insert(record_key, after),
-                        None => self.rows.remove(&record_key),
-                    };
-                }
-                let tag = fastrand::u32(1..);
-                self.mutations.push(Mutation {
+                let mutation = Mutation {
                     collection: Arc::clone(collection),
                     write,
                     group: group_at,
                     edit: edit_at,
-                    tag,
-                });
+                    tag: fastrand::u32(1..),
+                };
+                self.apply(&mutation, undo);
+                self.mutations.push(mutation);
                 Planned::Mutation(self.mutations.len() - 1)
             }
         };
         if let Some(key) = key {
-            undo.used.push(key.clone());
-            self.used.insert(key, (edit.fingerprint(), planned.clone()));
+            undo.keys.push(key.clone());
+            self.used_keys
+                .insert(key, (edit.fingerprint(), planned.clone()));
         }
         Ok(planned)
     }
 
-    /// What changed of an edit's record since its base; empty without one.
+    /// Predicts the row that later edits of the batch will find.
+    fn apply(&mut self, mutation: &Mutation, undo: &mut Undo) {
+        let Some(key) = mutation.key() else {
+            // Nobody knows its id yet.
+            return;
+        };
+        let before = self.rows.remove(&key);
+        let previous = mutation.write.previous_values(before.as_ref());
+        self.planned.entry(key.clone()).or_default().push(previous);
+        if let Some(after) = mutation.write.predict(before.as_ref()) {
+            self.rows.insert(key.clone(), after);
+        }
+        undo.rows.push((key, before));
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        for (key, row) in undo.rows.into_iter().rev() {
+            self.planned.entry(key.clone()).or_default().pop();
+            match row {
+                Some(row) => self.rows.insert(key, row),
+                None => self.rows.remove(&key),
+            };
+        }
+        for key in undo.keys {
+            self.used_keys.remove(&key);
+        }
+    }
+
+    /// The id of the record that an edit is about. Where the database gives the id, and no later edit needs it, it is 0.
+    fn id_of(&self, planned: &Planned) -> RecordId {
+        match planned {
+            Planned::Mutation(at) => match &self.mutations[*at].write {
+                Write::Insert { id, .. } => id.unwrap_or(RecordId::Integer(0)),
+                Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => *id,
+            },
+            Planned::Unchanged(record) => record.id,
+            Planned::Replay(remembered) => remembered.id,
+        }
+    }
+
+    /// What has changed in an edit's record since its base.
     fn since(&self, edit: &Edit) -> SinceBase<'_> {
         let (Some(key), Some(base)) = (edit.key(), edit.base) else {
-            return SinceBase::Any;
+            return SinceBase::NoBase;
         };
-        let planned = self
-            .planned
-            .get(&key)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let planned = self.planned.get(&key);
+        let planned = planned.map(Vec::as_slice).unwrap_or_default();
         match self.logged.get(&(key, base)) {
             Some(ChangesSince::Changes { changes, .. }) => SinceBase::Changes {
                 logged: changes,
                 planned,
             },
-            Some(ChangesSince::OutOfRange(_)) | None => SinceBase::Lost,
+            Some(ChangesSince::OutOfRange(_)) | None => SinceBase::Unknown,
         }
     }
 
     fn replay(&self, key: &IdempotencyKey, edit: &Edit) -> Result<Option<Planned>, Refusal> {
-        let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used.get(key) {
+        let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used_keys.get(key) {
             (fingerprint, planned.clone())
         } else if let Some(remembered) = self.remembered.get(key) {
             (&remembered.fingerprint, Planned::Replay(remembered.clone()))
@@ -191,11 +227,4 @@ impl Planner {
             Err(Refusal::KeyReused)
         }
     }
-}
-
-/// What a group did to the plan, to take it back.
-#[derive(Default)]
-struct Undo {
-    rows: Vec<(RecordKey, Option<Record>)>,
-    used: Vec<IdempotencyKey>,
 }
