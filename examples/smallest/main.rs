@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .nest("/api", fieldsync_axum::rest(&engine))
         .route("/live", fieldsync_axum::live(&engine))
-        .layer(from_fn_with_state(sessions.clone(), identify))
+        .layer(from_fn_with_state(Arc::clone(&sessions), identify))
         .route("/login", post(log_in).with_state(sessions));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8004").await?;
     Ok(axum::serve(listener, app).await?)
