@@ -1,12 +1,12 @@
-//! The examples are in the folders beside this one: `cargo run --example two_windows`.
+//! The examples are in the folders next to this one: `cargo run --example two_windows`.
 //!
-//! The program in the README is compiled here:
+//! This crate compiles the code in the README, the guide and `docs/deploy.md`.
 #![doc = include_str!("../../README.md")]
 
-/// The pieces of the guide are compiled here.
+/// Compiles the code in `docs/guide.md`.
 #[doc = include_str!("../../docs/guide.md")]
 pub mod guide {}
 
-/// What is in `docs/deploy.md` is compiled here.
+/// Compiles the code in `docs/deploy.md`.
 #[doc = include_str!("../../docs/deploy.md")]
 pub mod deploy {}

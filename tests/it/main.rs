@@ -26,6 +26,7 @@ mod http;
 mod leaks;
 mod live;
 mod model;
+mod msrv;
 #[cfg(feature = "services")]
 mod nginx;
 mod patience;

@@ -1,4 +1,4 @@
-//! The broker: a connection that publishes, and one for each who listens.
+//! [`RedisBroker`]: one connection to publish, and one per subscription (see `subscription`).
 
 use std::fmt;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::subscription::Subscription;
 
-/// How long connecting may take, and how long an answer.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+/// The limit on connecting, and on waiting for a response.
+pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Notices on Redis pub/sub.
+/// A broker on Redis pub/sub.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), fieldsync::BrokerError> {
@@ -33,11 +33,13 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    /// Connects to a Redis: `redis://[user:password@]host[:port][/db]`, or `redis+unix:///path`.
+    /// Connects to Redis at `redis://[user:password@]host[:port][/db]` or `redis+unix:///path`.
     ///
-    /// One that can't be reached now is no error: it is tried again. What is no such URL is one.
+    /// # Errors
+    /// Returns an error if `url` is not a valid URL. If Redis can't be reached, this is not an error: the broker
+    /// connects later.
     pub async fn connect(url: &str) -> Result<Self, BrokerError> {
-        let client = Client::open(url).map_err(failed)?;
+        let client = Client::open(url).map_err(broker_error)?;
         let publisher = connect(&client).await.ok();
         Ok(Self {
             client,
@@ -46,12 +48,19 @@ impl RedisBroker {
         })
     }
 
-    /// Gives the channel another name than that of other apps on the same Redis: `<prefix>:notices`, by default
-    /// `fieldsync:notices`. All nodes of an app must have the same.
+    /// Sets the prefix of the channel's name, `<prefix>:notices`. The default is `fieldsync`.
+    ///
+    /// All nodes of an app need the same prefix. Apps that share one Redis need different ones.
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
         self.channel = channel(prefix);
         self
+    }
+
+    fn no_response(&self) -> BrokerError {
+        let address = self.client.get_connection_info().addr();
+        let message = format!("no response from Redis at {address} within {REDIS_TIMEOUT:?}");
+        BrokerError(message.into())
     }
 }
 
@@ -59,14 +68,14 @@ fn channel(prefix: &str) -> String {
     format!("{prefix}:notices")
 }
 
-fn failed(error: RedisError) -> BrokerError {
+fn broker_error(error: RedisError) -> BrokerError {
     BrokerError(error.into())
 }
 
 async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
+        .set_connection_timeout(Some(REDIS_TIMEOUT))
+        .set_response_timeout(Some(REDIS_TIMEOUT));
     client
         .get_multiplexed_async_connection_with_config(&config)
         .await
@@ -76,25 +85,26 @@ async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
 impl Broker for RedisBroker {
     async fn publish(&self, notice: Notice) -> Result<(), BrokerError> {
         let mut publisher = self.publisher.lock().await;
-        // Taken out until it has answered: one whose answer nobody waited for is not used again.
+        // The connection is put back only after its response: if this future is dropped before, the next publish must
+        // not take the late response for its own.
         let mut connection = match publisher.take() {
             Some(connection) => connection,
-            None => connect(&self.client).await.map_err(failed)?,
+            None => connect(&self.client).await.map_err(broker_error)?,
         };
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(&self.channel).arg(notice.to_string());
         let published = publish.exec_async(&mut connection).await;
-        published.map_err(failed)?;
+        published.map_err(broker_error)?;
         *publisher = Some(connection);
         Ok(())
     }
 
     async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
         let opening = Subscription::open(&self.client, &self.channel);
-        let opened = timeout(PATIENCE, opening).await;
-        let subscription = opened
-            .map_err(|late| BrokerError(late.into()))?
-            .map_err(failed)?;
+        let subscription = timeout(REDIS_TIMEOUT, opening)
+            .await
+            .map_err(|_| self.no_response())?
+            .map_err(broker_error)?;
         let notices = unfold(subscription, |mut subscription| async {
             Some((subscription.next().await?, subscription))
         });
@@ -104,7 +114,7 @@ impl Broker for RedisBroker {
 
 impl fmt::Debug for RedisBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The address without the password.
+        // The address does not contain the password.
         f.debug_struct("RedisBroker")
             .field("address", &self.client.get_connection_info().addr())
             .field("channel", &self.channel)

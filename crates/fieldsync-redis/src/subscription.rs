@@ -1,4 +1,4 @@
-//! One subscription to the channel, until its connection is lost.
+//! [`Subscription`]: one connection that is subscribed to the channel, until it is lost.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Client, RedisResult};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use crate::broker::PATIENCE;
+use crate::broker::REDIS_TIMEOUT;
 
-/// How often Redis is asked whether it is still there: a connection can be dead without a word.
-const PING: Duration = Duration::from_secs(2);
+/// The interval between pings. Without them a connection that dies silently would not be detected.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(crate) struct Subscription {
     sink: PubSubSink,
@@ -23,7 +23,7 @@ impl Subscription {
     pub(crate) async fn open(client: &Client, channel: &str) -> RedisResult<Self> {
         let (mut sink, messages) = client.get_async_pubsub().await?.split();
         sink.subscribe(channel).await?;
-        let mut pings = interval_at(Instant::now() + PING, PING);
+        let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             sink,
@@ -32,7 +32,7 @@ impl Subscription {
         })
     }
 
-    /// The next notice; `None` when the connection is lost. What is on the channel besides is not heard.
+    /// Returns the next notification, or `None` when the connection is lost. Other messages on the channel are ignored.
     pub(crate) async fn next(&mut self) -> Option<Notice> {
         loop {
             tokio::select! {
@@ -44,7 +44,7 @@ impl Subscription {
                     }
                 }
                 _ = self.pings.tick() => {
-                    let pong = timeout(PATIENCE, self.sink.ping::<redis::Value>()).await;
+                    let pong = timeout(REDIS_TIMEOUT, self.sink.ping::<redis::Value>()).await;
                     if !matches!(pong, Ok(Ok(_))) {
                         return None;
                     }

@@ -9,7 +9,7 @@ import { Records } from './records.js';
 
 const PROTOCOL = 'fieldsync.v1';
 
-// The server says something every 20 s; whoever is silent for longer than two of those is gone.
+// The server sends a heartbeat every 15 s. After 45 s without any message the connection is dead.
 const SILENCE = 45_000;
 
 const CONNECTING = 0; // WebSocket.CONNECTING
