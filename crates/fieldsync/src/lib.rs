@@ -169,8 +169,8 @@ pub mod backend {
         };
         #[doc(hidden)]
         pub use crate::conformance::{
-            bases, constraints, edits, faults, groups, history, keys, log, notices, preconditions,
-            reads, run, tables, trimming, types,
+            bases, constraints, edits, faults, groups, history, ids, keys, log, notices,
+            preconditions, reads, run, tables, trimming, types,
         };
     }
 

@@ -22,6 +22,8 @@ pub mod groups;
 #[doc(hidden)]
 pub mod history;
 #[doc(hidden)]
+pub mod ids;
+#[doc(hidden)]
 pub mod keys;
 #[doc(hidden)]
 pub mod log;
@@ -117,6 +119,13 @@ macro_rules! __store_tests {
                 a_check_that_fails_is_invalid
                 a_reference_to_nothing_is_a_conflict
                 deleting_what_another_record_refers_to_is_a_conflict
+            ;
+            ids:
+                a_later_edit_uses_the_id_that_an_earlier_one_creates
+                an_id_that_was_reserved_is_not_given_again
+                a_given_uuid_is_the_id_of_the_record
+                of_two_creates_with_one_id_in_one_batch_the_first_wins
+                of_two_creates_with_one_id_from_two_nodes_one_wins
             ;
             keys:
                 an_edit_sent_twice_in_one_batch_is_applied_once

@@ -1,0 +1,129 @@
+//! Ids that edits of one transaction share, and ids that the caller gives.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Fixture;
+use super::node::{Node, collection, committed, notes, notes_on};
+
+use crate::model::edit::Edit;
+use crate::model::outcome::Outcome;
+use crate::model::record::RecordId;
+use crate::model::refusal::Refusal;
+use crate::schema::collection::Collection;
+
+/// A note, and another one that holds the id of the first.
+fn linked(title: &'static str) -> Vec<Edit> {
+    vec![
+        Edit::create("notes", json!({"title": title})),
+        Edit::create_with("notes", |ids| json!({"title": "link", "stars": ids[0]})),
+    ]
+}
+
+fn ids_of(outcomes: &[Outcome]) -> Vec<RecordId> {
+    outcomes.iter().map(Outcome::id).collect()
+}
+
+pub async fn a_later_edit_uses_the_id_that_an_earlier_one_creates<F: Fixture>() {
+    let (_database, node) = notes_on::<F>().await;
+    // One id is used before, so that it is not the first.
+    node.create(json!({"title": "before"})).await;
+    let results = node.commit(vec![linked("a"), linked("b")]).await;
+    for result in results {
+        let outcomes = result.expect("the group is committed");
+        let [first, second] = &outcomes[..] else {
+            panic!("expected an outcome per edit: {outcomes:?}");
+        };
+        let link = second.record().expect("the link exists");
+        assert_eq!(
+            Some(first.id()),
+            link.fields["stars"].as_i64().map(RecordId::from)
+        );
+        assert_ne!(first.id(), second.id());
+    }
+    let listed = node.list("notes").await;
+    let distinct: BTreeSet<_> = listed.iter().map(|note| note.id).collect();
+    assert_eq!((listed.len(), distinct.len()), (5, 5));
+}
+
+pub async fn an_id_that_was_reserved_is_not_given_again<F: Fixture>() {
+    let (database, node) = notes_on::<F>().await;
+    let other = Node::start(&database, [notes()]).await;
+    let (one, another) = tokio::join!(
+        node.commit(vec![linked("a"), linked("b")]),
+        other.commit(vec![linked("c"), linked("d")])
+    );
+    let mut used = BTreeSet::new();
+    for result in one.into_iter().chain(another) {
+        for id in ids_of(&result.expect("the group is committed")) {
+            assert!(used.insert(id), "{id} was given twice");
+        }
+    }
+    let next = node.create(json!({"title": "after"})).await;
+    assert!(used.insert(next), "{next} was given twice");
+}
+
+fn things() -> Arc<Collection> {
+    collection("things").uuid_ids().into()
+}
+
+pub async fn a_given_uuid_is_the_id_of_the_record<F: Fixture>() {
+    let database = F::fresh().await;
+    let node = Node::start(&database, [things()]).await;
+    let id = Uuid::from_u128(0x1234_5678);
+    let create = || Edit::create("things", json!({"title": "a"})).with_id(id);
+    // A later edit of the same transaction changes the record.
+    let group = vec![create(), Edit::patch(("things", id), json!({"title": "b"}))];
+    let outcomes = node.commit(vec![group]).await.remove(0);
+    let outcomes = outcomes.expect("the group is committed");
+    assert_eq!(ids_of(&outcomes), [RecordId::Uuid(id); 2]);
+    let changes: Vec<_> = outcomes.into_iter().map(committed).collect();
+    assert_eq!(changes[1].previous["title"], "a");
+    let listed = node.list("things").await;
+    assert_eq!((listed.len(), &listed[0].fields["title"]), (1, &json!("b")));
+    let again = node.commit(vec![vec![create()]]).await.remove(0);
+    let refused = again.expect_err("the id is used").refusal;
+    assert!(
+        matches!(&refused, Refusal::Conflict(errors) if !errors.get("id").is_empty()),
+        "{refused}"
+    );
+}
+
+pub async fn of_two_creates_with_one_id_in_one_batch_the_first_wins<F: Fixture>() {
+    let database = F::fresh().await;
+    let node = Node::start(&database, [things()]).await;
+    let id = Uuid::from_u128(0x1234_5678);
+    let create = |title: &str| vec![Edit::create("things", json!({"title": title})).with_id(id)];
+    let results = node.commit(vec![create("a"), create("b")]).await;
+    assert!(results[0].is_ok(), "{results:?}");
+    let refused = &results[1].as_ref().expect_err("the id is used").refusal;
+    assert!(
+        matches!(refused, Refusal::Conflict(errors) if !errors.get("id").is_empty()),
+        "{refused}"
+    );
+}
+
+pub async fn of_two_creates_with_one_id_from_two_nodes_one_wins<F: Fixture>() {
+    let database = F::fresh().await;
+    let node = Node::start(&database, [things()]).await;
+    let other = Node::start(&database, [things()]).await;
+    let id = Uuid::from_u128(0x1234_5678);
+    let create = || {
+        vec![vec![
+            Edit::create("things", json!({"title": "a"})).with_id(id),
+        ]]
+    };
+    let (one, another) = tokio::join!(node.commit(create()), other.commit(create()));
+    let results: Vec<_> = one.into_iter().chain(another).collect();
+    let won = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(won, 1, "{results:?}");
+    let refused = results.iter().find_map(|result| result.as_ref().err());
+    let refusal = &refused.expect("one is refused").refusal;
+    assert!(
+        matches!(refusal, Refusal::Conflict(errors) if !errors.get("id").is_empty()),
+        "{refusal}"
+    );
+}
