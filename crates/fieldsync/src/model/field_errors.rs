@@ -49,6 +49,12 @@ impl FieldErrors {
         self.0.get(field).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Whether there is a message about a field.
+    #[must_use]
+    pub fn contains(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
     /// The fields with their messages, in the order of the fields' names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
         self.0
