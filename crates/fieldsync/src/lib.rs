@@ -108,25 +108,13 @@ mod subscription;
 
 // The doors.
 
-mod http;
-
-mod conditional;
-
-mod problem;
-
-mod handshake;
-
-mod connection;
-
-mod progress;
-
-mod outlet;
-
 mod protocol;
 
-mod feed;
+mod http;
 
-mod events;
+mod websocket;
+
+mod feed;
 
 // Real ones, for tests and toy apps.
 
@@ -143,6 +131,8 @@ pub mod fault;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
+pub use crate::http::event_stream::Events;
+pub use crate::http::{Body, Reply, RequestHead, handle};
 pub use authorize::{Access, Authorizer, Denied, Grant, Principal, Rows, View};
 pub use batch::{
     Advance, BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, RefusedEdit, Write,
@@ -151,16 +141,12 @@ pub use broker::{Broker, BrokerError, Notice};
 pub use builder::{EngineBuilder, StartError};
 pub use change::{Action, Change, FoldedChange};
 pub use collection::{Collection, Field, FieldErrors, Ids};
-pub use connection::serve;
 pub use cursor::{Cursor, MalformedCursor, Position, ResetReason};
 pub use edit::{
     Edit, EngineError, FieldConflict, IdempotencyKey, Outcome, Precondition, Refusal, Remembered,
 };
 pub use engine::{Caller, Engine, Page, Seen};
-pub use events::Events;
 pub use feed::FeedChange;
-pub use handshake::{Accepted, accept};
-pub use http::{Body, Reply, RequestHead, handle};
 pub use memory::{LocalBroker, MemoryStore};
 pub use merge_patch::MergePatch;
 pub use record::{Fields, Record, RecordId, RecordKey, Stored};
@@ -169,3 +155,5 @@ pub use store::{Backlog, IDEMPOTENCY_KEY_AGE, Retention, SchemaMismatch, Store, 
 pub use subscription::{Subscription, Update};
 pub use time::Timestamp;
 pub use topic::Topic;
+pub use websocket::connection::serve;
+pub use websocket::handshake::{Accepted, accept};

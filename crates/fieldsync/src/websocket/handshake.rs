@@ -94,7 +94,9 @@ fn check(engine: &Engine, head: &RequestHead) -> Result<(Bytes, Speaks), Refused
     let key = key.ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
     check_origin(engine, head, host)?;
     if !engine.is_ready() {
-        return Err(crate::problem::Problem::unavailable("the server is stopping").into());
+        return Err(
+            crate::protocol::problem::Problem::unavailable("the server is stopping").into(),
+        );
     }
     let speaks = if head.has_token_exactly("sec-websocket-protocol", V1) {
         Speaks::V1

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::cursor::Cursor;
 use crate::feed::Feed;
 use crate::hub::{Entry, FrameKey, FrameKind};
-use crate::protocol::{Close, Envelope, live_message, update_message};
+use crate::protocol::messages::{Close, Envelope, live_message, update_message};
 use crate::subscription::{Event, Subscription, Update};
 
 #[derive(Debug)]

@@ -1,6 +1,9 @@
 //! Requests and replies for every web framework: routes, status, headers, problem details. Adapters translate their
 //! framework's types into these and back, and nothing else.
 
+pub(crate) mod conditional;
+pub(crate) mod event_stream;
+
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,14 +17,14 @@ use tracing::Instrument as _;
 
 use crate::authorize::{Access, Principal};
 use crate::collection::{Collection, FieldErrors};
-use crate::conditional::{base, idempotency_key, if_match, if_none_match};
 use crate::cursor::Cursor;
 use crate::edit::{Edit, EngineError, Precondition, Refusal};
 use crate::engine::{Caller, Engine, Rights, Seen};
 use crate::entity_tag::entity_tag_of;
-use crate::events::Events;
+use crate::http::conditional::{base, idempotency_key, if_match, if_none_match};
+use crate::http::event_stream::Events;
 use crate::json::{JsonError, read_object};
-use crate::problem::Problem;
+use crate::protocol::problem::Problem;
 use crate::record::{Fields, RecordId, RecordKey};
 use crate::subscription::Since;
 use crate::topic::Topic;

@@ -8,7 +8,7 @@ use crate::authorize::Grant;
 use crate::change::{Action, FoldedChange, Seen};
 use crate::cursor::Cursor;
 use crate::json::{JsonError, read_object};
-use crate::problem::Problem;
+use crate::protocol::problem::Problem;
 use crate::record::{Fields, RecordId};
 use crate::subscription::Update;
 

@@ -19,14 +19,14 @@ use crate::authorize::Principal;
 use crate::cursor::{Cursor, Position};
 use crate::edit::{EngineError, Refusal};
 use crate::engine::Engine;
-use crate::handshake::{Accepted, Speaks};
-use crate::outlet::{Form, Outlet, Output};
-use crate::problem::Problem;
-use crate::progress::{Counted, Progress};
-use crate::protocol::{ClientMessage, Close, error_frame};
+use crate::protocol::message_stream::{Form, Outlet, Output};
+use crate::protocol::messages::{ClientMessage, Close, error_frame};
+use crate::protocol::problem::Problem;
 use crate::store::StoreError;
 use crate::subscription::{Since, Subscription};
 use crate::topic::Topic;
+use crate::websocket::counted_io::{Counted, Progress};
+use crate::websocket::handshake::{Accepted, Speaks};
 
 /// So many bytes are written before the socket is flushed and read again.
 const WRITE_BYTES: usize = 64 * 1024;

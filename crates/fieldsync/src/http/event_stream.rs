@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::outlet::{Form, Outlet, Output};
+use crate::protocol::message_stream::{Form, Outlet, Output};
 use crate::subscription::Subscription;
 
 /// The body of a reply that goes on: events, until the engine drains or the client leaves.
