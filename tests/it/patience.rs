@@ -1,12 +1,15 @@
-//! How long the server waits for whom: by a clock that the test moves, on streams in memory.
+//! How long the server waits for a peer. The tests move the clock, and the streams are in memory.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fieldsync::{
-    Collection, Edit, Engine, MemoryStore, Principal, RequestHead, accept, handle, serve,
-};
+use fieldsync::adapter::{accept, handle, serve};
+use fieldsync::{Collection, Edit, Engine, MemoryStore, Principal};
+use http::request::Parts;
+use http_body::{Body, Frame};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
@@ -25,19 +28,15 @@ async fn engine() -> Engine {
     builder.start().await.unwrap()
 }
 
-fn head(method: &str, path: &str, headers: &[(&str, &'static str)]) -> RequestHead {
-    let headers = headers.iter();
-    RequestHead {
-        method: method.into(),
-        path: path.into(),
-        headers: headers
-            .map(|(name, value)| ((*name).to_owned(), Bytes::from_static(value.as_bytes())))
-            .collect(),
-        ..RequestHead::default()
+fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut request = http::Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
+    request.body(()).unwrap().into_parts().0
 }
 
-/// Opens a socket that holds so many bytes between server and peer.
+/// Opens a WebSocket on a stream that buffers this many bytes between server and peer.
 fn open(engine: &Engine, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
     let headers = [
         ("host", "x"),
@@ -47,13 +46,13 @@ fn open(engine: &Engine, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ("sec-websocket-protocol", "fieldsync.v1"),
     ];
-    let (reply, accepted) = accept(engine, &head("GET", "/", &headers));
-    assert_eq!(reply.status, 101);
+    let (response, accepted) = accept(engine, &head("GET", "/", &headers));
+    assert_eq!(response.status(), 101);
     let (peer, io) = tokio::io::duplex(buffer);
-    let (engine, who) = (engine.clone(), Principal::anonymous());
+    let (engine, principal) = (engine.clone(), Principal::anonymous());
     (
         peer,
-        tokio::spawn(serve(engine, accepted.unwrap(), who, io)),
+        tokio::spawn(serve(engine, accepted.unwrap(), principal, io)),
     )
 }
 
@@ -67,6 +66,21 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 async fn subscribe(peer: &mut DuplexStream) {
     let message = br#"{"type":"subscribe","topic":"notes"}"#;
     peer.write_all(&frame(1, message)).await.unwrap();
+}
+
+/// A body of which nothing arrives.
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
 }
 
 async fn fill(engine: &Engine, bytes: usize) {
@@ -136,13 +150,12 @@ async fn s_a_peer_that_takes_nothing_does_not_hold_up_a_drain() {
 async fn a_body_that_never_ends_is_answered_with_408() {
     let engine = engine().await;
     let headers = [("content-type", "application/json")];
-    let body = futures_util::stream::pending::<Result<Bytes, Infallible>>();
     let head = head("POST", "/notes/", &headers);
-    let reply = timeout(
+    let response = timeout(
         Duration::from_secs(11),
-        handle(&engine, Principal::anonymous(), head, body),
+        handle(&engine, Principal::anonymous(), head, Endless),
     );
-    let reply = reply.await.unwrap();
-    assert_eq!(reply.status, 408);
-    assert!(reply.headers.contains(&("connection", "close".to_owned())));
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 408);
+    assert_eq!(response.headers()["connection"], "close");
 }

@@ -42,7 +42,8 @@
 //!   [`MemoryStore`] for tests.
 //! - The [`Engine`] is the whole, as the app holds it. Its methods are the app's own door, by type;
 //!   [`Engine::on_behalf_of`] is the door of everybody else.
-//! - An adapter (`fieldsync-axum`) brings requests to [`handle`], handshakes to [`accept`] and sockets to [`serve`].
+//! - An adapter (`fieldsync-axum`) brings requests to [`adapter::handle`], handshakes to
+//!   [`adapter::accept`] and sockets to [`adapter::serve`].
 //! - A [`Subscription`] is a place in a log: a snapshot or what was missed, then live. [`Cursor`] is that place as text.
 //!
 //! # The way of a PATCH
@@ -131,8 +132,12 @@ pub mod fault;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
-pub use crate::http::event_stream::Events;
-pub use crate::http::{Body, Reply, RequestHead, handle};
+/// For authors of adapters: what brings the requests and sockets of a web framework to an engine.
+pub mod adapter {
+    pub use crate::http::{Body, MountPath, handle, problem_response};
+    pub use crate::websocket::{Accepted, accept, serve};
+}
+
 pub use authorize::{Access, Authorizer, Denied, Grant, Principal, Rows, View};
 pub use batch::{
     Advance, BASE_REACH, Batch, Finished, Found, GroupResult, Mutation, Plan, RefusedEdit, Write,
@@ -155,5 +160,3 @@ pub use store::{Backlog, IDEMPOTENCY_KEY_AGE, Retention, SchemaMismatch, Store, 
 pub use subscription::{Subscription, Update};
 pub use time::Timestamp;
 pub use topic::Topic;
-pub use websocket::connection::serve;
-pub use websocket::handshake::{Accepted, accept};

@@ -1,74 +1,58 @@
-//! Server-sent events (WHATWG HTML, section 9.2): the messages of the protocol over plain HTTP, for one topic.
+//! Server-sent events (WHATWG HTML, section 9.2): the messages of the protocol for one topic, over plain HTTP.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::protocol::message_stream::{Form, Outlet, Output};
+use crate::protocol::{Encoding, MessageStream};
 use crate::subscription::Subscription;
 
-/// The body of a reply that goes on: events, until the engine drains or the client leaves.
+/// The events of one subscription, until the engine drains or the client disconnects.
 ///
-/// Nothing is read ahead: while the client takes nothing, nothing is taken from the hub. Dropping it ends the
-/// subscription.
-pub struct Events {
-    /// What is said before all else.
+/// It reads nothing ahead: while the client does not read, nothing is taken from the hub.
+pub(crate) struct EventStream {
+    /// The line that is sent before the first event.
     first: Option<Bytes>,
-    outlet: Outlet,
+    messages: MessageStream,
     heartbeats: Pin<Box<Interval>>,
     ended: bool,
 }
 
-impl Events {
+impl EventStream {
     pub(crate) fn new(subscription: Subscription, heartbeat: Duration) -> Self {
-        let first_beat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
-        let mut heartbeats = tokio::time::interval_at(first_beat, heartbeat);
+        // The first heartbeat and the retry delay are random, so that clients do not act all at once.
+        let first_heartbeat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
+        let mut heartbeats = tokio::time::interval_at(first_heartbeat, heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // After how long to come back, drawn by lot so that not all come at once.
         let retry = format!("retry: {}\n\n", fastrand::u32(1000..4000));
         Self {
             first: Some(retry.into()),
-            outlet: Outlet::new(subscription, Form::Events),
+            messages: MessageStream::new(subscription, Encoding::Events),
             heartbeats: Box::pin(heartbeats),
             ended: false,
         }
     }
-}
 
-impl Stream for Events {
-    type Item = Result<Bytes, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.ended {
             return Poll::Ready(None);
         }
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+            return Poll::Ready(Some(first));
         }
-        match self.outlet.poll_output(context) {
-            Poll::Ready(Output::Frame(event)) => return Poll::Ready(Some(Ok(event))),
-            Poll::Ready(Output::Close(_) | Output::End) => {
+        match self.messages.poll_next(context) {
+            Poll::Ready(Ok(event)) => return Poll::Ready(Some(event)),
+            Poll::Ready(Err(_)) => {
                 self.ended = true;
                 return Poll::Ready(None);
             }
             Poll::Pending => {}
         }
-        if self.heartbeats.poll_tick(context).is_ready() {
-            let comment = || Bytes::from_static(b":\n\n");
-            return Poll::Ready(Some(Ok(self.outlet.heartbeat().unwrap_or_else(comment))));
-        }
-        Poll::Pending
-    }
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
+        ready!(self.heartbeats.poll_tick(context));
+        let comment = || Bytes::from_static(b":\n\n");
+        Poll::Ready(Some(self.messages.heartbeat().unwrap_or_else(comment)))
     }
 }

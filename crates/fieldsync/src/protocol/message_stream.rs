@@ -1,110 +1,115 @@
-//! One subscription on its way out: its updates as messages, in the words of the protocol or of the plain feed.
+//! The messages for one subscription, in the encoding that its subscriber reads.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use crate::change::Action;
 use crate::cursor::Cursor;
 use crate::feed::Feed;
 use crate::hub::{Entry, FrameKey, FrameKind};
-use crate::protocol::messages::{Close, Envelope, live_message, update_message};
+use crate::protocol::close::Close;
+use crate::protocol::encoding::Envelope;
+use crate::protocol::messages::{live_message, update_message};
 use crate::subscription::{Event, Subscription, Update};
 
+/// Reads a subscription's updates as messages.
+///
+/// It reads an update only when it is polled, and buffers at most the messages of that update.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct MessageStream {
     pub(crate) topic: String,
     subscription: Subscription,
-    form: Form,
-    /// More messages of the same update.
-    waiting: std::collections::VecDeque<Bytes>,
+    encoding: Encoding,
+    /// The messages of the current update that were not sent yet.
+    pending: VecDeque<Bytes>,
 }
 
-/// In which form updates leave.
+/// How updates are written.
 #[derive(Debug)]
-pub(crate) enum Form {
-    /// Messages of the protocol as frames of a socket.
+pub(crate) enum Encoding {
+    /// Messages of `fieldsync.v1`, each a WebSocket frame.
     Frames,
-    /// Messages of the protocol as server-sent events.
+    /// Messages of `fieldsync.v1`, each a server-sent event.
     Events,
-    /// Messages that the app shapes, as frames of a socket.
+    /// Messages that the app's feed makes, each a WebSocket frame.
     Feed(Feed),
 }
 
-/// What an outlet gives.
-#[derive(Debug)]
-pub(crate) enum Output {
-    Frame(Bytes),
-    Close(Close),
-    /// The subscription is over: the engine is stopping.
-    End,
-}
-
-impl Outlet {
-    pub(crate) fn new(subscription: Subscription, form: Form) -> Self {
+impl MessageStream {
+    pub(crate) fn new(subscription: Subscription, encoding: Encoding) -> Self {
         Self {
             topic: subscription.topic().to_string(),
             subscription,
-            form,
-            waiting: std::collections::VecDeque::new(),
+            encoding,
+            pending: VecDeque::new(),
         }
     }
 
-    /// What to say at a heartbeat: up to where all is known.
+    /// The message for a heartbeat: a `live` with the current cursor. `None` for a feed, and while the subscription
+    /// catches up.
     pub(crate) fn heartbeat(&self) -> Option<Bytes> {
-        let envelope = self.form.envelope()?;
+        let envelope = self.encoding.envelope()?;
         let live = Update::Live {
             cursor: self.subscription.live_cursor()?,
         };
-        let grant = self.subscription.grant();
-        Some(update_message(&self.topic, live, grant, envelope))
+        Some(self.message(live, envelope))
     }
 
-    pub(crate) fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<Output> {
+    /// The next message, or why the connection is to be closed.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Close>> {
         loop {
-            if let Some(frame) = self.waiting.pop_front() {
-                return Poll::Ready(Output::Frame(frame));
+            if let Some(message) = self.pending.pop_front() {
+                return Poll::Ready(Ok(message));
             }
             let Some(event) = ready!(self.subscription.poll_event(context)) else {
-                return Poll::Ready(Output::End);
+                // The engine drains.
+                return Poll::Ready(Err(Close::Restart));
             };
-            match event {
+            let update = match event {
                 Event::Change(entry, action) => {
-                    return Poll::Ready(Output::Frame(self.shared_frame(&entry, action)));
+                    return Poll::Ready(Ok(self.shared_message(&entry, action)));
                 }
-                Event::Other(update) => match &self.form {
-                    Form::Frames => return Poll::Ready(self.message(update, Envelope::Frame)),
-                    Form::Events => return Poll::Ready(self.message(update, Envelope::Event)),
-                    Form::Feed(feed) => match update {
-                        Update::Changes { changes, .. } => {
-                            let message = |change| {
-                                feed.folded_message(change, self.subscription.grant())
-                                    .into()
-                            };
-                            self.waiting = changes.iter().map(message).collect();
-                        }
-                        Update::Reset(_) => return Poll::Ready(Output::Close(Close::TryAgain)),
-                        Update::Snapshot { .. } | Update::Change { .. } | Update::Live { .. } => {}
-                    },
-                },
+                Event::Other(update) => update,
+            };
+            let feed = match &self.encoding {
+                Encoding::Feed(feed) => feed,
+                Encoding::Frames => {
+                    return Poll::Ready(Ok(self.message(update, Envelope::Frame)));
+                }
+                Encoding::Events => {
+                    return Poll::Ready(Ok(self.message(update, Envelope::Event)));
+                }
+            };
+            match update {
+                Update::Changes { changes, .. } => {
+                    let grant = self.subscription.grant();
+                    let messages = changes
+                        .iter()
+                        .map(|change| feed.folded_message(change, grant));
+                    self.pending = messages.map(Bytes::from).collect();
+                }
+                Update::Reset(_) => return Poll::Ready(Err(Close::TryAgain)),
+                Update::Snapshot { .. } | Update::Change { .. } | Update::Live { .. } => {}
             }
         }
     }
 
-    fn message(&self, update: Update, envelope: Envelope) -> Output {
-        let grant = self.subscription.grant();
-        Output::Frame(update_message(&self.topic, update, grant, envelope))
+    fn message(&self, update: Update, envelope: Envelope) -> Bytes {
+        update_message(&self.topic, update, self.subscription.grant(), envelope)
     }
 
-    /// The frame of a live change: made once for all who see it alike.
-    fn shared_frame(&self, entry: &Arc<Entry>, action: crate::Action) -> Bytes {
+    /// The message for a live change. It is encoded once for all subscribers with the same view and topic.
+    fn shared_message(&self, entry: &Arc<Entry>, action: Action) -> Bytes {
         let (grant, shape) = (self.subscription.grant(), self.subscription.shape());
-        let kind = match (&self.form, self.subscription.topic().id) {
-            (Form::Feed(_), _) => FrameKind::Feed,
-            (Form::Frames, None) => FrameKind::CollectionTopic,
-            (Form::Frames, Some(_)) => FrameKind::RecordTopic,
-            (Form::Events, None) => FrameKind::CollectionEvent,
-            (Form::Events, Some(_)) => FrameKind::RecordEvent,
+        let kind = match (&self.encoding, self.subscription.topic().id) {
+            (Encoding::Feed(_), _) => FrameKind::Feed,
+            (Encoding::Frames, None) => FrameKind::CollectionTopic,
+            (Encoding::Frames, Some(_)) => FrameKind::RecordTopic,
+            (Encoding::Events, None) => FrameKind::CollectionEvent,
+            (Encoding::Events, Some(_)) => FrameKind::RecordEvent,
         };
         let key = FrameKey {
             kind,
@@ -116,22 +121,26 @@ impl Outlet {
             let seen = entry
                 .change
                 .seen_as(action, grant)
-                .expect("it was seen so when it was taken");
+                .expect("the subscription takes only changes that its grant shows");
             let cursor = Cursor {
                 position: entry.change.position,
                 shape,
             };
-            match &self.form {
-                Form::Feed(feed) => feed.message(&seen, grant).into(),
-                Form::Frames => live_message(&self.topic, &seen, grant, cursor, Envelope::Frame),
-                Form::Events => live_message(&self.topic, &seen, grant, cursor, Envelope::Event),
+            match &self.encoding {
+                Encoding::Feed(feed) => feed.message(&seen, grant).into(),
+                Encoding::Frames => {
+                    live_message(&self.topic, &seen, grant, cursor, Envelope::Frame)
+                }
+                Encoding::Events => {
+                    live_message(&self.topic, &seen, grant, cursor, Envelope::Event)
+                }
             }
         })
     }
 }
 
-impl Form {
-    /// What the protocol's messages are sent in; the plain feed has none.
+impl Encoding {
+    /// The envelope of the protocol's messages. A feed has none, since its messages are the app's.
     fn envelope(&self) -> Option<Envelope> {
         match self {
             Self::Frames => Some(Envelope::Frame),

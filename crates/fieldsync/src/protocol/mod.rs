@@ -1,5 +1,14 @@
-//! The messages of `fieldsync.v1`: what is sent, whatever carries it. `http` and `websocket` carry it.
+//! Turns changes into the messages of `fieldsync.v1`, their close codes and problem details.
+//!
+//! It knows neither requests nor sockets: `live` supplies the changes, `http` and `websocket` send the messages.
 
-pub(crate) mod message_stream;
-pub(crate) mod messages;
-pub(crate) mod problem;
+mod close;
+mod encoding;
+mod message_stream;
+mod messages;
+mod problem;
+
+pub(crate) use close::Close;
+pub(crate) use message_stream::{Encoding, MessageStream};
+pub(crate) use messages::{ClientMessage, error_message};
+pub(crate) use problem::Problem;

@@ -1,8 +1,9 @@
-//! Problem details (RFC 9457): what a refused request is answered with.
+//! Problem details (RFC 9457), the body of every refusal. The status for each error is chosen here and nowhere else.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use ::http::StatusCode;
+use serde::{Serialize, Serializer};
 
 use crate::authorize::Denied;
 use crate::collection::FieldErrors;
@@ -10,36 +11,39 @@ use crate::edit::{EngineError, FieldConflict, Refusal};
 use crate::record::Fields;
 use crate::store::StoreError;
 
-/// A problem. Holds no value that was sent, no SQL, no path.
+/// The detail of a 500. It never contains the cause, which is logged.
+const SERVER_FAILED: &str = "the server failed to handle the request";
+
+/// A problem. It contains no value from the request, no SQL and no path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Problem {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
-    pub(crate) status: u16,
+    #[serde(serialize_with = "as_number")]
+    pub(crate) status: StatusCode,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     #[serde(skip_serializing_if = "FieldErrors::is_empty")]
     errors: FieldErrors,
-    /// Fields that changed since the request's base.
+    /// The fields that changed since the request's base.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     conflicts: BTreeMap<String, FieldConflict>,
-    /// The record as it is now.
+    /// The current record.
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<Fields>,
-    /// Seconds after which it may be tried again.
+    /// The number of seconds after which the client may retry.
     #[serde(skip)]
     pub(crate) retry_after: Option<u32>,
 }
 
 impl Problem {
-    pub(crate) fn new(status: u16, kind: &str, detail: impl Into<String>) -> Self {
-        let (kind, detail) = (format!("urn:fieldsync:{kind}"), Some(detail.into()));
+    pub(crate) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
         Self {
-            kind,
+            kind: format!("urn:fieldsync:{kind}"),
             title: title(status),
             status,
-            detail,
+            detail: Some(detail.into()),
             errors: FieldErrors::new(),
             conflicts: BTreeMap::new(),
             current: None,
@@ -47,43 +51,53 @@ impl Problem {
         }
     }
 
-    pub(crate) fn of_fields(status: u16, kind: &str, errors: FieldErrors) -> Self {
-        let mut problem = Self::new(status, kind, "see errors, per field");
-        problem.errors = errors;
-        problem
+    /// A problem with messages for some fields, parameters or headers.
+    pub(crate) fn of_fields(status: StatusCode, kind: &str, errors: FieldErrors) -> Self {
+        Self {
+            errors,
+            ..Self::new(status, kind, "see \"errors\" for the reason for each field")
+        }
     }
 
-    /// Whether a peer on a socket may cause it a few times only: what is no message at all, and what goes over a limit.
+    /// A 503 that asks the client to retry after a second.
+    pub(crate) fn unavailable(detail: &str) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        }
+    }
+
+    /// A 500.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", SERVER_FAILED)
+    }
+
+    fn not_found(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    /// Whether a connection is closed after a few such problems: messages that are not JSON objects, and messages
+    /// that exceed a limit.
     pub(crate) fn counts_against_peer(&self) -> bool {
         matches!(
             self.kind.as_str(),
             "urn:fieldsync:bad-message" | "urn:fieldsync:limit"
         )
     }
-
-    pub(crate) fn unavailable(detail: &str) -> Self {
-        Self {
-            retry_after: Some(1),
-            ..Self::new(503, "unavailable", detail)
-        }
-    }
 }
 
-/// The statuses that requests are refused with: here, and nowhere else.
 impl From<&EngineError> for Problem {
     fn from(error: &EngineError) -> Self {
         match error {
             EngineError::Refused(refusal) => refusal.into(),
-            EngineError::Stopping => Self::unavailable("the server is stopping"),
+            EngineError::Stopping => Self::unavailable("the server is shutting down"),
             EngineError::Store(error) => match **error {
                 StoreError::Unavailable(_) => {
                     Self::unavailable("the store is unavailable; try again")
                 }
-                StoreError::Schema(_) | StoreError::Backend(_) => {
-                    Self::new(500, "internal", "the server failed")
-                }
+                StoreError::Schema(_) | StoreError::Backend(_) => Self::internal(),
             },
-            EngineError::Unreadable { .. } => Self::new(500, "internal", "the server failed"),
+            EngineError::Unreadable { .. } => Self::internal(),
         }
     }
 }
@@ -91,77 +105,89 @@ impl From<&EngineError> for Problem {
 impl From<&Refusal> for Problem {
     fn from(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::NoSuchCollection(_) => {
-                Self::new(404, "not-found", "there is no such collection")
-            }
-            Refusal::NotFound(_) => Self::new(404, "not-found", "there is no such record"),
-            Refusal::Denied(Denied::Unauthenticated) => {
-                Self::new(401, "unauthenticated", "a login is needed")
-            }
-            Refusal::Denied(Denied::Forbidden) => Self::new(403, "forbidden", "not allowed"),
-            Refusal::Denied(Denied::Hidden) => {
-                Self::new(404, "not-found", "there is no such collection")
-            }
-            Refusal::NotCreatable(_) => {
-                Self::new(405, "not-creatable", "the collection takes no new records")
-            }
+            Refusal::NoSuchCollection(_) => Self::not_found("the collection does not exist"),
+            Refusal::NotFound(_) => Self::not_found("the record does not exist"),
+            Refusal::Denied(denied) => denied.into(),
+            Refusal::NotCreatable(_) => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "not-creatable",
+                "the collection does not accept new records",
+            ),
             Refusal::PreconditionFailed => Self::new(
-                412,
+                StatusCode::PRECONDITION_FAILED,
                 "precondition-failed",
-                "the record is not in the state that the precondition names",
+                "the current record does not meet the precondition",
             ),
-            Refusal::ChangedSinceBase(conflicts) => {
-                let detail = "fields that the request touches have changed since its base; see conflicts, per field";
-                Self {
-                    conflicts: conflicts.clone(),
-                    ..Self::new(409, "changed-since-base", detail)
-                }
-            }
-            Refusal::BaseUnknown { current } => {
-                let detail = "what changed since the request's base can't be told; see current";
-                Self {
-                    current: Some(current.clone()),
-                    ..Self::new(409, "base-unknown", detail)
-                }
-            }
+            Refusal::ChangedSinceBase(conflicts) => Self {
+                conflicts: conflicts.clone(),
+                ..Self::new(
+                    StatusCode::CONFLICT,
+                    "changed-since-base",
+                    "fields of the request have changed since its base; see \"conflicts\"",
+                )
+            },
+            Refusal::BaseUnknown { current } => Self {
+                current: Some(current.clone()),
+                ..Self::new(
+                    StatusCode::CONFLICT,
+                    "base-unknown",
+                    "the changes since the request's base are not known; see \"current\"",
+                )
+            },
             Refusal::AppPanicked => Self::new(
-                500,
+                StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
-                "the server failed; nothing of it is stored",
+                "the server failed to handle the request; nothing was stored",
             ),
-            Refusal::Malformed(message) => Self::new(400, "malformed", message.clone()),
-            Refusal::Invalid(errors) => Self::of_fields(422, "invalid", errors.clone()),
-            Refusal::Conflict(errors) => Self::of_fields(409, "conflict", errors.clone()),
+            Refusal::Malformed(message) => {
+                Self::new(StatusCode::BAD_REQUEST, "malformed", message.clone())
+            }
+            Refusal::Invalid(errors) => {
+                Self::of_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid", errors.clone())
+            }
+            Refusal::Conflict(errors) => {
+                Self::of_fields(StatusCode::CONFLICT, "conflict", errors.clone())
+            }
             Refusal::KeyReused => Self::new(
-                422,
+                StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
-                "Idempotency-Key was used for another request",
+                "Idempotency-Key was already used for a different request",
             ),
             Refusal::Busy | Refusal::Locked => {
-                Self::unavailable("too busy to apply the edit in time; nothing of it is stored")
+                Self::unavailable("the server is too busy to apply the edit; nothing was stored")
             }
         }
     }
 }
 
-/// The status's name (RFC 9110, section 15).
-fn title(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        415 => "Unsupported Media Type",
-        422 => "Unprocessable Content",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        _ => "Internal Server Error",
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::Unauthenticated => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "authentication is required",
+            ),
+            Denied::Forbidden => Self::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "you do not have permission to do this",
+            ),
+            Denied::Hidden => Self::not_found("the collection does not exist"),
+        }
     }
+}
+
+/// The name of a status (RFC 9110, section 15). `http` still has the older names of two of them.
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",
+        StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+        status => status.canonical_reason().unwrap_or("Unknown"),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn as_number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
 }

@@ -1,166 +1,180 @@
-//! The opening handshake of a WebSocket (RFC 6455, section 4.2), the same for every framework.
+//! The opening handshake (RFC 6455, section 4.2), the same for every framework.
 
+use ::http::header::{
+    ALLOW, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use ::http::request::Parts;
+use ::http::{Method, Response, StatusCode, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 
 use crate::cursor::Position;
 use crate::engine::Engine;
-use crate::http::{Refused, Reply, RequestHead};
+use crate::http::{Body, Rejection, WithHeader as _, check_size, empty, list_items, only_value};
+use crate::protocol::Problem;
 
-/// The subprotocol that this server speaks.
+/// The subprotocol's name.
 const V1: &str = "fieldsync.v1";
 
-/// An accepted handshake: what the connection will speak.
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+/// The value of `Connection` that goes with `Upgrade`.
+const UPGRADES: HeaderValue = HeaderValue::from_static("Upgrade");
+
+/// An accepted handshake, to be passed to [`serve`](crate::adapter::serve).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    pub(crate) speaks: Speaks,
-    /// Where the feeds' logs ended when the socket was accepted, in the order of the feeds.
+    pub(crate) subprotocol: Subprotocol,
+    /// The ends of the feeds' logs when the handshake was accepted, in the order of the feeds.
     pub(crate) since: Vec<Position>,
 }
 
+/// What the connection's messages are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speaks {
+pub(crate) enum Subprotocol {
+    /// Messages of `fieldsync.v1`.
     V1,
+    /// Messages of the app's plain feeds. It has no name in the handshake.
     Feed,
 }
 
-/// Checks a request to open a socket. When it is accepted the reply is the 101 to send, and the bytes that follow it
-/// are for [`serve`](crate::serve); otherwise the reply says why not.
+/// Checks a request to open a WebSocket.
+///
+/// With an [`Accepted`] the response is the 101, and [`serve`](crate::adapter::serve) takes the bytes that follow it.
+/// Without one the response says why the request was refused. Either way the adapter sends the response.
 #[must_use]
-pub fn accept(engine: &Engine, head: &RequestHead) -> (Reply, Option<Accepted>) {
-    match check(engine, head) {
-        Ok((key, speaks)) => {
-            let reply = Reply::new(101, Bytes::new())
-                .with("upgrade", "websocket")
-                .with("connection", "Upgrade")
-                .with("sec-websocket-accept", accept_key(&key));
-            let reply = match speaks {
-                Speaks::V1 => reply.with("sec-websocket-protocol", V1),
-                Speaks::Feed => reply,
-            };
-            let since = match speaks {
-                Speaks::V1 => Vec::new(),
-                Speaks::Feed => engine.ends_of_feeds(),
-            };
-            (reply, Some(Accepted { speaks, since }))
+pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepted>) {
+    let (key, subprotocol) = match check(engine, parts) {
+        Ok(checked) => checked,
+        Err(rejection) => return (rejection.into_response(), None),
+    };
+    let response = empty(StatusCode::SWITCHING_PROTOCOLS)
+        .with(UPGRADE, WEBSOCKET)
+        .with(CONNECTION, UPGRADES)
+        .with_text(SEC_WEBSOCKET_ACCEPT, accept_key(key.as_bytes()));
+    match subprotocol {
+        Subprotocol::V1 => {
+            let response = response.with(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V1));
+            let since = Vec::new();
+            (response, Some(Accepted { subprotocol, since }))
         }
-        Err(refused) => (refused.reply(), None),
+        Subprotocol::Feed => {
+            let since = engine.ends_of_feeds();
+            (response, Some(Accepted { subprotocol, since }))
+        }
     }
 }
 
-fn check(engine: &Engine, head: &RequestHead) -> Result<(Bytes, Speaks), Refused> {
-    let bad = |detail: &str| Refused::new(400, "malformed", detail);
-    let upgrade_required = |detail: &str| {
-        Refused::new(426, "upgrade-required", detail)
-            .with("upgrade", "websocket")
-            .with("connection", "Upgrade")
-    };
-    head.check()?;
-    if head.method != "GET" {
-        return Err(
-            Refused::new(405, "method-not-allowed", "a WebSocket is opened with GET")
-                .with("allow", "GET"),
-        );
+/// Checks everything, and returns the key and the subprotocol.
+fn check<'a>(
+    engine: &Engine,
+    parts: &'a Parts,
+) -> Result<(&'a HeaderValue, Subprotocol), Rejection> {
+    let headers = &parts.headers;
+    check_size(headers)?;
+    if parts.method != Method::GET {
+        return Err(Rejection::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "a WebSocket is opened with GET",
+        )
+        .with(ALLOW, HeaderValue::from_static("GET")));
     }
-    if head.is_http_1_0 {
+    let key = check_upgrade(parts)?;
+    check_origin(engine, headers)?;
+    if !engine.is_ready() {
+        return Err(Problem::unavailable("the server is shutting down").into());
+    }
+    let offers_v1 = list_items(headers, SEC_WEBSOCKET_PROTOCOL).any(|name| name == V1.as_bytes());
+    if offers_v1 {
+        return Ok((key, Subprotocol::V1));
+    }
+    if engine.settings().feeds.is_empty() {
+        let detail =
+            "Sec-WebSocket-Protocol must offer fieldsync.v1: this server has no plain feed";
+        return Err(malformed(detail));
+    }
+    Ok((key, Subprotocol::Feed))
+}
+
+/// Checks the headers that make a request a handshake, and returns the key.
+fn check_upgrade(parts: &Parts) -> Result<&HeaderValue, Rejection> {
+    let headers = &parts.headers;
+    if parts.version == Version::HTTP_10 {
         return Err(upgrade_required("a WebSocket needs HTTP/1.1"));
     }
-    if !head.has_token("upgrade", "websocket") {
+    if !has_token(headers, UPGRADE, "websocket") {
         return Err(upgrade_required(
-            "this is a WebSocket: open it with Upgrade: websocket",
+            "this path is a WebSocket: send Upgrade: websocket",
         ));
     }
-    if !head.has_token("connection", "upgrade") {
-        return Err(bad("Connection must name upgrade"));
+    if !has_token(headers, CONNECTION, "upgrade") {
+        return Err(malformed("Connection must contain Upgrade"));
     }
-    let host = head
-        .header("host")
-        .ok_or_else(|| bad("Host must stand once"))?;
-    match head
-        .header("sec-websocket-version")
-        .map(|version| &version[..])
-    {
+    if only_value(headers, HOST).is_none() {
+        return Err(malformed("Host must be given once"));
+    }
+    match only_value(headers, SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) {
         Some(b"13") => {}
-        None => return Err(bad("Sec-WebSocket-Version must stand once")),
+        None => return Err(malformed("Sec-WebSocket-Version must be given once")),
         Some(_) => {
-            let refused = upgrade_required("only version 13 of the WebSocket protocol is spoken");
-            return Err(refused.with("sec-websocket-version", "13"));
+            let rejection = upgrade_required("Sec-WebSocket-Version must be 13");
+            let version = HeaderValue::from_static("13");
+            return Err(rejection.with(SEC_WEBSOCKET_VERSION, version));
         }
     }
-    let key = head
-        .header("sec-websocket-key")
-        .filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16));
-    let key = key.ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
-    check_origin(engine, head, host)?;
-    if !engine.is_ready() {
-        return Err(
-            crate::protocol::problem::Problem::unavailable("the server is stopping").into(),
-        );
-    }
-    let speaks = if head.has_token_exactly("sec-websocket-protocol", V1) {
-        Speaks::V1
-    } else {
-        Speaks::Feed
-    };
-    if speaks == Speaks::Feed && engine.settings().feeds.is_empty() {
-        return Err(bad(
-            "offer the subprotocol fieldsync.v1: there is no plain feed here",
-        ));
-    }
-    Ok((key.clone(), speaks))
+    only_value(headers, SEC_WEBSOCKET_KEY)
+        .filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16))
+        .ok_or_else(|| malformed("Sec-WebSocket-Key must be given once, as 16 bytes in base64"))
 }
 
-/// Scripts send no Origin. A page's must be the server's own host and port, or one that the app allows.
-fn check_origin(engine: &Engine, head: &RequestHead, host: &[u8]) -> Result<(), Refused> {
-    if !head.headers.iter().any(|(name, _)| name == "origin") {
+/// Allows requests without an `Origin`, which only browsers send, those from the server's own host and port, and those
+/// from an origin that the app allows.
+fn check_origin(engine: &Engine, headers: &HeaderMap) -> Result<(), Rejection> {
+    if !headers.contains_key(ORIGIN) {
         return Ok(());
     }
-    let origin = head
-        .header("origin")
-        .and_then(|origin| std::str::from_utf8(origin).ok());
-    let allowed = origin.is_some_and(|origin| {
-        let own = origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority.as_bytes().eq_ignore_ascii_case(host));
-        own || engine
-            .settings()
-            .allowed_origins
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    let host = only_value(headers, HOST).map(HeaderValue::as_bytes);
+    let origin = only_value(headers, ORIGIN);
+    let origin = origin.and_then(|origin| std::str::from_utf8(origin.as_bytes()).ok());
+    let is_allowed = origin.is_some_and(|origin| {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        let is_own = authority
+            .zip(host)
+            .is_some_and(|(authority, host)| authority.as_bytes().eq_ignore_ascii_case(host));
+        let mut allowed = engine.settings().allowed_origins.iter();
+        is_own || allowed.any(|allowed| allowed.eq_ignore_ascii_case(origin))
     });
-    if allowed {
+    if is_allowed {
         return Ok(());
     }
-    Err(Refused::new(
-        403,
+    Err(Rejection::new(
+        StatusCode::FORBIDDEN,
         "origin",
-        "pages of this origin may not open a socket here",
+        "pages from this origin may not open a WebSocket here",
     ))
 }
 
-/// RFC 6455, section 4.2.2, step 5.4.
+fn malformed(detail: &str) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, "malformed", detail)
+}
+
+fn upgrade_required(detail: &str) -> Rejection {
+    Rejection::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", detail)
+        .with(UPGRADE, WEBSOCKET)
+        .with(CONNECTION, UPGRADES)
+}
+
+/// Whether a header that is a list of tokens contains this one, in any case.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    list_items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The value of `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2, step 5.4).
 fn accept_key(key: &[u8]) -> String {
     let mut sha1 = sha1_smol::Sha1::from(key);
     sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     STANDARD.encode(sha1.digest().bytes())
-}
-
-impl RequestHead {
-    /// Whether a header that is a list of tokens has this one.
-    fn has_token(&self, name: &str, token: &str) -> bool {
-        self.list(name).is_some_and(|list| {
-            list.split(|byte| *byte == b',')
-                .any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-        })
-    }
-
-    fn has_token_exactly(&self, name: &str, token: &str) -> bool {
-        self.list(name).is_some_and(|list| {
-            list.split(|byte| *byte == b',')
-                .any(|one| one.trim_ascii() == token.as_bytes())
-        })
-    }
 }
 
 #[cfg(test)]
@@ -168,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_of_rfc_6455_section_1_3_is_accepted_as_there() {
+    fn the_key_in_rfc_6455_section_1_3_is_accepted_as_in_the_rfc() {
         assert_eq!(
             accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="),
             "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

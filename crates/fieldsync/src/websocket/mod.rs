@@ -1,5 +1,12 @@
-//! WebSockets: the opening handshake and one connection's life. The messages are those of `protocol`.
+//! Serves WebSockets: the opening handshake, and a connection from then until it is closed.
+//!
+//! `live` supplies the changes, `protocol` the messages and close codes, `http` the refusal of a bad handshake. An adapter
+//! crate passes the handshake's headers and the bytes in.
 
-pub(crate) mod connection;
-pub(crate) mod counted_io;
-pub(crate) mod handshake;
+mod connection;
+mod counted_io;
+mod handshake;
+mod serve;
+
+pub use handshake::{Accepted, accept};
+pub use serve::serve;
