@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-/// How often a socket is pinged.
+/// How often a connection is pinged.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 async fn engine() -> Engine {
@@ -56,7 +56,7 @@ fn open(engine: &Engine, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
     )
 }
 
-/// A masked frame with a key of zeros.
+/// A frame with a masking key of zeros.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
     frame.extend(payload);
@@ -90,7 +90,7 @@ async fn fill(engine: &Engine, bytes: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_vanished_is_given_up_within_two_heartbeats() {
+async fn a_silent_peer_is_cut_off_within_two_heartbeats() {
     let engine = engine().await;
     let (peer, serving) = open(&engine, 1 << 16);
     let begun = Instant::now();
@@ -100,7 +100,7 @@ async fn a_peer_that_vanished_is_given_up_within_two_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_pings_stays() {
+async fn a_peer_that_answers_pings_stays_connected() {
     let engine = engine().await;
     let (mut peer, serving) = open(&engine, 1 << 16);
     for _ in 0..20 {
@@ -116,14 +116,14 @@ async fn a_peer_that_answers_pings_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_is_closed_and_one_that_reads_slowly_is_not() {
+async fn a_peer_that_stops_reading_is_cut_off_and_one_that_reads_slowly_is_not() {
     let engine = engine().await;
     fill(&engine, 60_000).await;
     let (mut stalled, closed) = open(&engine, 1000);
     let (mut slow, served) = open(&engine, 1000);
     subscribe(&mut stalled).await;
     subscribe(&mut slow).await;
-    // 100 bytes a second: the snapshot of 60 KB takes ten minutes.
+    // At 100 bytes per second the snapshot of 60 KB takes ten minutes.
     let (mut read, begun) = (0, Instant::now());
     while read < 60_000 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -131,12 +131,12 @@ async fn a_peer_that_takes_nothing_is_closed_and_one_that_reads_slowly_is_not() 
         read += slow.read_exact(&mut bytes).await.unwrap();
     }
     assert!(begun.elapsed() >= Duration::from_secs(600));
-    assert!(!served.is_finished(), "a slow reader is served");
-    assert!(closed.is_finished(), "one that takes nothing is not");
+    assert!(!served.is_finished(), "the slow reader is still served");
+    assert!(closed.is_finished(), "the stalled one is not");
 }
 
 #[tokio::test(start_paused = true)]
-async fn s_a_peer_that_takes_nothing_does_not_hold_up_a_drain() {
+async fn s_a_peer_that_stops_reading_does_not_delay_a_drain() {
     let engine = engine().await;
     fill(&engine, 200_000).await;
     let (mut stalled, _serving) = open(&engine, 1000);
