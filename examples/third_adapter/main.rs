@@ -1,4 +1,4 @@
-//! Another framework: `adapter.rs` is all that it takes to have fieldsync in poem. `cargo run --example third_adapter`.
+//! fieldsync under another framework: `adapter.rs` is all that poem needs. Run it with `cargo run --example third_adapter`.
 
 mod adapter;
 

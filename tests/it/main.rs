@@ -12,6 +12,7 @@ mod socket;
 #[path = "../../examples/third_adapter/adapter.rs"]
 mod third_adapter;
 
+mod app_handlers;
 mod bad_input;
 #[cfg(feature = "services")]
 mod brokers;

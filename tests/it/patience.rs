@@ -1,18 +1,21 @@
-//! How long the server waits for whom: by a clock that the test moves, on streams in memory.
+//! How long the server waits for a peer. The tests move the clock, and the streams are in memory.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fieldsync::{
-    Collection, Edit, Engine, MemoryStore, Principal, RequestHead, accept, handle, serve,
-};
+use fieldsync::adapter::{accept, handle, serve};
+use fieldsync::{Collection, Edit, Engine, MemoryStore, Principal};
+use http::request::Parts;
+use http_body::{Body, Frame};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-/// How often a socket is pinged.
+/// How often a connection is pinged.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 async fn engine() -> Engine {
@@ -25,19 +28,15 @@ async fn engine() -> Engine {
     builder.start().await.unwrap()
 }
 
-fn head(method: &str, path: &str, headers: &[(&str, &'static str)]) -> RequestHead {
-    let headers = headers.iter();
-    RequestHead {
-        method: method.into(),
-        path: path.into(),
-        headers: headers
-            .map(|(name, value)| ((*name).to_owned(), Bytes::from_static(value.as_bytes())))
-            .collect(),
-        ..RequestHead::default()
+fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut request = http::Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
+    request.body(()).unwrap().into_parts().0
 }
 
-/// Opens a socket that holds so many bytes between server and peer.
+/// Opens a WebSocket on a stream that buffers this many bytes between server and peer.
 fn open(engine: &Engine, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
     let headers = [
         ("host", "x"),
@@ -47,17 +46,17 @@ fn open(engine: &Engine, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ("sec-websocket-protocol", "fieldsync.v1"),
     ];
-    let (reply, accepted) = accept(engine, &head("GET", "/", &headers));
-    assert_eq!(reply.status, 101);
+    let (response, accepted) = accept(engine, &head("GET", "/", &headers));
+    assert_eq!(response.status(), 101);
     let (peer, io) = tokio::io::duplex(buffer);
-    let (engine, who) = (engine.clone(), Principal::anonymous());
+    let (engine, principal) = (engine.clone(), Principal::anonymous());
     (
         peer,
-        tokio::spawn(serve(engine, accepted.unwrap(), who, io)),
+        tokio::spawn(serve(engine, accepted.unwrap(), principal, io)),
     )
 }
 
-/// A masked frame with a key of zeros.
+/// A frame with a masking key of zeros.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
     frame.extend(payload);
@@ -69,6 +68,21 @@ async fn subscribe(peer: &mut DuplexStream) {
     peer.write_all(&frame(1, message)).await.unwrap();
 }
 
+/// A body of which nothing arrives.
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
 async fn fill(engine: &Engine, bytes: usize) {
     let create = || Edit::create("notes", json!({"text": "x".repeat(1000)}));
     let edits = (0..bytes / 1000).map(|_| create()).collect();
@@ -76,7 +90,7 @@ async fn fill(engine: &Engine, bytes: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_vanished_is_given_up_within_two_heartbeats() {
+async fn a_silent_peer_is_cut_off_within_two_heartbeats() {
     let engine = engine().await;
     let (peer, serving) = open(&engine, 1 << 16);
     let begun = Instant::now();
@@ -86,7 +100,7 @@ async fn a_peer_that_vanished_is_given_up_within_two_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_pings_stays() {
+async fn a_peer_that_answers_pings_stays_connected() {
     let engine = engine().await;
     let (mut peer, serving) = open(&engine, 1 << 16);
     for _ in 0..20 {
@@ -102,14 +116,14 @@ async fn a_peer_that_answers_pings_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_is_closed_and_one_that_reads_slowly_is_not() {
+async fn a_peer_that_stops_reading_is_cut_off_and_one_that_reads_slowly_is_not() {
     let engine = engine().await;
     fill(&engine, 60_000).await;
     let (mut stalled, closed) = open(&engine, 1000);
     let (mut slow, served) = open(&engine, 1000);
     subscribe(&mut stalled).await;
     subscribe(&mut slow).await;
-    // 100 bytes a second: the snapshot of 60 KB takes ten minutes.
+    // At 100 bytes per second the snapshot of 60 KB takes ten minutes.
     let (mut read, begun) = (0, Instant::now());
     while read < 60_000 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -117,12 +131,12 @@ async fn a_peer_that_takes_nothing_is_closed_and_one_that_reads_slowly_is_not() 
         read += slow.read_exact(&mut bytes).await.unwrap();
     }
     assert!(begun.elapsed() >= Duration::from_secs(600));
-    assert!(!served.is_finished(), "a slow reader is served");
-    assert!(closed.is_finished(), "one that takes nothing is not");
+    assert!(!served.is_finished(), "the slow reader is still served");
+    assert!(closed.is_finished(), "the stalled one is not");
 }
 
 #[tokio::test(start_paused = true)]
-async fn s_a_peer_that_takes_nothing_does_not_hold_up_a_drain() {
+async fn s_a_peer_that_stops_reading_does_not_delay_a_drain() {
     let engine = engine().await;
     fill(&engine, 200_000).await;
     let (mut stalled, _serving) = open(&engine, 1000);
@@ -136,13 +150,12 @@ async fn s_a_peer_that_takes_nothing_does_not_hold_up_a_drain() {
 async fn a_body_that_never_ends_is_answered_with_408() {
     let engine = engine().await;
     let headers = [("content-type", "application/json")];
-    let body = futures_util::stream::pending::<Result<Bytes, Infallible>>();
     let head = head("POST", "/notes/", &headers);
-    let reply = timeout(
+    let response = timeout(
         Duration::from_secs(11),
-        handle(&engine, Principal::anonymous(), head, body),
+        handle(&engine, Principal::anonymous(), head, Endless),
     );
-    let reply = reply.await.unwrap();
-    assert_eq!(reply.status, 408);
-    assert!(reply.headers.contains(&("connection", "close".to_owned())));
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 408);
+    assert_eq!(response.headers()["connection"], "close");
 }

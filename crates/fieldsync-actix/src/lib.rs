@@ -1,9 +1,20 @@
 #![doc = include_str!("../README.md")]
 
-mod live;
-mod request;
 mod rest;
+
+mod live;
+
+mod principal;
+
+mod error;
+
+// actix has the types of an older `http`, and no upgrades.
+
+mod translate;
+
 mod socket;
 
+pub use error::Error;
 pub use live::live;
+pub use principal::Principal;
 pub use rest::rest;

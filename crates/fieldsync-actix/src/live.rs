@@ -1,39 +1,43 @@
 //! The WebSocket route.
 
 use actix_web::dev::Payload;
-use actix_web::http::header::TRANSFER_ENCODING;
 use actix_web::{HttpRequest, Route, rt, web};
-use fieldsync::{Engine, accept, serve};
+use fieldsync::Engine;
+use fieldsync::adapter::{accept, serve};
+use http::header::{HeaderMap, TRANSFER_ENCODING, UPGRADE};
 
-use crate::request::{head_of, response, switching_protocols};
+use crate::principal::Principal;
 use crate::socket::socket;
+use crate::translate::{parts_of, response, switching_protocols};
 
-/// The WebSocket of the engine: `fieldsync.v1` for those who offer it, else the plain feed if the engine has one.
+/// The engine's WebSocket: `fieldsync.v1` for clients that offer it, else the plain feed if the engine has one.
 ///
-/// Each connection is a task of its worker, which ends with the connection, or when the engine drains.
+/// Each connection is a task of its worker, which ends when the connection is closed or the engine drains.
 pub fn live(engine: &Engine) -> Route {
     let engine = engine.clone();
-    web::to(move |request: HttpRequest, payload: web::Payload| {
-        let engine = engine.clone();
-        async move {
-            let (mut head, who) = head_of(&request);
-            let payload = payload.into_inner();
-            if !carries_a_socket(&request, &payload) {
-                head.headers.retain(|(name, _)| name != "upgrade");
+    web::to(
+        move |principal: Principal, request: HttpRequest, payload: web::Payload| {
+            let engine = engine.clone();
+            async move {
+                let mut parts = parts_of(&request)?;
+                let payload = payload.into_inner();
+                if !carries_a_socket(&parts.headers, &payload) {
+                    parts.headers.remove(UPGRADE);
+                }
+                let (accepting, accepted) = accept(&engine, &parts);
+                let Some(accepted) = accepted else {
+                    return Ok::<_, actix_web::Error>(response(accepting, payload));
+                };
+                let (io, outgoing) = socket(payload);
+                rt::spawn(serve(engine, accepted, principal.0, io));
+                Ok(switching_protocols(accepting, outgoing))
             }
-            let (reply, accepted) = accept(&engine, &head);
-            let Some(accepted) = accepted else {
-                return response(reply, payload);
-            };
-            let (io, body) = socket(payload);
-            rt::spawn(serve(engine, accepted, who, io));
-            switching_protocols(reply, body)
-        }
-    })
+        },
+    )
 }
 
-/// Whether actix hands on what follows the head as it comes. It does not after a handshake that it does not take for one:
-/// `websocket` must be all that `Upgrade` says, and there must be no body in chunks.
-fn carries_a_socket(request: &HttpRequest, payload: &Payload) -> bool {
-    !matches!(payload, Payload::None) && !request.headers().contains_key(TRANSFER_ENCODING)
+/// Whether actix passes on the bytes that follow the request's head. It does so only after what it takes for a handshake:
+/// `Upgrade` must contain nothing but `websocket`, and the request must have no chunked body.
+fn carries_a_socket(headers: &HeaderMap, payload: &Payload) -> bool {
+    !matches!(payload, Payload::None) && !headers.contains_key(TRANSFER_ENCODING)
 }

@@ -1,4 +1,4 @@
-//! A socket made of what actix has: a request's body that does not end, and a reply's.
+//! A byte stream made of what actix has: the body of a request for reading, and that of a response for writing.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -12,10 +12,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So many bytes may wait for actix to take them. It takes no more than it can write.
+/// How many bytes are buffered until actix takes them. It takes no more than it can write.
 const BUFFER_BYTES: usize = 8 * 1024;
 
-/// The two ends of a socket: what the connection reads and writes, and what actix sends.
+/// Both ends: the stream that the connection reads and writes, and the body that actix sends.
 pub(crate) fn socket(payload: Payload) -> (Socket, Outgoing) {
     let pipe = Rc::new(RefCell::new(Pipe::default()));
     let socket = Socket {
@@ -29,10 +29,10 @@ pub(crate) fn socket(payload: Payload) -> (Socket, Outgoing) {
 #[derive(Default)]
 struct Pipe {
     bytes: BytesMut,
-    /// No more is written.
+    /// The writer has finished.
     is_ended: bool,
-    /// No more is taken.
-    is_gone: bool,
+    /// actix has dropped the body.
+    is_dropped: bool,
     writer: Option<Waker>,
     reader: Option<Waker>,
 }
@@ -44,10 +44,10 @@ impl Pipe {
     }
 }
 
-/// What the connection reads and writes.
+/// The stream that the connection reads and writes.
 pub(crate) struct Socket {
     payload: Payload,
-    /// What came and was not yet read.
+    /// What was received and not read yet.
     read: Bytes,
     pipe: Rc<RefCell<Pipe>>,
 }
@@ -70,7 +70,7 @@ impl AsyncRead for Socket {
         buffer.put_slice(&self.read[..length]);
         self.read.advance(length);
         if self.read.is_empty() {
-            // It would keep the buffer that actix has read into, 8 KiB.
+            // An empty slice would still keep actix's read buffer of 8 KiB in memory.
             self.read = Bytes::new();
         }
         Poll::Ready(Ok(()))
@@ -84,7 +84,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut pipe = self.pipe.borrow_mut();
-        if pipe.is_gone || pipe.is_ended {
+        if pipe.is_dropped || pipe.is_ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let room = BUFFER_BYTES.saturating_sub(pipe.bytes.len());
@@ -102,7 +102,7 @@ impl AsyncWrite for Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the reply. actix then reads what still comes, for a moment, before it closes.
+    /// Ends the response. actix then reads what still arrives for a moment before it closes the connection.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.pipe.borrow_mut().end();
         Poll::Ready(Ok(()))
@@ -115,7 +115,7 @@ impl Drop for Socket {
     }
 }
 
-/// What actix sends.
+/// The body that actix sends.
 pub(crate) struct Outgoing(Rc<RefCell<Pipe>>);
 
 impl Stream for Outgoing {
@@ -130,7 +130,7 @@ impl Stream for Outgoing {
             pipe.reader = Some(context.waker().clone());
             return Poll::Pending;
         }
-        // The whole of it, so that nothing is kept for next time.
+        // All of it, so that no memory is kept for the next time.
         let bytes = std::mem::take(&mut pipe.bytes).freeze();
         pipe.writer.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Some(Ok(bytes)))
@@ -140,7 +140,7 @@ impl Stream for Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         let mut pipe = self.0.borrow_mut();
-        pipe.is_gone = true;
+        pipe.is_dropped = true;
         pipe.writer.take().into_iter().for_each(Waker::wake);
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn m_who_writes_waits_while_nothing_is_taken_and_nothing_is_kept_of_what_was() {
+    fn m_a_writer_waits_until_bytes_are_taken_and_taken_bytes_are_freed() {
         let (mut socket, mut outgoing) = socket(Payload::None);
         let bytes = [0; 3 * BUFFER_BYTES];
         {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_the_end_is_sent_and_nothing_is_written_when_nobody_takes() {
+    fn bytes_written_before_the_end_are_sent_and_writing_fails_after_the_body_is_dropped() {
         let (mut socket, mut outgoing) = super::socket(Payload::None);
         socket.write_all(b"bye").now_or_never();
         drop(socket);

@@ -1,8 +1,14 @@
 #![doc = include_str!("../README.md")]
 
-mod live;
-mod request;
 mod rest;
 
+mod live;
+
+mod principal;
+
+mod error;
+
+pub use error::Error;
 pub use live::live;
+pub use principal::Principal;
 pub use rest::rest;

@@ -79,23 +79,11 @@ mod error;
 
 mod engine;
 
-mod http;
-
-mod conditional;
-
-mod problem;
-
-mod handshake;
-
-mod connection;
-
-mod progress;
-
-mod outlet;
-
 mod protocol;
 
-mod events;
+mod http;
+
+mod websocket;
 
 // The points at which a test kills the process. No release has them.
 
@@ -178,10 +166,8 @@ pub mod backend {
     pub use crate::{__broker_tests as broker_tests, __store_tests as store_tests};
 }
 
-/// For authors of adapters: what brings a web framework's requests and sockets to the engine.
+/// For authors of adapters: what brings the requests and sockets of a web framework to an engine.
 pub mod adapter {
-    pub use crate::connection::serve;
-    pub use crate::events::Events;
-    pub use crate::handshake::{Accepted, accept};
-    pub use crate::http::{Body, Reply, RequestHead, handle};
+    pub use crate::http::{Body, MountPath, handle, problem_response};
+    pub use crate::websocket::{Accepted, accept, serve};
 }

@@ -1,4 +1,4 @@
-//! Requests to open a socket.
+//! Requests to open a WebSocket.
 
 use crate::app::{App, on_every_store};
 
@@ -16,7 +16,7 @@ const GOOD: [(&str, &str); 5] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
-/// A good handshake, with these headers in place of those of the same name; an empty one leaves it out.
+/// A valid handshake with these headers instead of those with the same names. An empty value removes the header.
 pub(super) fn request(changed: &[(&str, &str)]) -> Vec<u8> {
     request_as("GET", "HTTP/1.1", changed)
 }
@@ -67,7 +67,7 @@ pub(super) async fn every_bad_handshake_is_refused(apps: &[App]) {
             Some(("allow", "GET")),
         ),
         (
-            "HEAD",
+            "PUT",
             request_as("PUT", "HTTP/1.1", &[]),
             405,
             Some(("allow", "GET")),
@@ -83,7 +83,7 @@ pub(super) async fn every_bad_handshake_is_refused(apps: &[App]) {
             400,
         ),
         refused(
-            "a key that is no base64",
+            "a key that is not base64",
             &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=!")],
             400,
         ),
@@ -126,7 +126,7 @@ pub(super) async fn every_bad_handshake_is_refused(apps: &[App]) {
             assert_eq!(answer.header(header), Some(value), "{name}");
         }
     }
-    // No Host at all: some servers refuse that before any handler.
+    // Without Host. Some servers refuse that before any handler.
     for app in apps {
         let mut wire = Wire::open(app.address).await;
         wire.send(&request(&[("host", "")])).await;
@@ -134,7 +134,7 @@ pub(super) async fn every_bad_handshake_is_refused(apps: &[App]) {
     }
 }
 
-pub(super) async fn what_a_handshake_may_have_besides(apps: &[App]) {
+pub(super) async fn unusual_handshakes_are_accepted(apps: &[App]) {
     let v1 = Some("fieldsync.v1");
     for (name, changed, speaks) in [
         ("W36 no subprotocol: the plain feed", vec![], None),
@@ -157,12 +157,12 @@ pub(super) async fn what_a_handshake_may_have_besides(apps: &[App]) {
             v1,
         ),
         (
-            "W36 a subprotocol in other case is another",
+            "W36 the name of a subprotocol is case-sensitive",
             vec![("sec-websocket-protocol", "Fieldsync.V1")],
             None,
         ),
         (
-            "W13 an extension that is not spoken",
+            "W13 an unsupported extension",
             vec![(
                 "sec-websocket-extensions",
                 "permessage-deflate; client_max_window_bits",
@@ -183,7 +183,7 @@ pub(super) async fn what_a_handshake_may_have_besides(apps: &[App]) {
             None,
         ),
         (
-            "W37 the same in capitals",
+            "W37 the server's own origin in capitals",
             vec![("origin", "HTTP://APP.EXAMPLE:8000")],
             None,
         ),

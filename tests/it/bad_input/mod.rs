@@ -1,9 +1,9 @@
-//! What is refused, as bytes on the wire: each row of a table is an input and the one answer to it. The numbers are those
-//! of the cases that such systems are known to get wrong: H for HTTP, W for WebSockets.
+//! Bad input, as bytes on the wire. Each row of a table is an input and the response that every framework gives to it.
 //!
-//! Rows that need more than one request are tests of their own: H26 and H31 in `rules.rs`, H38 to H40 in `http.rs`, H41 in
-//! the stores' conformance, H45 and W22 in `live.rs` and `events.rs`, H47 in `faults/`, W24 in `frames.rs`, W31 and W32 in
-//! `patience.rs`, W33 and W34 in `faults/stop.rs`, W35 in `rules.rs`.
+//! A label like H26 or W31 numbers a kind of input that servers often handle wrongly: H for HTTP requests, W for WebSocket
+//! handshakes and frames. Kinds that need more than one request have tests of their own: H26 and H31 in `rules.rs`, H38 to
+//! H40 in `http.rs`, H41 in the stores' conformance, H45 and W22 in `live.rs` and `events.rs`, H47 in `faults/`, W24 in
+//! `frames.rs`, W31 and W32 in `patience.rs`, W33 and W34 in `faults/stop.rs`, W35 in `rules.rs`.
 
 mod frames;
 mod handshakes;
@@ -19,24 +19,24 @@ use crate::app::{App, On, Server, builder};
 use self::wire::{Answer, Wire};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_frameworks_and_stores_answer_alike_and_as_the_tables_say() {
-    let apps = everywhere().await;
+async fn all_frameworks_and_stores_give_the_responses_in_the_tables() {
+    let apps = start_all().await;
     for app in &apps {
         assert_eq!(app.create_user("John", "Doe").await, 1);
     }
     let before = state(&apps).await;
     requests::every_bad_request_is_refused(&apps).await;
     handshakes::every_bad_handshake_is_refused(&apps).await;
-    frames::every_bad_frame_closes_the_socket(&apps).await;
-    frames::bad_messages_are_answered_and_the_socket_stays(&apps).await;
+    frames::every_bad_frame_closes_the_connection(&apps).await;
+    frames::bad_messages_are_answered_and_the_connection_stays(&apps).await;
     assert_eq!(state(&apps).await, before);
-    requests::what_looks_bad_and_is_not(&apps).await;
-    handshakes::what_a_handshake_may_have_besides(&apps).await;
+    requests::unusual_requests_are_accepted(&apps).await;
+    handshakes::unusual_handshakes_are_accepted(&apps).await;
 }
 
-/// The app under every framework, and on every store.
-async fn everywhere() -> Vec<App> {
-    let places = [
+/// The app under every framework and on every store.
+async fn start_all() -> Vec<App> {
+    let combinations = [
         (Server::Axum, On::Memory),
         (Server::Axum, On::Sqlite),
         (Server::Actix, On::Sqlite),
@@ -46,10 +46,10 @@ async fn everywhere() -> Vec<App> {
         (Server::Actix, On::Postgres),
         (Server::Poem, On::Memory),
     ];
-    join_all(places.map(|(server, on)| App::start(server, on, builder()))).await
+    join_all(combinations.map(|(server, on)| App::start(server, on, builder()))).await
 }
 
-/// Everything that there is, and the places in the logs: what a refused request leaves as it was.
+/// All records and the positions of their logs. A refused request changes none of them.
 async fn state(apps: &[App]) -> Vec<(Value, String)> {
     let paths = ["/api/users/", "/api/things/"];
     let all = apps
@@ -64,7 +64,7 @@ async fn state(apps: &[App]) -> Vec<(Value, String)> {
     join_all(all).await
 }
 
-/// Sends a request to each app, and gives the one answer of all.
+/// Sends a request to each app, and returns their answer after checking that all answers are alike.
 async fn ask(apps: &[App], name: &str, request: &[u8]) -> Answer {
     let answers = join_all(apps.iter().map(async |app| {
         let mut wire = Wire::open(app.address).await;
@@ -86,7 +86,7 @@ async fn ask(apps: &[App], name: &str, request: &[u8]) -> Answer {
     let (_, answer) = answers.next().expect("an app");
     for (server, other) in answers {
         if server == Server::Poem && other.body == b"invalid path params" {
-            // Its router decodes paths, and refuses by itself what is no text.
+            // poem's router decodes paths, and refuses one that is not UTF-8 itself.
             assert_eq!((name, other.status), ("%ff", 400));
             continue;
         }

@@ -1,4 +1,4 @@
-//! An app as a user writes it, listening on a free port.
+//! A typical app, listening on a free port.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
@@ -24,7 +24,7 @@ type Names = Arc<Mutex<Vec<Weak<str>>>>;
 pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) address: SocketAddr,
-    /// The names of all who said who they are.
+    /// The names of the principals of all requests.
     names: Names,
     server: ServerHandle,
 }
@@ -67,7 +67,7 @@ impl App {
         }
     }
 
-    /// How many of those who said who they are the app still knows.
+    /// How many principals are still in memory.
     pub(crate) fn known(&self) -> usize {
         let names = self.names.lock().unwrap();
         names.iter().filter(|name| name.strong_count() > 0).count()
@@ -80,7 +80,7 @@ impl Drop for App {
     }
 }
 
-/// The test's login: `x-user` stands for somebody.
+/// The test's login: a request with `x-user` has a named principal.
 async fn log_in<B: MessageBody>(
     names: Names,
     request: ServiceRequest,

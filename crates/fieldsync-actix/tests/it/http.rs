@@ -1,4 +1,4 @@
-//! Where the routes are mounted, and bodies that nobody reads.
+//! The path of the scope that the routes are in, and request bodies that are not read.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::raw::Raw;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locations_and_links_have_the_prefix_as_it_was_asked_for() {
+async fn a_location_starts_with_the_scopes_path_as_it_was_sent() {
     let app = App::start().await;
     for prefix in ["/api", "/%61pi", "/of/a%2Fb", "/of/%C3%A4"] {
         let mut raw = Raw::connect(&app).await;
@@ -22,9 +22,9 @@ async fn locations_and_links_have_the_prefix_as_it_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_in_chunks_that_never_ends_is_not_read_on() {
+async fn a_chunked_body_that_never_ends_is_not_read_to_its_end() {
     let app = App::start().await;
-    // Refused for its path; too long; not wanted.
+    // The path is unknown; the body is too long; the method has no body.
     for (method, path, status) in [
         ("POST", "/api/nothing/", 404),
         ("POST", "/api/users/", 413),
@@ -47,7 +47,7 @@ async fn a_body_in_chunks_that_never_ends_is_not_read_on() {
         let reads = async {
             use tokio::io::AsyncReadExt as _;
             let mut reply = Vec::new();
-            // A client that goes on sending may be cut off.
+            // The connection of a client that is still sending may be reset.
             let _ = read.read_to_end(&mut reply).await;
             String::from_utf8_lossy(&reply).into_owned()
         };

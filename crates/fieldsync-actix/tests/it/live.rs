@@ -1,4 +1,4 @@
-//! From the handshake to the close.
+//! The handshake, the first frames and the close.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::raw::{Raw, frame, handshake};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_handshake_is_answered_with_the_cores_headers_and_no_others() {
+async fn the_response_to_a_handshake_has_the_headers_of_the_core_and_no_others() {
     let app = App::start().await;
     let mut raw = Raw::connect(&app).await;
     raw.send(handshake("")).await;
@@ -25,7 +25,7 @@ async fn the_handshake_is_answered_with_the_cores_headers_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_requests_are_told_how_to_open_a_socket() {
+async fn a_request_that_is_no_handshake_is_refused_with_a_problem() {
     let app = App::start().await;
     let get = |from: &str, to: &str| handshake("").replace(from, to);
     let body = "transfer-encoding: chunked\r\n";
@@ -33,7 +33,7 @@ async fn other_requests_are_told_how_to_open_a_socket() {
         (get("GET", "POST"), "405 "),
         (get("HTTP/1.1", "HTTP/1.0"), "426 "),
         (get("upgrade: websocket\r\n", ""), "426 "),
-        // actix takes neither for a handshake: what follows would not be frames.
+        // actix takes neither for a handshake, and would not pass on the frames that follow.
         (get("upgrade: websocket", "upgrade: websocket, h2c"), "426 "),
         (handshake(body), "426 "),
         (get("dGhlIHNhbXBsZSBub25jZQ==", "short"), "400 "),
@@ -51,7 +51,7 @@ async fn other_requests_are_told_how_to_open_a_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_with_the_handshake_is_heard() {
+async fn a_frame_sent_with_the_handshake_is_read() {
     let app = App::start().await;
     let mut raw = Raw::connect(&app).await;
     let subscribe = frame(1, br#"{"type":"subscribe","topic":"users"}"#);
@@ -61,7 +61,7 @@ async fn what_comes_with_the_handshake_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s_a_drain_closes_sockets_with_1012_and_then_their_connections() {
+async fn s_a_drain_closes_websockets_with_1012_and_then_their_tcp_connections() {
     let app = App::start().await;
     let mut raw = Raw::socket(&app, "").await;
     let engine = app.engine.clone();

@@ -1,4 +1,4 @@
-//! What is the adapter's own business, on a real `HttpServer`. What every adapter does is in the workspace's `tests`.
+//! What only this adapter does, on a real `HttpServer`. The workspace's `tests` has what every adapter does.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
@@ -7,4 +7,4 @@ mod raw;
 
 mod http;
 mod live;
-mod patience;
+mod slow_clients;

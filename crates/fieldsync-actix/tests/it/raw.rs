@@ -1,4 +1,4 @@
-//! A client that says exactly what it is told to say.
+//! A client that sends exactly the bytes that a test gives it.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::app::App;
 
 pub(crate) struct Raw {
     pub(crate) stream: TcpStream,
-    /// What came and was not asked for yet.
+    /// What was received and not returned yet.
     received: Vec<u8>,
 }
 
-/// The head of a handshake, with more headers.
+/// The head of a handshake, with additional headers.
 pub(crate) fn handshake(more: &str) -> String {
     format!(
         "GET /ws/user-updates/ HTTP/1.1\r\nhost: test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -37,7 +37,7 @@ impl Raw {
         Self { stream, received }
     }
 
-    /// A connection whose socket is open.
+    /// A connection after a successful handshake.
     pub(crate) async fn socket(app: &App, more: &str) -> Self {
         let mut raw = Self::connect(app).await;
         raw.send(handshake(more)).await;
@@ -50,24 +50,24 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads more; false at the end, which may also be a reset.
+    /// Reads more. Returns false at the end of the connection, which may also be a reset.
     async fn read(&mut self) -> bool {
         let read = self.stream.read_buf(&mut self.received);
         let read = timeout(Duration::from_secs(20), read).await;
         matches!(read.expect("something within 20 s"), Ok(1..))
     }
 
-    /// The head of the next reply, in lower case but for its first line.
+    /// The head of the next response.
     pub(crate) async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
     }
 
-    /// All up to these words, which must come.
+    /// Everything up to and including these words, which must come.
     pub(crate) async fn until(&mut self, words: &str) -> String {
         let mut searched = 0;
         loop {
-            let mut places = self.received[searched..].windows(words.len());
-            if let Some(at) = places.position(|place| place == words.as_bytes()) {
+            let mut windows = self.received[searched..].windows(words.len());
+            if let Some(at) = windows.position(|window| window == words.as_bytes()) {
                 let text = self.bytes(searched + at + words.len()).await;
                 return String::from_utf8_lossy(&text).into_owned();
             }
@@ -78,7 +78,7 @@ impl Raw {
         }
     }
 
-    /// The next so many bytes.
+    /// The next `count` bytes.
     pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {
         while self.received.len() < count {
             assert!(self.read().await, "the connection ends");
@@ -86,7 +86,7 @@ impl Raw {
         self.received.drain(..count).collect()
     }
 
-    /// All up to the end of the connection.
+    /// Everything up to the end of the connection.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.read().await {}
         std::mem::take(&mut self.received)

@@ -9,12 +9,12 @@ use crate::model::record::Fields;
 /// At the level of fields `null` sets SQL NULL. Within a field of JSON objects the patch merges
 /// recursively, and there `null` removes a member, as the RFC has it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct MergePatch(pub Fields);
+pub(crate) struct MergePatch(pub(crate) Fields);
 
 impl MergePatch {
     /// What a field holds after this patch, or `None` when the patch does not touch it.
     #[must_use]
-    pub fn value_of(&self, field: &str, current: &Value) -> Option<Value> {
+    pub(crate) fn value_of(&self, field: &str, current: &Value) -> Option<Value> {
         let patch = self.0.get(field)?;
         Some(if patch.is_null() {
             Value::Null

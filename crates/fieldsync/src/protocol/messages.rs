@@ -1,5 +1,6 @@
-//! The messages of `fieldsync.v1` and the close codes: what is on the wire, and nothing about sockets.
+//! The messages of `fieldsync.v1` as data: how a client's are read, and how updates become the server's.
 
+use ::http::StatusCode;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
@@ -8,12 +9,13 @@ use crate::live::update::Update;
 use crate::model::change::{Action, FoldedChange};
 use crate::model::cursor::Cursor;
 use crate::model::record::{Fields, RecordId};
-use crate::problem::Problem;
+use crate::protocol::encoding::Envelope;
+use crate::protocol::problem::Problem;
 use crate::schema::change_view::ChangeView;
 use crate::schema::grant::Grant;
 use crate::schema::json::{JsonError, read_object};
 
-/// What a client sends.
+/// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ClientMessage {
     Subscribe {
@@ -25,10 +27,44 @@ pub(crate) enum ClientMessage {
     },
 }
 
-/// What the server sends.
+impl ClientMessage {
+    pub(crate) fn read(text: &[u8]) -> Result<Self, Box<Problem>> {
+        let malformed =
+            |detail: String| Box::new(Problem::new(StatusCode::BAD_REQUEST, "bad-message", detail));
+        let invalid =
+            |kind, detail: String| Box::new(Problem::new(StatusCode::BAD_REQUEST, kind, detail));
+        let message = read_object(text).map_err(|error| match error {
+            JsonError::Malformed(message) => malformed(message),
+            JsonError::Field(name, message) => malformed(format!("{name} {message}")),
+        })?;
+        let text = |name: &str| match message.get(name) {
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => Err(invalid(
+                "invalid-message",
+                format!("{name} must be a string"),
+            )),
+        };
+        let topic =
+            text("topic")?.ok_or_else(|| invalid("invalid-message", "topic is missing".into()));
+        match text("type")?.as_deref() {
+            Some("subscribe") => Ok(Self::Subscribe {
+                topic: topic?,
+                since: text("since")?,
+            }),
+            Some("unsubscribe") => Ok(Self::Unsubscribe { topic: topic? }),
+            _ => Err(invalid(
+                "unknown-type",
+                "type must be subscribe or unsubscribe".into(),
+            )),
+        }
+    }
+}
+
+/// A message from the server.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum ServerMessage<'a> {
+pub(crate) enum ServerMessage<'a> {
     Snapshot {
         topic: &'a str,
         records: Vec<Fields>,
@@ -63,9 +99,9 @@ enum ServerMessage<'a> {
     },
 }
 
-/// One change within a message.
+/// One change in a message.
 #[derive(Debug, Serialize)]
-struct ChangeMessage {
+pub(crate) struct ChangeMessage {
     id: RecordId,
     action: Action,
     #[serde(skip_serializing_if = "Fields::is_empty")]
@@ -77,91 +113,29 @@ struct ChangeMessage {
     keys: Option<Vec<String>>,
 }
 
-/// Why a connection is closed (RFC 6455, section 7.4; 1012 and 1013 from the IANA registry).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Close {
-    /// 1003: binary data, where only JSON text is spoken.
-    BinaryData,
-    /// 1008: too many messages that are no messages of the protocol, or too many subscriptions.
-    Policy,
-    /// 1009: a message over the limit.
-    TooBig,
-    /// 1011: the server failed.
-    Internal,
-    /// 1012: the server stops; come back after a while.
-    Restart,
-    /// 1013: what was missed can't be made good on a plain feed; reload and come back.
-    TryAgain,
-}
-
-impl Close {
-    pub(crate) fn code(self) -> u16 {
+impl ServerMessage<'_> {
+    /// The value of its `type`.
+    pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::BinaryData => 1003,
-            Self::Policy => 1008,
-            Self::TooBig => 1009,
-            Self::Internal => 1011,
-            Self::Restart => 1012,
-            Self::TryAgain => 1013,
+            Self::Snapshot { .. } => "snapshot",
+            Self::Change { .. } => "change",
+            Self::Changes { .. } => "changes",
+            Self::Live { .. } => "live",
+            Self::Reset { .. } => "reset",
+            Self::Error { .. } => "error",
         }
     }
 
-    /// The reason that goes with the code; for those that ask to come back, after how long, drawn by lot so that not all
-    /// come at once.
-    pub(crate) fn reason(self) -> String {
+    pub(crate) fn cursor(&self) -> Option<&str> {
         match self {
-            Self::BinaryData => "only JSON text is spoken".into(),
-            Self::Policy => "too many errors".into(),
-            Self::TooBig => "message too big".into(),
-            Self::Internal => "the server failed".into(),
-            Self::Restart => format!("retry-after-ms={}", fastrand::u32(200..3000)),
-            Self::TryAgain => format!("retry-after-ms={}", fastrand::u32(0..1000)),
+            Self::Change { cursor, .. } | Self::Live { cursor, .. } => Some(cursor),
+            Self::Snapshot { cursor, .. } | Self::Changes { cursor, .. } => cursor.as_deref(),
+            Self::Reset { .. } | Self::Error { .. } => None,
         }
     }
 }
 
-impl ClientMessage {
-    pub(crate) fn read(text: &[u8]) -> Result<Self, Box<Problem>> {
-        let malformed = |detail: String| Box::new(Problem::new(400, "bad-message", detail));
-        let invalid = |kind, detail: String| Box::new(Problem::new(400, kind, detail));
-        let message = read_object(text).map_err(|error| match error {
-            JsonError::Malformed(message) => malformed(message),
-            JsonError::Field(name, message) => malformed(format!("{name} {message}")),
-        })?;
-        let text = |name: &str| match message.get(name) {
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => Err(invalid(
-                "invalid-message",
-                format!("{name} must be a string"),
-            )),
-        };
-        let topic =
-            text("topic")?.ok_or_else(|| invalid("invalid-message", "topic is missing".into()));
-        match text("type")?.as_deref() {
-            Some("subscribe") => Ok(Self::Subscribe {
-                topic: topic?,
-                since: text("since")?,
-            }),
-            Some("unsubscribe") => Ok(Self::Unsubscribe { topic: topic? }),
-            _ => Err(invalid(
-                "unknown-type",
-                "type must be subscribe or unsubscribe".into(),
-            )),
-        }
-    }
-}
-
-/// In what a message is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Envelope {
-    /// A frame of a socket: the message alone.
-    Frame,
-    /// A server-sent event: the event is the type, the id is the cursor where there is one.
-    Event,
-}
-
-/// An update as a message.
+/// The message for an update.
 pub(crate) fn update_message(
     topic: &str,
     update: Update,
@@ -206,10 +180,10 @@ pub(crate) fn update_message(
             reason: reason.to_string(),
         },
     };
-    encode(&message, envelope)
+    envelope.encode(&message)
 }
 
-/// One live change as a message.
+/// The message for a live change, as the grant shows it.
 pub(crate) fn live_message(
     topic: &str,
     seen: &ChangeView<'_>,
@@ -218,12 +192,12 @@ pub(crate) fn live_message(
     envelope: Envelope,
 ) -> Bytes {
     let change = FoldedChange::of(seen, grant);
-    encode(&change_message(topic, change, cursor), envelope)
+    envelope.encode(&change_message(topic, change, cursor))
 }
 
-/// The frame of an error.
-pub(crate) fn error_frame(topic: Option<&str>, problem: &Problem) -> Bytes {
-    encode(&ServerMessage::Error { topic, problem }, Envelope::Frame)
+/// The frame that answers a client's message with a problem.
+pub(crate) fn error_message(topic: Option<&str>, problem: &Problem) -> Bytes {
+    Envelope::Frame.encode(&ServerMessage::Error { topic, problem })
 }
 
 fn change_message(topic: &str, change: FoldedChange, cursor: Cursor) -> ServerMessage<'_> {
@@ -253,45 +227,6 @@ fn message_of(change: FoldedChange) -> ChangeMessage {
         at: at.to_string(),
         key: None,
         keys: None,
-    }
-}
-
-fn encode(message: &ServerMessage<'_>, envelope: Envelope) -> Bytes {
-    let mut text = String::new();
-    if envelope == Envelope::Event {
-        text = format!("event: {}\n", message.name());
-        if let Some(cursor) = message.cursor() {
-            text.push_str(&format!("id: {cursor}\n"));
-        }
-        text.push_str("data: ");
-    }
-    let mut bytes = text.into_bytes();
-    // JSON has no line breaks of its own.
-    serde_json::to_writer(&mut bytes, message).expect("messages can be written as JSON");
-    if envelope == Envelope::Event {
-        bytes.extend(b"\n\n");
-    }
-    bytes.into()
-}
-
-impl ServerMessage<'_> {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Snapshot { .. } => "snapshot",
-            Self::Change { .. } => "change",
-            Self::Changes { .. } => "changes",
-            Self::Live { .. } => "live",
-            Self::Reset { .. } => "reset",
-            Self::Error { .. } => "error",
-        }
-    }
-
-    fn cursor(&self) -> Option<&str> {
-        match self {
-            Self::Change { cursor, .. } | Self::Live { cursor, .. } => Some(cursor),
-            Self::Snapshot { cursor, .. } | Self::Changes { cursor, .. } => cursor.as_deref(),
-            Self::Reset { .. } | Self::Error { .. } => None,
-        }
     }
 }
 

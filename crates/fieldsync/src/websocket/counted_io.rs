@@ -1,4 +1,4 @@
-//! Bytes that a peer takes, counted: who reads slowly is told from who does not read at all.
+//! Counts the bytes that a peer takes, to tell one that reads slowly from one that has stopped reading.
 
 use std::io;
 use std::pin::Pin;
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So many bytes in several slices are copied together: one `send` costs less than a `writev`.
-const GATHERED: usize = 1024;
+/// Up to this size, several slices are copied and written at once: one `send` costs less than a `writev`.
+const MAX_COPIED_BYTES: usize = 1024;
 
-/// How many bytes were written so far.
+/// The number of bytes written so far.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Progress(Arc<AtomicU64>);
+pub(crate) struct BytesWritten(Arc<AtomicU64>);
 
-impl Progress {
-    /// Resolves when nothing was written for so long.
-    pub(crate) async fn stalled(&self, patience: Duration) {
+impl BytesWritten {
+    /// Resolves once nothing was written for the length of the timeout.
+    pub(crate) async fn stalled(&self, timeout: Duration) {
         loop {
             let before = self.0.load(Ordering::Relaxed);
-            tokio::time::sleep(patience).await;
+            tokio::time::sleep(timeout).await;
             if self.0.load(Ordering::Relaxed) == before {
                 return;
             }
@@ -29,30 +29,30 @@ impl Progress {
     }
 }
 
-/// A byte stream whose written bytes are counted.
+/// A byte stream that counts the bytes written to it.
 #[derive(Debug)]
-pub(crate) struct Counted<S> {
+pub(crate) struct CountedIo<S> {
     io: S,
-    progress: Progress,
+    written: BytesWritten,
 }
 
-impl<S> Counted<S> {
-    pub(crate) fn new(io: S) -> (Self, Progress) {
-        let progress = Progress::default();
+impl<S> CountedIo<S> {
+    pub(crate) fn new(io: S) -> (Self, BytesWritten) {
+        let written = BytesWritten::default();
         let counted = Self {
             io,
-            progress: progress.clone(),
+            written: written.clone(),
         };
-        (counted, progress)
+        (counted, written)
     }
 
     fn count(&self, written: usize) -> usize {
-        self.progress.0.fetch_add(written as u64, Ordering::Relaxed);
+        self.written.0.fetch_add(written as u64, Ordering::Relaxed);
         written
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CountedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CountedIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,17 +77,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut gathered = [0; GATHERED];
+        let mut copied = [0; MAX_COPIED_BYTES];
         let mut length = 0;
         for slice in slices {
-            let Some(place) = gathered.get_mut(length..length + slice.len()) else {
+            let Some(target) = copied.get_mut(length..length + slice.len()) else {
                 let written = ready!(Pin::new(&mut self.io).poll_write_vectored(context, slices))?;
                 return Poll::Ready(Ok(self.count(written)));
             };
-            place.copy_from_slice(slice);
+            target.copy_from_slice(slice);
             length += slice.len();
         }
-        self.poll_write(context, &gathered[..length])
+        self.poll_write(context, &copied[..length])
     }
 
     fn is_write_vectored(&self) -> bool {

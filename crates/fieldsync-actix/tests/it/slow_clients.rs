@@ -1,4 +1,4 @@
-//! Clients that leave without a word, and clients that do not read.
+//! Clients that disconnect without closing, and clients that do not read.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::raw::{Raw, frame};
 const SUBSCRIBE: &[u8] = br#"{"type":"subscribe","topic":"users"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn m_a_client_that_vanishes_leaves_nothing_behind() {
+async fn m_a_client_that_disconnects_leaves_nothing_in_memory() {
     let app = App::start().await;
     let mut sockets = Vec::new();
     for _ in 0..10 {
@@ -20,7 +20,7 @@ async fn m_a_client_that_vanishes_leaves_nothing_behind() {
     assert_eq!(app.known(), sockets.len());
     for (number, raw) in sockets.into_iter().enumerate() {
         if number % 2 == 0 {
-            // A reset instead of an end.
+            // Closing it then sends a reset.
             raw.stream.set_zero_linger().unwrap();
         }
     }
@@ -30,11 +30,15 @@ async fn m_a_client_that_vanishes_leaves_nothing_behind() {
         }
     };
     let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
-    assert!(ended.is_ok(), "{} are still served", app.known());
+    assert!(
+        ended.is_ok(),
+        "{} connections are still served",
+        app.known()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn m_a_client_that_does_not_read_gets_the_latest_and_not_a_queue() {
+async fn m_no_queue_grows_for_a_client_that_does_not_read() {
     let app = App::start().await;
     let user = app.engine.create("users", User::default()).await.unwrap();
     let mut raw = Raw::socket(&app, "").await;
@@ -47,6 +51,6 @@ async fn m_a_client_that_does_not_read_gets_the_latest_and_not_a_queue() {
         app.engine.edit(("users", user.id), rename).await.unwrap();
     }
     let read = raw.until("00004095").await;
-    // The kernel's buffers hold some MiB; what was written is 64 MiB.
-    assert!(read.len() < 24 << 20, "{} bytes waited", read.len());
+    // 64 MiB were written. The kernel buffers a few MiB.
+    assert!(read.len() < 24 << 20, "{} bytes were sent", read.len());
 }

@@ -1,0 +1,24 @@
+//! Answers HTTP requests: routes, preconditions, bodies, statuses and headers, on the `http` crate's types.
+//!
+//! `route` is the path of a request. `engine` does what the request asks for, `protocol` has problem details and the
+//! messages of an event stream, and `websocket` opens connections with the header checks of this layer. An adapter crate
+//! passes requests in.
+
+mod body;
+mod conditional;
+mod event_stream;
+mod headers;
+mod read;
+mod reply;
+mod request;
+mod request_body;
+mod route;
+mod write;
+
+pub(crate) use headers::{check_size, list_items, only_value};
+pub(crate) use reply::{Rejection, WithHeader, empty};
+
+pub use body::Body;
+pub use reply::problem_response;
+pub use request::MountPath;
+pub use route::handle;

@@ -1,0 +1,205 @@
+//! The path of a request: what its method and path name, who may do that, and the response.
+
+use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::http::header::{ALLOW, HeaderValue};
+use ::http::request::Parts;
+use ::http::{Method, Response, StatusCode};
+use futures_util::FutureExt as _;
+use tokio::time::timeout_at;
+use tracing::Instrument as _;
+
+use crate::engine::drain::Work;
+use crate::engine::engine::Engine;
+use crate::error::EngineError;
+use crate::http::body::Body;
+use crate::http::headers::{ACCEPT_PATCH, check_size};
+use crate::http::read::{self, accepts_events};
+use crate::http::reply::{Rejection, WithHeader as _, empty};
+use crate::http::request::{Request, percent_decode};
+use crate::http::request_body::PATCH_TYPES;
+use crate::http::write;
+use crate::model::access::Access;
+use crate::model::principal::Principal;
+use crate::model::record::{RecordId, RecordKey};
+use crate::model::refusal::Refusal;
+use crate::model::topic::Topic;
+use crate::protocol::Problem;
+use crate::schema::collection::Collection;
+
+/// How long a request may take, including the app's rules and the store.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Answers a request to the REST routes.
+///
+/// The path of `parts.uri` is the one after the path at which the app mounted the routes; that one is a
+/// [`MountPath`](crate::adapter::MountPath) in `parts.extensions`. The body is read only if the request is otherwise
+/// valid, and only up to the size limit.
+///
+/// Dropping the future does not cancel an edit: it is committed as a whole, or not at all.
+pub async fn handle<B>(
+    engine: &Engine,
+    principal: Principal,
+    parts: Parts,
+    body: B,
+) -> Response<Body>
+where
+    B: http_body::Body<Error: Display>,
+{
+    let span = tracing::debug_span!("request", method = %parts.method, path = %parts.uri.path());
+    // A drain waits for the requests that started before it.
+    let _in_progress = engine.begin(Work::Request);
+    let request = Request {
+        engine,
+        caller: &engine.on_behalf_of(principal),
+        parts: &parts,
+        arrived: Instant::now(),
+    };
+    // A panic in the app's own code fails only this request.
+    let routed = AssertUnwindSafe(route(&request, body)).catch_unwind();
+    let timed = timeout_at((request.arrived + REQUEST_TIMEOUT).into(), routed);
+    let rejection = match timed.instrument(span).await {
+        Ok(Ok(Ok(response))) => return response,
+        Ok(Ok(Err(rejection))) => rejection,
+        Ok(Err(_)) => Problem::internal().into(),
+        Err(_) => Problem::unavailable("the request could not be answered in time").into(),
+    };
+    rejection.into_response()
+}
+
+/// What a path names in a collection.
+#[derive(Clone, Copy)]
+enum Resource {
+    Collection,
+    Record(RecordId),
+}
+
+async fn route<B>(request: &Request<'_>, body: B) -> Result<Response<Body>, Rejection>
+where
+    B: http_body::Body<Error: Display>,
+{
+    let Request {
+        engine,
+        caller,
+        parts,
+        ..
+    } = request;
+    check_size(&parts.headers)?;
+    if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        engine.check_ready()?;
+    }
+    let (collection, id) = find(engine, parts.uri.path()).ok_or_else(nothing_here)?;
+    let name = collection.name();
+    // A principal who may not know that the collection exists learns neither its ids nor its methods.
+    let permissions = caller.permissions(access(&parts.method), name).await;
+    if let Err(EngineError::Refused(Refusal::NoSuchCollection(_))) = permissions {
+        return Err(nothing_here());
+    }
+    let resource = match id {
+        None => Resource::Collection,
+        Some(id) => Resource::Record(collection.parse_id(&id).ok_or_else(no_such_record)?),
+    };
+    let key = |id| RecordKey {
+        collection: Arc::clone(name),
+        id,
+    };
+    match (&parts.method, resource) {
+        (&Method::GET | &Method::HEAD, resource) if accepts_events(&parts.headers) => {
+            read::events(request, topic(&collection, resource), &permissions?)
+        }
+        (&Method::GET | &Method::HEAD, Resource::Collection) => {
+            read::page(request, &collection, &permissions?).await
+        }
+        (&Method::GET | &Method::HEAD, Resource::Record(id)) => {
+            read::record(request, key(id), &permissions?).await
+        }
+        (&Method::POST, Resource::Collection) if collection.is_creatable() => {
+            write::create(request, &collection, permissions?, body).await
+        }
+        (&Method::PATCH, Resource::Record(id)) => {
+            write::patch(request, key(id), permissions?, body).await
+        }
+        (&Method::DELETE, Resource::Record(id)) => {
+            write::delete(request, key(id), permissions?).await
+        }
+        (&Method::OPTIONS, resource) => Ok(options(&collection, resource)),
+        (_, resource) => Err(Rejection::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "the resource does not support this method; see the Allow header",
+        )
+        .with(ALLOW, allow(&collection, resource))),
+    }
+}
+
+/// The access that a method needs.
+fn access(method: &Method) -> Access {
+    match *method {
+        Method::POST => Access::Create,
+        Method::PATCH => Access::Update,
+        Method::DELETE => Access::Delete,
+        _ => Access::Read,
+    }
+}
+
+/// Finds what a path names: `/users`, `/users/`, `/users/1` or `/users/1/`. Each segment is decoded once.
+fn find(engine: &Engine, path: &str) -> Option<(Arc<Collection>, Option<String>)> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let (collection, id) = match path.split_once('/') {
+        Some((collection, id)) => (collection, Some(id)),
+        None => (path, None),
+    };
+    let collection = engine
+        .collections()
+        .get(percent_decode(collection)?.as_str())?;
+    // An empty text is not an id in any collection.
+    let id = id.map(|id| percent_decode(id).unwrap_or_default());
+    Some((Arc::clone(collection), id))
+}
+
+fn topic(collection: &Collection, resource: Resource) -> Topic {
+    Topic {
+        collection: Arc::clone(collection.name()),
+        id: match resource {
+            Resource::Collection => None,
+            Resource::Record(id) => Some(id),
+        },
+    }
+}
+
+fn options(collection: &Collection, resource: Resource) -> Response<Body> {
+    let response = empty(StatusCode::NO_CONTENT).with(ALLOW, allow(collection, resource));
+    match resource {
+        Resource::Collection => response,
+        Resource::Record(_) => response.with(ACCEPT_PATCH, HeaderValue::from_static(PATCH_TYPES)),
+    }
+}
+
+fn allow(collection: &Collection, resource: Resource) -> HeaderValue {
+    HeaderValue::from_static(match resource {
+        Resource::Collection if collection.is_creatable() => "GET, HEAD, POST, OPTIONS",
+        Resource::Collection => "GET, HEAD, OPTIONS",
+        Resource::Record(_) => "GET, HEAD, PATCH, DELETE, OPTIONS",
+    })
+}
+
+/// Also the answer for a collection that the principal may not know of.
+fn nothing_here() -> Rejection {
+    Rejection::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "nothing exists at this path",
+    )
+}
+
+fn no_such_record() -> Rejection {
+    Rejection::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "the record does not exist",
+    )
+}

@@ -1,0 +1,82 @@
+//! POST, PATCH and DELETE: a request becomes an edit, and its outcome becomes the response.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use ::http::header::LOCATION;
+use ::http::{Response, StatusCode};
+
+use crate::engine::engine::ProposedEdit;
+use crate::engine::permissions::{Permissions, RecordView};
+use crate::http::body::Body;
+use crate::http::conditional::with_conditions;
+use crate::http::headers::FIELDSYNC_CURSOR;
+use crate::http::read::with_validators;
+use crate::http::reply::{Rejection, WithHeader as _, empty, json, to_json};
+use crate::http::request::Request;
+use crate::http::request_body::{BodyFor, read_fields};
+use crate::model::edit::Edit;
+use crate::model::entity_tag::entity_tag_of;
+use crate::model::record::RecordKey;
+use crate::schema::collection::Collection;
+
+pub(crate) async fn create<B>(
+    request: &Request<'_>,
+    collection: &Collection,
+    permissions: Permissions,
+    body: B,
+) -> Result<Response<Body>, Rejection>
+where
+    B: http_body::Body<Error: Display>,
+{
+    let name = collection.name();
+    let fields = read_fields(request, BodyFor::Post, body).await?;
+    let view = apply(request, Edit::create(Arc::clone(name), fields), permissions).await?;
+    let location = format!("{}/{name}/{}/", request.mount_path(), view.id);
+    Ok(record_response(StatusCode::CREATED, &view).with_text(LOCATION, location))
+}
+
+pub(crate) async fn patch<B>(
+    request: &Request<'_>,
+    key: RecordKey,
+    permissions: Permissions,
+    body: B,
+) -> Result<Response<Body>, Rejection>
+where
+    B: http_body::Body<Error: Display>,
+{
+    let patch = read_fields(request, BodyFor::Patch, body).await?;
+    let view = apply(request, Edit::patch(key, patch), permissions).await?;
+    Ok(record_response(StatusCode::OK, &view))
+}
+
+pub(crate) async fn delete(
+    request: &Request<'_>,
+    key: RecordKey,
+    permissions: Permissions,
+) -> Result<Response<Body>, Rejection> {
+    let view = apply(request, Edit::delete(key), permissions).await?;
+    Ok(empty(StatusCode::NO_CONTENT).with_text(FIELDSYNC_CURSOR, view.cursor.to_string()))
+}
+
+async fn apply(
+    request: &Request<'_>,
+    edit: Edit,
+    permissions: Permissions,
+) -> Result<RecordView, Rejection> {
+    let edit = with_conditions(edit, &request.parts.headers)?;
+    let edit = ProposedEdit {
+        edit,
+        permissions: Some(permissions),
+    };
+    let mut views = request.caller.write(vec![edit], request.arrived).await?;
+    Ok(views.remove(0))
+}
+
+/// The response with a record, as the caller sees it after the edit. It has a record even if the edit is a replay and the
+/// record was deleted since.
+fn record_response(status: StatusCode, view: &RecordView) -> Response<Body> {
+    let body = to_json(&view.record);
+    let tag = entity_tag_of(&body);
+    with_validators(json(status, body), tag).with_text(FIELDSYNC_CURSOR, view.cursor.to_string())
+}

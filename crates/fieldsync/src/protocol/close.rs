@@ -1,0 +1,45 @@
+//! The close codes of a WebSocket.
+
+/// Why the server closes a connection (RFC 6455, section 7.4; 1012 and 1013 are from the IANA registry).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// 1003: the client sent binary data.
+    BinaryData,
+    /// 1008: the client sent too many messages that the server refused, or may not read any feed.
+    Policy,
+    /// 1009: the client sent a message over the size limit.
+    TooBig,
+    /// 1011: the app's own code panicked.
+    Internal,
+    /// 1012: the engine drains.
+    Restart,
+    /// 1013: a plain feed cannot deliver what the subscriber missed.
+    TryAgain,
+}
+
+impl Close {
+    pub(crate) fn code(self) -> u16 {
+        match self {
+            Self::BinaryData => 1003,
+            Self::Policy => 1008,
+            Self::TooBig => 1009,
+            Self::Internal => 1011,
+            Self::Restart => 1012,
+            Self::TryAgain => 1013,
+        }
+    }
+
+    /// The reason that is sent with the code.
+    ///
+    /// For 1012 and 1013 it is a random delay, so that clients do not reconnect all at once.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::BinaryData => "messages must be JSON text".into(),
+            Self::Policy => "too many errors".into(),
+            Self::TooBig => "the message is too big".into(),
+            Self::Internal => "the server failed".into(),
+            Self::Restart => format!("retry-after-ms={}", fastrand::u32(200..3000)),
+            Self::TryAgain => format!("retry-after-ms={}", fastrand::u32(0..1000)),
+        }
+    }
+}

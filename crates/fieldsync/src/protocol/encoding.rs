@@ -1,0 +1,36 @@
+//! How one message is written: as a WebSocket frame, or as a server-sent event.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+
+use crate::protocol::messages::ServerMessage;
+
+/// What carries a message of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Envelope {
+    /// A WebSocket frame. Its payload is the message.
+    Frame,
+    /// A server-sent event (WHATWG HTML, section 9.2). Its event name is the message's type, its id the message's cursor.
+    Event,
+}
+
+impl Envelope {
+    /// Writes a message as JSON, which contains no line breaks.
+    pub(crate) fn encode(self, message: &ServerMessage<'_>) -> Bytes {
+        const NEVER_FAILS: &str = "writing to a Vec does not fail";
+        let mut bytes = Vec::new();
+        if self == Self::Event {
+            writeln!(bytes, "event: {}", message.name()).expect(NEVER_FAILS);
+            if let Some(cursor) = message.cursor() {
+                writeln!(bytes, "id: {cursor}").expect(NEVER_FAILS);
+            }
+            bytes.extend(b"data: ");
+        }
+        serde_json::to_writer(&mut bytes, message).expect("a message can be written as JSON");
+        if self == Self::Event {
+            bytes.extend(b"\n\n");
+        }
+        bytes.into()
+    }
+}

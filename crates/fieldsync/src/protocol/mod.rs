@@ -1,0 +1,14 @@
+//! Turns changes into the messages of `fieldsync.v1`, their close codes and problem details.
+//!
+//! It knows neither requests nor sockets: `live` supplies the changes, `http` and `websocket` send the messages.
+
+mod close;
+mod encoding;
+mod message_stream;
+mod messages;
+mod problem;
+
+pub(crate) use close::Close;
+pub(crate) use message_stream::{Encoding, MessageStream};
+pub(crate) use messages::{ClientMessage, error_message};
+pub(crate) use problem::Problem;

@@ -1,0 +1,197 @@
+//! Problem details (RFC 9457), the body of every refusal. The status for each error is chosen here and nowhere else.
+
+use std::collections::BTreeMap;
+
+use ::http::StatusCode;
+use serde::{Serialize, Serializer};
+
+use crate::error::EngineError;
+use crate::model::access::Denied;
+use crate::model::field_errors::FieldErrors;
+use crate::model::record::Fields;
+use crate::model::refusal::{FieldConflict, Refusal};
+use crate::store::error::StoreError;
+
+/// The detail of a 500. It never contains the cause, which is logged.
+const SERVER_FAILED: &str = "the server failed to handle the request";
+
+/// A problem. It contains no value from the request, no SQL and no path.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    #[serde(serialize_with = "as_number")]
+    pub(crate) status: StatusCode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "FieldErrors::is_empty")]
+    errors: FieldErrors,
+    /// The fields that changed since the request's base.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    conflicts: BTreeMap<String, FieldConflict>,
+    /// The current record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<Fields>,
+    /// The number of seconds after which the client may retry.
+    #[serde(skip)]
+    pub(crate) retry_after: Option<u32>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:fieldsync:{kind}"),
+            title: title(status),
+            status,
+            detail: Some(detail.into()),
+            errors: FieldErrors::new(),
+            conflicts: BTreeMap::new(),
+            current: None,
+            retry_after: None,
+        }
+    }
+
+    /// A problem with messages for some fields, parameters or headers.
+    pub(crate) fn of_fields(status: StatusCode, kind: &str, errors: FieldErrors) -> Self {
+        Self {
+            errors,
+            ..Self::new(status, kind, "see \"errors\" for the reason for each field")
+        }
+    }
+
+    /// A 503 that asks the client to retry after a second.
+    pub(crate) fn unavailable(detail: &str) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        }
+    }
+
+    /// A 500.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", SERVER_FAILED)
+    }
+
+    fn not_found(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    /// Whether a connection is closed after a few such problems: messages that are not JSON objects, and messages
+    /// that exceed a limit.
+    pub(crate) fn counts_against_peer(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "urn:fieldsync:bad-message" | "urn:fieldsync:limit"
+        )
+    }
+}
+
+impl From<&EngineError> for Problem {
+    fn from(error: &EngineError) -> Self {
+        match error {
+            EngineError::Refused(refusal) => refusal.into(),
+            EngineError::Stopping => Self::unavailable("the server is shutting down"),
+            EngineError::Store(error) => match **error {
+                StoreError::Unavailable(_) => {
+                    Self::unavailable("the store is unavailable; try again")
+                }
+                StoreError::Schema(_) | StoreError::Backend(_) => Self::internal(),
+            },
+            EngineError::Unreadable { .. } => Self::internal(),
+        }
+    }
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchCollection(_) => Self::not_found("the collection does not exist"),
+            Refusal::NotFound(_) => Self::not_found("the record does not exist"),
+            Refusal::Denied(denied) => denied.into(),
+            Refusal::NotCreatable(_) => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "not-creatable",
+                "the collection does not accept new records",
+            ),
+            Refusal::PreconditionFailed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "precondition-failed",
+                "the current record does not meet the precondition",
+            ),
+            Refusal::ChangedSinceBase(conflicts) => Self {
+                conflicts: conflicts.clone(),
+                ..Self::new(
+                    StatusCode::CONFLICT,
+                    "changed-since-base",
+                    "fields of the request have changed since its base; see \"conflicts\"",
+                )
+            },
+            Refusal::BaseUnknown { current } => Self {
+                current: Some(current.clone()),
+                ..Self::new(
+                    StatusCode::CONFLICT,
+                    "base-unknown",
+                    "the changes since the request's base are not known; see \"current\"",
+                )
+            },
+            Refusal::AppPanicked => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the server failed to handle the request; nothing was stored",
+            ),
+            Refusal::Malformed(message) => {
+                Self::new(StatusCode::BAD_REQUEST, "malformed", message.clone())
+            }
+            Refusal::Invalid(errors) => {
+                Self::of_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid", errors.clone())
+            }
+            Refusal::Conflict(errors) => {
+                Self::of_fields(StatusCode::CONFLICT, "conflict", errors.clone())
+            }
+            Refusal::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "Idempotency-Key was already used for a different request",
+            ),
+            Refusal::Busy | Refusal::Locked => {
+                Self::unavailable("the server is too busy to apply the edit; nothing was stored")
+            }
+        }
+    }
+}
+
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::Unauthenticated => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthenticated",
+                "authentication is required",
+            ),
+            Denied::Forbidden => Self::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "you do not have permission to do this",
+            ),
+            Denied::Unavailable(_) => {
+                Self::unavailable("whether you may do this could not be decided; try again")
+            }
+            Denied::Hidden => Self::not_found("the collection does not exist"),
+        }
+    }
+}
+
+/// The name of a status (RFC 9110, section 15). `http` still has the older names of two of them.
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",
+        StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+        status => status.canonical_reason().unwrap_or("Unknown"),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn as_number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}

@@ -1,0 +1,191 @@
+//! The opening handshake (RFC 6455, section 4.2), the same for every framework.
+
+use ::http::header::{
+    ALLOW, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use ::http::request::Parts;
+use ::http::{Method, Response, StatusCode, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::engine::engine::Engine;
+use crate::http::{Body, Rejection, WithHeader as _, check_size, empty, list_items, only_value};
+use crate::model::cursor::Position;
+use crate::protocol::Problem;
+
+/// The subprotocol's name.
+const V1: &str = "fieldsync.v1";
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+/// The value of `Connection` that goes with `Upgrade`.
+const UPGRADES: HeaderValue = HeaderValue::from_static("Upgrade");
+
+/// An accepted handshake, to be passed to [`serve`](crate::adapter::serve).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub(crate) subprotocol: Subprotocol,
+    /// The ends of the feeds' logs when the handshake was accepted, in the order of the feeds.
+    pub(crate) since: Vec<Position>,
+}
+
+/// What the connection's messages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subprotocol {
+    /// Messages of `fieldsync.v1`.
+    V1,
+    /// Messages of the app's plain feeds. It has no name in the handshake.
+    Feed,
+}
+
+/// Checks a request to open a WebSocket.
+///
+/// With an [`Accepted`] the response is the 101, and [`serve`](crate::adapter::serve) takes the bytes that follow it.
+/// Without one the response says why the request was refused. Either way the adapter sends the response.
+#[must_use]
+pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepted>) {
+    let (key, subprotocol) = match check(engine, parts) {
+        Ok(checked) => checked,
+        Err(rejection) => return (rejection.into_response(), None),
+    };
+    let response = empty(StatusCode::SWITCHING_PROTOCOLS)
+        .with(UPGRADE, WEBSOCKET)
+        .with(CONNECTION, UPGRADES)
+        .with_text(SEC_WEBSOCKET_ACCEPT, accept_key(key.as_bytes()));
+    match subprotocol {
+        Subprotocol::V1 => {
+            let response = response.with(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V1));
+            let since = Vec::new();
+            (response, Some(Accepted { subprotocol, since }))
+        }
+        Subprotocol::Feed => {
+            let since = engine.feed_positions();
+            (response, Some(Accepted { subprotocol, since }))
+        }
+    }
+}
+
+/// Checks everything, and returns the key and the subprotocol.
+fn check<'a>(
+    engine: &Engine,
+    parts: &'a Parts,
+) -> Result<(&'a HeaderValue, Subprotocol), Rejection> {
+    let headers = &parts.headers;
+    check_size(headers)?;
+    if parts.method != Method::GET {
+        return Err(Rejection::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "a WebSocket is opened with GET",
+        )
+        .with(ALLOW, HeaderValue::from_static("GET")));
+    }
+    let key = check_upgrade(parts)?;
+    check_origin(engine, headers)?;
+    if !engine.is_ready() {
+        return Err(Problem::unavailable("the server is shutting down").into());
+    }
+    let offers_v1 = list_items(headers, SEC_WEBSOCKET_PROTOCOL).any(|name| name == V1.as_bytes());
+    if offers_v1 {
+        return Ok((key, Subprotocol::V1));
+    }
+    if engine.settings().feeds.is_empty() {
+        let detail =
+            "Sec-WebSocket-Protocol must offer fieldsync.v1: this server has no plain feed";
+        return Err(malformed(detail));
+    }
+    Ok((key, Subprotocol::Feed))
+}
+
+/// Checks the headers that make a request a handshake, and returns the key.
+fn check_upgrade(parts: &Parts) -> Result<&HeaderValue, Rejection> {
+    let headers = &parts.headers;
+    if parts.version == Version::HTTP_10 {
+        return Err(upgrade_required("a WebSocket needs HTTP/1.1"));
+    }
+    if !has_token(headers, UPGRADE, "websocket") {
+        return Err(upgrade_required(
+            "this path is a WebSocket: send Upgrade: websocket",
+        ));
+    }
+    if !has_token(headers, CONNECTION, "upgrade") {
+        return Err(malformed("Connection must contain Upgrade"));
+    }
+    if only_value(headers, HOST).is_none() {
+        return Err(malformed("Host must be given once"));
+    }
+    match only_value(headers, SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) {
+        Some(b"13") => {}
+        None => return Err(malformed("Sec-WebSocket-Version must be given once")),
+        Some(_) => {
+            let rejection = upgrade_required("Sec-WebSocket-Version must be 13");
+            let version = HeaderValue::from_static("13");
+            return Err(rejection.with(SEC_WEBSOCKET_VERSION, version));
+        }
+    }
+    only_value(headers, SEC_WEBSOCKET_KEY)
+        .filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16))
+        .ok_or_else(|| malformed("Sec-WebSocket-Key must be given once, as 16 bytes in base64"))
+}
+
+/// Allows requests without an `Origin`, which only browsers send, those from the server's own host and port, and those
+/// from an origin that the app allows.
+fn check_origin(engine: &Engine, headers: &HeaderMap) -> Result<(), Rejection> {
+    if !headers.contains_key(ORIGIN) {
+        return Ok(());
+    }
+    let host = only_value(headers, HOST).map(HeaderValue::as_bytes);
+    let origin = only_value(headers, ORIGIN);
+    let origin = origin.and_then(|origin| std::str::from_utf8(origin.as_bytes()).ok());
+    let is_allowed = origin.is_some_and(|origin| {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        let is_own = authority
+            .zip(host)
+            .is_some_and(|(authority, host)| authority.as_bytes().eq_ignore_ascii_case(host));
+        let mut allowed = engine.settings().allowed_origins.iter();
+        is_own || allowed.any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    });
+    if is_allowed {
+        return Ok(());
+    }
+    Err(Rejection::new(
+        StatusCode::FORBIDDEN,
+        "origin",
+        "pages from this origin may not open a WebSocket here",
+    ))
+}
+
+fn malformed(detail: &str) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, "malformed", detail)
+}
+
+fn upgrade_required(detail: &str) -> Rejection {
+    Rejection::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", detail)
+        .with(UPGRADE, WEBSOCKET)
+        .with(CONNECTION, UPGRADES)
+}
+
+/// Whether a header that is a list of tokens contains this one, in any case.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    list_items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The value of `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2, step 5.4).
+fn accept_key(key: &[u8]) -> String {
+    let mut sha1 = sha1_smol::Sha1::from(key);
+    sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(sha1.digest().bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_in_rfc_6455_section_1_3_is_accepted_as_in_the_rfc() {
+        assert_eq!(
+            accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+    }
+}
