@@ -70,6 +70,8 @@ mod authorize;
 
 mod cursor;
 
+mod log_bounds;
+
 mod topic;
 
 mod change;
@@ -161,6 +163,7 @@ pub use events::Events;
 pub use feed::FeedChange;
 pub use handshake::{Accepted, accept};
 pub use http::{Body, Reply, RequestHead, handle};
+pub use log_bounds::LogBounds;
 pub use memory::{LocalBroker, MemoryStore};
 pub use merge_patch::MergePatch;
 pub use record::{Fields, Record, RecordId, RecordKey, Stored};

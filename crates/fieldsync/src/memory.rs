@@ -1,6 +1,7 @@
 //! A store and a broker within one process: real ones, for tests and toy apps. Nothing outlives the process.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::convert::Infallible;
 use std::mem::discriminant;
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -17,6 +18,7 @@ use crate::change::Change;
 use crate::collection::{Collection, Field, Ids};
 use crate::cursor::{Position, ResetReason};
 use crate::edit::{IdempotencyKey, Refusal, Remembered};
+use crate::log_bounds::LogBounds;
 use crate::record::{Fields, Record, RecordId, RecordKey};
 use crate::store::{Backlog, IDEMPOTENCY_KEY_AGE, Retention, SchemaMismatch, Store, StoreError};
 use crate::time::Timestamp;
@@ -491,23 +493,20 @@ impl Log {
     }
 
     fn after(&self, since: Position, limit: usize) -> Backlog {
-        if since.epoch != self.head.epoch {
-            return Backlog::Lost(ResetReason::Epoch);
-        }
-        if since.offset > self.head.offset {
-            return Backlog::Lost(ResetReason::Restored);
-        }
-        let Some(passed) = since.offset.checked_sub(self.trimmed.offset) else {
-            return Backlog::Lost(ResetReason::Trimmed);
+        let bounds = LogBounds {
+            head: self.head,
+            trimmed: self.trimmed,
         };
-        let passed = usize::try_from(passed).expect("the log is in memory");
-        let there = match passed {
-            0 => self.trimmed,
-            _ => self.changes[passed - 1].position,
+        let passed = || {
+            let passed = since.offset - self.trimmed.offset;
+            usize::try_from(passed).expect("the log is in memory")
         };
-        if there != since {
-            return Backlog::Lost(ResetReason::Restored);
+        let tag_at = || Ok::<_, Infallible>(Some(self.changes[passed() - 1].position.tag));
+        let Ok(out_of_range) = bounds.locate(since, tag_at);
+        if let Some(reason) = out_of_range {
+            return Backlog::Lost(reason);
         }
+        let passed = passed();
         let changes: Vec<Change> = self
             .changes
             .range(passed..)
