@@ -19,9 +19,6 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// The text of the driver's own statements for a table, built once per table.
     type TableStatements: Debug + Send + Sync;
 
-    /// The name of the store's crate, for messages.
-    const CRATE: &'static str;
-
     /// The most bytes of a table's or column's name, if the database cuts longer names off.
     const MAX_NAME_BYTES: Option<usize>;
 

@@ -41,6 +41,7 @@ pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency
 pub use layout::{Column, TableLayout};
 pub use log::{
     LogPage, MAX_PAGE_BYTES, RecordHistory, change, change_values, head, log_bounds, missing_head,
+    tag,
 };
 pub use parts::{Attempt, LockTimeouts, commit_in_parts};
 pub use prepare::{check, create_table, missing_columns, new_epoch};

@@ -67,6 +67,18 @@ pub fn log_bounds<R: Row>(row: &R) -> Result<LogBounds, StoreError> {
     })
 }
 
+/// The tag of a change, from this column; `None` for null.
+///
+/// # Errors
+/// If the column holds something else.
+pub fn tag<R: Row>(row: &R, column: usize) -> Result<Option<u32>, StoreError> {
+    let row = SideTableRow::new(row, "fieldsync_changes", &["tag"], column);
+    match row.value(0)? {
+        SqlValue::Null => Ok(None),
+        _ => Ok(Some(row.integer(0)? as u32)),
+    }
+}
+
 /// A change and the bytes of its JSON, from the columns of `fieldsync_changes` that begin at the column `first`.
 ///
 /// # Errors

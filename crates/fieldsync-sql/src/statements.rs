@@ -12,8 +12,8 @@ pub struct LogStatements {
     pub bounds: String,
     /// The heads of all logs: the collection, then what [`head`](crate::head) reads.
     pub heads: String,
-    /// Moves a head. The parameters are the number of changes, the last tag, and the collection. A driver whose database has
-    /// RETURNING appends it.
+    /// Moves a head, and returns it for [`head`](crate::head) if the database has RETURNING. The parameters are the number of
+    /// changes, the last tag, and the collection.
     pub advance: String,
     /// The tag of a change. The parameters are the collection and the offset.
     pub tag_at: String,
@@ -71,9 +71,11 @@ impl LogStatements {
                 "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where collection = $1",
             ),
             heads: "select collection, epoch, last, last_tag from fieldsync_heads".to_owned(),
-            advance: render::<D>(
-                "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3",
-            ),
+            advance: render::<D>(if D::HAS_RETURNING {
+                "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3 returning epoch, last, last_tag"
+            } else {
+                "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3"
+            }),
             tag_at: render::<D>(
                 r#"select tag from fieldsync_changes where collection = $1 and "offset" = $2"#,
             ),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fieldsync::{Retention, Timestamp};
+use fieldsync::{Retention, StoreError, Timestamp};
+
+use crate::value::{Row, SideTableRow};
 
 /// The most changes, and the most idempotency keys, that one transaction deletes.
 pub const MAX_TRIMMED: usize = 1000;
@@ -42,18 +44,24 @@ impl TrimScan {
         }
     }
 
-    /// Looks at the next change. `false`: the scan ends here.
-    pub fn push(&mut self, offset: i64, tag: i64, at: i64) -> bool {
+    /// Looks at the next change: a row of [`LogStatements::trim_candidates`](crate::LogStatements::trim_candidates). `false`
+    /// ends the scan.
+    ///
+    /// # Errors
+    /// If a column holds something that fieldsync does not write.
+    pub fn push<R: Row>(&mut self, row: &R) -> Result<bool, StoreError> {
+        let row = SideTableRow::new(row, "fieldsync_changes", &["offset", "tag", "at"], 0);
+        let (offset, tag, at) = (row.integer(0)?, row.integer(1)?, row.integer(2)?);
         if offset.cast_unsigned() > self.beyond_count && at > self.oldest {
-            return false;
+            return Ok(false);
         }
         if self.trimmed.count == self.limit {
             self.trimmed.more = true;
-            return false;
+            return Ok(false);
         }
         self.trimmed.count += 1;
         self.trimmed.last = Some((offset, tag));
-        true
+        Ok(true)
     }
 
     /// The result.

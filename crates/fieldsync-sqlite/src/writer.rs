@@ -1,18 +1,21 @@
-//! The way of a write: [`transact`] is one transaction from its beginning to its COMMIT.
+//! The write path: [`transact`] is one transaction from its beginning to its COMMIT.
 
 use std::collections::HashMap;
 
 use fieldsync::{
-    Batch, Found, GroupResult, Mutation, Plan, Refusal, RefusedEdit, StoreError, Write,
+    Batch, Found, GroupResult, Record, RecordId, Refusal, RefusedEdit, StoreError, Write,
 };
+use fieldsync_sql::{Constraint, SqlValue, deferred_refusal};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::connection::{Session, is_busy};
-use crate::error::{Constraint, Failure, blamed};
-use crate::table::{Table, Tables, Written};
-use crate::{keys, log};
+use crate::blame;
+use crate::connection::Session;
+use crate::dialect::{Table, Tables};
+use crate::error::{Failure, constraint_of, is_busy};
+use crate::log;
+use crate::query::{execute, first_of};
 
-/// Commits a batch: in one transaction, or group by group when a constraint stops that.
+/// Commits a batch: in one transaction, or group by group if a constraint refuses one of several groups.
 pub(crate) fn commit(
     session: &mut Session,
     tables: &Tables,
@@ -43,7 +46,7 @@ pub(crate) fn commit(
     Ok(results)
 }
 
-/// The answer when somebody else holds the lock: nothing of the group is stored.
+/// The answer if another process holds the lock: nothing of the group is stored.
 fn busy() -> RefusedEdit {
     RefusedEdit {
         edit: 0,
@@ -51,18 +54,18 @@ fn busy() -> RefusedEdit {
     }
 }
 
-/// What became of one transaction.
+/// The result of one transaction.
 enum Attempt {
     Committed(Vec<GroupResult>),
     /// A constraint refused the only group. Rolled back.
     Refused(GroupResult),
     /// A constraint refused one of several groups. Rolled back.
     Stopped,
-    /// Somebody else writes. Not begun.
+    /// Another process is writing. Not begun.
     Locked,
 }
 
-/// One transaction. Whatever it does not commit is rolled back when `transaction` is dropped.
+/// One transaction. It is rolled back when `transaction` is dropped without COMMIT.
 fn transact(
     connection: &mut Connection,
     tables: &Tables,
@@ -73,48 +76,35 @@ fn transact(
         Err(error) if is_busy(&error) => return Ok(Attempt::Locked),
         Err(error) => return Err(error.into()),
     };
-    let mut found = Found {
-        remembered: keys::find(&transaction, batch.idempotency_keys())?,
-        ..Found::default()
-    };
-    for (key, collection) in batch.records() {
-        if let Some(record) = tables.of(collection.name())?.get(&transaction, key.id)? {
-            found.records.insert(key, record);
-        }
-    }
-    for (key, place) in batch.bases() {
-        let changes = log::changes_of(&transaction, &key, place)?;
-        found.since.insert((key, place), changes);
-    }
-    let plan = batch.plan(found);
+    let plan = batch.plan(find(&transaction, tables, batch)?);
     let mut rows = Vec::with_capacity(plan.mutations().len());
     for (at, mutation) in plan.mutations().iter().enumerate() {
         let table = tables.of(mutation.collection.name())?;
-        let refusal = match table.write(&transaction, &mutation.write) {
+        let refusal = match write(&transaction, table, &mutation.write) {
             Ok(Written::Row(row)) => {
                 rows.push(row);
                 continue;
             }
-            Ok(Written::Ignored) => Constraint::Check.refusal(written_fields(mutation)),
-            Err(failure) => refusal(&transaction, table, mutation, failure)?,
+            Ok(Written::Ignored) => Constraint::Check.refuse(mutation, Vec::new()),
+            Err(failure) => blame::refusal(&transaction, table, mutation, failure)?,
         };
         return Ok(match batch.len() {
             1 => Attempt::Refused(plan.refused_by_database(at, refusal)),
             _ => Attempt::Stopped,
         });
     }
-    // Known before the plan is used up: deferred foreign keys are checked by COMMIT.
-    let dangling = (batch.len() == 1)
-        .then(|| refused_by_deferred(&plan, tables))
+    // COMMIT checks deferred foreign keys. The refusal is made now, since `finish` takes the plan.
+    let deferred = (batch.len() == 1)
+        .then(|| deferred_refusal(&plan, tables))
         .flatten();
     let mut heads = HashMap::new();
     for advance in plan.advances() {
-        let head = log::advance(&transaction, &advance)?;
+        let head = log::advance(&transaction, tables, &advance)?;
         heads.insert(advance.collection, head);
     }
     let finished = plan.finish(rows, &heads);
-    log::append(&transaction, &finished.changes)?;
-    keys::remember(&transaction, &finished.remembered)?;
+    log::append(&transaction, tables, &finished.changes)?;
+    log::remember(&transaction, tables, &finished.remembered)?;
     #[cfg(fieldsync_fault_points)]
     fieldsync::fault::point("before-commit");
     match transaction.commit() {
@@ -123,84 +113,79 @@ fn transact(
             fieldsync::fault::point("after-commit");
             Ok(Attempt::Committed(finished.results))
         }
-        Err(error) if Constraint::of(&error).is_some() => {
-            Ok(dangling.map_or(Attempt::Stopped, Attempt::Refused))
+        Err(error) if constraint_of(&error).is_some() => {
+            Ok(deferred.map_or(Attempt::Stopped, Attempt::Refused))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Why a constraint refuses the mutation; or the failure, if it is none.
-fn refusal(
+/// Reads what the edits depend on.
+fn find(connection: &Connection, tables: &Tables, batch: &Batch) -> Result<Found, Failure> {
+    let mut found = Found {
+        remembered: log::find_keys(connection, tables, batch.idempotency_keys())?,
+        ..Found::default()
+    };
+    for (key, collection) in batch.records() {
+        if let Some(record) = get(connection, tables.of(collection.name())?, key.id)? {
+            found.records.insert(key, record);
+        }
+    }
+    for (key, position) in batch.bases() {
+        let changes = log::changes_of(connection, tables, &key, position)?;
+        found.since.insert((key, position), changes);
+    }
+    Ok(found)
+}
+
+/// Reads one record.
+pub(crate) fn get(
     connection: &Connection,
     table: &Table,
-    mutation: &Mutation,
-    failure: Failure,
-) -> Result<Refusal, Failure> {
-    let Failure::Sqlite(error) = &failure else {
-        return Err(failure);
-    };
-    let Some(constraint) = Constraint::of(error) else {
-        return Err(failure);
-    };
-    let named = match (constraint, &mutation.write, error) {
-        (Constraint::ForeignKey, ..) => dangling_fields(table, mutation),
-        (_, _, rusqlite::Error::SqliteFailure(_, Some(message))) => {
-            blamed(connection, table, message)
+    id: RecordId,
+) -> Result<Option<Record>, Failure> {
+    let statement = table.with_id(&table.select, id);
+    first_of(connection, &statement, |row| table.record(row, 0))
+}
+
+/// What a write did.
+enum Written {
+    /// The row afterwards; `None` after a delete.
+    Row(Option<Record>),
+    /// A trigger or an `on conflict ignore` of the table skipped it.
+    Ignored,
+}
+
+fn write(connection: &Connection, table: &Table, write: &Write) -> Result<Written, Failure> {
+    let statement = table.write(write);
+    match write {
+        Write::Delete { id } => {
+            execute(connection, &statement.sql, &statement.parameters)?;
+            keep_id(connection, table, *id)?;
+            Ok(Written::Row(None))
         }
-        _ => Vec::new(),
-    };
-    let fields = if named.is_empty() {
-        written_fields(mutation)
-    } else {
-        named
-    };
-    Ok(constraint.refusal(fields))
-}
-
-/// SQLite does not say which foreign key failed: those that the mutation sets; `id` where others refer to the record.
-fn dangling_fields(table: &Table, mutation: &Mutation) -> Vec<String> {
-    match &mutation.write {
-        Write::Insert { fields, .. } | Write::Update { fields, .. } => table.references_in(fields),
-        Write::Delete { .. } | Write::Touch { .. } => vec!["id".to_owned()],
-    }
-}
-
-/// What to answer when COMMIT finds a foreign key that points nowhere. It does not say whose: the first edit that may
-/// be guilty is blamed.
-fn refused_by_deferred(plan: &Plan, tables: &Tables) -> Option<GroupResult> {
-    let blamed = plan.mutations().iter().enumerate().map(|(at, mutation)| {
-        let table = tables.of(mutation.collection.name());
-        let fields = table.map_or_else(|_| Vec::new(), |table| dangling_fields(table, mutation));
-        (at, fields)
-    });
-    let mut blamed: Vec<_> = blamed.collect();
-    // An edit that sets a reference is likelier than one that deletes.
-    blamed.sort_by_key(|(_, fields)| match fields.first().map(String::as_str) {
-        Some("id") => 1,
-        Some(_) => 0,
-        None => 2,
-    });
-    let (at, mut fields) = blamed.into_iter().next()?;
-    if fields.is_empty() {
-        fields = written_fields(&plan.mutations()[at]);
-    }
-    Some(plan.refused_by_database(at, Constraint::ForeignKey.refusal(fields)))
-}
-
-/// The fields that somebody set; `id` of what was deleted.
-fn written_fields(mutation: &Mutation) -> Vec<String> {
-    match &mutation.write {
-        Write::Insert { fields, .. } | Write::Update { fields, .. } => {
-            let own = mutation
-                .collection
-                .fields()
-                .iter()
-                .filter(|field| !field.set_by_server);
-            own.filter(|field| fields.contains_key(&field.name))
-                .map(|field| field.name.clone())
-                .collect()
+        Write::Touch { id } => Ok(Written::Row(get(connection, table, *id)?)),
+        Write::Insert { .. } | Write::Update { .. } => {
+            let row = if table.has_triggers {
+                // They may have changed the row since it was returned.
+                let id = first_of(connection, &statement, |row| table.id(row, 0))?;
+                id.map(|id| get(connection, table, id))
+                    .transpose()?
+                    .flatten()
+            } else {
+                first_of(connection, &statement, |row| table.record(row, 0))?
+            };
+            Ok(row.map_or(Written::Ignored, |row| Written::Row(Some(row))))
         }
-        Write::Delete { .. } | Write::Touch { .. } => vec!["id".to_owned()],
     }
+}
+
+/// Stores the id of a deleted row, if SQLite would give it again.
+fn keep_id(connection: &Connection, table: &Table, id: RecordId) -> Result<(), Failure> {
+    if let (Some(_), RecordId::Integer(id)) = (&table.next_id, id) {
+        let sql = "update fieldsync_heads set last_id = ?2 where collection = ?1 and last_id < ?2";
+        let parameters = [SqlValue::text(&*table.collection), SqlValue::Integer(id)];
+        execute(connection, sql, &parameters)?;
+    }
+    Ok(())
 }
