@@ -36,7 +36,7 @@ pub(crate) async fn read(
         foreign_keys: Vec::new(),
         constraints: HashMap::new(),
         has_triggers,
-        next_id: None,
+        id_source: None,
     };
     read_constraints(transaction, &table, &mut info).await?;
     Ok(Some(info))

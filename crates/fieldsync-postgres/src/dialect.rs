@@ -36,7 +36,8 @@ impl Dialect for Postgres {
     type TableStatements = PostgresStatements;
 
     const MAX_NAME_BYTES: Option<usize> = Some(63);
-    const HAS_RETURNING: bool = true;
+    const LAST_INSERT_ID: Option<&'static str> = None;
+    const FOR_UPDATE: &'static str = " for update";
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
         text: "text",

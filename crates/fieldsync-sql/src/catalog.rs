@@ -19,8 +19,17 @@ pub struct TableInfo {
     pub constraints: HashMap<String, Vec<String>>,
     /// Whether triggers may change a row after the statement that wrote it has returned it.
     pub has_triggers: bool,
-    /// An SQL expression for the id of a new row, if the database's own ids repeat after a delete.
-    pub next_id: Option<String>,
+    /// How new rows get ids, if those of the database itself repeat after a delete.
+    pub id_source: Option<IdSource>,
+}
+
+/// SQL that gives ids where the database would give the id of a deleted row again.
+#[derive(Debug, Clone)]
+pub struct IdSource {
+    /// An expression for the id of a new row.
+    pub next: String,
+    /// A statement that runs after a delete. The parameter is the id of the deleted row.
+    pub keep: String,
 }
 
 /// What a name in the catalog stands for.

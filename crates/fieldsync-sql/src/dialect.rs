@@ -22,8 +22,12 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// The most bytes of a table's or column's name, if the database cuts longer names off.
     const MAX_NAME_BYTES: Option<usize>;
 
-    /// Whether INSERT and UPDATE have a RETURNING clause. Without it the driver selects the row afterwards.
-    const HAS_RETURNING: bool;
+    /// The query for the id of the last row inserted, if INSERT and UPDATE have no RETURNING clause. The row is then selected
+    /// after it was written.
+    const LAST_INSERT_ID: Option<&'static str>;
+
+    /// What follows a SELECT that locks its rows, unless one transaction writes at a time.
+    const FOR_UPDATE: &'static str;
 
     /// What follows `insert into …` for a row of defaults.
     const EMPTY_INSERT: &'static str = "default values";

@@ -24,7 +24,7 @@ pub(crate) const COLUMNS: [&str; 10] = [
 ///
 /// # Errors
 /// If a column holds something that fieldsync does not write.
-pub fn idempotency_record<D: Dialect, R: Row>(row: &R) -> Result<Remembered, StoreError> {
+pub fn idempotency_record<D: Dialect, R: Row + ?Sized>(row: &R) -> Result<Remembered, StoreError> {
     let row = SideTableRow::new(row, "fieldsync_keys", &COLUMNS, 0);
     let record = row.optional_text(8)?;
     let record = record.map(|record| serde_json::from_str(&record));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fieldsync::{Fields, Record, RecordId, StoreError};
 
+use crate::catalog::IdSource;
 use crate::dialect::Dialect;
 use crate::value::{Row, SqlValue};
 
@@ -27,8 +28,8 @@ pub struct TableLayout<D: Dialect> {
     pub constraints: HashMap<String, Vec<String>>,
     /// Whether triggers may change a row after the statement that wrote it has returned it.
     pub has_triggers: bool,
-    /// An SQL expression for the id of a new row, if the database's own ids repeat after a delete.
-    pub next_id: Option<String>,
+    /// How new rows get ids, if those of the database itself repeat after a delete.
+    pub id_source: Option<IdSource>,
 }
 
 /// The column of a field, or of the id.
@@ -54,7 +55,7 @@ impl<D: Dialect> TableLayout<D> {
     ///
     /// # Errors
     /// If the key column holds something else.
-    pub fn id<R: Row>(&self, row: &R, first: usize) -> Result<RecordId, StoreError> {
+    pub fn id<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<RecordId, StoreError> {
         let value = row.value(first)?;
         D::decode_id(&value).ok_or_else(|| {
             let (table, column) = (&self.name, &self.key.name);
@@ -71,7 +72,7 @@ impl<D: Dialect> TableLayout<D> {
     ///
     /// # Errors
     /// If the key column holds something that is not an id.
-    pub fn record<R: Row>(&self, row: &R, first: usize) -> Result<Record, StoreError> {
+    pub fn record<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<Record, StoreError> {
         let mut fields = Fields::new();
         for (number, column) in self.columns.iter().enumerate() {
             let value = D::decode(column.format, row.value(first + 1 + number)?);

@@ -49,7 +49,7 @@ pub(crate) fn position(epoch: i64, offset: i64, tag: i64) -> Position {
 ///
 /// # Errors
 /// If a column holds something else.
-pub fn head<R: Row>(row: &R, first: usize) -> Result<Position, StoreError> {
+pub fn head<R: Row + ?Sized>(row: &R, first: usize) -> Result<Position, StoreError> {
     let row = SideTableRow::new(row, "fieldsync_heads", &HEAD_COLUMNS, first);
     Ok(position(row.integer(0)?, row.integer(1)?, row.integer(2)?))
 }
@@ -58,7 +58,7 @@ pub fn head<R: Row>(row: &R, first: usize) -> Result<Position, StoreError> {
 ///
 /// # Errors
 /// If a column holds something else.
-pub fn log_bounds<R: Row>(row: &R) -> Result<LogBounds, StoreError> {
+pub fn log_bounds<R: Row + ?Sized>(row: &R) -> Result<LogBounds, StoreError> {
     let row = SideTableRow::new(row, "fieldsync_heads", &HEAD_COLUMNS, 0);
     let epoch = row.integer(0)?;
     Ok(LogBounds {
@@ -71,7 +71,7 @@ pub fn log_bounds<R: Row>(row: &R) -> Result<LogBounds, StoreError> {
 ///
 /// # Errors
 /// If the column holds something else.
-pub fn tag<R: Row>(row: &R, column: usize) -> Result<Option<u32>, StoreError> {
+pub fn tag<R: Row + ?Sized>(row: &R, column: usize) -> Result<Option<u32>, StoreError> {
     let row = SideTableRow::new(row, "fieldsync_changes", &["tag"], column);
     match row.value(0)? {
         SqlValue::Null => Ok(None),
@@ -83,7 +83,7 @@ pub fn tag<R: Row>(row: &R, column: usize) -> Result<Option<u32>, StoreError> {
 ///
 /// # Errors
 /// If a column holds something that fieldsync does not write.
-pub fn change<D: Dialect, R: Row>(
+pub fn change<D: Dialect, R: Row + ?Sized>(
     row: &R,
     first: usize,
     collection: &Arc<str>,

@@ -98,7 +98,7 @@ pub fn check<D: Dialect>(
         name: table.name,
         constraints: table.constraints,
         has_triggers: table.has_triggers,
-        next_id: table.next_id,
+        id_source: table.id_source,
     }))
 }
 

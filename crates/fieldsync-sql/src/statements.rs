@@ -10,6 +10,8 @@ use crate::render::render;
 pub struct LogStatements {
     /// The ends of a log, for [`log_bounds`](crate::log_bounds). The parameter is the collection.
     pub bounds: String,
+    /// The same, with a lock on the head.
+    pub lock_bounds: String,
     /// The heads of all logs: the collection, then what [`head`](crate::head) reads.
     pub heads: String,
     /// Moves a head, and returns it for [`head`](crate::head) if the database has RETURNING. The parameters are the number of
@@ -63,15 +65,17 @@ impl LogStatements {
             names::<D>(&CHANGE_COLUMNS)
         );
         let changes = |rest: &str| format!("{changes} {}", render::<D>(rest));
+        let bounds = render::<D>(
+            "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where collection = $1",
+        );
         let keys = names::<D>(&idempotency::COLUMNS);
         let [principal, key, others @ ..] = idempotency::COLUMNS.map(D::quote);
         let replace = D::replace_on_conflict(&[principal, key], &others);
         Self {
-            bounds: render::<D>(
-                "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where collection = $1",
-            ),
+            lock_bounds: format!("{bounds}{}", D::FOR_UPDATE),
+            bounds,
             heads: "select collection, epoch, last, last_tag from fieldsync_heads".to_owned(),
-            advance: render::<D>(if D::HAS_RETURNING {
+            advance: render::<D>(if D::LAST_INSERT_ID.is_none() {
                 "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3 returning epoch, last, last_tag"
             } else {
                 "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3"

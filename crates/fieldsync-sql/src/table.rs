@@ -19,6 +19,8 @@ pub struct Table<D: Dialect> {
     layout: TableLayout<D>,
     /// Selects the record with an id.
     pub select: String,
+    /// Selects and locks the record with an id.
+    pub lock: String,
     /// Selects records in the order of their ids. The parameter is the most rows.
     pub list: String,
     /// Selects records after an id, in their order. The parameters are the id and the most rows.
@@ -55,20 +57,25 @@ impl<D: Dialect> Table<D> {
         let key = layout.key.of(table);
         let wanted = layout.key.parameter(1);
         let (first, second) = (D::parameter(1), D::parameter(2));
-        let returning = if D::HAS_RETURNING {
+        let returning = if D::LAST_INSERT_ID.is_none() {
             format!(" returning {all}")
         } else {
             String::new()
         };
-        let id = layout.next_id.clone().map(|id| (0, id));
+        let next_id = layout.id_source.as_ref();
+        let next_id = next_id.map(|source| (0, source.next.clone()));
         Self {
+            lock: format!(
+                "select {all} from {table} where {key} = {wanted}{}",
+                D::FOR_UPDATE
+            ),
             select: format!("select {all} from {table} where {key} = {wanted}"),
             list: format!("select {all} from {table} order by {key} limit {first}"),
             list_after: format!(
                 "select {all} from {table} where {key} > {wanted} order by {key} limit {second}"
             ),
             delete: format!("delete from {table} where {key} = {wanted}"),
-            insert: insert(&layout, id) + &returning,
+            insert: insert(&layout, next_id) + &returning,
             insert_with_id: insert(&layout, Some((1, wanted))) + &returning,
             returning,
             own: D::table_statements(&layout),
@@ -83,17 +90,8 @@ impl<D: Dialect> Table<D> {
         match write {
             Write::Insert { id, fields } => self.insert(*id, fields),
             Write::Update { id, fields } => self.update(*id, fields),
-            Write::Delete { id } => self.with_id(&self.delete, *id),
-            Write::Touch { id } => self.with_id(&self.select, *id),
-        }
-    }
-
-    /// A statement whose only parameter is an id.
-    #[must_use]
-    pub fn with_id<'a>(&self, sql: &'a str, id: RecordId) -> Statement<'a> {
-        Statement {
-            sql: sql.into(),
-            parameters: vec![self.key_value(id)],
+            Write::Delete { id } => self.of_id(&self.delete, *id),
+            Write::Touch { id } => self.of_id(&self.select, *id),
         }
     }
 
@@ -115,6 +113,13 @@ impl<D: Dialect> Table<D> {
     #[must_use]
     pub fn key_value(&self, id: RecordId) -> SqlValue<'static> {
         D::encode_key(self.key.format, id)
+    }
+
+    fn of_id<'a>(&self, sql: &'a str, id: RecordId) -> Statement<'a> {
+        Statement {
+            sql: sql.into(),
+            parameters: vec![self.key_value(id)],
+        }
     }
 
     fn insert<'a>(&'a self, id: Option<RecordId>, fields: &'a Fields) -> Statement<'a> {

@@ -49,7 +49,7 @@ impl TrimScan {
     ///
     /// # Errors
     /// If a column holds something that fieldsync does not write.
-    pub fn push<R: Row>(&mut self, row: &R) -> Result<bool, StoreError> {
+    pub fn push<R: Row + ?Sized>(&mut self, row: &R) -> Result<bool, StoreError> {
         let row = SideTableRow::new(row, "fieldsync_changes", &["offset", "tag", "at"], 0);
         let (offset, tag, at) = (row.integer(0)?, row.integer(1)?, row.integer(2)?);
         if offset.cast_unsigned() > self.beyond_count && at > self.oldest {

@@ -47,7 +47,7 @@ pub trait Row {
 }
 
 /// A row of a side table. Its errors name the table and the column.
-pub(crate) struct SideTableRow<'r, R> {
+pub(crate) struct SideTableRow<'r, R: ?Sized> {
     row: &'r R,
     table: &'static str,
     /// The names of the columns, from `first` on.
@@ -55,7 +55,7 @@ pub(crate) struct SideTableRow<'r, R> {
     first: usize,
 }
 
-impl<'r, R: Row> SideTableRow<'r, R> {
+impl<'r, R: Row + ?Sized> SideTableRow<'r, R> {
     pub(crate) fn new(
         row: &'r R,
         table: &'static str,

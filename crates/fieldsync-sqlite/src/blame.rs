@@ -1,19 +1,19 @@
 //! Which fields a constraint error is about.
 
-use fieldsync::{Mutation, Refusal};
+use fieldsync::Write;
 use fieldsync_sql::{Constraint, Dialect as _};
 use rusqlite::Connection;
 
 use crate::dialect::{Sqlite, Table};
 use crate::error::{Failure, constraint_of};
 
-/// The refusal for a mutation that violates a constraint, or the failure if it is something else.
-pub(crate) fn refusal(
+/// The constraint that a write violated and the fields that it names, or the failure if it is something else.
+pub(crate) fn violated(
     connection: &Connection,
     table: &Table,
-    mutation: &Mutation,
+    write: &Write,
     failure: Failure,
-) -> Result<Refusal, Failure> {
+) -> Result<(Constraint, Vec<String>), Failure> {
     let Failure::Sqlite(error) = &failure else {
         return Err(failure);
     };
@@ -22,13 +22,13 @@ pub(crate) fn refusal(
     };
     let fields = match (constraint, error) {
         // SQLite does not say which foreign key it is.
-        (Constraint::ForeignKey, _) => table.referring_fields(&mutation.write),
+        (Constraint::ForeignKey, _) => table.referring_fields(write),
         (_, rusqlite::Error::SqliteFailure(_, Some(message))) => {
             named_fields(connection, table, message)
         }
         _ => Vec::new(),
     };
-    Ok(constraint.refuse(mutation, fields))
+    Ok((constraint, fields))
 }
 
 /// The fields that SQLite's message about a constraint names: by column (`UNIQUE constraint failed: users.email`), by

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fieldsync::{Collection, Ids};
-use fieldsync_sql::{ColumnInfo, Dialect as _, TableInfo, TableKind};
+use fieldsync_sql::{ColumnInfo, Dialect as _, IdSource, TableInfo, TableKind};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::column_types;
@@ -41,7 +41,7 @@ pub(crate) fn read(
             "view" => TableKind::Other("a view"),
             _ => TableKind::Other("a virtual table"),
         },
-        next_id: repeats_ids.then(|| next_id(collection, &name)),
+        id_source: repeats_ids.then(|| id_source(collection, &name)),
         foreign_keys: foreign_keys.collect::<Result<_, _>>()?,
         has_triggers: connection.query_row(triggers, [&name], |row| row.get(0))?,
         // Errors name columns, or a definition that `blame` reads.
@@ -81,12 +81,17 @@ fn columns(
     Ok((columns, primary_key))
 }
 
-/// An id that no row has or had. Without autoincrement SQLite would give the id of the newest row again after its deletion.
-fn next_id(collection: &Collection, table: &str) -> String {
-    let (key, table) = (Sqlite::quote(collection.key_column()), Sqlite::quote(table));
-    format!(
-        "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), \
-         coalesce((select max(last_id) from fieldsync_heads where collection = '{}'), 0)))",
-        collection.name()
-    )
+/// Ids that no row has or had. Without autoincrement SQLite would give the id of the newest row again after its deletion.
+fn id_source(collection: &Collection, table: &str) -> IdSource {
+    let key = Sqlite::quote(collection.key_column());
+    let (name, table) = (collection.name(), Sqlite::quote(table));
+    IdSource {
+        next: format!(
+            "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), \
+             coalesce((select max(last_id) from fieldsync_heads where collection = '{name}'), 0)))"
+        ),
+        keep: format!(
+            "update fieldsync_heads set last_id = max(last_id, ?1) where collection = '{name}'"
+        ),
+    }
 }

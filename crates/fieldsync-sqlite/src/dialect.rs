@@ -21,7 +21,8 @@ impl Dialect for Sqlite {
     type TableStatements = ();
 
     const MAX_NAME_BYTES: Option<usize> = None;
-    const HAS_RETURNING: bool = true;
+    const LAST_INSERT_ID: Option<&'static str> = None;
+    const FOR_UPDATE: &'static str = "";
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "integer",
         text: "text",

@@ -9,9 +9,9 @@ mod prepare;
 
 mod catalog;
 
-mod log;
+mod heads;
 
-mod query;
+mod transaction;
 
 // The threads and their connections.
 mod worker;

@@ -8,17 +8,17 @@ use fieldsync::{
     Backlog, Batch, Collection, GroupResult, Position, Record, RecordId, RecordKey, Retention,
     Store, StoreError,
 };
-use fieldsync_sql::TableRegistry;
-use rusqlite::{Transaction, TransactionBehavior};
+use fieldsync_sql::{TableRegistry, read_changes, read_page, read_record, run_ready, trim};
+use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
 use crate::connection::Session;
-use crate::dialect::{Sqlite, Table};
+use crate::dialect::{Sqlite, Tables};
 use crate::error::{Failure, OpenError};
 use crate::options::SqliteOptions;
-use crate::query::each;
+use crate::transaction::Transaction;
 use crate::worker::Workers;
-use crate::{log, prepare, writer};
+use crate::{heads, prepare, writer};
 
 /// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
@@ -101,23 +101,19 @@ impl SqliteStore {
         })
     }
 
-    /// Reads from a collection's table, and the head of its log with it.
+    /// Reads on one of the readers' threads, in a transaction: the reads see one state of the database.
     async fn read<T: Send + 'static>(
         &self,
-        collection: &str,
-        read: impl FnOnce(&Table, &Transaction<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<(T, Position), StoreError> {
+        read: impl FnOnce(&mut Transaction<'_>, &Tables) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let tables = self.tables.current();
-        let table = Arc::clone(tables.of(collection)?);
         self.readers
             .call(move |session| {
                 session.with(None, |open| {
-                    // One transaction: both see the same state of the database.
                     let transaction = open
                         .connection
                         .transaction_with_behavior(TransactionBehavior::Deferred)?;
-                    let read = read(&table, &transaction)?;
-                    Ok((read, log::head(&transaction, &tables, &table.collection)?))
+                    read(&mut Transaction(&transaction), &tables)
                 })
             })
             .await
@@ -158,9 +154,10 @@ impl Store for SqliteStore {
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
+        let table = Arc::clone(self.tables.current().of(&key.collection)?);
         let id = key.id;
-        self.read(&key.collection, move |table, connection| {
-            writer::get(connection, table, id)
+        self.read(move |transaction, tables| {
+            run_ready(read_record(transaction, tables, &table, id))
         })
         .await
     }
@@ -171,13 +168,9 @@ impl Store for SqliteStore {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<(Vec<Record>, Position), StoreError> {
-        self.read(collection, move |table, connection| {
-            let (statement, mut records) = (table.list(after, limit), Vec::new());
-            each(connection, &statement.sql, &statement.parameters, |row| {
-                records.push(table.record(row, 0)?);
-                Ok(true)
-            })?;
-            Ok(records)
+        let table = Arc::clone(self.tables.current().of(collection)?);
+        self.read(move |transaction, tables| {
+            run_ready(read_page(transaction, tables, &table, after, limit))
         })
         .await
     }
@@ -188,21 +181,18 @@ impl Store for SqliteStore {
         since: Position,
         limit: usize,
     ) -> Result<Backlog, StoreError> {
-        let tables = self.tables.current();
-        let collection = Arc::clone(&tables.of(collection)?.collection);
-        self.readers
-            .call(move |session| {
-                session.with(None, |open| {
-                    log::changes(&mut open.connection, &tables, &collection, since, limit)
-                })
-            })
-            .await
+        let collection = Arc::clone(&self.tables.current().of(collection)?.collection);
+        self.read(move |transaction, tables| {
+            let reading = read_changes(transaction, tables, &collection, since, limit);
+            run_ready(reading)
+        })
+        .await
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
         let tables = self.tables.current();
         self.readers
-            .call(move |session| session.with(None, |open| log::heads(open, &tables)))
+            .call(move |session| session.with(None, |open| heads::heads(open, &tables)))
             .await
     }
 
@@ -211,7 +201,13 @@ impl Store for SqliteStore {
         self.writer
             .call(move |session| {
                 session.with(None, |open| {
-                    log::trim(&mut open.connection, &tables, retention)
+                    let transaction = open
+                        .connection
+                        .transaction_with_behavior(TransactionBehavior::Immediate)?;
+                    let mut trimmed = Transaction(&transaction);
+                    let more = run_ready(trim(&mut trimmed, &tables, retention))?;
+                    transaction.commit()?;
+                    Ok(more)
                 })
             })
             .await

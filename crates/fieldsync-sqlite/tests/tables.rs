@@ -1,4 +1,4 @@
-//! Tables that are there already: which fit, which do not, and what the app is told.
+//! Existing tables: which fit, which do not, and what the error says.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
@@ -90,7 +90,7 @@ async fn check_fits(declared: &str, schema: Value) {
     assert!(done.is_ok(), "{schema} in {declared}: {done:?}");
 }
 
-/// What is said of a column that does not fit.
+/// Checks the error for a column that does not fit.
 async fn check_refused(declared: &str, schema: Value, expected: &str) {
     let database = Database::with(&format!(
         "create table things (id integer primary key, value {declared})"
@@ -143,7 +143,7 @@ async fn a_column_that_holds_all_values_of_its_field_fits() {
         ("bool", json!({"type": "boolean"})),
         ("json", json!({"type": "object"})),
         ("text", json!({"type": "array"})),
-        // A field that is never null may be in a column that could be.
+        // A field that is never null may use a column that allows null.
         ("text not null", json!({"type": "string"})),
     ] {
         check_fits(declared, schema).await;
@@ -151,7 +151,7 @@ async fn a_column_that_holds_all_values_of_its_field_fits() {
 }
 
 #[tokio::test]
-async fn a_column_that_does_not_fit_is_named_with_what_to_do() {
+async fn the_error_for_a_column_that_does_not_fit_says_what_to_do() {
     for (declared, schema, expected) in [
         (
             "varchar(50)",
@@ -206,7 +206,7 @@ async fn a_column_that_does_not_fit_is_named_with_what_to_do() {
         (
             "text not null",
             json!({"type": ["string", "null"]}),
-            "found text not null, expected a column that allows null, or a field that is no Option",
+            "found text not null, expected a column that allows null, or a field that is not an Option",
         ),
         (
             "integer generated always as (id + 1)",
@@ -219,7 +219,7 @@ async fn a_column_that_does_not_fit_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
+async fn the_error_for_a_table_that_does_not_fit_says_what_to_do() {
     let title = || things(json!({"title": {"type": "string"}}));
     for (sql, collection, expected) in [
         (
@@ -251,7 +251,7 @@ async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
         (
             "create table things (id integer primary key, title text, owner text not null)",
             title(),
-            "column owner: found not null without default, and no field, expected a default in \
+            "column owner: found not null without a default, and no such field, expected a default in \
              the table, a field of this name, or .no_create() for the collection",
         ),
         (
@@ -262,8 +262,8 @@ async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
         (
             "create table things (id integer primary key)",
             title(),
-            "column title: found no such column, expected a default of the field, for the records that are there: \
-             #[serde(default)]; or a field that may be null",
+            "column title: found no such column, expected a default for the records that exist: \
+             #[serde(default)] on the field, or a field that may be null",
         ),
     ] {
         let mismatch = Database::with(sql).mismatch(collection).await;
@@ -272,7 +272,7 @@ async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn without_creating_a_table_needs_less() {
+async fn a_collection_without_create_has_fewer_requirements() {
     let title = || things(json!({"title": {"type": "string"}})).no_create();
     for sql in [
         "create table things (id bigint primary key, title text)",
@@ -297,7 +297,7 @@ async fn a_start_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_table_of_another_framework_is_served_and_written_in_its_own_form() {
+async fn a_table_of_another_framework_is_read_and_written_in_its_own_format() {
     let database = Database::with(
         "create table users (id integer primary key autoincrement, first_name varchar(100) not null,
            last_name varchar(100) not null, created_at datetime not null, updated_at datetime not null);
@@ -311,7 +311,7 @@ async fn a_table_of_another_framework_is_served_and_written_in_its_own_form() {
     let ada = engine.get::<Fields>(("users", 1)).await.unwrap().unwrap();
     assert_eq!(ada.created_at.unwrap(), "2026-01-13T10:00:00.123456Z");
     assert_eq!(ada.updated_at.unwrap(), "2026-01-13T10:00:00.000000Z");
-    // What is no time goes out as it is, and harms no other record.
+    // A value that is not a time is returned unchanged, and other records are not affected.
     let all = engine.list::<Fields>("users", None, 10).await.unwrap();
     assert_eq!(all[1].created_at.as_deref(), Some("yesterday"));
 
@@ -342,7 +342,7 @@ async fn a_table_of_another_framework_is_served_and_written_in_its_own_form() {
 }
 
 #[tokio::test]
-async fn uuids_without_hyphens_are_kept_so() {
+async fn uuids_without_hyphens_are_stored_without_hyphens() {
     let database = Database::with(
         "create table things (id char(32) not null primary key, owner char(32) not null);
          insert into things values ('01890a5dac96774bbcceb302099a8057', '01890a5dac96774bbcceb302099a8058');",
@@ -365,7 +365,7 @@ async fn uuids_without_hyphens_are_kept_so() {
 }
 
 #[tokio::test]
-async fn a_new_field_becomes_a_column_with_a_default_in_the_database() {
+async fn a_new_field_becomes_a_column_with_a_default() {
     let database = Database::with(
         "create table things (id integer primary key, title text);
          insert into things values (1, 'a');",
@@ -381,15 +381,18 @@ async fn a_new_field_becomes_a_column_with_a_default_in_the_database() {
     let old = engine.get::<Fields>(("things", 1)).await.unwrap().unwrap();
     let expected = json!({"title": "a", "it's": "it's", "tags": ["x"], "open": true});
     assert_eq!(Value::Object(old.fields), expected);
-    assert_eq!(old.created_at, None, "of an old row the time is not known");
-    // An older version of the app, or others, may insert without the new columns.
+    assert_eq!(
+        old.created_at, None,
+        "the time of an existing row is not known"
+    );
+    // An older version of the app may insert rows without the new columns.
     database.sql("insert into things (title) values ('b')");
     let new = engine.get::<Fields>(("things", 2)).await.unwrap().unwrap();
     assert_eq!(new.fields["tags"], json!(["x"]));
 }
 
 #[tokio::test]
-async fn what_a_trigger_makes_of_a_row_is_in_the_reply() {
+async fn the_reply_contains_what_a_trigger_changed() {
     let database = Database::with(
         "create table things (id integer primary key, title text not null);
          create trigger shout after insert on things begin
@@ -413,7 +416,7 @@ async fn what_a_trigger_makes_of_a_row_is_in_the_reply() {
 }
 
 #[tokio::test]
-async fn ids_are_not_given_again_where_sqlite_would() {
+async fn ids_of_deleted_rows_are_not_given_again() {
     let database =
         Database::with("create table things (id integer primary key, title text not null)");
     let engine = database
