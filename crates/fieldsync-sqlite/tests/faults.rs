@@ -9,6 +9,7 @@ use fieldsync::{
     Collection, Edit, Engine, EngineError, Fields, Refusal, Retention, Store, StoreError,
 };
 use fieldsync_sqlite::SqliteStore;
+use futures_util::future::try_join_all;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -276,8 +277,8 @@ async fn of_many_concurrent_edits_only_those_that_violate_a_constraint_are_refus
         })
     });
     let mut refused = Vec::new();
-    for edit in edits.collect::<Vec<_>>() {
-        if let Err(error) = edit.await.unwrap() {
+    for result in try_join_all(edits).await.unwrap() {
+        if let Err(error) = result {
             refused.push(error.to_string());
         }
     }

@@ -1,4 +1,4 @@
-//! The contract of `Store`, on PostgreSQL.
+//! Runs the conformance suite of `Store` on PostgreSQL.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Fixture for Database {
             id_literal(id)
         );
         client.batch_execute(&sql).await.unwrap();
-        // Its connection ends with it, and so its transaction.
+        // Dropping the client ends its connection, and so its transaction.
         Box::new(client)
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Fixture;
 use super::node::{Node, ada, committed, fields, note, notes, notes_on};
+use super::tasks::{all_finished, finished};
 use crate::change::{Action, Change};
 use crate::edit::{Edit, Outcome, Refusal};
 use crate::record::{Fields, RecordId};
@@ -212,8 +213,7 @@ pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() 
             );
         }
     });
-    counter.await.expect("the counter");
-    writer.await.expect("the writer");
+    tokio::join!(finished(counter), finished(writer));
     assert_eq!(node.field(id, "stars").await, EDITS);
     assert_eq!(node.field(id, "title").await, EDITS.to_string());
     assert_eq!(node.head("notes").await.offset, 1 + 2 * EDITS as u64);
@@ -234,9 +234,7 @@ pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
             }
         })
     });
-    for counter in counters {
-        counter.await.expect("a counter");
-    }
+    all_finished(counters).await;
     assert_eq!(node.field(id, "stars").await, 3 * EDITS);
 }
 

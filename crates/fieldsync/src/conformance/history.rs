@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, note, notes, notes_on};
+use super::tasks::all_finished;
 use crate::change::{Action, Change};
 use crate::edit::Edit;
 use crate::record::{Fields, RecordId};
@@ -20,11 +21,11 @@ pub async fn the_table_is_the_fold_of_the_log<F: Fixture>() {
     let other = Node::start(&database, [notes()]).await;
     let mut random = fastrand::Rng::with_seed(seed);
     let (one, two) = (random.fork(), random.fork());
-    let (one, two) = tokio::join!(
+    let editing = [
         tokio::spawn(edit_at_random(node.clone(), one)),
-        tokio::spawn(edit_at_random(other, two))
-    );
-    let committed = one.expect("one node") + two.expect("the other node");
+        tokio::spawn(edit_at_random(other, two)),
+    ];
+    let committed: usize = all_finished(editing).await.into_iter().sum();
 
     let log = node.log("notes").await;
     assert_eq!(log.len(), committed, "a change per committed edit");

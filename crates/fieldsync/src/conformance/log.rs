@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, collection, note, notes, notes_on};
+use super::tasks::all_finished;
 use crate::change::Change;
 use crate::cursor::{Position, ResetReason};
 use crate::edit::Edit;
@@ -29,10 +30,7 @@ pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
             written
         })
     });
-    let mut written = Vec::new();
-    for writer in writers {
-        written.extend(writer.await.expect("a writer"));
-    }
+    let mut written = all_finished(writers).await.concat();
     written.sort_by_key(|position| position.offset);
     let log: Vec<Position> = node
         .log("notes")
@@ -57,18 +55,18 @@ pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
     });
     // A reader that follows the log while both write.
     let mut place = node.start_of_log().await;
-    while place.offset < 200 {
-        let Backlog::Changes { changes, .. } = node.since(place, 7).await else {
-            panic!("the place is in the log");
-        };
-        for change in changes {
-            assert_eq!(change.position.offset, place.offset + 1);
-            place = change.position;
+    let reading = async {
+        while place.offset < 200 {
+            let Backlog::Changes { changes, .. } = node.since(place, 7).await else {
+                panic!("the position is in range");
+            };
+            for change in changes {
+                assert_eq!(change.position.offset, place.offset + 1);
+                place = change.position;
+            }
         }
-    }
-    for writer in writers {
-        writer.await.expect("a writer");
-    }
+    };
+    tokio::join!(all_finished(writers), reading);
     assert_eq!(place, node.head("notes").await);
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 mod fixture;
 mod node;
+mod tasks;
 
 #[doc(hidden)]
 pub mod bases;

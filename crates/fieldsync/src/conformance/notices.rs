@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::tasks::all_finished;
 use crate::broker::{Broker, Notice};
 
 /// A broker for one test. What fails panics.
@@ -91,8 +92,5 @@ pub async fn many_nodes_may_publish_at_once<F: BrokerFixture>() {
             }
         }));
     }
-    hear(&mut heard, expected).await;
-    for publisher in publishers {
-        publisher.await.expect("a publisher");
-    }
+    tokio::join!(all_finished(publishers), hear(&mut heard, expected));
 }

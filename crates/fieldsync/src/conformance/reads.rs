@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Fixture;
 use super::edits::one_star_more;
 use super::node::{Node, collection, fields, note, notes, notes_on};
+use super::tasks::finished;
 use crate::collection::Collection;
 use crate::edit::Edit;
 use crate::record::{Record, RecordId, RecordKey};
@@ -22,17 +23,19 @@ pub async fn a_record_and_the_end_of_the_log_are_one_consistent_read<F: Fixture>
             other.edit(one_star_more(id)).await;
         }
     });
-    let mut seen = 0;
-    while seen < CHANGES {
-        let (record, end) = node.store.get(&note(id)).await.expect("get");
-        let stars = |record: &Record| record.fields["stars"].clone();
-        assert_eq!(stars(&record.expect("it is there")), end.offset);
-        let (records, end) = node.store.list("notes", None, 10).await.expect("list");
-        assert_eq!(stars(&records[0]), end.offset);
-        assert!(end.offset >= seen, "a later read is not older");
-        seen = end.offset;
-    }
-    counter.await.expect("the counter");
+    let reading = async {
+        let mut seen = 0;
+        while seen < CHANGES {
+            let (record, end) = node.store.get(&note(id)).await.expect("get");
+            let stars = |record: &Record| record.fields["stars"].clone();
+            assert_eq!(stars(&record.expect("the record exists")), end.offset);
+            let (records, end) = node.store.list("notes", None, 10).await.expect("list");
+            assert_eq!(stars(&records[0]), end.offset);
+            assert!(end.offset >= seen, "a later read is not older");
+            seen = end.offset;
+        }
+    };
+    tokio::join!(finished(counter), reading);
 }
 
 /// Whoever got an answer sees its edit in every later read, on every node.
