@@ -10,8 +10,10 @@ use serde_json::Value;
 fn allowed(name: &str) -> Option<&'static [&'static str]> {
     Some(match name {
         "fieldsync" => &[],
-        "fieldsync-actix" | "fieldsync-axum" | "fieldsync-postgres" | "fieldsync-redis"
-        | "fieldsync-sqlite" => &["fieldsync"],
+        "fieldsync-actix" | "fieldsync-axum" | "fieldsync-redis" | "fieldsync-sql" => {
+            &["fieldsync"]
+        }
+        "fieldsync-postgres" | "fieldsync-sqlite" => &["fieldsync", "fieldsync-sql"],
         // Examples, tests and measurements see all.
         "fieldsync-bench" | "fieldsync-examples" | "fieldsync-tests" => return None,
         other => panic!("say in this test what {other} may depend on"),
@@ -64,6 +66,7 @@ const FLOORS: [&[&str]; 6] = [
         "collection",
         "authorize",
         "cursor",
+        "log_bounds",
         "change",
         "edit",
         "entity_tag",

@@ -142,7 +142,7 @@ async fn measure(what: &What, plan: &Plan, figures: &mut Vec<Figure>) -> Result 
     let cluster = if all || matches!(what, What::Postgres | What::Nodes) {
         let any_disk = std::env::temp_dir();
         let folder = if plan.smoke { &any_disk } else { &plan.folder };
-        Some(Cluster::start_in(&folder.canonicalize()?))
+        Some(Cluster::durable_in(&folder.canonicalize()?))
     } else {
         None
     };

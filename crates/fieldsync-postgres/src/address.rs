@@ -17,7 +17,7 @@ use crate::error::{ConnectError, Failure};
 use crate::tls::{self, Check};
 
 /// How long a connection may take to be made, with each of the hosts.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After how long without a word a connection is asked whether it is alive, how often, and at what intervals.
 const KEEPALIVE: (Duration, u32, Duration) = (Duration::from_secs(10), 3, Duration::from_secs(5));
 /// What `tokio-postgres` has where the URL says nothing.
@@ -72,7 +72,7 @@ impl Address {
             let mut config: Config = url.parse().map_err(|_| malformed())?;
             config.ssl_mode(mode);
             if config.get_connect_timeout().is_none() {
-                config.connect_timeout(CONNECT_TIME);
+                config.connect_timeout(CONNECT_TIMEOUT);
             }
             if config.get_keepalives_idle() == USUAL_KEEPALIVE {
                 let (idle, times, interval) = KEEPALIVE;
@@ -99,8 +99,8 @@ impl Address {
     }
 
     /// How long connecting may take, where the last of the hosts is the one.
-    pub(crate) fn connect_time(&self) -> Duration {
-        self.hosts.iter().map(connect_time).sum()
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.hosts.iter().map(connect_timeout).sum()
     }
 
     /// Connects to the first of the hosts that is there, and as the URL wants it.
@@ -108,7 +108,7 @@ impl Address {
         let mut failure = Failure::NoAnswer;
         for config in &self.hosts {
             // A host may take connections and say nothing.
-            let connecting = timeout(connect_time(config), config.connect(self.tls.clone()));
+            let connecting = timeout(connect_timeout(config), config.connect(self.tls.clone()));
             match connecting.await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => failure = error.into(),
@@ -144,11 +144,11 @@ impl Connect for Address {
 }
 
 /// How long connecting to one host may take.
-fn connect_time(config: &Config) -> Duration {
+fn connect_timeout(config: &Config) -> Duration {
     config
         .get_connect_timeout()
         .copied()
-        .unwrap_or(CONNECT_TIME)
+        .unwrap_or(CONNECT_TIMEOUT)
 }
 
 /// The servers, without names and passwords.

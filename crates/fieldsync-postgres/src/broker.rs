@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fieldsync::{Broker, BrokerError, Notice, StoreError};
+use fieldsync::backend::{Broker, BrokerError, Notification, StoreError};
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
 use tokio::sync::{Mutex, mpsc};
@@ -25,7 +25,7 @@ const WAITING: usize = 1024;
 /// How long a channel's name may be, in bytes.
 const LONGEST_CHANNEL: usize = 63;
 
-/// Notices on PostgreSQL's LISTEN and NOTIFY, so that an app with a PostgreSQL needs no Redis.
+/// NotificationQueue on PostgreSQL's LISTEN and NOTIFY, so that an app with a PostgreSQL needs no Redis.
 ///
 /// It has two connections of its own for each node. A pooler that hands a connection to another client after each transaction
 /// can't carry LISTEN: give it the database's own address.
@@ -87,7 +87,7 @@ async fn publisher(address: &Address) -> Result<Client, Failure> {
 
 #[async_trait]
 impl Broker for PostgresBroker {
-    async fn publish(&self, notice: Notice) -> Result<(), BrokerError> {
+    async fn publish(&self, notice: Notification) -> Result<(), BrokerError> {
         let mut publisher_place = self.publisher.lock().await;
         // Taken out until it has answered: one whose answer nobody waited for is not used again.
         let client = match publisher_place.take() {
@@ -104,7 +104,7 @@ impl Broker for PostgresBroker {
         Ok(())
     }
 
-    async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
+    async fn subscribe(&self) -> Result<BoxStream<'static, Notification>, BrokerError> {
         if self.channel.len() > LONGEST_CHANNEL {
             let channel = &self.channel;
             let error = format!(
@@ -135,7 +135,7 @@ impl Broker for PostgresBroker {
 }
 
 /// Hands on what the channel carries, until the connection is lost or its client is dropped.
-async fn drive(mut connection: PgConnection, tell: mpsc::Sender<Notice>) {
+async fn drive(mut connection: PgConnection, tell: mpsc::Sender<Notification>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message
             && let Ok(notice) = notification.payload().parse()
@@ -149,13 +149,13 @@ async fn drive(mut connection: PgConnection, tell: mpsc::Sender<Notice>) {
 /// A connection that listens.
 struct Subscription {
     client: Client,
-    notices: mpsc::Receiver<Notice>,
+    notices: mpsc::Receiver<Notification>,
     pings: Interval,
 }
 
 impl Subscription {
     /// The next notice; `None` when the connection is lost.
-    async fn next(&mut self) -> Option<Notice> {
+    async fn next(&mut self) -> Option<Notification> {
         loop {
             tokio::select! {
                 notice = self.notices.recv() => return notice,

@@ -1,4 +1,4 @@
-//! A connection on loan from the pool. One that does not answer is not given back: the network may have swallowed it.
+//! A connection from the pool. One that does not answer is not returned to it: the network may be dropping its packets.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use crate::error::Failure;
 
-/// How long the database may take to answer, not counting what it waits for locks.
-pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How long the database may take to answer, apart from waiting for locks.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many prepared statements a connection keeps. Each set of fields that somebody changes together is one.
-const STATEMENTS: usize = 256;
+/// The prepared statements that a connection keeps. Each set of fields that is changed together is one.
+const MAX_STATEMENTS: usize = 256;
 
 pub(crate) struct Connection {
-    /// Given back when this is dropped.
+    /// Returned to the pool when this is dropped.
     object: Option<Object>,
     pool: Pool,
     is_lost: AtomicBool,
@@ -25,7 +25,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) async fn of(pool: &Pool) -> Result<Self, Failure> {
         let object = pool.get().await?;
-        if object.statement_cache.size() > STATEMENTS {
+        if object.statement_cache.size() > MAX_STATEMENTS {
             object.statement_cache.clear();
         }
         Ok(Self {
@@ -35,7 +35,7 @@ impl Connection {
         })
     }
 
-    /// Waits for what was asked of this connection, at most so long.
+    /// Waits for work on this connection, at most for this time.
     pub(crate) async fn within<T>(
         &self,
         limit: Duration,
@@ -47,18 +47,18 @@ impl Connection {
         })
     }
 
-    /// Has it closed, and not given back, and with it those that nobody uses: they lead to the same server.
+    /// Closes this connection when it is dropped, and the pool's idle connections now: they lead to the same server.
     pub(crate) fn lose_all(&self) {
         self.lose();
         self.pool.retain(|_, _| false);
     }
 
-    /// Has it closed, and not given back.
+    /// Closes this connection when it is dropped, instead of returning it to the pool.
     pub(crate) fn lose(&self) {
         self.is_lost.store(true, Ordering::Release);
     }
 
-    /// Closes it, and gives its place in the pool to another. It is not used any more.
+    /// Closes this connection now, so that the pool may open another. It must not be used afterwards.
     pub(crate) fn close(&mut self) {
         self.lose();
         self.object.take().map(Object::take);
@@ -75,7 +75,7 @@ impl Deref for Connection {
     fn deref(&self) -> &Object {
         self.object
             .as_ref()
-            .expect("it is not used after it was closed")
+            .expect("a connection is not used after it was closed")
     }
 }
 

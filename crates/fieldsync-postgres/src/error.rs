@@ -1,21 +1,22 @@
-//! PostgreSQL's errors: which say "later", and which refuse an edit.
+//! PostgreSQL's errors: those that may pass, those of other transactions' locks, and those that refuse an edit.
 
-use fieldsync::{FieldErrors, Refusal, SchemaMismatch, StoreError};
+use fieldsync::backend::StoreError;
+use fieldsync_sql::Constraint;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// A URL that can't be used, or a database that can't be reached.
+/// A URL that cannot be used, or a database that cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL can't be used as it is.
-    #[error("not a URL of PostgreSQL that can be used: {0}")]
+    /// The URL cannot be used as it is.
+    #[error("invalid PostgreSQL URL: {0}")]
     Url(String),
-    /// The database does not answer, or not to this user.
-    #[error("PostgreSQL can't be used at {address}")]
+    /// The database does not answer, or refuses this user.
+    #[error("can't connect to PostgreSQL at {address}")]
     Unreachable {
         /// Host and port, or several.
         address: String,
-        /// What it has against it.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -25,7 +26,7 @@ pub enum ConnectError {
 pub(crate) enum Failure {
     Postgres(tokio_postgres::Error),
     Store(StoreError),
-    /// Nothing was heard for too long.
+    /// The server did not answer in time.
     NoAnswer,
 }
 
@@ -38,18 +39,6 @@ impl From<tokio_postgres::Error> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
-    }
-}
-
-impl From<SchemaMismatch> for Failure {
-    fn from(mismatch: SchemaMismatch) -> Self {
-        Self::Store(mismatch.into())
-    }
-}
-
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Store(StoreError::Backend(error.into()))
     }
 }
 
@@ -71,10 +60,10 @@ impl From<Failure> for StoreError {
                 return Self::Unavailable("PostgreSQL does not answer".into());
             }
         };
-        let later = match error.code() {
-            // No answer from the database: the connection is gone, or was never made.
+        let may_pass = match error.code() {
+            // Not an error of the database: the connection is lost, or was never made.
             None => error.is_closed() || std::error::Error::source(&error).is_some(),
-            // Classes of SQLSTATE: connections, resources, an operator's doing, the system.
+            // Classes of SQLSTATE: connections, resources, operator intervention, the system.
             Some(code) => {
                 ["08", "53", "57", "58"].contains(&&code.code()[..2])
                     || *code == SqlState::READ_ONLY_SQL_TRANSACTION
@@ -82,7 +71,7 @@ impl From<Failure> for StoreError {
                     || *code == SqlState::LOCK_NOT_AVAILABLE
             }
         };
-        if later {
+        if may_pass {
             Self::Unavailable(error.into())
         } else {
             Self::Backend(error.into())
@@ -90,12 +79,12 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// What stopped a transaction without being its fault.
+/// What another transaction did to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    /// Somebody else has a lock for longer than was waited.
+    /// It holds a lock for longer than the lock timeout.
     Locked,
-    /// Two transactions waited for each other, and this one was chosen to give way.
+    /// The two waited for each other, and the database chose this one to fail.
     Deadlock,
 }
 
@@ -105,53 +94,20 @@ impl Stopped {
         if *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED {
             return Some(Self::Locked);
         }
-        let gave_way = *code == SqlState::T_R_DEADLOCK_DETECTED
+        let is_deadlock = *code == SqlState::T_R_DEADLOCK_DETECTED
             || *code == SqlState::T_R_SERIALIZATION_FAILURE;
-        gave_way.then_some(Self::Deadlock)
+        is_deadlock.then_some(Self::Deadlock)
     }
 }
 
-/// What a constraint of the database had against a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Constraint {
-    Unique,
-    ForeignKey,
-    NotNull,
-    /// A check, an exclusion, a value that its column does not take, or a trigger's `raise`.
-    Check,
-}
-
-impl Constraint {
-    pub(crate) fn of(error: &DbError) -> Option<Self> {
-        let code = error.code();
-        Some(match code.code() {
-            "23505" | "23P01" => Self::Unique,
-            "23503" | "23001" => Self::ForeignKey,
-            "23502" => Self::NotNull,
-            code if ["22", "23", "P0"].contains(&&code[..2]) => Self::Check,
-            _ => return None,
-        })
-    }
-
-    /// Refuses an edit, and says of these fields what is wrong.
-    pub(crate) fn refusal(self, fields: Vec<String>) -> Refusal {
-        let message = |name: &str| match self {
-            Self::Unique => "is already taken",
-            Self::ForeignKey if name == "id" => "is still referred to by another record",
-            Self::ForeignKey => "refers to a record that does not exist, or is referred to",
-            Self::NotNull => "must not be null",
-            Self::Check => "is not allowed by the database",
-        };
-        let errors: FieldErrors = fields
-            .into_iter()
-            .map(|name| {
-                let messages = vec![message(&name).to_owned()];
-                (name, messages)
-            })
-            .collect();
-        match self {
-            Self::Unique | Self::ForeignKey => Refusal::Conflict(errors),
-            Self::NotNull | Self::Check => Refusal::Invalid(errors),
-        }
-    }
+/// The constraint that an error is about. An exclusion counts as unique; a value that its column does not take and an
+/// error that a trigger raises count as checks.
+pub(crate) fn constraint_of(error: &DbError) -> Option<Constraint> {
+    Some(match error.code().code() {
+        "23505" | "23P01" => Constraint::Unique,
+        "23503" | "23001" => Constraint::ForeignKey,
+        "23502" => Constraint::NotNull,
+        code if ["22", "23", "P0"].contains(&&code[..2]) => Constraint::Check,
+        _ => return None,
+    })
 }

@@ -4,28 +4,48 @@ mod store;
 
 mod broker;
 
-// How the way of a write is gone.
-mod fate;
-mod pipeline;
-mod steps;
+// The write path.
 mod writer;
+
+mod read_set;
+
+mod row_writes;
+
+mod statement_groups;
+
+mod commit_status;
 
 // What it reads and writes.
 mod prepare;
-mod table;
+
+mod catalog;
+
+mod log;
+
+// How statements are sent.
+mod pipeline;
+
+mod value;
+
+mod time;
 
 // How the database is reached.
-mod address;
 mod connection;
+
+mod address;
+
 mod tls;
 
-// Of which they are made.
-mod columns;
+// Translations.
+mod dialect;
+
+mod column_types;
+
 mod error;
-mod keys;
-mod log;
-mod time;
 
 pub use broker::PostgresBroker;
 pub use error::ConnectError;
 pub use store::PostgresStore;
+
+/// The pool that [`PostgresStore::with_pool`] takes.
+pub use deadpool_postgres;

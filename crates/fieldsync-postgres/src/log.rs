@@ -1,119 +1,78 @@
-//! The change logs: appending, reading, forgetting. Each read is one statement, and so one consistent look.
+//! The change logs and the idempotency keys. Each read is one statement, and so one consistent read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use deadpool_postgres::Object;
-use fieldsync::{
-    Action, Advance, BASE_REACH, Backlog, Change, Position, RecordId, RecordKey, ResetReason,
-    Retention, StoreError, Timestamp,
+use fieldsync::backend::{
+    ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds,
+    MAX_BASE_DISTANCE, Position,
+};
+use fieldsync::{RecordId, RecordKey, ResetReason, Retention, Timestamp};
+use fieldsync_sql::{
+    Dialect as _, LogPage, MAX_PAGE_BYTES, MAX_TRIMMED, RecordHistory, SqlValue, TrimScan, Trimmed,
 };
 use tokio_postgres::Row;
 
-use crate::columns::{id_from_text, id_to_text};
+use crate::dialect::{Postgres, Tables};
 use crate::error::Failure;
+use crate::pipeline::{Step, in_order, run};
+use crate::value::{Parameter, PostgresRow};
 
-/// The most changes, and the most idempotency keys, that one transaction forgets.
-pub(crate) const TRIM_STEP: usize = 1000;
-/// A page of changes ends when it has so many bytes of JSON.
-pub(crate) const PAGE_BYTES: i64 = 1024 * 1024;
-
-pub(crate) fn no_log(collection: &str) -> StoreError {
-    StoreError::Backend(
-        format!("collection {collection} has no row in fieldsync_heads; restart to make it").into(),
-    )
-}
-
-/// PostgreSQL's integers are signed: an epoch has the same bits, an offset never gets that far.
-pub(crate) fn position(epoch: i64, offset: i64, tag: i64) -> Position {
-    Position {
-        epoch: epoch.cast_unsigned(),
-        offset: offset.cast_unsigned(),
-        tag: tag as u32,
-    }
-}
-
-/// The ends of all logs.
-pub(crate) async fn heads(client: &Object) -> Result<HashMap<String, Position>, Failure> {
-    let sql = "select collection, epoch, last, last_tag from fieldsync_heads";
-    let statement = client.prepare_cached(sql).await?;
-    let mut heads = HashMap::new();
-    for row in client.query(&statement, &[]).await? {
-        let place = position(row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        heads.insert(row.try_get(0)?, place);
+/// The heads of all logs.
+pub(crate) async fn heads(
+    client: &Object,
+    tables: &Tables,
+) -> Result<Vec<(Arc<str>, Position)>, Failure> {
+    let none: [Parameter<'_>; 0] = [];
+    let mut heads = Vec::new();
+    for row in run(client, &tables.log.heads, none).await? {
+        // The logs of collections that the app no longer has are skipped.
+        if let Some(name) = tables.collection(row.try_get(0)?) {
+            let head = fieldsync_sql::head(&PostgresRow(&row), 1)?;
+            heads.push((Arc::clone(name), head));
+        }
     }
     Ok(heads)
 }
 
-/// Moves a log's end; its row stays locked until the end of the transaction. Tells the transaction's id with it.
-pub(crate) const ADVANCE: &str = "update fieldsync_heads set last = last + $2, last_tag = $3 where collection = $1 \
-                                  returning epoch, last, last_tag, pg_current_xact_id()::text";
-/// Just reads it.
-pub(crate) const HEAD: &str = "select epoch, last, last_tag, pg_current_xact_id_if_assigned()::text from fieldsync_heads \
-                               where collection = $1";
+/// Moves a head, whose row stays locked until the end of the transaction. Returns the transaction's id with it.
+const ADVANCE: &str = "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3 \
+                       returning epoch, last, last_tag, pg_current_xact_id()::text";
 
-/// What [`ADVANCE`] and [`HEAD`] tell.
-pub(crate) struct Head {
-    pub(crate) end: Position,
-    /// The transaction's id, if it has one.
-    pub(crate) id: Option<String>,
-}
+/// Only reads it.
+const HEAD: &str = "select epoch, last, last_tag, pg_current_xact_id_if_assigned()::text from fieldsync_heads \
+                    where collection = $1";
 
-pub(crate) fn head(rows: &[Row], advance: &Advance) -> Result<Head, Failure> {
-    let row = rows.first().ok_or_else(|| no_log(&advance.collection))?;
-    Ok(Head {
-        end: position(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?),
-        id: row.try_get(3)?,
-    })
-}
-
-pub(crate) const APPEND: &str = "insert into fieldsync_changes \
-     (collection, \"offset\", tag, id, action, after, former, at, who, idempotency_key) \
-     select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], \
-                          $8::bigint[], $9::text[], $10::text[])";
-
-/// The columns of [`APPEND`].
-#[derive(Default)]
-pub(crate) struct Columns {
-    pub(crate) collections: Vec<String>,
-    pub(crate) offsets: Vec<i64>,
-    pub(crate) tags: Vec<i64>,
-    pub(crate) ids: Vec<String>,
-    pub(crate) actions: Vec<&'static str>,
-    pub(crate) after: Vec<String>,
-    pub(crate) former: Vec<String>,
-    pub(crate) at: Vec<i64>,
-    pub(crate) who: Vec<Option<String>>,
-    pub(crate) keys: Vec<Option<String>>,
-}
-
-pub(crate) fn columns(changes: &[Arc<Change>]) -> Result<Columns, Failure> {
-    let mut columns = Columns::default();
-    for change in changes {
-        columns.collections.push(change.key.collection.to_string());
-        columns.offsets.push(change.position.offset.cast_signed());
-        columns.tags.push(change.position.tag.into());
-        columns.ids.push(id_to_text(change.key.id));
-        columns.actions.push(match change.action {
-            Action::Create => "create",
-            Action::Update => "update",
-            Action::Delete => "delete",
-        });
-        columns.after.push(serde_json::to_string(&change.after)?);
-        columns.former.push(serde_json::to_string(&change.former)?);
-        columns.at.push(change.at.as_micros());
-        columns.who.push(change.who.clone());
-        columns.keys.push(change.idempotency_key.clone());
+/// The statement that moves a head, or reads it if no change is added.
+pub(crate) async fn advance<'a>(
+    client: &Object,
+    advance: &'a HeadUpdate,
+) -> Result<Step<'a>, Failure> {
+    let collection = Parameter::text(&*advance.collection);
+    if advance.count == 0 {
+        return Step::query(client, HEAD, [collection]).await;
     }
-    Ok(columns)
+    let count = Parameter::Integer(advance.count.cast_signed());
+    let tag = Parameter::Integer(advance.last_tag.into());
+    Step::query(client, ADVANCE, [count, tag, collection]).await
 }
 
-/// The changes of a collection, or of one of its records, among the next so many of the log, up to a page's bytes; and in each
-/// row what tells whether the place is in the log: the log's ends, and the tag of the change there.
-pub(crate) const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, \
-            (select at_place.tag from fieldsync_changes at_place \
-             where at_place.collection = h.collection and at_place.\"offset\" = $2), \
+/// The head, and the transaction's id if it has one.
+pub(crate) fn advanced(
+    rows: &[Row],
+    advance: &HeadUpdate,
+) -> Result<(Position, Option<String>), Failure> {
+    let row = rows.first();
+    let row = row.ok_or_else(|| fieldsync_sql::missing_head(&advance.collection))?;
+    Ok((fieldsync_sql::head(&PostgresRow(row), 0)?, row.try_get(3)?))
+}
+
+/// The changes of a collection, or of one of its records, among the next `$4` of the log, up to `$5` bytes; and in each row
+/// what tells whether the position is in range: the ends of the log, and the tag of the change at the position.
+const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, \
+            (select at_position.tag from fieldsync_changes at_position \
+             where at_position.collection = h.collection and at_position.\"offset\" = $2), \
             c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
      from fieldsync_heads h left join lateral \
        (select * from \
@@ -124,190 +83,201 @@ pub(crate) const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h
         where bytes_before is null or bytes_before < $5) c on true \
      where h.collection = $1 order by c.\"offset\"";
 
-/// The next changes after a place, or why it is not in the log.
+fn since_parameters(
+    collection: &str,
+    since: Position,
+    id: Option<RecordId>,
+    limit: i64,
+) -> [Parameter<'_>; 5] {
+    [
+        Parameter::text(collection),
+        Parameter::Integer(since.offset.cast_signed()),
+        id.map_or(SqlValue::Null, Postgres::encode_id).into(),
+        Parameter::Integer(limit),
+        Parameter::Integer(MAX_PAGE_BYTES as i64),
+    ]
+}
+
+/// The changes after a position, or why it is out of range.
 pub(crate) async fn changes(
     client: &Object,
     collection: &Arc<str>,
     since: Position,
     limit: usize,
-) -> Result<Backlog, Failure> {
-    let statement = client.prepare_cached(SINCE).await?;
-    let (offset, limit) = (
-        since.offset.cast_signed(),
-        i64::try_from(limit.max(1)).unwrap_or(i64::MAX),
-    );
-    let (name, everything) = (&**collection, None::<&str>);
-    let rows = client
-        .query(
-            &statement,
-            &[&name, &offset, &everything, &limit, &PAGE_BYTES],
-        )
-        .await?;
-    if let Some(reason) = lost(&rows, collection, since)? {
-        return Ok(Backlog::Lost(reason));
+) -> Result<ChangesSince, Failure> {
+    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
+    let parameters = since_parameters(collection, since, None, limit);
+    let rows = run(client, SINCE, parameters).await?;
+    let bounds = match locate(&rows, collection, since)? {
+        Ok(bounds) => bounds,
+        Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
+    };
+    let mut page = LogPage::new(since, &bounds);
+    for row in logged(&rows)? {
+        let change = fieldsync_sql::change::<Postgres, _>(&row, 6, collection, since.epoch)?;
+        page.push(change);
     }
-    let head: i64 = rows[0].try_get(1)?;
-    let head = head.cast_unsigned();
-    let (mut changes, mut last) = (Vec::new(), since.offset);
-    for row in &rows {
-        let Some((change, _)) = change(row, collection, since.epoch)? else {
-            break;
-        };
-        last += 1;
-        if change.position.offset != last {
-            // Somebody deleted rows of the log.
-            return Ok(Backlog::Lost(ResetReason::Restored));
-        }
-        changes.push(change);
-    }
-    if changes.is_empty() && last < head {
-        return Ok(Backlog::Lost(ResetReason::Restored));
-    }
-    Ok(Backlog::Changes {
-        changes,
-        more: last < head,
-    })
+    Ok(page.finish())
 }
 
-/// The changes of one record after a place, from the rows of [`SINCE`].
+/// The statement that reads the changes of one record, for [`changes_of`].
+pub(crate) async fn since<'a>(
+    client: &Object,
+    key: &'a RecordKey,
+    since: Position,
+) -> Result<Step<'a>, Failure> {
+    let limit = MAX_BASE_DISTANCE.cast_signed();
+    let parameters = since_parameters(&key.collection, since, Some(key.id), limit);
+    Step::query(client, SINCE, parameters).await
+}
+
+/// The changes of one record after a position, or why they cannot be read.
 pub(crate) fn changes_of(
     rows: &[Row],
     key: &RecordKey,
     since: Position,
-) -> Result<Backlog, Failure> {
-    if let Some(reason) = lost(rows, &key.collection, since)? {
-        return Ok(Backlog::Lost(reason));
+) -> Result<ChangesSince, Failure> {
+    let collection = &key.collection;
+    let bounds = match locate(rows, collection, since)? {
+        Ok(bounds) => bounds,
+        Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
+    };
+    let mut history = RecordHistory::new(since, &bounds);
+    for row in logged(rows)? {
+        let change = fieldsync_sql::change::<Postgres, _>(&row, 6, collection, since.epoch)?;
+        history.push(change);
     }
-    let head = rows
-        .first()
-        .map(|row| row.try_get::<_, i64>(1))
-        .transpose()?;
-    let distance = head.unwrap_or_default().cast_unsigned() - since.offset;
-    let (mut changes, mut bytes) = (Vec::new(), 0);
+    Ok(history.finish())
+}
+
+/// The ends of the log if the position is in range, or why it is not.
+fn locate(
+    rows: &[Row],
+    collection: &str,
+    since: Position,
+) -> Result<Result<LogBounds, ResetReason>, Failure> {
+    let row = rows.first();
+    let row = PostgresRow(row.ok_or_else(|| fieldsync_sql::missing_head(collection))?);
+    let bounds = fieldsync_sql::log_bounds(&row)?;
+    let reason = bounds.locate(since, || fieldsync_sql::tag(&row, 5))?;
+    Ok(reason.map_or(Ok(bounds), Err))
+}
+
+/// The rows that have a change. If the log has none after the position, there is one row without.
+fn logged(rows: &[Row]) -> Result<impl Iterator<Item = PostgresRow<'_>>, Failure> {
+    let has_change = match rows.first() {
+        Some(row) => row.try_get::<_, Option<i64>>(6)?.is_some(),
+        None => false,
+    };
+    Ok(rows.iter().filter(move |_| has_change).map(PostgresRow))
+}
+
+/// Locks keys until the end of the transaction, in their order: of two nodes with the same key, one waits.
+const LOCK_KEYS: &str =
+    "select pg_advisory_xact_lock(hashtextextended(key, 1)) from unnest($1::text[]) key";
+
+/// Finds the keys that were used in the last 24 hours.
+const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.collection, k.id, k.epoch, k.\"offset\", k.tag, k.record \
+     from fieldsync_keys k join unnest($1::text[], $2::text[]) as wanted (principal, key) \
+     on k.principal = wanted.principal and k.key = wanted.key where k.at > $3";
+
+/// The statements that lock keys and find those that were used.
+pub(crate) async fn find_keys<'a>(
+    client: &Object,
+    keys: &'a BTreeSet<IdempotencyKey>,
+) -> Result<[Step<'a>; 2], Failure> {
+    let names = keys
+        .iter()
+        .map(|key| format!("{}\u{1f}{}", key.principal, key.key));
+    let parameters = [
+        Parameter::texts(keys.iter().map(|key| &key.principal)),
+        Parameter::texts(keys.iter().map(|key| &key.key)),
+        Parameter::Integer(fieldsync_sql::oldest_idempotency_key()),
+    ];
+    Ok([
+        Step::query(client, LOCK_KEYS, [Parameter::texts(names)]).await?,
+        Step::query(client, FIND_KEYS, parameters).await?,
+    ])
+}
+
+pub(crate) fn found_keys(
+    rows: &[Row],
+) -> Result<HashMap<IdempotencyKey, IdempotencyRecord>, Failure> {
+    let mut found = HashMap::new();
     for row in rows {
-        if let Some((change, size)) = change(row, &key.collection, since.epoch)? {
-            bytes += size;
-            changes.push(change);
-        }
+        let record = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row))?;
+        found.insert(record.key.clone(), record);
     }
-    if distance > BASE_REACH || bytes >= PAGE_BYTES as usize {
-        return Ok(Backlog::Lost(ResetReason::Trimmed));
-    }
-    Ok(Backlog::Changes {
-        changes,
-        more: false,
-    })
+    Ok(found)
 }
 
-/// Why a place is not in the log, if it is not.
-fn lost(rows: &[Row], collection: &str, since: Position) -> Result<Option<ResetReason>, Failure> {
-    let row = rows.first().ok_or_else(|| no_log(collection))?;
-    let head = position(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let trimmed = position(row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
-    if since.epoch != head.epoch {
-        return Ok(Some(ResetReason::Epoch));
+/// Appends changes, stores keys, and commits: the third round trip.
+pub(crate) async fn finish(
+    client: &Object,
+    tables: &Tables,
+    finished: &CommitOutput,
+) -> Result<(), Failure> {
+    let mut steps = Vec::new();
+    if !finished.changes.is_empty() {
+        let rows = finished.changes.iter();
+        let rows = rows.map(|change| fieldsync_sql::change_values::<Postgres>(change));
+        let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
+        steps.push(Step::query(client, &tables.log.append, columns).await?);
     }
-    if since.offset > head.offset {
-        return Ok(Some(ResetReason::Restored));
+    if !finished.remembered.is_empty() {
+        let (rows, now) = (finished.remembered.iter(), Timestamp::now());
+        let rows = rows.map(|record| fieldsync_sql::idempotency_values::<Postgres>(record, now));
+        let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
+        steps.push(Step::query(client, &tables.log.remember, columns).await?);
     }
-    if since.offset < trimmed.offset {
-        return Ok(Some(ResetReason::Trimmed));
+    steps.push(Step::Simple("commit".to_owned()));
+    let mut results = in_order(client, &steps).await;
+    for _ in &steps {
+        results.next()?;
     }
-    let tag = if since.offset == head.offset {
-        Some(head.tag)
-    } else if since.offset == trimmed.offset {
-        Some(trimmed.tag)
-    } else {
-        row.try_get::<_, Option<i64>>(5)?.map(|tag| tag as u32)
-    };
-    Ok((tag != Some(since.tag)).then_some(ResetReason::Restored))
+    Ok(())
 }
 
-/// One row of the log, and how many bytes of JSON it has; none in the row that stands for no change.
-fn change(
-    row: &Row,
-    collection: &Arc<str>,
-    epoch: u64,
-) -> Result<Option<(Change, usize)>, Failure> {
-    let Some(offset) = row.try_get::<_, Option<i64>>(6)? else {
-        return Ok(None);
-    };
-    let unreadable = |column: &str| {
-        StoreError::Backend(
-            format!("table fieldsync_changes, column {column}: not as fieldsync wrote it").into(),
-        )
-    };
-    let action = match row.try_get::<_, &str>(9)? {
-        "create" => Action::Create,
-        "update" => Action::Update,
-        "delete" => Action::Delete,
-        _ => return Err(unreadable("action").into()),
-    };
-    let (after, former): (&str, &str) = (row.try_get(10)?, row.try_get(11)?);
-    let id: RecordId = id_from_text(row.try_get(8)?).ok_or_else(|| unreadable("id"))?;
-    let change = Change {
-        position: position(epoch.cast_signed(), offset, row.try_get(7)?),
-        key: RecordKey {
-            collection: Arc::clone(collection),
-            id,
-        },
-        action,
-        after: serde_json::from_str(after)?,
-        former: serde_json::from_str(former)?,
-        at: Timestamp::from_micros(row.try_get(12)?).ok_or_else(|| unreadable("at"))?,
-        who: row.try_get(13)?,
-        idempotency_key: row.try_get(14)?,
-    };
-    Ok(Some((change, after.len() + former.len())))
-}
-
-/// Forgets of one log what is beyond the retention, at most so many changes; how many, and whether there are more.
+/// Deletes what is beyond the retention from one log, at most `limit` changes.
 pub(crate) async fn trim(
     client: &Object,
+    tables: &Tables,
     collection: &str,
     retention: Retention,
-    most: usize,
-) -> Result<(usize, bool), Failure> {
-    // The head row's lock keeps a second node out that trims, and the deleted rows and the mark together.
+    limit: usize,
+) -> Result<Trimmed, Failure> {
+    // The lock of the head row keeps other nodes from trimming the same log, and holds the deleted rows and the mark together.
     let sql = "select c.\"offset\", c.tag, c.at, h.last \
          from (select * from fieldsync_heads where collection = $1 for update) h \
          join fieldsync_changes c on c.collection = h.collection and c.\"offset\" > h.trimmed \
          order by c.\"offset\" limit $2";
-    let oldest = ago(retention.age);
-    let statement = client.prepare_cached(sql).await?;
-    let rows = client
-        .query(&statement, &[&collection, &(most as i64 + 1)])
-        .await?;
-    let (mut last, mut forgotten, mut more) = (None, 0, false);
-    for row in &rows {
-        let (offset, head): (i64, i64) = (row.try_get(0)?, row.try_get(3)?);
-        let beyond_count = head.cast_unsigned().saturating_sub(retention.count);
-        if offset.cast_unsigned() > beyond_count && row.try_get::<_, i64>(2)? > oldest {
-            break;
-        }
-        if forgotten == most {
-            more = true;
-            break;
-        }
-        forgotten += 1;
-        last = Some((offset, row.try_get::<_, i64>(1)?));
-    }
-    let Some((offset, tag)) = last else {
-        return Ok((0, more));
+    let name = || Parameter::text(collection);
+    let limit_parameter = Parameter::Integer(limit as i64 + 1);
+    let rows = run(client, sql, [name(), limit_parameter]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(Trimmed::default());
     };
-    let sql = "delete from fieldsync_changes where collection = $1 and \"offset\" <= $2";
-    let statement = client.prepare_cached(sql).await?;
-    client.execute(&statement, &[&collection, &offset]).await?;
-    let sql = "update fieldsync_heads set trimmed = $2, trimmed_tag = $3 where collection = $1";
-    let statement = client.prepare_cached(sql).await?;
-    client
-        .execute(&statement, &[&collection, &offset, &tag])
-        .await?;
-    Ok((forgotten, more))
+    let head: i64 = row.try_get(3)?;
+    let mut scan = TrimScan::new(retention, head.cast_unsigned(), limit);
+    for row in &rows {
+        if !scan.push(&PostgresRow(row))? {
+            break;
+        }
+    }
+    let trimmed = scan.finish();
+    if let Some((offset, tag)) = trimmed.last {
+        let (offset, tag) = (Parameter::Integer(offset), Parameter::Integer(tag));
+        run(client, &tables.log.trim, [name(), offset.clone()]).await?;
+        run(client, &tables.log.mark_trimmed, [offset, tag, name()]).await?;
+    }
+    Ok(trimmed)
 }
 
-/// The time that long ago, in microseconds since 1970.
-pub(crate) fn ago(age: Duration) -> i64 {
-    let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::now().as_micros().saturating_sub(micros)
+/// Deletes idempotency keys that are too old, at most [`MAX_TRIMMED`]. Returns how many.
+pub(crate) async fn forget(client: &Object, tables: &Tables) -> Result<usize, Failure> {
+    let statement = client.prepare_cached(&tables.log.forget).await?;
+    let oldest = fieldsync_sql::oldest_idempotency_key();
+    let limit = MAX_TRIMMED as i64;
+    let deleted = client.execute(&statement, &[&oldest, &limit]).await?;
+    Ok(deleted as usize)
 }

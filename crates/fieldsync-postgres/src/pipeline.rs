@@ -4,32 +4,83 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
+use deadpool_postgres::Object;
+use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Client, Error, Row, Statement};
 
-/// A statement that was not sent yet.
-pub(crate) type Statement<'a> = BoxFuture<'a, Result<Vec<Row>, Error>>;
+use crate::error::Failure;
+use crate::value::Parameter;
 
-/// Sends all of them, in this order, and then waits for their answers. After one that fails the database refuses the
+/// A statement of a pipeline.
+pub(crate) enum Step<'a> {
+    /// SQL without parameters and rows.
+    Simple(String),
+    /// A prepared statement.
+    Query(Statement, Vec<Parameter<'a>>),
+}
+
+impl<'a> Step<'a> {
+    /// Prepares a statement, unless the connection has it already.
+    pub(crate) async fn query(
+        client: &Object,
+        sql: &str,
+        parameters: impl IntoIterator<Item: Into<Parameter<'a>>>,
+    ) -> Result<Self, Failure> {
+        let parameters = parameters.into_iter().map(Into::into).collect();
+        Ok(Self::Query(client.prepare_cached(sql).await?, parameters))
+    }
+
+    async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
+        match self {
+            Self::Simple(sql) => client.batch_execute(sql).await.map(|()| Vec::new()),
+            Self::Query(statement, parameters) => {
+                let parameters: Vec<_> = parameters.iter().map(Parameter::as_sql).collect();
+                client.query(statement, &parameters).await
+            }
+        }
+    }
+}
+
+/// Runs one statement.
+pub(crate) async fn run(
+    client: &Object,
+    sql: &str,
+    parameters: impl IntoIterator<Item: Into<Parameter<'_>>>,
+) -> Result<Vec<Row>, Failure> {
+    let step = Step::query(client, sql, parameters).await?;
+    Ok(step.run(client).await?)
+}
+
+/// The results of a pipeline, in the order of its statements.
+pub(crate) struct Results(std::vec::IntoIter<Result<Vec<Row>, Error>>);
+
+impl Results {
+    pub(crate) fn next(&mut self) -> Result<Vec<Row>, Error> {
+        self.0
+            .next()
+            .expect("a pipeline has a result per statement")
+    }
+}
+
+/// Sends all statements in their order, then waits for their results. After one that fails, the database refuses the
 /// others of the transaction.
-pub(crate) async fn in_order<'a>(
-    statements: impl IntoIterator<Item = Statement<'a>>,
-) -> Vec<Result<Vec<Row>, Error>> {
-    let mut sent: Vec<Pin<Box<MaybeDone<Statement<'a>>>>> = Vec::new();
-    for statement in statements {
-        let mut statement = Box::pin(maybe_done(statement));
+pub(crate) async fn in_order(client: &Client, steps: &[Step<'_>]) -> Results {
+    let mut sent: Vec<Pin<Box<MaybeDone<BoxFuture<'_, _>>>>> = Vec::with_capacity(steps.len());
+    for step in steps {
+        let mut running = Box::pin(maybe_done(step.run(client).boxed()));
         // The first poll sends it.
         poll_fn(|context| {
-            let _ = statement.as_mut().poll(context);
+            let _ = running.as_mut().poll(context);
             Poll::Ready(())
         })
         .await;
-        sent.push(statement);
+        sent.push(running);
     }
-    let mut answers = Vec::with_capacity(sent.len());
-    for statement in &mut sent {
-        statement.as_mut().await;
-        answers.extend(statement.as_mut().take_output());
+    let mut results = Vec::with_capacity(sent.len());
+    for running in &mut sent {
+        running.as_mut().await;
+        results.extend(running.as_mut().take_output());
     }
-    answers
+    Results(results.into_iter())
 }

@@ -1,38 +1,33 @@
-//! Makes what is missing and checks what is there: the side tables, and the app's own tables against their collections.
+//! Creates what is missing and checks what exists: the side tables, and the app's tables against their collections.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Transaction};
-use fieldsync::{Collection, Field, Ids, SchemaMismatch};
+use deadpool_postgres::Object;
+use fieldsync::Collection;
+use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
 
-use crate::columns::{
-    Declared, Form, declaration, default_literal, fit, fit_key, is_nullable, quoted,
-};
+use crate::catalog;
+use crate::dialect::{Postgres, Tables};
 use crate::error::{Failure, Stopped};
-use crate::table::{Column, Shape, Table, Tables};
 
-/// PostgreSQL cuts longer names off, and two may then be one.
-const NAME_BYTES: usize = 63;
+/// The most attempts while other transactions hold locks that this one needs.
+const MAX_ATTEMPTS: usize = 10;
 
-/// How often it is tried while others, who go on writing, have locks that it needs.
-const TRIES: usize = 10;
-
-/// Makes or checks everything in one transaction, which two nodes may begin at once, while others write.
+/// Creates or checks everything in one transaction. Two nodes may do so at the same time, while others write.
 pub(crate) async fn prepare(
     client: &mut Object,
     collections: &[Arc<Collection>],
 ) -> Result<Tables, Failure> {
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
-        tries += 1;
+        attempts += 1;
         let failure = match attempt(client, collections).await {
             Ok(tables) => return Ok(tables),
             Err(failure) => failure,
         };
         match &failure {
-            Failure::Postgres(error) if tries < TRIES && Stopped::of(error).is_some() => {
+            Failure::Postgres(error) if attempts < MAX_ATTEMPTS && Stopped::of(error).is_some() => {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500))).await;
             }
             _ => return Err(failure),
@@ -42,354 +37,41 @@ pub(crate) async fn prepare(
 
 async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result<Tables, Failure> {
     let transaction = client.transaction().await?;
-    // One node at a time: `if not exists` alone does not keep two apart.
+    // One node at a time: `if not exists` alone does not prevent two from creating the same table.
     transaction
         .batch_execute("select pg_advisory_xact_lock(hashtextextended('fieldsync', 2))")
         .await?;
-    // Whoever waits for a lock on a whole table holds up all who come after.
+    // A transaction that waits for the lock of a whole table blocks all that come after it.
     transaction
         .batch_execute("set local lock_timeout = '2s'")
         .await?;
-    // Where all is there, no lock is taken that a writer would wait for.
+    // If everything exists, no lock is taken that a writer would wait for.
     let missing = "select count(*) from unnest(array['fieldsync_heads', 'fieldsync_changes', 'fieldsync_keys', \
                    'fieldsync_keys_at']) as name where to_regclass(name) is null";
     if transaction.query_one(missing, &[]).await?.get::<_, i64>(0) > 0 {
         let quiet = "set local client_min_messages = warning";
         transaction.batch_execute(quiet).await?;
-        let schema = include_str!("schema.sql");
-        transaction.batch_execute(schema).await?;
+        transaction
+            .batch_execute(&side_tables::<Postgres>())
+            .await?;
     }
     let mut tables = Tables::default();
     for collection in collections {
-        check_names(collection)?;
-        match Found::read(&transaction, collection).await? {
-            None => create(&transaction, collection).await?,
-            Some(found) => add_columns(&transaction, collection, &found).await?,
+        let statements = match catalog::read(&transaction, collection).await? {
+            None => vec![create_table::<Postgres>(collection)?],
+            Some(table) => missing_columns::<Postgres>(collection, &table)?,
+        };
+        for sql in statements {
+            transaction.batch_execute(&sql).await?;
         }
-        let found = Found::read(&transaction, collection).await?;
-        let table = check(collection, found)?;
-        let epoch = fastrand::u64(1..).cast_signed();
-        // One that is there and being moved would be waited for.
+        let table = catalog::read(&transaction, collection).await?;
+        tables.insert(check(collection, table)?);
+        // `on conflict do nothing` would wait for a transaction that is moving the head.
         let sql = "insert into fieldsync_heads (collection, epoch) select $1::text, $2::bigint \
                    where not exists (select from fieldsync_heads where collection = $1)";
         let name = &**collection.name();
-        transaction.execute(sql, &[&name, &epoch]).await?;
-        tables
-            .0
-            .insert(Arc::clone(collection.name()), Arc::new(table));
+        transaction.execute(sql, &[&name, &new_epoch()]).await?;
     }
     transaction.commit().await?;
     Ok(tables)
-}
-
-/// The table's name as SQL: `accounts.users` is the table `users` of the schema `accounts`.
-fn table_of(collection: &Collection) -> String {
-    let parts = collection.table_name().split('.').map(quoted);
-    parts.collect::<Vec<_>>().join(".")
-}
-
-fn check_names(collection: &Collection) -> Result<(), SchemaMismatch> {
-    let fields = collection.fields().iter().map(|field| &*field.name);
-    let names = collection
-        .table_name()
-        .split('.')
-        .chain([collection.key_column()])
-        .chain(fields);
-    for name in names {
-        if name.len() > NAME_BYTES {
-            let found = format!("a name of {} bytes", name.len());
-            return Err(mismatch(
-                collection,
-                name,
-                found,
-                "a name of at most 63 bytes",
-            ));
-        }
-    }
-    Ok(())
-}
-
-async fn create(transaction: &Transaction<'_>, collection: &Collection) -> Result<(), Failure> {
-    let key = quoted(collection.key_column());
-    let mut columns = vec![match collection.ids() {
-        Ids::Integer => format!("{key} bigint generated by default as identity primary key"),
-        _ => format!("{key} uuid primary key"),
-    }];
-    for field in collection.fields() {
-        let null = if is_nullable(field) { "" } else { " not null" };
-        columns.push(format!("{}{null}{}", column(field), default_clause(field)));
-    }
-    let table = table_of(collection);
-    let sql = format!("create table {table} (\n  {}\n)", columns.join(",\n  "));
-    tracing::info!(table = collection.table_name(), "making a table");
-    Ok(transaction.batch_execute(&sql).await?)
-}
-
-fn column(field: &Field) -> String {
-    let declaration = declaration(&field.schema.kind);
-    format!("{} {declaration}", quoted(&field.name))
-}
-
-fn default_clause(field: &Field) -> String {
-    default_literal(field).map_or_else(String::new, |literal| format!(" default {literal}"))
-}
-
-/// Adds the columns of fields that are new.
-async fn add_columns(
-    transaction: &Transaction<'_>,
-    collection: &Collection,
-    found: &Found,
-) -> Result<(), Failure> {
-    found.check_kind(collection)?;
-    for field in collection.fields() {
-        if found.column(&field.name).is_some() {
-            continue;
-        }
-        let default = default_clause(field);
-        // Of rows that are there the times are not known: null says so, any other default would be a lie.
-        let null = if is_nullable(field) || field.set_by_server {
-            ""
-        } else if default.is_empty() {
-            let expected = "a default of the field, for the records that are there: #[serde(default)]; or a field \
-                            that may be null";
-            return Err(mismatch(collection, &field.name, "no such column", expected).into());
-        } else {
-            " not null"
-        };
-        let (table, column) = (table_of(collection), column(field));
-        let sql = format!("alter table {table} add column {column}{null}{default}");
-        tracing::info!(
-            table = collection.table_name(),
-            column = field.name,
-            "adding a column"
-        );
-        transaction.batch_execute(&sql).await?;
-    }
-    Ok(())
-}
-
-/// Checks that the table fits the collection, and learns how to use it.
-fn check(collection: &Collection, found: Option<Found>) -> Result<Table, Failure> {
-    let none = || mismatch(collection, collection.key_column(), "no table", "a table");
-    let found = found.ok_or_else(none)?;
-    found.check_kind(collection)?;
-    let key_form = found.check_key(collection)?;
-    let mut columns = Vec::new();
-    for field in collection.fields() {
-        columns.push(Column {
-            form: found.check_field(collection, field)?,
-            name: field.name.clone(),
-        });
-    }
-    found.check_others(collection)?;
-    Ok(Table::new(Shape {
-        name: table_of(collection),
-        key: Column {
-            name: collection.key_column().to_owned(),
-            form: key_form,
-        },
-        columns,
-        constraints: found.constraints,
-        has_after_triggers: found.has_after_triggers,
-    }))
-}
-
-fn mismatch(
-    collection: &Collection,
-    column: &str,
-    found: impl Into<String>,
-    expected: impl Into<String>,
-) -> SchemaMismatch {
-    SchemaMismatch {
-        table: collection.table_name().to_owned(),
-        column: column.to_owned(),
-        found: found.into(),
-        expected: expected.into(),
-    }
-}
-
-/// What is in the database under a table's name.
-struct Found {
-    kind: String,
-    columns: Vec<FoundColumn>,
-    /// The columns of the primary key.
-    key: Vec<String>,
-    constraints: HashMap<String, Vec<String>>,
-    has_after_triggers: bool,
-}
-
-struct FoundColumn {
-    name: String,
-    declared: Declared,
-    is_not_null: bool,
-    /// A default, or an identity.
-    has_default: bool,
-    is_generated: bool,
-}
-
-impl Found {
-    async fn read(
-        transaction: &Transaction<'_>,
-        collection: &Collection,
-    ) -> Result<Option<Self>, Failure> {
-        let table = table_of(collection);
-        let sql = "select relkind::text from pg_class where oid = to_regclass($1)";
-        let Some(row) = transaction.query_opt(sql, &[&table]).await? else {
-            return Ok(None);
-        };
-        let kind: String = row.try_get(0)?;
-        let sql = "select a.attname::text, coalesce(base.typname, t.typname)::text, \
-                     case when t.typname = 'varchar' and a.atttypmod > 4 then a.atttypmod - 4 end, \
-                     format_type(a.atttypid, a.atttypmod), a.attnotnull, \
-                     a.atthasdef or a.attidentity <> '', a.attgenerated <> '' or a.attidentity = 'a' \
-                   from pg_attribute a join pg_type t on t.oid = a.atttypid \
-                     left join pg_type base on t.typtype = 'd' and base.oid = t.typbasetype \
-                   where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum";
-        let mut columns = Vec::new();
-        for row in transaction.query(sql, &[&table]).await? {
-            let length: Option<i32> = row.try_get(2)?;
-            columns.push(FoundColumn {
-                name: row.try_get(0)?,
-                declared: Declared {
-                    name: row.try_get(1)?,
-                    length: length.and_then(|length| usize::try_from(length).ok()),
-                    said: row.try_get(3)?,
-                },
-                is_not_null: row.try_get(4)?,
-                has_default: row.try_get(5)?,
-                is_generated: row.try_get(6)?,
-            });
-        }
-        let sql = "select i.relname::text, x.indisprimary, array_agg(a.attname::text) \
-                   from pg_index x join pg_class i on i.oid = x.indexrelid \
-                     join pg_attribute a on a.attrelid = x.indrelid and a.attnum = any(x.indkey) \
-                   where x.indrelid = to_regclass($1) and x.indisunique group by 1, 2 \
-                   union all \
-                   select c.conname::text, false, array_agg(a.attname::text) \
-                   from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey) \
-                   where c.conrelid = to_regclass($1) and c.contype in ('c', 'f', 'x') group by 1";
-        let (mut key, mut constraints) = (Vec::new(), HashMap::new());
-        for row in transaction.query(sql, &[&table]).await? {
-            let names: Vec<String> = row.try_get(2)?;
-            if row.try_get(1)? {
-                key.clone_from(&names);
-            }
-            constraints.insert(row.try_get(0)?, names);
-        }
-        // The bits of `tgtype` are those of BEFORE and INSTEAD OF.
-        let sql = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
-                     and not tgisinternal and tgenabled <> 'D' and tgtype::int & 66 = 0)";
-        let has_after_triggers = transaction.query_one(sql, &[&table]).await?.try_get(0)?;
-        Ok(Some(Self {
-            kind,
-            columns,
-            key,
-            constraints,
-            has_after_triggers,
-        }))
-    }
-
-    fn column(&self, name: &str) -> Option<&FoundColumn> {
-        self.columns.iter().find(|column| column.name == name)
-    }
-
-    fn check_kind(&self, collection: &Collection) -> Result<(), SchemaMismatch> {
-        let found = match &*self.kind {
-            "r" | "p" => return Ok(()),
-            "v" | "m" => "a view of this name",
-            _ => "something else of this name",
-        };
-        let expected = "an ordinary table; name another with .table(\"…\")";
-        Err(mismatch(
-            collection,
-            collection.key_column(),
-            found,
-            expected,
-        ))
-    }
-
-    fn check_key(&self, collection: &Collection) -> Result<Form, SchemaMismatch> {
-        let name = collection.key_column();
-        let wrong =
-            |found: String, expected: String| Err(mismatch(collection, name, found, expected));
-        let wanted = match collection.ids() {
-            Ids::Integer => "bigint primary key",
-            _ => "uuid primary key",
-        };
-        let Some(column) = self.column(name) else {
-            return wrong(
-                "no such column".into(),
-                match self.key.as_slice() {
-                    [key] => format!("{wanted}; name the column with .key({key:?})"),
-                    _ => wanted.into(),
-                },
-            );
-        };
-        if self.key.as_slice() != [name] {
-            let found = format!("{} that is not the whole primary key", column.declared.said);
-            return wrong(found, format!("{wanted}, of this column alone"));
-        }
-        if column.is_generated && collection.ids() != Ids::Integer {
-            return wrong("a generated column".into(), wanted.into());
-        }
-        let gives_ids = collection.is_creatable() && collection.ids() == Ids::Integer;
-        if gives_ids && !column.has_default {
-            let found = format!("{} without a default", column.declared.said);
-            let expected = "an identity column or a sequence, which gives ids; or .no_create() for the collection";
-            return wrong(found, expected.into());
-        }
-        fit_key(collection.ids(), &column.declared)
-            .or_else(|expected| wrong(format!("{} primary key", column.declared.said), expected))
-    }
-
-    fn check_field(&self, collection: &Collection, field: &Field) -> Result<Form, SchemaMismatch> {
-        let wrong =
-            |found: String, expected: &str| Err(mismatch(collection, &field.name, found, expected));
-        let Some(column) = self.column(&field.name) else {
-            return wrong("no such column".into(), "a column for the field");
-        };
-        if column.is_generated {
-            return wrong(
-                "a generated column".into(),
-                "an ordinary column; leave the field out of the type, it can't be written",
-            );
-        }
-        if self.key.contains(&column.name) {
-            return wrong(
-                "the primary key".into(),
-                "another column; leave the field out of the type",
-            );
-        }
-        if is_nullable(field) && column.is_not_null {
-            return wrong(
-                format!("{} not null", column.declared.said),
-                "a column that allows null, or a field that is no Option",
-            );
-        }
-        fit(&field.schema.kind, &column.declared)
-            .or_else(|expected| wrong(column.declared.said.clone(), &expected))
-    }
-
-    /// A column that the collection does not name must do without it when a record is made.
-    fn check_others(&self, collection: &Collection) -> Result<(), SchemaMismatch> {
-        let is_known = |column: &FoundColumn| {
-            self.key.contains(&column.name)
-                || collection
-                    .fields()
-                    .iter()
-                    .any(|field| field.name == column.name)
-        };
-        let needed = self.columns.iter().find(|column| {
-            column.is_not_null && !column.is_generated && !column.has_default && !is_known(column)
-        });
-        match needed {
-            Some(column) if collection.is_creatable() => Err(mismatch(
-                collection,
-                &column.name,
-                "not null without default, and no field",
-                "a default in the table, a field of this name, or .no_create() for the collection",
-            )),
-            _ => Ok(()),
-        }
-    }
 }

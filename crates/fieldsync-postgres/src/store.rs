@@ -1,33 +1,39 @@
-//! The store: hands what is asked of it to a connection of the pool.
+//! The store: runs each request on a connection of the pool.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use fieldsync::{
-    Backlog, Batch, Collection, GroupResult, Position, Record, RecordId, RecordKey, Retention,
-    Store, StoreError,
-};
+use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
+use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
 use tokio::sync::Semaphore;
+use tokio_postgres::Row;
 
 use crate::address::Address;
-use crate::connection::{ANSWER_TIME, Connection};
+use crate::connection::{ANSWER_TIMEOUT, Connection};
+use crate::dialect::{Postgres, Table, Tables};
 use crate::error::{ConnectError, Failure};
-use crate::log::{TRIM_STEP, no_log};
-use crate::table::Tables;
-use crate::{keys, log, prepare, writer};
+use crate::pipeline::run;
+use crate::value::{Parameter, PostgresRow};
+use crate::{log, prepare, writer};
 
-/// How many connections a pool of ours has.
-const CONNECTIONS: usize = 16;
-/// How many of them may wait for locks that others hold, so that the rest go on.
-const WAITERS: usize = 4;
-/// How long a connection may take to be free.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a statement may take, on the connections of a pool of ours.
-const STATEMENT_TIME: &str = "15s";
-/// How long a transaction may wait for us: a node that hangs or is cut off in the middle of one has locks that others need.
-const IDLE_TIME: &str = "10s";
+/// The connections of a pool that `connect` creates.
+const MAX_CONNECTIONS: usize = 16;
+
+/// How many of them may wait for other transactions' locks, so that the rest go on.
+const MAX_WAITERS: usize = 4;
+
+/// How long to wait for a free connection.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a statement may take, on the connections of a pool that `connect` creates.
+const STATEMENT_TIMEOUT: &str = "15s";
+
+/// How long a transaction may wait for this node. A node that hangs or is cut off in the middle of a transaction holds locks
+/// that others need.
+const IDLE_TIMEOUT: &str = "10s";
 
 /// The app's tables and the change logs, in a PostgreSQL database.
 ///
@@ -41,26 +47,26 @@ const IDLE_TIME: &str = "10s";
 /// ```
 pub struct PostgresStore {
     pool: Pool,
-    tables: RwLock<Arc<Tables>>,
-    /// Places for those who wait for others' locks, each on a connection.
+    tables: TableRegistry<Postgres>,
+    /// A permit per transaction that may wait for other transactions' locks.
     waiters: Arc<Semaphore>,
 }
 
 impl PostgresStore {
     /// Connects to a database: `postgres://[user[:password]@]host[:port]/database[?options]`.
     ///
-    /// Options are those of `tokio_postgres::Config` (with standbys: `postgres://app@one,two/app?target_session_attrs=read-write`),
-    /// and for TLS those of libpq: `sslmode` is `disable`, `prefer` (the
-    /// default: TLS where the server has it, nothing checked), `require` (TLS, nothing checked), `verify-ca` (the certificate's
-    /// issuer is checked) or `verify-full` (that, and the host's name). `sslrootcert` is a PEM file of the issuers' certificates, or
-    /// `system`; without it the system's are taken.
+    /// The options are those of `tokio_postgres::Config` (with standbys:
+    /// `postgres://app@one,two/app?target_session_attrs=read-write`), and for TLS those of libpq. `sslmode` is `disable`,
+    /// `prefer` (the default: TLS if the server offers it, without checks), `require` (TLS, without checks), `verify-ca` (the
+    /// certificate's issuer is checked) or `verify-full` (the issuer and the host name are checked). `sslrootcert` is a PEM file
+    /// of the issuers' certificates, or `system`; without it the system's certificates are used.
     ///
     /// # Errors
-    /// When the URL can't be used, or the database can't be reached.
+    /// If the URL is invalid, or the database can't be reached.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let mut address = Address::of(url)?;
-        address.set("statement_timeout", STATEMENT_TIME);
-        address.set("idle_in_transaction_session_timeout", IDLE_TIME);
+        address.set("statement_timeout", STATEMENT_TIMEOUT);
+        address.set("idle_in_transaction_session_timeout", IDLE_TIMEOUT);
         let unreachable = |source| ConnectError::Unreachable {
             address: address.to_string(),
             source,
@@ -69,11 +75,11 @@ impl PostgresStore {
             recycling_method: RecyclingMethod::Fast,
         };
         let pool = Pool::builder(address.clone().manager(recycling))
-            .max_size(CONNECTIONS)
+            .max_size(MAX_CONNECTIONS)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(PATIENCE))
-            .create_timeout(Some(address.connect_time()))
-            .recycle_timeout(Some(PATIENCE))
+            .wait_timeout(Some(POOL_TIMEOUT))
+            .create_timeout(Some(address.connect_timeout()))
+            .recycle_timeout(Some(POOL_TIMEOUT))
             .build()
             .map_err(|error| unreachable(error.into()))?;
         match pool.get().await {
@@ -83,42 +89,65 @@ impl PostgresStore {
         }
     }
 
-    /// Uses the app's own pool. Give it a `wait_timeout`, or a request may wait for a connection for ever; and its sessions an
-    /// `idle_in_transaction_session_timeout`, or a node that hangs in the middle of a transaction holds up the others.
+    /// Uses the app's own pool.
+    ///
+    /// The pool should have a `wait_timeout`; without one, a request may wait forever for a connection. Its sessions should
+    /// have an `idle_in_transaction_session_timeout`; without one, a node that hangs in the middle of a transaction blocks the
+    /// others.
     #[must_use]
     pub fn with_pool(pool: Pool) -> Self {
         Self {
             pool,
-            tables: RwLock::default(),
-            waiters: Arc::new(Semaphore::new(WAITERS)),
+            tables: TableRegistry::default(),
+            waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
         }
-    }
-
-    fn tables(&self) -> Arc<Tables> {
-        Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn client(&self) -> Result<Connection, Failure> {
         Connection::of(&self.pool).await
     }
+
+    /// Reads records of a collection and the head of its log.
+    async fn read(
+        &self,
+        table: &Table,
+        sql: &str,
+        parameters: Vec<Parameter<'_>>,
+    ) -> Result<(Vec<Record>, Position), Failure> {
+        let client = self.client().await?;
+        let reading = run(&client, sql, parameters);
+        let rows = client.within(ANSWER_TIMEOUT, reading).await?;
+        records_and_head(table, &rows)
+    }
+}
+
+fn records_and_head(table: &Table, rows: &[Row]) -> Result<(Vec<Record>, Position), Failure> {
+    let first = rows.first();
+    let first = first.ok_or_else(|| missing_head(&table.collection))?;
+    let head = fieldsync_sql::head(&PostgresRow(first), 0)?;
+    let mut records = Vec::with_capacity(rows.len());
+    for row in rows {
+        // A table without records gives one row, without a record.
+        if row.try_get::<_, Option<&str>>(3)?.is_some() {
+            records.push(table.record(&PostgresRow(row), 3)?);
+        }
+    }
+    Ok((records, head))
 }
 
 #[async_trait]
 impl Store for PostgresStore {
     async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
         let mut client = self.pool.get().await.map_err(Failure::from)?;
-        let prepared = prepare::prepare(&mut client, collections).await?;
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Tables::clone(&tables);
-        all.0.extend(prepared.0);
-        *tables = Arc::new(all);
+        self.tables
+            .extend(prepare::prepare(&mut client, collections).await?);
         Ok(())
     }
 
     async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
-        let (pool, tables) = (self.pool.clone(), self.tables());
+        let (pool, tables) = (self.pool.clone(), self.tables.current());
         let waiters = Arc::clone(&self.waiters);
-        // A task of its own, so that a future that is dropped does not leave a transaction half done.
+        // A task of its own: dropping the future does not leave half a transaction.
         let committed =
             tokio::spawn(async move { writer::commit(&pool, &tables, &waiters, batch).await });
         let failed = |error: tokio::task::JoinError| Err(StoreError::Backend(error.into()));
@@ -126,11 +155,12 @@ impl Store for PostgresStore {
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
-        let tables = self.tables();
+        let tables = self.tables.current();
         let table = tables.of(&key.collection)?;
-        let client = self.client().await?;
-        let read = table.get(&client, &key.collection, key.id);
-        Ok(client.within(ANSWER_TIME, read).await?)
+        let collection = Parameter::text(&*key.collection);
+        let parameters = vec![collection, table.key_value(key.id).into()];
+        let (mut records, head) = self.read(table, &table.own.get, parameters).await?;
+        Ok((records.pop(), head))
     }
 
     async fn list(
@@ -139,11 +169,18 @@ impl Store for PostgresStore {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<(Vec<Record>, Position), StoreError> {
-        let tables = self.tables();
+        let tables = self.tables.current();
         let table = tables.of(collection)?;
-        let client = self.client().await?;
-        let read = table.list(&client, collection, after, limit);
-        Ok(client.within(ANSWER_TIME, read).await?)
+        let limit = Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        let mut parameters = vec![Parameter::text(collection), limit];
+        let sql = match after {
+            None => &table.own.list,
+            Some(after) => {
+                parameters.push(table.key_value(after).into());
+                &table.own.list_after
+            }
+        };
+        Ok(self.read(table, sql, parameters).await?)
     }
 
     async fn changes(
@@ -151,31 +188,23 @@ impl Store for PostgresStore {
         collection: &str,
         since: Position,
         limit: usize,
-    ) -> Result<Backlog, StoreError> {
-        let tables = self.tables();
-        let (collection, _) = tables
-            .0
-            .get_key_value(collection)
-            .ok_or_else(|| no_log(collection))?;
+    ) -> Result<ChangesSince, StoreError> {
+        let tables = self.tables.current();
+        let collection = &tables.of(collection)?.collection;
         let client = self.client().await?;
         let read = log::changes(&client, collection, since, limit);
-        Ok(client.within(ANSWER_TIME, read).await?)
+        Ok(client.within(ANSWER_TIMEOUT, read).await?)
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
-        let tables = self.tables();
+        let tables = self.tables.current();
         let client = self.client().await?;
-        let heads = client.within(ANSWER_TIME, log::heads(&client)).await?;
-        // The logs of collections that the app no longer has are left alone.
-        let known = tables.0.keys().filter_map(|name| {
-            let head = heads.get(&**name)?;
-            Some((Arc::clone(name), *head))
-        });
-        Ok(known.collect())
+        let heads = log::heads(&client, &tables);
+        Ok(client.within(ANSWER_TIMEOUT, heads).await?)
     }
 
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
-        let (pool, tables) = (self.pool.clone(), self.tables());
+        let (pool, tables) = (self.pool.clone(), self.tables.current());
         let trimmed = tokio::spawn(async move { trim(&pool, &tables, retention).await });
         let failed = |error: tokio::task::JoinError| Err(StoreError::Backend(error.into()));
         trimmed.await.unwrap_or_else(failed)
@@ -184,26 +213,27 @@ impl Store for PostgresStore {
 
 async fn trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, StoreError> {
     let client = Connection::of(pool).await?;
-    let (mut left, mut more) = (TRIM_STEP, false);
-    for collection in tables.0.keys() {
-        let trimming = trim_one(&client, collection, retention, left);
-        let (forgotten, is_more) = client.within(ANSWER_TIME, trimming).await?;
-        left -= forgotten;
-        more |= is_more;
+    let (mut left, mut more) = (MAX_TRIMMED, false);
+    for collection in tables.collections() {
+        let trimming = trim_log(&client, tables, collection, retention, left);
+        let trimmed = client.within(ANSWER_TIMEOUT, trimming).await?;
+        left -= trimmed.count;
+        more |= trimmed.more;
     }
-    let forgetting = keys::forget(&client, TRIM_STEP);
-    let keys = client.within(ANSWER_TIME, forgetting).await?;
-    Ok(more || keys == TRIM_STEP)
+    let forgetting = log::forget(&client, tables);
+    let keys = client.within(ANSWER_TIMEOUT, forgetting).await?;
+    Ok(more || keys == MAX_TRIMMED)
 }
 
-async fn trim_one(
+async fn trim_log(
     client: &Connection,
+    tables: &Tables,
     collection: &str,
     retention: Retention,
-    most: usize,
-) -> Result<(usize, bool), Failure> {
+    limit: usize,
+) -> Result<Trimmed, Failure> {
     client.batch_execute("begin").await?;
-    match log::trim(client, collection, retention, most).await {
+    match log::trim(client, tables, collection, retention, limit).await {
         Ok(trimmed) => {
             client.batch_execute("commit").await?;
             Ok(trimmed)

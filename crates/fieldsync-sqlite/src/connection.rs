@@ -1,4 +1,4 @@
-//! One thread's connection: how it is opened, when it is opened anew, and how long it waits for locks.
+//! One thread's connection: how it is opened, when it is reopened, and how long it waits for locks.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fieldsync::{Position, StoreError};
-use rusqlite::ffi::ErrorCode;
+use fieldsync::backend::{Position, StoreError};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::error::Failure;
-use crate::options::{OpenError, SqliteOptions};
+use crate::error::{Failure, OpenError, is_busy};
+use crate::options::SqliteOptions;
 
-/// More than the statements of most apps, so that hardly one is prepared twice.
-const STATEMENTS: usize = 256;
+/// The prepared statements that a connection keeps: more than most apps have, so that few are prepared twice.
+const MAX_STATEMENTS: usize = 256;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +22,7 @@ enum Role {
     Reader,
 }
 
-/// One thread's place for a connection to the database.
+/// One thread's connection to the database, opened on demand.
 #[derive(Debug)]
 pub(crate) struct Session {
     path: Arc<PathBuf>,
@@ -32,14 +31,14 @@ pub(crate) struct Session {
     open: Option<Open>,
 }
 
-/// An open connection, and what was learned on it.
+/// An open connection, and what was read on it.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) connection: Connection,
     pub(crate) heads: Option<KnownHeads>,
 }
 
-/// The ends of the logs, and the version of the data in which they were read.
+/// The heads of the logs, and the version of the data in which they were read.
 #[derive(Debug)]
 pub(crate) struct KnownHeads {
     pub(crate) version: i64,
@@ -56,7 +55,7 @@ impl Session {
         }
     }
 
-    /// A reader of the same database.
+    /// Another thread's session, for reads of the same database.
     pub(crate) fn reader(&self) -> Self {
         Self {
             path: Arc::clone(&self.path),
@@ -66,7 +65,7 @@ impl Session {
         }
     }
 
-    /// Opens the database for the first time, and makes the file if there is none.
+    /// Opens the database for the first time. Creates the file if it does not exist.
     pub(crate) fn create(&mut self) -> Result<(), OpenError> {
         self.wait_for_locks_until(None);
         match self.connect(OpenFlags::SQLITE_OPEN_CREATE) {
@@ -74,18 +73,18 @@ impl Session {
                 self.open = Some(open);
                 Ok(())
             }
-            Err(error) => Err(explained(&self.path, error)),
+            Err(error) => Err(OpenError::explain(&self.path, error)),
         }
     }
 
-    /// Works on the connection. It waits for locks until the deadline, and no longer than the options say.
+    /// Runs work on the connection. It waits for locks until the deadline, but no longer than the busy timeout.
     pub(crate) fn with<T>(
         &mut self,
         deadline: Option<Instant>,
         work: impl FnOnce(&mut Open) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         self.wait_for_locks_until(deadline);
-        // It is taken out, so that it is closed when the work panics.
+        // Taken out, so that the connection is closed if the work panics.
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.connect(OpenFlags::empty()).map_err(Failure::from)?,
@@ -96,8 +95,8 @@ impl Session {
                 Ok(done)
             }
             Err(failure) => {
-                // After a failed write to the disk SQLite's handle goes on as if nothing was; a new one reads what is
-                // really there.
+                // After a failed write to the disk, SQLite's handle goes on with what it has in memory. A new handle reads
+                // what the disk has.
                 if !failure.is_broken() {
                     self.open = Some(open);
                 }
@@ -106,20 +105,20 @@ impl Session {
         }
     }
 
-    /// Until when this thread's connection waits: the deadline, but no longer than the options say.
+    /// Sets until when this thread's connection waits for locks.
     fn wait_for_locks_until(&self, deadline: Option<Instant>) {
         let now = Instant::now();
-        let patience = now
+        let busy = now
             .checked_add(self.options.busy_timeout)
-            .unwrap_or(now + A_YEAR);
-        PATIENCE.set(deadline.map_or(patience, |deadline| deadline.min(patience)));
+            .unwrap_or(now + ONE_YEAR);
+        LOCK_DEADLINE.set(deadline.map_or(busy, |deadline| deadline.min(busy)));
     }
 
     fn connect(&self, more: OpenFlags) -> rusqlite::Result<Open> {
-        // The database has one thread; a mutex would guard it from nobody.
+        // Only one thread uses the connection, so SQLite's mutex is not needed.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
         let mut connection = Connection::open_with_flags(self.path.as_path(), flags)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
         connection.busy_handler(Some(wait_for_others))?;
         match self.role {
             Role::Writer => {
@@ -136,7 +135,7 @@ impl Session {
         })
     }
 
-    /// Switches the file to WAL, for good. The busy timeout does not cover the switch, and another node may be at it.
+    /// Switches the file to WAL, for good. The busy handler does not cover the switch, and another node may be switching.
     fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
         loop {
             let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
@@ -160,54 +159,18 @@ impl Session {
 
 const NO_WAL: &str = "the file can't be switched to journal_mode=wal";
 
-pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
-}
-
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+const ONE_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 thread_local! {
-    /// Until when the work in hand waits for locks.
-    static PATIENCE: Cell<Instant> = Cell::new(Instant::now());
+    /// Until when the current work waits for locks.
+    static LOCK_DEADLINE: Cell<Instant> = Cell::new(Instant::now());
 }
 
-/// Asks for a lock again soon. SQLite's own way waits up to 100 ms between two tries, and so may never have its turn
+/// Tries again for a lock soon. SQLite's own handler waits up to 100 ms between two tries, and may never get the lock
 /// beside a process that writes all the time.
 fn wait_for_others(_tries: i32) -> bool {
     thread::sleep(Duration::from_micros(fastrand::u64(200..2000)));
-    Instant::now() < PATIENCE.get()
-}
-
-fn explained(path: &Path, error: rusqlite::Error) -> OpenError {
-    let advice = match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen) => match path.parent() {
-            _ if path.is_dir() => "it is a directory; name a file in it",
-            Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-                "its directory does not exist; make it first"
-            }
-            _ => {
-                "this user may not open or make it; let it read and write the file and its directory"
-            }
-        },
-        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            "this user may not write it; let it read and write the file and its directory"
-        }
-        Some(ErrorCode::NotADatabase) => {
-            "the file is no SQLite database, or is encrypted; name another"
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process has locked it; stop that one, or try again when it is done"
-        }
-        Some(ErrorCode::NoLargeFileSupport | ErrorCode::FileLockingProtocolFailed) => {
-            "its file system has not the locks and shared memory that WAL needs; put it on a local disk"
-        }
-        Some(ErrorCode::DiskFull) => "the disk is full; make room",
-        _ => "SQLite gave an error",
-    };
-    OpenError::caused_by(path, advice, error)
+    Instant::now() < LOCK_DEADLINE.get()
 }
 
 #[cfg(test)]
@@ -215,8 +178,8 @@ mod tests {
     use super::*;
     use rusqlite::ffi;
 
-    /// Whether the connection is another one after work on it failed with this code.
-    fn is_new_after(code: i32) -> bool {
+    /// Whether the session has another connection after work failed with this code.
+    fn is_reopened_after(code: i32) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let options = crate::SqliteStore::options();
         let mut session = Session::writer(&folder.path().join("app.db"), options);
@@ -234,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_write_to_the_disk_the_connection_is_another_one() {
-        assert!(is_new_after(ffi::SQLITE_IOERR_FSYNC));
-        assert!(is_new_after(ffi::SQLITE_FULL));
-        assert!(!is_new_after(ffi::SQLITE_BUSY));
+    fn after_a_failed_write_to_the_disk_the_connection_is_reopened() {
+        assert!(is_reopened_after(ffi::SQLITE_IOERR_FSYNC));
+        assert!(is_reopened_after(ffi::SQLITE_FULL));
+        assert!(!is_reopened_after(ffi::SQLITE_BUSY));
     }
 }

@@ -1,23 +1,37 @@
 #![doc = include_str!("../README.md")]
 
-mod options;
 mod store;
 
-// How the threads work.
-mod connection;
-mod worker;
-
-// What they do.
-mod prepare;
-mod table;
 mod writer;
 
-// Of which they are made.
-mod columns;
-mod error;
-mod keys;
-mod log;
-mod rows;
+// What the threads do.
+mod prepare;
 
-pub use options::{OpenError, SqliteOptions, Synchronous};
+mod catalog;
+
+mod heads;
+
+mod transaction;
+
+// The threads and their connections.
+mod worker;
+
+mod connection;
+
+mod options;
+
+// Translations.
+mod dialect;
+
+mod column_types;
+
+mod blame;
+
+mod error;
+
+pub use error::OpenError;
+pub use options::{SqliteOptions, Synchronous};
 pub use store::SqliteStore;
+
+/// The driver whose version this crate uses. An app that opens the same file itself should use it, too.
+pub use rusqlite;

@@ -1,11 +1,9 @@
-//! How to open a database, and what can go wrong with it.
+//! How a store treats its file.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::store::SqliteStore;
-
-/// How a [`SqliteStore`] treats its file. Made by [`SqliteStore::options`].
+/// How a [`SqliteStore`](crate::SqliteStore) treats its file. Made by
+/// [`SqliteStore::options`](crate::SqliteStore::options).
 ///
 /// ```no_run
 /// # async fn open() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,11 +29,10 @@ pub struct SqliteOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Synchronous {
-    /// A crash of the process, of the system, and a power cut: each transaction waits for the disk.
+    /// A crash of the process, a crash of the system, and a power failure: each transaction waits for the disk.
     #[default]
     Full,
-    /// A crash of the process. After a crash of the system or a power cut the last transactions may be gone, each as
-    /// a whole.
+    /// A crash of the process. A crash of the system or a power failure may undo the last transactions, each as a whole.
     Normal,
 }
 
@@ -56,7 +53,7 @@ impl SqliteOptions {
         }
     }
 
-    /// What an acknowledged edit survives. [`Synchronous::Full`] by default.
+    /// Sets what an acknowledged edit survives. [`Synchronous::Full`] by default.
     pub fn synchronous(self, synchronous: Synchronous) -> Self {
         Self {
             synchronous,
@@ -64,55 +61,11 @@ impl SqliteOptions {
         }
     }
 
-    /// How long to wait while another process writes. 5 seconds by default, and never beyond a batch's deadline.
+    /// Sets how long to wait while another process writes. 5 seconds by default. A batch never waits beyond its deadline.
     pub fn busy_timeout(self, busy_timeout: Duration) -> Self {
         Self {
             busy_timeout,
             ..self
         }
-    }
-
-    /// Opens a database, and makes the file if there is none.
-    ///
-    /// # Errors
-    /// When the file can't be opened, is no database, or is on a file system without the locks that SQLite needs.
-    pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, OpenError> {
-        SqliteStore::open_with(path.as_ref(), self).await
-    }
-}
-
-/// A database that can't be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("can't open the database {}: {advice}", path.display())]
-pub struct OpenError {
-    path: PathBuf,
-    advice: &'static str,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl OpenError {
-    pub(crate) fn new(path: &Path, advice: &'static str) -> Self {
-        Self {
-            path: path.to_owned(),
-            advice,
-            source: None,
-        }
-    }
-
-    pub(crate) fn caused_by(
-        path: &Path,
-        advice: &'static str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
-        Self {
-            source: Some(source.into()),
-            ..Self::new(path, advice)
-        }
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }

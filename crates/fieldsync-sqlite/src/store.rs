@@ -1,30 +1,30 @@
-//! The store: hands what is asked of it to the writer's thread or to one of the readers'.
+//! The store: passes each request to the writer's thread or to one of the readers' threads.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use fieldsync::{
-    Backlog, Batch, Collection, GroupResult, Position, Record, RecordId, RecordKey, Retention,
-    Store, StoreError,
-};
-use rusqlite::{Transaction, TransactionBehavior};
+use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
+use fieldsync_sql::{TableRegistry, read_changes, read_page, read_record, run_ready, trim};
+use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
 use crate::connection::Session;
-use crate::error::Failure;
-use crate::options::{OpenError, SqliteOptions};
-use crate::table::{Table, Tables};
+use crate::dialect::{Sqlite, Tables};
+use crate::error::{Failure, OpenError};
+use crate::options::SqliteOptions;
+use crate::transaction::Transaction;
 use crate::worker::Workers;
-use crate::{log, prepare, writer};
+use crate::{heads, prepare, writer};
 
-/// Reads of the disk overlap with reads of the cache; more would not be faster on the few cores of most servers.
+/// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
 
 /// The app's tables and the change logs, in an SQLite database.
 ///
-/// One thread writes and a few read, each with a connection of its own, so that reads never wait for writes and no
-/// async runtime waits for the disk. The threads end when the store is dropped.
+/// One thread writes and a few read, each on its own connection. Reads never wait for writes, and no async runtime waits
+/// for the disk. The threads end when the store is dropped.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -45,8 +45,8 @@ const READERS: usize = 4;
 ///     .store(SqliteStore::open(path).await?)
 ///     .start()
 ///     .await?;
-/// let ada = engine.create("users", User { first_name: "Ada".into(), ..User::default() }).await?;
-/// assert_eq!(engine.get::<User>(("users", ada.id)).await?.expect("it was just made"), ada);
+/// let ada = engine.collection("users").create(User { first_name: "Ada".into(), ..User::default() }).await?;
+/// assert_eq!(engine.collection::<User>("users").get(ada.id).await?.expect("it was just created"), ada);
 /// # Ok(())
 /// # }
 /// ```
@@ -54,24 +54,24 @@ const READERS: usize = 4;
 pub struct SqliteStore {
     writer: Workers<Session>,
     readers: Workers<Session>,
-    tables: RwLock<Arc<Tables>>,
+    tables: TableRegistry<Sqlite>,
 }
 
 impl SqliteStore {
-    /// Opens a database with what [`SqliteStore::options`] has by default, and makes the file if there is none.
+    /// Opens a database with the default options. Creates the file if it does not exist.
     ///
     /// # Errors
-    /// When the file can't be opened, is no database, or is on a file system without the locks that SQLite needs.
+    /// If the file can't be opened, is not a database, or is on a file system without the locks that SQLite needs.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::options().open(path).await
     }
 
-    /// How to open a database, where the defaults do not fit.
+    /// Options for opening a database, with their defaults.
     pub fn options() -> SqliteOptions {
         SqliteOptions::new()
     }
 
-    pub(crate) async fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
+    async fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         if matches!(path.to_str(), Some("" | ":memory:")) {
             let advice = "each connection would have another database in memory; name a file, or use a MemoryStore";
             return Err(OpenError::new(path, advice));
@@ -86,42 +86,45 @@ impl SqliteStore {
             let _ = answer.send(session.create());
             Ok(())
         };
-        let gone = |error| OpenError::caused_by(path, "its thread panicked", error);
-        writer.call(create).await.map_err(gone)?;
+        let panicked = "the writer's thread panicked";
+        let created = writer.call(create).await;
+        created.map_err(|error| OpenError::caused_by(path, panicked, error))?;
         opened
             .await
-            .map_err(|error| OpenError::caused_by(path, "its thread panicked", error))??;
+            .map_err(|error| OpenError::caused_by(path, panicked, error))??;
         Ok(Self {
             writer,
             readers,
-            tables: RwLock::default(),
+            tables: TableRegistry::default(),
         })
     }
 
-    fn tables(&self) -> Arc<Tables> {
-        Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Reads from a collection's table, and the end of its log with it.
+    /// Reads on one of the readers' threads, in a transaction: the reads see one state of the database.
     async fn read<T: Send + 'static>(
         &self,
-        collection: &str,
-        read: impl FnOnce(&Table, &Transaction<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<(T, Position), StoreError> {
-        let table = Arc::clone(self.tables().of(collection)?);
-        let collection: Arc<str> = collection.into();
+        read: impl FnOnce(&mut Transaction<'_>, &Tables) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let tables = self.tables.current();
         self.readers
             .call(move |session| {
                 session.with(None, |open| {
-                    // Both see the database as it was at one moment.
                     let transaction = open
                         .connection
                         .transaction_with_behavior(TransactionBehavior::Deferred)?;
-                    let read = read(&table, &transaction)?;
-                    Ok((read, log::head(&transaction, &collection)?))
+                    read(&mut Transaction(&transaction), &tables)
                 })
             })
             .await
+    }
+}
+
+impl SqliteOptions {
+    /// Opens a database. Creates the file if it does not exist.
+    ///
+    /// # Errors
+    /// If the file can't be opened, is not a database, or is on a file system without the locks that SQLite needs.
+    pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, OpenError> {
+        SqliteStore::open_with(path.as_ref(), self).await
     }
 }
 
@@ -137,24 +140,22 @@ impl Store for SqliteStore {
                 })
             })
             .await?;
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Tables::clone(&tables);
-        all.0.extend(prepared.0);
-        *tables = Arc::new(all);
+        self.tables.extend(prepared);
         Ok(())
     }
 
     async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
-        let tables = self.tables();
+        let tables = self.tables.current();
         self.writer
             .call(move |session| writer::commit(session, &tables, &batch))
             .await
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
+        let table = Arc::clone(self.tables.current().of(&key.collection)?);
         let id = key.id;
-        self.read(&key.collection, move |table, connection| {
-            table.get(connection, id)
+        self.read(move |transaction, tables| {
+            run_ready(read_record(transaction, tables, &table, id))
         })
         .await
     }
@@ -165,8 +166,9 @@ impl Store for SqliteStore {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<(Vec<Record>, Position), StoreError> {
-        self.read(collection, move |table, connection| {
-            table.list(connection, after, limit)
+        let table = Arc::clone(self.tables.current().of(collection)?);
+        self.read(move |transaction, tables| {
+            run_ready(read_page(transaction, tables, &table, after, limit))
         })
         .await
     }
@@ -176,31 +178,34 @@ impl Store for SqliteStore {
         collection: &str,
         since: Position,
         limit: usize,
-    ) -> Result<Backlog, StoreError> {
-        let collection: Arc<str> = collection.into();
-        self.tables().of(&collection)?;
-        self.readers
-            .call(move |session| {
-                session.with(None, |open| {
-                    log::changes(&mut open.connection, &collection, since, limit)
-                })
-            })
-            .await
+    ) -> Result<ChangesSince, StoreError> {
+        let collection = Arc::clone(&self.tables.current().of(collection)?.collection);
+        self.read(move |transaction, tables| {
+            let reading = read_changes(transaction, tables, &collection, since, limit);
+            run_ready(reading)
+        })
+        .await
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
-        let tables = self.tables();
+        let tables = self.tables.current();
         self.readers
-            .call(move |session| session.with(None, |open| log::heads(open, &tables)))
+            .call(move |session| session.with(None, |open| heads::heads(open, &tables)))
             .await
     }
 
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
-        let tables = self.tables();
+        let tables = self.tables.current();
         self.writer
             .call(move |session| {
                 session.with(None, |open| {
-                    log::trim(&mut open.connection, &tables, retention)
+                    let transaction = open
+                        .connection
+                        .transaction_with_behavior(TransactionBehavior::Immediate)?;
+                    let mut trimmed = Transaction(&transaction);
+                    let more = run_ready(trim(&mut trimmed, &tables, retention))?;
+                    transaction.commit()?;
+                    Ok(more)
                 })
             })
             .await

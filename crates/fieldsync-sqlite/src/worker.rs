@@ -1,19 +1,19 @@
-//! Threads that do what is asked of them, so that no async runtime waits for a disk. Knows nothing of SQLite.
+//! Threads that run jobs, so that no async runtime waits for a disk. Independent of SQLite.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use fieldsync::StoreError;
+use fieldsync::backend::StoreError;
 use tokio::sync::{mpsc, oneshot};
 
-/// So many jobs may wait; who brings another waits to be let in.
-const QUEUE: usize = 256;
+/// The most jobs in the queue. A caller with another job waits until there is room.
+const MAX_QUEUED: usize = 256;
 
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
-/// Threads with a state each and one queue. They end when the last clone is dropped and the queue is done.
+/// Threads with one state each and a common queue. They end when this is dropped and the queue is empty.
 pub(crate) struct Workers<S> {
     jobs: mpsc::Sender<Job<S>>,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Workers<S> {
 impl<S: Send + 'static> Workers<S> {
     /// Starts a thread for each state.
     pub(crate) fn start(name: &str, states: impl IntoIterator<Item = S>) -> std::io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let (jobs, waiting) = mpsc::channel(MAX_QUEUED);
         let waiting = Arc::new(Mutex::new(waiting));
         for state in states {
             let waiting = Arc::clone(&waiting);
@@ -32,7 +32,7 @@ impl<S: Send + 'static> Workers<S> {
         Ok(Self { jobs })
     }
 
-    /// Has one of the threads do something. A future that is dropped takes it back, if it has not begun.
+    /// Runs a job on one of the threads. Dropping the future cancels a job that has not begun.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut S) -> Result<T, StoreError> + Send + 'static,
@@ -40,11 +40,11 @@ impl<S: Send + 'static> Workers<S> {
         let (answer, answered) = oneshot::channel();
         let job: Job<S> = Box::new(move |state| {
             if !answer.is_closed() {
-                // Whoever went away meanwhile does not want the answer.
+                // The caller may have gone away meanwhile.
                 let _ = answer.send(job(state));
             }
         });
-        let gone = || StoreError::Backend("a thread of the database panicked".into());
+        let gone = || StoreError::Backend("the database thread panicked".into());
         self.jobs.send(job).await.map_err(|_| gone())?;
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -52,13 +52,13 @@ impl<S: Send + 'static> Workers<S> {
 
 fn work<S>(waiting: &Mutex<mpsc::Receiver<Job<S>>>, mut state: S) {
     loop {
-        // One thread waits for the queue, the others for it.
+        // One thread waits for the queue; the others wait for the lock.
         let next = waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .blocking_recv();
         let Some(job) = next else { return };
-        // A job that panics fails alone: it has dropped its transaction, and so rolled it back.
+        // A job that panics fails alone: dropping its transaction has rolled it back.
         let _ = catch_unwind(AssertUnwindSafe(|| job(&mut state)));
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_future_is_dropped_before_it_begins_is_not_done() {
+    async fn a_job_whose_future_is_dropped_before_it_begins_does_not_run() {
         let workers = Workers::start("test", [Vec::new()]).unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let first = workers.call(move |_| {
@@ -118,8 +118,8 @@ mod tests {
         let (mut first, mut second) = (Box::pin(first), Box::pin(second));
         tokio::select! {
             biased;
-            _ = &mut first => unreachable!("it waits"),
-            _ = &mut second => unreachable!("it waits behind the first"),
+            _ = &mut first => unreachable!("the job waits"),
+            _ = &mut second => unreachable!("the job waits behind the first"),
             () = tokio::task::yield_now() => {}
         }
         drop(second);

@@ -1,14 +1,14 @@
-//! What goes wrong: locks of other processes, constraints, files that can't be opened.
+//! Failures: locks of other processes, violated constraints, files that can't be opened.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fieldsync::{
-    Collection, Edit, Engine, EngineError, Fields, Refusal, Retention, Store, StoreError,
-};
+use fieldsync::backend::{Store, StoreError};
+use fieldsync::{Collection, Edit, Engine, EngineError, Fields, Refusal, Retention};
 use fieldsync_sqlite::SqliteStore;
+use futures_util::future::try_join_all;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn title() -> Collection {
 }
 
 #[tokio::test]
-async fn another_process_that_writes_makes_writes_unavailable_and_reads_go_on() {
+async fn while_another_process_writes_edits_are_refused_and_reads_continue() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let open = || {
@@ -38,7 +38,8 @@ async fn another_process_that_writes_makes_writes_unavailable_and_reads_go_on() 
         .await
         .unwrap();
     let made = engine
-        .create("things", json!({"title": "a"}))
+        .collection("things")
+        .create(json!({"title": "a"}))
         .await
         .unwrap();
     let store = open().await.unwrap();
@@ -47,14 +48,16 @@ async fn another_process_that_writes_makes_writes_unavailable_and_reads_go_on() 
     let other = Connection::open(&path).unwrap();
     other.execute_batch("begin immediate").unwrap();
     let begun = Instant::now();
+    let things = engine.collection("things");
     let (write, trim, reads) = tokio::join!(
-        engine.create("things", json!({"title": "b"})),
+        things.create(json!({"title": "b"})),
         store.trim(Retention::default()),
         async {
             for _ in 0..100 {
                 assert!(
                     engine
-                        .get::<Fields>(("things", made.id))
+                        .collection::<Fields>("things")
+                        .get(made.id)
                         .await
                         .unwrap()
                         .is_some()
@@ -81,12 +84,13 @@ async fn another_process_that_writes_makes_writes_unavailable_and_reads_go_on() 
 
     other.execute_batch("rollback").unwrap();
     engine
-        .create("things", json!({"title": "c"}))
+        .collection("things")
+        .create(json!({"title": "c"}))
         .await
         .unwrap();
 }
 
-/// What is said of an edit that a constraint refuses.
+/// The refusal of an edit that violates a constraint of a table made by this SQL.
 async fn refused(sql: &str, edit: Edit) -> Refusal {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
@@ -105,12 +109,12 @@ async fn refused(sql: &str, edit: Edit) -> Refusal {
         .unwrap();
     match engine.transaction(vec![edit]).await {
         Err(EngineError::Refused(refusal)) => refusal,
-        other => panic!("it should be refused: {other:?}"),
+        other => panic!("the edit should be refused: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_constraint_names_the_field_and_not_itself() {
+async fn a_violated_constraint_is_reported_for_its_field_without_its_name() {
     const COLUMNS: &str = "id integer primary key, email text, stars integer, parent integer";
     let create = |fields: Value| Edit::create("things", fields);
     let taken = "conflict in fields: email is already taken";
@@ -188,7 +192,8 @@ async fn a_reference_may_be_dangling_until_the_group_ends() {
         .unwrap();
     assert_eq!(
         engine
-            .list::<Fields>("things", None, 10)
+            .collection::<Fields>("things")
+            .list(None, 10)
             .await
             .unwrap()
             .len(),
@@ -197,18 +202,14 @@ async fn a_reference_may_be_dangling_until_the_group_ends() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_opened_is_named_with_what_to_do() {
+async fn an_error_on_open_names_the_file_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
-    std::fs::write(
-        &text,
-        "no database, but long enough to look like one to nobody",
-    )
-    .unwrap();
+    std::fs::write(&text, "not a database, but long enough to be read as one").unwrap();
     for (path, advice) in [
         (
             folder.path().join("missing/app.db"),
-            "its directory does not exist; make it first",
+            "its directory does not exist; create it first",
         ),
         (
             folder.path().to_owned(),
@@ -216,7 +217,7 @@ async fn a_file_that_cannot_be_opened_is_named_with_what_to_do() {
         ),
         (
             text,
-            "the file is no SQLite database, or is encrypted; name another",
+            "the file is not an SQLite database, or it is encrypted; name another",
         ),
         (
             ":memory:".into(),
@@ -233,7 +234,7 @@ async fn a_file_that_cannot_be_opened_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_data_is_in_wal_mode_and_durable_by_default() {
+async fn the_database_is_in_wal_mode_by_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     SqliteStore::open(&path).await.unwrap();
@@ -245,7 +246,7 @@ async fn the_data_is_in_wal_mode_and_durable_by_default() {
 }
 
 #[tokio::test]
-async fn many_edits_at_once_commit_without_the_guilty_ones() {
+async fn of_many_concurrent_edits_only_those_that_violate_a_constraint_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let sql = "create table things (id integer primary key, title text unique,
@@ -280,8 +281,8 @@ async fn many_edits_at_once_commit_without_the_guilty_ones() {
         })
     });
     let mut refused = Vec::new();
-    for edit in edits.collect::<Vec<_>>() {
-        if let Err(error) = edit.await.unwrap() {
+    for result in try_join_all(edits).await.unwrap() {
+        if let Err(error) = result {
             refused.push(error.to_string());
         }
     }
@@ -292,7 +293,8 @@ async fn many_edits_at_once_commit_without_the_guilty_ones() {
     assert_eq!(refused, [dangling, dangling, dangling, taken, taken]);
     assert_eq!(
         engine
-            .list::<Fields>("things", None, 100)
+            .collection::<Fields>("things")
+            .list(None, 100)
             .await
             .unwrap()
             .len(),

@@ -1,16 +1,17 @@
-//! The log as SQLite keeps it.
+//! The change log in SQLite: pages, and gaps that others make.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 use std::sync::Arc;
 
-use fieldsync::{Backlog, Collection, Engine, Position, ResetReason, Store};
+use fieldsync::backend::{ChangesSince, Position, Store};
+use fieldsync::{Collection, Engine, ResetReason};
 use fieldsync_sqlite::SqliteStore;
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// A log of creations with these titles, a store that reads it, and its start.
+/// Creates records with these titles. Returns a store that reads their log, and the log's start.
 async fn logged(titles: &[String]) -> (TempDir, SqliteStore, Position) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
@@ -28,7 +29,8 @@ async fn logged(titles: &[String]) -> (TempDir, SqliteStore, Position) {
     reader.prepare(&[Arc::new(things())]).await.unwrap();
     for title in titles {
         engine
-            .create("things", json!({"title": title}))
+            .collection("things")
+            .create(json!({"title": title}))
             .await
             .unwrap();
     }
@@ -44,15 +46,16 @@ async fn logged(titles: &[String]) -> (TempDir, SqliteStore, Position) {
 #[tokio::test]
 async fn a_page_of_changes_ends_at_about_a_mebibyte() {
     let titles: Vec<String> = (0..5).map(|_| "x".repeat(600 * 1024)).collect();
-    let (_folder, store, mut place) = logged(&titles).await;
+    let (_folder, store, mut position) = logged(&titles).await;
     let mut pages = Vec::new();
     loop {
-        let Backlog::Changes { changes, more } = store.changes("things", place, 100).await.unwrap()
+        let ChangesSince::Changes { changes, more } =
+            store.changes("things", position, 100).await.unwrap()
         else {
-            panic!("the place is in the log");
+            panic!("the position is in range");
         };
         pages.push(changes.len());
-        place = changes.last().unwrap().position;
+        position = changes.last().unwrap().position;
         if !more {
             break;
         }
@@ -61,18 +64,18 @@ async fn a_page_of_changes_ends_at_about_a_mebibyte() {
 }
 
 #[tokio::test]
-async fn a_log_with_a_hole_is_lost_rather_than_skipped() {
+async fn a_gap_in_the_log_is_reported_rather_than_skipped() {
     let titles: Vec<String> = (0..5).map(|at| at.to_string()).collect();
     let (folder, store, start) = logged(&titles).await;
     let connection = Connection::open(folder.path().join("app.db")).unwrap();
     let sql = "delete from fieldsync_changes where \"offset\" = 3";
     connection.execute_batch(sql).unwrap();
     let backlog = store.changes("things", start, 100).await.unwrap();
-    assert_eq!(backlog, Backlog::Lost(ResetReason::Restored));
-    // At the end of what is left the rest is missed.
-    let Backlog::Changes { changes, more } = store.changes("things", start, 2).await.unwrap()
+    assert_eq!(backlog, ChangesSince::OutOfRange(ResetReason::Restored));
+    // The end of the log is missing, so the last change that exists is not the head.
+    let ChangesSince::Changes { changes, more } = store.changes("things", start, 2).await.unwrap()
     else {
-        panic!("the start is in the log");
+        panic!("the start is in range");
     };
     assert!(more);
     let sql = "delete from fieldsync_changes where \"offset\" > 2";
@@ -81,5 +84,5 @@ async fn a_log_with_a_hole_is_lost_rather_than_skipped() {
         .changes("things", changes[1].position, 100)
         .await
         .unwrap();
-    assert_eq!(backlog, Backlog::Lost(ResetReason::Restored));
+    assert_eq!(backlog, ChangesSince::OutOfRange(ResetReason::Restored));
 }

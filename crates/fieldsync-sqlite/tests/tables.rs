@@ -1,11 +1,12 @@
-//! Tables that are there already: which fit, which do not, and what the app is told.
+//! Existing tables: which fit, which do not, and what the error says.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fieldsync::{Collection, Engine, Fields, SchemaMismatch, Store, StoreError};
+use fieldsync::backend::{SchemaMismatch, Store, StoreError};
+use fieldsync::{Collection, Engine, Fields};
 use fieldsync_sqlite::SqliteStore;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -90,7 +91,7 @@ async fn check_fits(declared: &str, schema: Value) {
     assert!(done.is_ok(), "{schema} in {declared}: {done:?}");
 }
 
-/// What is said of a column that does not fit.
+/// Checks the error for a column that does not fit.
 async fn check_refused(declared: &str, schema: Value, expected: &str) {
     let database = Database::with(&format!(
         "create table things (id integer primary key, value {declared})"
@@ -143,7 +144,7 @@ async fn a_column_that_holds_all_values_of_its_field_fits() {
         ("bool", json!({"type": "boolean"})),
         ("json", json!({"type": "object"})),
         ("text", json!({"type": "array"})),
-        // A field that is never null may be in a column that could be.
+        // A field that is never null may use a column that allows null.
         ("text not null", json!({"type": "string"})),
     ] {
         check_fits(declared, schema).await;
@@ -151,7 +152,7 @@ async fn a_column_that_holds_all_values_of_its_field_fits() {
 }
 
 #[tokio::test]
-async fn a_column_that_does_not_fit_is_named_with_what_to_do() {
+async fn the_error_for_a_column_that_does_not_fit_says_what_to_do() {
     for (declared, schema, expected) in [
         (
             "varchar(50)",
@@ -206,7 +207,7 @@ async fn a_column_that_does_not_fit_is_named_with_what_to_do() {
         (
             "text not null",
             json!({"type": ["string", "null"]}),
-            "found text not null, expected a column that allows null, or a field that is no Option",
+            "found text not null, expected a column that allows null, or a field that is not an Option",
         ),
         (
             "integer generated always as (id + 1)",
@@ -219,7 +220,7 @@ async fn a_column_that_does_not_fit_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
+async fn the_error_for_a_table_that_does_not_fit_says_what_to_do() {
     let title = || things(json!({"title": {"type": "string"}}));
     for (sql, collection, expected) in [
         (
@@ -251,7 +252,7 @@ async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
         (
             "create table things (id integer primary key, title text, owner text not null)",
             title(),
-            "column owner: found not null without default, and no field, expected a default in \
+            "column owner: found not null without a default, and no such field, expected a default in \
              the table, a field of this name, or .no_create() for the collection",
         ),
         (
@@ -262,8 +263,8 @@ async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
         (
             "create table things (id integer primary key)",
             title(),
-            "column title: found no such column, expected a default of the field, for the records that are there: \
-             #[serde(default)]; or a field that may be null",
+            "column title: found no such column, expected a default for the records that exist: \
+             #[serde(default)] on the field, or a field that may be null",
         ),
     ] {
         let mismatch = Database::with(sql).mismatch(collection).await;
@@ -272,7 +273,7 @@ async fn a_table_that_does_not_fit_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn without_creating_a_table_needs_less() {
+async fn a_collection_without_create_has_fewer_requirements() {
     let title = || things(json!({"title": {"type": "string"}})).no_create();
     for sql in [
         "create table things (id bigint primary key, title text)",
@@ -297,7 +298,7 @@ async fn a_start_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_table_of_another_framework_is_served_and_written_in_its_own_form() {
+async fn a_table_of_another_framework_is_read_and_written_in_its_own_format() {
     let database = Database::with(
         "create table users (id integer primary key autoincrement, first_name varchar(100) not null,
            last_name varchar(100) not null, created_at datetime not null, updated_at datetime not null);
@@ -308,15 +309,26 @@ async fn a_table_of_another_framework_is_served_and_written_in_its_own_form() {
     let schema = json!({"type": "object", "properties": {"first_name": name, "last_name": name}});
     let users = Collection::from_schema("users", &schema).timestamps();
     let engine = database.engine(users).await;
-    let ada = engine.get::<Fields>(("users", 1)).await.unwrap().unwrap();
-    assert_eq!(ada.created_at.unwrap(), "2026-01-13T10:00:00.123456Z");
-    assert_eq!(ada.updated_at.unwrap(), "2026-01-13T10:00:00.000000Z");
-    // What is no time goes out as it is, and harms no other record.
-    let all = engine.list::<Fields>("users", None, 10).await.unwrap();
-    assert_eq!(all[1].created_at.as_deref(), Some("yesterday"));
+    let ada = engine
+        .collection::<Fields>("users")
+        .get(1)
+        .await
+        .unwrap()
+        .unwrap();
+    let time = |text: &str| text.parse().ok();
+    assert_eq!(ada.created_at, time("2026-01-13T10:00:00.123456Z"));
+    assert_eq!(ada.updated_at, time("2026-01-13T10:00:00.000000Z"));
+    // A value that is not a time is returned unchanged, and other records are not affected.
+    let all = engine
+        .collection::<Fields>("users")
+        .list(None, 10)
+        .await
+        .unwrap();
+    assert_eq!(all[1].created_at, None, "the column holds no time");
 
     engine
-        .edit(("users", 1), |user: &mut Fields| {
+        .collection::<Fields>("users")
+        .update(1, |user: &mut Fields| {
             user.insert("last_name".into(), "Lovelace".into());
         })
         .await
@@ -335,21 +347,26 @@ async fn a_table_of_another_framework_is_served_and_written_in_its_own_form() {
         .collect();
     assert_eq!(digits, "0000-00-00 00:00:00.000000");
     let made = engine
-        .create("users", json!({"first_name": "Grace"}))
+        .collection("users")
+        .create(json!({"first_name": "Grace"}))
         .await
         .unwrap();
     assert_eq!(made.id.to_string(), "3");
 }
 
 #[tokio::test]
-async fn uuids_without_hyphens_are_kept_so() {
+async fn uuids_without_hyphens_are_stored_without_hyphens() {
     let database = Database::with(
         "create table things (id char(32) not null primary key, owner char(32) not null);
          insert into things values ('01890a5dac96774bbcceb302099a8057', '01890a5dac96774bbcceb302099a8058');",
     );
     let owner = json!({"owner": {"type": "string", "format": "uuid"}});
     let engine = database.engine(things(owner).uuid_ids()).await;
-    let all = engine.list::<Fields>("things", None, 10).await.unwrap();
+    let all = engine
+        .collection::<Fields>("things")
+        .list(None, 10)
+        .await
+        .unwrap();
     let (id, owner) = (
         "01890a5d-ac96-774b-bcce-b302099a8057",
         "01890a5d-ac96-774b-bcce-b302099a8058",
@@ -358,14 +375,18 @@ async fn uuids_without_hyphens_are_kept_so() {
         (all[0].id.to_string(), &all[0].fields["owner"]),
         (id.into(), &json!(owner))
     );
-    let made = engine.create("things", json!({"owner": id})).await.unwrap();
+    let made = engine
+        .collection("things")
+        .create(json!({"owner": id}))
+        .await
+        .unwrap();
     let made_id = made.id.to_string().replace('-', "");
     let row = format!("select owner from things where id = '{made_id}'");
     assert_eq!(database.text(&row).unwrap(), id.replace('-', ""));
 }
 
 #[tokio::test]
-async fn a_new_field_becomes_a_column_with_a_default_in_the_database() {
+async fn a_new_field_becomes_a_column_with_a_default() {
     let database = Database::with(
         "create table things (id integer primary key, title text);
          insert into things values (1, 'a');",
@@ -378,18 +399,31 @@ async fn a_new_field_becomes_a_column_with_a_default_in_the_database() {
     }))
     .timestamps();
     let engine = database.engine(grown).await;
-    let old = engine.get::<Fields>(("things", 1)).await.unwrap().unwrap();
+    let old = engine
+        .collection::<Fields>("things")
+        .get(1)
+        .await
+        .unwrap()
+        .unwrap();
     let expected = json!({"title": "a", "it's": "it's", "tags": ["x"], "open": true});
     assert_eq!(Value::Object(old.fields), expected);
-    assert_eq!(old.created_at, None, "of an old row the time is not known");
-    // An older version of the app, or others, may insert without the new columns.
+    assert_eq!(
+        old.created_at, None,
+        "the time of an existing row is not known"
+    );
+    // An older version of the app may insert rows without the new columns.
     database.sql("insert into things (title) values ('b')");
-    let new = engine.get::<Fields>(("things", 2)).await.unwrap().unwrap();
+    let new = engine
+        .collection::<Fields>("things")
+        .get(2)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(new.fields["tags"], json!(["x"]));
 }
 
 #[tokio::test]
-async fn what_a_trigger_makes_of_a_row_is_in_the_reply() {
+async fn the_reply_contains_what_a_trigger_changed() {
     let database = Database::with(
         "create table things (id integer primary key, title text not null);
          create trigger shout after insert on things begin
@@ -400,11 +434,13 @@ async fn what_a_trigger_makes_of_a_row_is_in_the_reply() {
         .engine(things(json!({"title": {"type": "string"}})))
         .await;
     let made = engine
-        .create("things", json!({"title": "a"}))
+        .collection("things")
+        .create(json!({"title": "a"}))
         .await
         .unwrap();
     let read = engine
-        .get::<Fields>(("things", made.id))
+        .collection::<Fields>("things")
+        .get(made.id)
         .await
         .unwrap()
         .unwrap();
@@ -413,7 +449,7 @@ async fn what_a_trigger_makes_of_a_row_is_in_the_reply() {
 }
 
 #[tokio::test]
-async fn ids_are_not_given_again_where_sqlite_would() {
+async fn ids_of_deleted_rows_are_not_given_again() {
     let database =
         Database::with("create table things (id integer primary key, title text not null)");
     let engine = database
@@ -421,10 +457,15 @@ async fn ids_are_not_given_again_where_sqlite_would() {
         .await;
     for expected in ["1", "2", "3"] {
         let made = engine
-            .create("things", json!({"title": "a"}))
+            .collection("things")
+            .create(json!({"title": "a"}))
             .await
             .unwrap();
         assert_eq!(made.id.to_string(), expected);
-        engine.delete(("things", made.id)).await.unwrap();
+        engine
+            .collection::<Fields>("things")
+            .delete(made.id)
+            .await
+            .unwrap();
     }
 }

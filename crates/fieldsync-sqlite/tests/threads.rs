@@ -1,4 +1,4 @@
-//! A store's threads end with it. In a binary of its own, where no other test has threads of that name.
+//! A store's threads end with it. This test is a binary of its own, so that no other test has threads with these names.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]

@@ -40,7 +40,7 @@ async fn nodes(url: &str) -> Nodes {
 
 #[tokio::test]
 async fn b_a_database_that_was_stopped_is_found_again() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::fast();
     let mut nodes = nodes(&cluster.url("postgres")).await;
     for round in 1..3 {
         nodes.publish_until_heard(round * 1000).await;
@@ -76,7 +76,7 @@ async fn b_a_network_that_swallows_everything_is_noticed() {
 
 #[tokio::test]
 async fn b_it_starts_while_the_database_is_away() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::fast();
     cluster.stop_at_once();
     let mut nodes = nodes(&cluster.url("postgres")).await;
     assert!(!nodes.publish(1).await);

@@ -133,7 +133,7 @@ enum Via {
 
 impl World {
     async fn start(via: Via) -> Self {
-        let (cluster, redis) = (Cluster::start(), Redis::start().await);
+        let (cluster, redis) = (Cluster::durable(), Redis::start().await);
         let to_postgres = Proxy::to(cluster.port).await;
         let to_redis = Proxy::to(redis.port).await;
         let store = format!("postgres://postgres@{}/postgres", to_postgres.address);

@@ -136,7 +136,7 @@ async fn d_it_is_looked_up_where_the_pool_has_one_connection() {
 /// A server that crashes gives the number of a transaction that left no trace to the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn d_an_edit_that_a_crash_undid_is_not_taken_for_the_one_that_got_its_number() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::durable();
     let url = cluster.url("postgres");
     let (proxy, through) = proxy(&url, cluster.port).await;
     let (node, other) = (node(&through).await, node(&url).await);

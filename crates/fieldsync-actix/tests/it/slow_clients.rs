@@ -40,7 +40,12 @@ async fn m_a_client_that_disconnects_leaves_nothing_in_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn m_no_queue_grows_for_a_client_that_does_not_read() {
     let app = App::start().await;
-    let user = app.engine.create("users", User::default()).await.unwrap();
+    let user = app
+        .engine
+        .collection("users")
+        .create(User::default())
+        .await
+        .unwrap();
     let mut raw = Raw::socket(&app, "").await;
     raw.send(frame(1, SUBSCRIBE)).await;
     raw.until(r#""type":"live""#).await;
@@ -48,7 +53,11 @@ async fn m_no_queue_grows_for_a_client_that_does_not_read() {
     for number in 0..4096 {
         let value = value(number);
         let rename = move |user: &mut User| user.first_name.clone_from(&value);
-        app.engine.edit(("users", user.id), rename).await.unwrap();
+        app.engine
+            .collection("users")
+            .update(user.id, rename)
+            .await
+            .unwrap();
     }
     let read = raw.until("00004095").await;
     // 64 MiB were written. The kernel buffers a few MiB.

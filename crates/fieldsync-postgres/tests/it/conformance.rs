@@ -1,12 +1,13 @@
-//! The contract of `Store`, on PostgreSQL.
+//! Runs the conformance suite of `Store` on PostgreSQL.
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fieldsync::conformance::{ColumnKind, Constraint, Constraints, Fixture, Table};
-use fieldsync::{Fields, RecordId, Store};
+use fieldsync::backend::Store;
+use fieldsync::backend::conformance::{ColumnKind, Constraint, Constraints, Fixture, Table};
+use fieldsync::{Fields, RecordId};
 use fieldsync_postgres::PostgresStore;
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ fn literal(value: &Value) -> String {
 fn id_literal(id: RecordId) -> String {
     match id {
         RecordId::Integer(number) => number.to_string(),
-        RecordId::Uuid(uuid) => format!("'{uuid}'"),
+        other => format!("'{other}'"),
     }
 }
 
@@ -102,7 +103,7 @@ impl Fixture for Database {
             id_literal(id)
         );
         client.batch_execute(&sql).await.unwrap();
-        // Its connection ends with it, and so its transaction.
+        // Dropping the client ends its connection, and so its transaction.
         Box::new(client)
     }
 
@@ -117,5 +118,5 @@ impl Fixture for Database {
 }
 
 mod store {
-    fieldsync::store_tests!(super::Database);
+    fieldsync::backend::store_tests!(super::Database);
 }

@@ -243,6 +243,11 @@ impl Edit {
         }
     }
 
+    /// Whether the edit creates a record without giving its id.
+    pub(crate) fn needs_new_id(&self) -> bool {
+        matches!(self.kind, EditKind::Create(None, _))
+    }
+
     /// Whether the edit's fields are computed from the ids of earlier edits.
     pub(crate) fn needs_ids(&self) -> bool {
         matches!(

@@ -13,7 +13,7 @@ use serde::Serialize;
 /// use fieldsync::FieldErrors;
 ///
 /// let errors = FieldErrors::one("quantity", "must not go down").with("price", "is required");
-/// assert_eq!(errors.to_string(), "price: is required; quantity: must not go down");
+/// assert_eq!(errors.to_string(), "price is required; quantity must not go down");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -91,8 +91,8 @@ impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (field, messages)) in self.iter().enumerate() {
             let separator = if at == 0 { "" } else { "; " };
-            let colon = if field.is_empty() { "" } else { ": " };
-            write!(f, "{separator}{field}{colon}{}", messages.join(", "))?;
+            let space = if field.is_empty() { "" } else { " " };
+            write!(f, "{separator}{field}{space}{}", messages.join(", "))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ pub(crate) mod cursor;
 pub(crate) mod edit;
 pub(crate) mod entity_tag;
 pub(crate) mod field_errors;
+pub(crate) mod log_bounds;
 pub(crate) mod merge_patch;
 pub(crate) mod outcome;
 pub(crate) mod precondition;

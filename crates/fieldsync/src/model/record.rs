@@ -124,9 +124,9 @@ pub struct Record {
 pub struct Stored<T> {
     /// The id within its collection.
     pub id: RecordId,
-    /// When the record was created, in collections with timestamps.
+    /// When the record was created, in collections with timestamps. `None` where the column holds no time.
     pub created_at: Option<Timestamp>,
-    /// When the record last changed, in collections with timestamps.
+    /// When the record last changed, in collections with timestamps. `None` where the column holds no time.
     pub updated_at: Option<Timestamp>,
     /// The app's own fields.
     pub fields: T,
@@ -139,9 +139,9 @@ impl Record {
     /// When the fields do not deserialize as `T`.
     pub fn typed<T: DeserializeOwned>(self) -> Result<Stored<T>, serde_json::Error> {
         let Self { id, mut fields } = self;
-        let mut server_field =
-            |name: &str| serde_json::from_value(fields.remove(name).unwrap_or_default());
-        let (created_at, updated_at) = (server_field(CREATED_AT)?, server_field(UPDATED_AT)?);
+        // Another program may have written something else. That must not make the record unreadable.
+        let mut time = |name: &str| serde_json::from_value(fields.remove(name)?).ok();
+        let (created_at, updated_at) = (time(CREATED_AT), time(UPDATED_AT));
         let fields = serde_json::from_value(Value::Object(fields))?;
         Ok(Stored {
             id,

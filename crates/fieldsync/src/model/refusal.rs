@@ -45,7 +45,7 @@ pub enum Refusal {
     #[error("invalid fields: {0}")]
     Invalid(FieldErrors),
     /// The edit conflicts with another record, which has the same unique value or refers to this record.
-    #[error("conflicting fields: {0}")]
+    #[error("conflict in fields: {0}")]
     Conflict(FieldErrors),
     /// The idempotency key was used for another edit.
     #[error("the idempotency key was used for another edit")]

@@ -130,7 +130,11 @@ impl Store for MemoryStore {
         };
         // From here on nothing awaits: who drops the future drops it before or after the whole transaction.
         let mut read = self.read().find(&batch);
-        read.reserved_ids = self.write().reserve_ids(&batch);
+        for (name, count) in batch.ids_to_reserve() {
+            let collection = self.collection(&name)?;
+            let ids = self.write().table_mut(&collection).reserve_ids(count);
+            read.reserved_ids.insert(name, ids);
+        }
         let plan = batch.plan(read);
         let mut state = self.write();
         let rows = plan
@@ -263,15 +267,6 @@ impl State {
         }
     }
 
-    fn reserve_ids(&mut self, batch: &Batch) -> HashMap<Arc<str>, Vec<RecordId>> {
-        let wanted = batch.ids_to_reserve().into_iter();
-        let reserved = wanted.map(|(name, (collection, count))| {
-            let table = self.tables.get_mut(collection.table_name());
-            (name, table.expect(PREPARED).reserve_ids(count))
-        });
-        reserved.collect()
-    }
-
     /// Writes to a table, and gives the row as it is then.
     fn mutate(
         &mut self,
@@ -279,10 +274,7 @@ impl State {
             collection, write, ..
         }: &Mutation,
     ) -> Option<Record> {
-        let table = self
-            .tables
-            .get_mut(collection.table_name())
-            .expect(PREPARED);
+        let table = self.table_mut(collection);
         let id = match write {
             Write::Insert { id, fields } => table.insert(*id, fields),
             Write::Update { id, fields } => {
@@ -342,6 +334,12 @@ impl State {
 
     fn table(&self, collection: &Collection) -> &MemoryTable {
         self.tables.get(collection.table_name()).expect(PREPARED)
+    }
+
+    fn table_mut(&mut self, collection: &Collection) -> &mut MemoryTable {
+        self.tables
+            .get_mut(collection.table_name())
+            .expect(PREPARED)
     }
 
     fn log(&self, collection: &str) -> &MemoryLog {

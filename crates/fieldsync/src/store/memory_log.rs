@@ -1,11 +1,13 @@
 //! A change log of the memory store.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
-use crate::model::cursor::{Position, ResetReason};
+use crate::model::cursor::Position;
+use crate::model::log_bounds::LogBounds;
 use crate::model::timestamp::Timestamp;
 
 /// The log of one collection: the changes after `trimmed`, up to `head`.
@@ -31,23 +33,20 @@ impl MemoryLog {
     }
 
     pub(crate) fn after(&self, since: Position, limit: usize) -> ChangesSince {
-        if since.epoch != self.head.epoch {
-            return ChangesSince::OutOfRange(ResetReason::Epoch);
-        }
-        if since.offset > self.head.offset {
-            return ChangesSince::OutOfRange(ResetReason::Restored);
-        }
-        let Some(passed) = since.offset.checked_sub(self.trimmed.offset) else {
-            return ChangesSince::OutOfRange(ResetReason::Trimmed);
+        let bounds = LogBounds {
+            head: self.head,
+            trimmed: self.trimmed,
         };
-        let passed = usize::try_from(passed).expect("the log is in memory");
-        let there = match passed {
-            0 => self.trimmed,
-            _ => self.changes[passed - 1].position,
+        let passed = || {
+            let passed = since.offset - self.trimmed.offset;
+            usize::try_from(passed).expect("the log is in memory")
         };
-        if there != since {
-            return ChangesSince::OutOfRange(ResetReason::Restored);
+        let tag_at = || Ok::<_, Infallible>(Some(self.changes[passed() - 1].position.tag));
+        let Ok(out_of_range) = bounds.locate(since, tag_at);
+        if let Some(reason) = out_of_range {
+            return ChangesSince::OutOfRange(reason);
         }
+        let passed = passed();
         let changes: Vec<Change> = self
             .changes
             .range(passed..)

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
-use crate::model::edit::{Edit, EditKind};
+use crate::model::edit::Edit;
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
 use crate::model::principal::Principal;
 use crate::model::record::{Record, RecordId, RecordKey};
@@ -151,18 +151,21 @@ impl Batch {
             .collect()
     }
 
-    /// How many ids the database must reserve in each collection, before it inserts the rows. They are for records whose
-    /// ids later edits of the same transaction use.
+    /// How many ids the database must reserve in each collection, before it inserts the rows.
+    ///
+    /// Ids are reserved where a later edit of a transaction uses the id of a record that an earlier one creates. Then every
+    /// new record of the collection gets a reserved id, so that the database does not give one twice.
     #[must_use]
-    pub fn ids_to_reserve(&self) -> BTreeMap<Arc<str>, (Arc<Collection>, usize)> {
-        let mut wanted = BTreeMap::new();
+    pub fn ids_to_reserve(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut wanted: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for group in &self.groups {
-            for at in 0..group.edits.len() {
-                if group.must_reserve_id(at) {
-                    let (_, collection, _) = &group.edits[at];
-                    let (_, count) = wanted
-                        .entry(Arc::clone(collection.name()))
-                        .or_insert_with(|| (Arc::clone(collection), 0));
+            for name in group.collections_with_needed_ids() {
+                wanted.insert(Arc::clone(name), 0);
+            }
+        }
+        if !wanted.is_empty() {
+            for (_, collection, _) in self.edits().filter(|(edit, ..)| edit.needs_new_id()) {
+                if let Some(count) = wanted.get_mut(collection.name()) {
                     *count += 1;
                 }
             }
@@ -194,13 +197,13 @@ impl Group {
         })
     }
 
-    /// Whether the id of the record that this edit creates must be known before the row is inserted.
-    pub(crate) fn must_reserve_id(&self, at: usize) -> bool {
-        let (edit, collection, _) = &self.edits[at];
-        matches!(edit.kind, EditKind::Create(None, _))
-            && collection.ids() == Ids::Integer
-            && self.edits[at + 1..]
-                .iter()
-                .any(|(later, ..)| later.needs_ids())
+    /// The collections in which the group creates a record whose id a later edit of the group uses, and is given by the
+    /// database.
+    fn collections_with_needed_ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        let last = self.edits.iter().rposition(|(edit, ..)| edit.needs_ids());
+        let before = self.edits[..last.unwrap_or(0)].iter();
+        before
+            .filter(|(edit, collection, _)| edit.needs_new_id() && collection.ids() == Ids::Integer)
+            .map(|(_, collection, _)| collection.name())
     }
 }

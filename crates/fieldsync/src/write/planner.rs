@@ -1,6 +1,6 @@
 //! Decides the edits of a batch one after the other, each on the state that the edits before it leave.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
 use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
+use crate::schema::collection::Collection;
 use crate::write::base::SinceBase;
 use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
 use crate::write::decide::Decision;
@@ -27,6 +28,8 @@ impl Batch {
             since,
             reserved_ids,
         } = read;
+        let reserved_ids = reserved_ids.into_iter();
+        let reserved_ids = reserved_ids.map(|(name, ids)| (name, ids.into()));
         let mut planner = Planner {
             now: Timestamp::now(),
             remembered,
@@ -34,7 +37,7 @@ impl Batch {
             logged: since,
             planned: HashMap::new(),
             used_keys: HashMap::new(),
-            reserved_ids,
+            reserved_ids: reserved_ids.collect(),
             mutations: Vec::new(),
         };
         let groups = self.groups.iter().enumerate();
@@ -60,7 +63,7 @@ struct Planner {
     planned: HashMap<RecordKey, Vec<Option<Fields>>>,
     /// The keys used in this batch, with the edit's fingerprint and what is planned for it.
     used_keys: HashMap<IdempotencyKey, (String, Planned)>,
-    reserved_ids: HashMap<Arc<str>, Vec<RecordId>>,
+    reserved_ids: HashMap<Arc<str>, VecDeque<RecordId>>,
     mutations: Vec<Mutation>,
 }
 
@@ -113,11 +116,7 @@ impl Planner {
         {
             return Ok(replay);
         }
-        let reserved_id = group.must_reserve_id(edit_at).then(|| {
-            let reserved = self.reserved_ids.get_mut(collection.name());
-            let id = reserved.and_then(Vec::pop);
-            id.expect("the store has reserved as many ids as the batch asked for")
-        });
+        let reserved_id = self.reserved_id(edit, collection);
         let record_key = edit.key();
         let row = record_key.as_ref().and_then(|key| self.rows.get(key));
         let decision = Decision {
@@ -155,6 +154,15 @@ impl Planner {
                 .insert(key, (edit.fingerprint(), planned.clone()));
         }
         Ok(planned)
+    }
+
+    /// The next reserved id for a record that the edit creates.
+    fn reserved_id(&mut self, edit: &Edit, collection: &Collection) -> Option<RecordId> {
+        let reserved = self.reserved_ids.get_mut(collection.name())?;
+        edit.needs_new_id().then(|| {
+            let id = reserved.pop_front();
+            id.expect("the store has reserved as many ids as the batch asked for")
+        })
     }
 
     /// Predicts the row that later edits of the batch will find.

@@ -1,0 +1,115 @@
+//! Groups the mutations of a plan into statements: updates of the same fields share one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fieldsync::backend::{Mutation, Plan, Write};
+use fieldsync::{Record, RecordId};
+use fieldsync_sql::Dialect as _;
+
+use crate::dialect::{Postgres, Table, Tables};
+use crate::error::Failure;
+use crate::value::Parameter;
+
+/// The mutations of each statement, by their indexes.
+///
+/// Updates share a statement only where several groups share the transaction. If a constraint refuses one of them, the group
+/// at fault is found by splitting the batch. A single group names the mutation at once.
+pub(crate) fn statement_groups(
+    plan: &Plan,
+    tables: &Tables,
+    is_alone: bool,
+) -> Result<Vec<Vec<usize>>, Failure> {
+    let mut counts: HashMap<(&Arc<str>, RecordId), usize> = HashMap::new();
+    for mutation in plan.mutations() {
+        if let Some(id) = id_of(mutation) {
+            *counts.entry((mutation.collection.name(), id)).or_default() += 1;
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut shared: HashMap<(&Arc<str>, Vec<&String>), usize> = HashMap::new();
+    for (at, mutation) in plan.mutations().iter().enumerate() {
+        let name = mutation.collection.name();
+        if let Write::Update { id, fields } = &mutation.write
+            && !is_alone
+            && counts[&(name, *id)] == 1
+            && !tables.of(name)?.has_triggers
+        {
+            let group = *shared
+                .entry((name, fields.keys().collect()))
+                .or_insert(groups.len());
+            if let Some(group) = groups.get_mut(group) {
+                group.push(at);
+                continue;
+            }
+        }
+        groups.push(vec![at]);
+    }
+    Ok(groups)
+}
+
+fn id_of(mutation: &Mutation) -> Option<RecordId> {
+    match &mutation.write {
+        Write::Insert { id, .. } => *id,
+        Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => Some(*id),
+    }
+}
+
+/// The statement that updates the same fields of several records, and returns the rows in any order.
+pub(crate) fn update_together<'a>(
+    table: &Table,
+    plan: &'a Plan,
+    group: &[usize],
+) -> (String, Vec<Parameter<'a>>) {
+    let mutations = group.iter().map(|at| &plan.mutations()[*at].write);
+    let updates: Vec<_> = mutations
+        .filter_map(|write| match write {
+            Write::Update { id, fields } => Some((*id, fields)),
+            Write::Insert { .. } | Write::Delete { .. } | Write::Refresh { .. } => None,
+        })
+        .collect();
+    let ids = updates.iter().map(|(id, _)| Postgres::encode_id(*id));
+    let mut parameters = vec![Parameter::column(ids)];
+    let mut sets = Vec::new();
+    let is_set = |name: &str| updates.iter().all(|(_, fields)| fields.contains_key(name));
+    for column in table.columns.iter().filter(|column| is_set(&column.name)) {
+        let value = column.format.of_text(&format!("v.c{}", parameters.len()));
+        sets.push(format!("{} = {value}", Postgres::quote(&column.name)));
+        let values = updates
+            .iter()
+            .map(|(_, fields)| Postgres::encode(column.format, &fields[&column.name]));
+        parameters.push(Parameter::column(values));
+    }
+    let arrays: Vec<_> = (1..=parameters.len())
+        .map(|number| format!("${number}::text[]"))
+        .collect();
+    let names: Vec<_> = (0..parameters.len()).map(|n| format!("c{n}")).collect();
+    let sql = format!(
+        "update {} as t set {} from unnest({}) as v({}) where {} = {} returning {}",
+        table.sql_name,
+        sets.join(", "),
+        arrays.join(", "),
+        names.join(", "),
+        table.key.of("t"),
+        table.key.format.of_text("v.c0"),
+        table.select_list("t").join(", ")
+    );
+    (sql, parameters)
+}
+
+/// Assigns the rows of a group's statement, which come in any order, to its mutations.
+pub(crate) fn assign(
+    plan: &Plan,
+    group: &[usize],
+    mut found: Vec<Record>,
+    rows: &mut [Option<Record>],
+) {
+    if let ([at], [_]) = (group, &found[..]) {
+        rows[*at] = found.pop();
+        return;
+    }
+    let mut by_id: HashMap<RecordId, Record> = found.into_iter().map(|row| (row.id, row)).collect();
+    for at in group {
+        rows[*at] = id_of(&plan.mutations()[*at]).and_then(|id| by_id.remove(&id));
+    }
+}

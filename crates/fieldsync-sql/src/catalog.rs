@@ -1,0 +1,97 @@
+//! What a database's catalog says about a table. The driver reads it; the shared code decides on it.
+
+use std::collections::HashMap;
+
+/// A table, or what else has its name.
+#[derive(Debug, Clone)]
+pub struct TableInfo {
+    /// The name as the catalog has it.
+    pub name: String,
+    /// What it is.
+    pub kind: TableKind,
+    /// The columns, in their order.
+    pub columns: Vec<ColumnInfo>,
+    /// The columns of the primary key.
+    pub primary_key: Vec<String>,
+    /// The columns that refer to other tables.
+    pub foreign_keys: Vec<String>,
+    /// The columns of each constraint and unique index whose errors contain its name.
+    pub constraints: HashMap<String, Vec<String>>,
+    /// Whether triggers may change a row after the statement that wrote it has returned it.
+    pub has_triggers: bool,
+    /// How new rows get ids, if those of the database itself repeat after a delete.
+    pub id_source: Option<IdSource>,
+    /// An expression for the id of a new row, if the database gives ids.
+    pub next_id: Option<String>,
+}
+
+/// SQL that gives ids where the database would give the id of a deleted row again.
+#[derive(Debug, Clone)]
+pub struct IdSource {
+    /// An expression for the id of a new row.
+    pub next: String,
+    /// A statement that runs after a delete. The parameter is the id of the deleted row.
+    pub keep: String,
+}
+
+/// What a name in the catalog stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableKind {
+    /// An ordinary table.
+    Table,
+    /// Something that fieldsync cannot use, with its article: `a view`.
+    Other(&'static str),
+}
+
+/// A column of a table.
+#[derive(Debug, Clone)]
+pub struct ColumnInfo {
+    /// The name.
+    pub name: String,
+    /// The type.
+    pub declared: DeclaredType,
+    /// Whether the column refuses null.
+    pub is_not_null: bool,
+    /// Whether an insert may leave the column out although it refuses null.
+    pub has_default: bool,
+    /// Whether an insert or update cannot set the column.
+    pub is_generated: bool,
+}
+
+/// The type of a column: `varchar(100)` is `varchar` with the length 100.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredType {
+    /// The name, in lower case.
+    pub name: String,
+    /// The length or precision.
+    pub length: Option<usize>,
+    /// The type as messages show it.
+    pub shown: String,
+}
+
+impl DeclaredType {
+    /// Whether the column's length admits every text of at most `length` code points, or of any length for `None`.
+    #[must_use]
+    pub fn admits_length(&self, length: Option<usize>) -> bool {
+        self.length
+            .is_none_or(|max| length.is_some_and(|length| length <= max))
+    }
+}
+
+/// The most code points that a text field may have: its `maxLength`, or the length of its longest enum value.
+#[must_use]
+pub fn text_length(max_length: Option<usize>, one_of: Option<&[String]>) -> Option<usize> {
+    max_length.or_else(|| one_of?.iter().map(|value| value.chars().count()).max())
+}
+
+impl TableInfo {
+    pub(crate) fn column(
+        &self,
+        name: &str,
+        is_same_name: fn(&str, &str) -> bool,
+    ) -> Option<&ColumnInfo> {
+        self.columns
+            .iter()
+            .find(|column| is_same_name(&column.name, name))
+    }
+}

@@ -1,0 +1,174 @@
+//! The dialect: everything about a database's SQL that the shared code must know.
+
+use std::fmt::Debug;
+
+use fieldsync::RecordId;
+use fieldsync::backend::{FieldType, Ids};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::catalog::{ColumnInfo, DeclaredType};
+use crate::layout::TableLayout;
+use crate::side_tables::SideTableTypes;
+use crate::value::SqlValue;
+
+/// The SQL of one database. Implemented by a type without values; all functions are pure.
+pub trait Dialect: Debug + Send + Sync + Sized + 'static {
+    /// How a column stores the values of its field.
+    type Format: Debug + Clone + Copy + Send + Sync;
+
+    /// The text of the driver's own statements for a table, built once per table.
+    type TableStatements: Debug + Send + Sync;
+
+    /// The most bytes of a table's or column's name, if the database cuts longer names off.
+    const MAX_NAME_BYTES: Option<usize>;
+
+    /// The query for the id of the last row inserted, if INSERT and UPDATE have no RETURNING clause. The row is then selected
+    /// after it was written.
+    const LAST_INSERT_ID: Option<&'static str>;
+
+    /// What follows a SELECT that locks its rows, unless one transaction writes at a time.
+    const FOR_UPDATE: &'static str;
+
+    /// What follows `insert into …` for a row of defaults.
+    const EMPTY_INSERT: &'static str = "default values";
+
+    /// What stands before `values` in an insert that sets a key which the database usually gives.
+    const INSERT_WITH_ID: &'static str = "";
+
+    /// The types of the side tables' columns.
+    const SIDE_TABLE_TYPES: SideTableTypes;
+
+    /// Quotes the name of a column or table.
+    fn quote(name: &str) -> String;
+
+    /// The table of a collection as SQL.
+    fn table(name: &str) -> String {
+        Self::quote(name)
+    }
+
+    /// The parameter with this number, counted from 1.
+    fn parameter(number: usize) -> String;
+
+    /// Whether two names are the same to the database.
+    fn is_same_name(one: &str, other: &str) -> bool {
+        one == other
+    }
+
+    /// A value as a literal.
+    fn literal(value: &SqlValue<'_>) -> String;
+
+    /// The type of a key column that fieldsync creates: `bigint`.
+    fn key_type(ids: Ids) -> &'static str;
+
+    /// What follows the name of a key column that fieldsync creates: `bigint … primary key`.
+    fn key_declaration(ids: Ids) -> &'static str;
+
+    /// The type of a column that fieldsync creates, and how it stores values.
+    fn column_type(field: &FieldType) -> (String, Self::Format);
+
+    /// How a column of this type stores the values of a field.
+    ///
+    /// # Errors
+    /// If the type does not hold all values of the field: the types that do.
+    fn format(field: &FieldType, declared: &DeclaredType) -> Result<Self::Format, String>;
+
+    /// How a key column stores ids. `gives_ids`: whether the database must give ids to new rows.
+    ///
+    /// # Errors
+    /// If the column cannot store the ids, or cannot give any.
+    fn key_format(
+        ids: Ids,
+        column: &ColumnInfo,
+        gives_ids: bool,
+    ) -> Result<Self::Format, KeyMismatch>;
+
+    /// The expression that reads a column, for [`decode`](Self::decode).
+    fn read_expression(_format: Self::Format, column: &str) -> String {
+        column.to_owned()
+    }
+
+    /// The expression that turns a parameter of [`encode`](Self::encode) into the column's type.
+    fn write_expression(_format: Self::Format, parameter: &str) -> String {
+        parameter.to_owned()
+    }
+
+    /// The parameter for a field's value.
+    fn encode(format: Self::Format, value: &Value) -> SqlValue<'_>;
+
+    /// A field's value from its column. A value that does not fit the field is returned as it is stored.
+    fn decode(format: Self::Format, value: SqlValue<'_>) -> Value;
+
+    /// The parameter for an id, in its table.
+    fn encode_key(_format: Self::Format, id: RecordId) -> SqlValue<'static> {
+        Self::encode_id(id)
+    }
+
+    /// The parameter for an id, in the side tables.
+    fn encode_id(id: RecordId) -> SqlValue<'static> {
+        SqlValue::text(id.to_string())
+    }
+
+    /// An id from its column, or `None` if the value is not an id.
+    fn decode_id(value: &SqlValue<'_>) -> Option<RecordId> {
+        match value {
+            SqlValue::Integer(number) => Some(RecordId::Integer(*number)),
+            SqlValue::Text(text) => {
+                let integer = text.parse().ok().map(RecordId::Integer);
+                integer.or_else(|| Uuid::parse_str(text).ok().map(RecordId::Uuid))
+            }
+            SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => None,
+        }
+    }
+
+    /// What follows `insert into fieldsync_… (…)`, with a parameter per column.
+    fn values(columns: &[ValueKind]) -> String {
+        let parameters: Vec<String> = (1..=columns.len()).map(Self::parameter).collect();
+        format!("values ({})", parameters.join(", "))
+    }
+
+    /// What follows an insert into a side table to replace the row with the same key. The names are quoted.
+    fn replace_on_conflict(key: &[String], others: &[String]) -> String {
+        let sets = others
+            .iter()
+            .map(|column| format!("{column} = excluded.{column}"));
+        let sets = sets.collect::<Vec<_>>().join(", ");
+        format!("on conflict ({}) do update set {sets}", key.join(", "))
+    }
+
+    /// The query for several new ids, one per row. The parameter is their number, `next_id` the expression for one. The ids
+    /// are used in the same transaction.
+    fn reserve_ids(next_id: &str) -> String;
+
+    /// Builds the driver's own statements for a table.
+    fn table_statements(layout: &TableLayout<Self>) -> Self::TableStatements;
+}
+
+/// The type of a side table's column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Text, or what [`Dialect::encode_id`] makes of an id.
+    Text,
+    /// A signed integer of 64 bits.
+    Integer,
+}
+
+/// A key column that does not fit its collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyMismatch {
+    /// What was found, if more is to say than the column's type.
+    pub found: Option<String>,
+    /// What would fit, or what to do.
+    pub expected: String,
+}
+
+impl KeyMismatch {
+    /// A column of another type.
+    #[must_use]
+    pub fn expected(expected: impl Into<String>) -> Self {
+        Self {
+            found: None,
+            expected: expected.into(),
+        }
+    }
+}

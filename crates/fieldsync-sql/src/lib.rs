@@ -1,0 +1,63 @@
+#![doc = include_str!("../README.md")]
+
+// What the driver passes in.
+mod value;
+
+mod catalog;
+
+mod dialect;
+
+// The app's tables.
+mod layout;
+
+mod table;
+
+mod prepare;
+
+mod tables;
+
+mod constraint;
+
+// The side tables.
+mod render;
+
+mod side_tables;
+
+mod log;
+
+mod trim;
+
+mod idempotency;
+
+mod statements;
+
+// Statement by statement, for drivers that do not send several at once.
+mod transaction;
+
+mod log_access;
+
+mod record_access;
+
+// Batches.
+mod parts;
+
+pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, text_length};
+pub use constraint::{Constraint, deferred_refusal};
+pub use dialect::{Dialect, KeyMismatch, ValueKind};
+pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
+pub use layout::{Column, TableLayout};
+pub use log::{
+    LogPage, MAX_PAGE_BYTES, RecordHistory, change, change_values, head, log_bounds, missing_head,
+    tag,
+};
+pub use log_access::{read_changes, read_head, read_heads, trim};
+pub use parts::{Attempt, LockTimeouts, commit_in_parts};
+pub use prepare::{check, create_table, missing_columns, new_epoch};
+pub use record_access::{BatchWritten, read_page, read_record, write_batch};
+pub use side_tables::{SideTableTypes, side_tables};
+pub use statements::LogStatements;
+pub use table::{Statement, Table};
+pub use tables::{TableRegistry, Tables};
+pub use transaction::{ReadRow, Transaction, run_ready};
+pub use trim::{MAX_TRIMMED, TrimScan, Trimmed, micros_before_now};
+pub use value::{Row, SqlValue};

@@ -1,0 +1,273 @@
+//! Reads, extends and trims the change logs and the idempotency keys, one statement after the other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use fieldsync::backend::{
+    Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, Position,
+};
+use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
+
+use crate::dialect::Dialect;
+use crate::idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
+use crate::log::{
+    LogPage, RecordHistory, change, change_values, head, log_bounds, missing_head, tag,
+};
+use crate::tables::Tables;
+use crate::transaction::{Transaction, first};
+use crate::trim::{MAX_TRIMMED, TrimScan, Trimmed};
+use crate::value::{Row, SqlValue};
+
+async fn read_bounds<T: Transaction>(
+    transaction: &mut T,
+    sql: &str,
+    collection: &str,
+) -> Result<LogBounds, T::Error> {
+    let parameters = [SqlValue::text(collection)];
+    let bounds = first(transaction, sql, &parameters, |row| log_bounds(row)).await?;
+    Ok(bounds.ok_or_else(|| missing_head(collection))?)
+}
+
+/// Reads the head of a log.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_head<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    collection: &str,
+) -> Result<Position, T::Error> {
+    let bounds = read_bounds(transaction, &tables.log.bounds, collection).await?;
+    Ok(bounds.head)
+}
+
+/// Reads the heads of all logs, except those of collections that the app no longer has.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_heads<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+) -> Result<Vec<(Arc<str>, Position)>, T::Error> {
+    let mut heads = Vec::with_capacity(tables.collections().len());
+    let mut read = |row: &dyn Row| {
+        if let SqlValue::Text(name) = row.value(0)?
+            && let Some(name) = tables.collection(&name)
+        {
+            heads.push((Arc::clone(name), head(row, 1)?));
+        }
+        Ok(true)
+    };
+    transaction.query(&tables.log.heads, &[], &mut read).await?;
+    Ok(heads)
+}
+
+/// Reads the changes after a position, or why it is out of range. The transaction must see one state of the database.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_changes<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    collection: &Arc<str>,
+    since: Position,
+    limit: usize,
+) -> Result<ChangesSince, T::Error> {
+    let bounds = match in_range(transaction, tables, collection, since).await? {
+        Ok(bounds) => bounds,
+        Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
+    };
+    let mut page = LogPage::new(since, &bounds);
+    let parameters = [
+        SqlValue::text(&**collection),
+        SqlValue::Integer(since.offset.cast_signed()),
+        SqlValue::Integer(i64::try_from(limit.max(1)).unwrap_or(i64::MAX)),
+    ];
+    let mut read = |row: &dyn Row| {
+        page.push(change::<T::Dialect, _>(row, 0, collection, since.epoch)?);
+        Ok(!page.is_full())
+    };
+    transaction
+        .query(&tables.log.changes, &parameters, &mut read)
+        .await?;
+    Ok(page.finish())
+}
+
+/// The ends of the log if the position is in range, or why it is not.
+async fn in_range<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    collection: &str,
+    since: Position,
+) -> Result<Result<LogBounds, ResetReason>, T::Error> {
+    let bounds = read_bounds(transaction, &tables.log.bounds, collection).await?;
+    let locate = |tag| bounds.locate(since, || Ok::<_, T::Error>(tag));
+    // Without a tag, only a position at an end of the log is in range. Most are.
+    if locate(None)?.is_none() {
+        return Ok(Ok(bounds));
+    }
+    let parameters = [
+        SqlValue::text(collection),
+        SqlValue::Integer(since.offset.cast_signed()),
+    ];
+    let sql = &tables.log.tag_at;
+    let tag = first(transaction, sql, &parameters, |row| tag(row, 0)).await?;
+    Ok(locate(tag.flatten())?.map_or(Ok(bounds), Err))
+}
+
+/// Reads the changes of one record after a position, or why they cannot be read.
+pub(crate) async fn read_changes_of<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    key: &RecordKey,
+    since: Position,
+) -> Result<ChangesSince, T::Error> {
+    let collection = &key.collection;
+    let bounds = match in_range(transaction, tables, collection, since).await? {
+        Ok(bounds) => bounds,
+        Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
+    };
+    let mut history = RecordHistory::new(since, &bounds);
+    if history.is_full() {
+        return Ok(history.finish());
+    }
+    let parameters = [
+        SqlValue::text(&**collection),
+        SqlValue::Integer(since.offset.cast_signed()),
+        T::Dialect::encode_id(key.id),
+    ];
+    let mut read = |row: &dyn Row| {
+        history.push(change::<T::Dialect, _>(row, 0, collection, since.epoch)?);
+        Ok(!history.is_full())
+    };
+    transaction
+        .query(&tables.log.record_changes, &parameters, &mut read)
+        .await?;
+    Ok(history.finish())
+}
+
+/// Moves a head, or only reads it if no change is added.
+pub(crate) async fn advance<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    advance: &HeadUpdate,
+) -> Result<Position, T::Error> {
+    let collection = &advance.collection;
+    if advance.count == 0 {
+        return read_head(transaction, tables, collection).await;
+    }
+    let parameters = [
+        SqlValue::Integer(advance.count.cast_signed()),
+        SqlValue::Integer(advance.last_tag.into()),
+        SqlValue::text(&**collection),
+    ];
+    let sql = &tables.log.advance;
+    if T::Dialect::LAST_INSERT_ID.is_some() {
+        transaction.execute(sql, &parameters).await?;
+        return read_head(transaction, tables, collection).await;
+    }
+    let head = first(transaction, sql, &parameters, |row| head(row, 0)).await?;
+    Ok(head.ok_or_else(|| missing_head(collection))?)
+}
+
+pub(crate) async fn append<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    changes: &[Arc<Change>],
+) -> Result<(), T::Error> {
+    for change in changes {
+        let values = change_values::<T::Dialect>(change)?;
+        transaction.execute(&tables.log.append, &values).await?;
+    }
+    Ok(())
+}
+
+/// Finds the idempotency keys that were used in the last 24 hours.
+pub(crate) async fn find_keys<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    keys: &BTreeSet<IdempotencyKey>,
+) -> Result<HashMap<IdempotencyKey, IdempotencyRecord>, T::Error> {
+    let mut found = HashMap::new();
+    for key in keys {
+        let parameters = [
+            SqlValue::text(&key.principal),
+            SqlValue::text(&key.key),
+            SqlValue::Integer(oldest_idempotency_key()),
+        ];
+        let read = |row: &dyn Row| idempotency_record::<T::Dialect, _>(row);
+        let record = first(transaction, &tables.log.find_key, &parameters, read).await?;
+        found.extend(record.map(|record| (key.clone(), record)));
+    }
+    Ok(found)
+}
+
+pub(crate) async fn remember<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    records: &[IdempotencyRecord],
+) -> Result<(), T::Error> {
+    let now = Timestamp::now();
+    for record in records {
+        let values = idempotency_values::<T::Dialect>(record, now)?;
+        transaction.execute(&tables.log.remember, &values).await?;
+    }
+    Ok(())
+}
+
+/// Deletes what is beyond the retention, at most [`MAX_TRIMMED`] changes and as many keys. `true` if more remains.
+///
+/// # Errors
+/// The driver's.
+pub async fn trim<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    retention: Retention,
+) -> Result<bool, T::Error> {
+    let (mut left, mut more) = (MAX_TRIMMED, false);
+    // Every node locks the heads in the same order.
+    let collections: BTreeSet<_> = tables.collections().collect();
+    for collection in collections {
+        let trimmed = trim_log(transaction, tables, collection, retention, left).await?;
+        left -= trimmed.count;
+        more |= trimmed.more;
+    }
+    let parameters = [
+        SqlValue::Integer(oldest_idempotency_key()),
+        SqlValue::Integer(MAX_TRIMMED as i64),
+    ];
+    let sql = &tables.log.forget;
+    let keys = transaction.execute(sql, &parameters).await?;
+    Ok(more || keys == MAX_TRIMMED)
+}
+
+/// The lock of the head keeps other nodes from trimming the same log, and holds the deleted rows and the mark together.
+async fn trim_log<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    collection: &str,
+    retention: Retention,
+    limit: usize,
+) -> Result<Trimmed, T::Error> {
+    let bounds = read_bounds(transaction, &tables.log.lock_bounds, collection).await?;
+    let mut scan = TrimScan::new(retention, bounds.head.offset, limit);
+    let name = || SqlValue::text(collection);
+    let trimmed = SqlValue::Integer(bounds.trimmed.offset.cast_signed());
+    let parameters = [name(), trimmed, SqlValue::Integer(limit as i64 + 1)];
+    transaction
+        .query(&tables.log.trim_candidates, &parameters, &mut |row| {
+            scan.push(row)
+        })
+        .await?;
+    let trimmed = scan.finish();
+    if let Some((offset, tag)) = trimmed.last {
+        let (offset, tag) = (SqlValue::Integer(offset), SqlValue::Integer(tag));
+        let parameters = [name(), offset.clone()];
+        transaction.execute(&tables.log.trim, &parameters).await?;
+        let parameters = [offset, tag, name()];
+        transaction
+            .execute(&tables.log.mark_trimmed, &parameters)
+            .await?;
+    }
+    Ok(trimmed)
+}

@@ -1,0 +1,282 @@
+//! Creates what is missing and checks what exists: every way in which a table may not fit its collection is here.
+
+use std::sync::Arc;
+
+use fieldsync::Collection;
+use fieldsync::backend::{Field, FieldType, Ids, JsonShape, SchemaMismatch, StoreError};
+
+use crate::catalog::{ColumnInfo, TableInfo, TableKind};
+use crate::dialect::Dialect;
+use crate::layout::{Column, TableLayout};
+use crate::table::Table;
+
+/// The statement that creates a collection's table.
+///
+/// # Errors
+/// If a name is too long for the database.
+pub fn create_table<D: Dialect>(collection: &Collection) -> Result<String, StoreError> {
+    check_names::<D>(collection)?;
+    let key = D::quote(collection.key_column());
+    let mut columns = vec![format!("{key} {}", D::key_declaration(collection.ids()))];
+    for field in collection.fields() {
+        let null = if is_nullable(field) { "" } else { " not null" };
+        columns.push(column::<D>(field, null));
+    }
+    tracing::info!(table = collection.table_name(), "creating a table");
+    let table = D::table(collection.table_name());
+    Ok(format!(
+        "create table {table} (\n  {}\n)",
+        columns.join(",\n  ")
+    ))
+}
+
+/// The statements that add the columns of new fields to an existing table.
+///
+/// # Errors
+/// If the table is something else, or rows that exist would have no value for a field.
+pub fn missing_columns<D: Dialect>(
+    collection: &Collection,
+    table: &TableInfo,
+) -> Result<Vec<String>, StoreError> {
+    check_names::<D>(collection)?;
+    check_kind(collection, table)?;
+    let mut statements = Vec::new();
+    for field in collection.fields() {
+        if table.column(&field.name, D::is_same_name).is_some() {
+            continue;
+        }
+        // The times of rows that exist are not known. Null says so; any other default would be wrong.
+        let null = if is_nullable(field) || field.set_by_server {
+            ""
+        } else if default_value(field).is_none() {
+            let expected = "a default for the records that exist: #[serde(default)] on the field, or a field that may be null";
+            return Err(mismatch(collection, &field.name, "no such column", expected).into());
+        } else {
+            " not null"
+        };
+        tracing::info!(
+            table = collection.table_name(),
+            column = field.name,
+            "adding a column"
+        );
+        let (table, column) = (D::table(collection.table_name()), column::<D>(field, null));
+        statements.push(format!("alter table {table} add column {column}"));
+    }
+    Ok(statements)
+}
+
+/// Checks that a table fits its collection, and learns how to use it.
+///
+/// # Errors
+/// [`StoreError::Schema`] with the first column that does not fit.
+pub fn check<D: Dialect>(
+    collection: &Collection,
+    table: Option<TableInfo>,
+) -> Result<Table<D>, StoreError> {
+    let missing = || mismatch(collection, collection.key_column(), "no table", "a table");
+    let table = table.ok_or_else(missing)?;
+    check_kind(collection, &table)?;
+    let key = check_key::<D>(collection, &table)?;
+    let mut columns = Vec::new();
+    for field in collection.fields() {
+        columns.push(Column {
+            name: field.name.clone(),
+            format: check_field::<D>(collection, &table, field)?,
+        });
+    }
+    check_other_columns::<D>(collection, &table)?;
+    let is_reference = |field: &&Field| {
+        let mut references = table.foreign_keys.iter();
+        references.any(|column| D::is_same_name(column, &field.name))
+    };
+    let foreign_keys = collection.fields().iter().filter(is_reference);
+    Ok(Table::new(TableLayout {
+        collection: Arc::clone(collection.name()),
+        sql_name: D::table(collection.table_name()),
+        key,
+        columns,
+        foreign_keys: foreign_keys.map(|field| field.name.clone()).collect(),
+        name: table.name,
+        constraints: table.constraints,
+        has_triggers: table.has_triggers,
+        id_source: table.id_source,
+        next_id: table.next_id,
+    }))
+}
+
+/// A random epoch for a new log.
+#[must_use]
+pub fn new_epoch() -> i64 {
+    fastrand::u64(1..).cast_signed()
+}
+
+/// Whether the field's column must allow null.
+fn is_nullable(field: &Field) -> bool {
+    field.schema.nullable || field.schema.kind == FieldType::Json(JsonShape::Any)
+}
+
+fn default_value(field: &Field) -> Option<&serde_json::Value> {
+    field.default.as_ref().filter(|default| !default.is_null())
+}
+
+/// A column as CREATE and ALTER TABLE declare it.
+fn column<D: Dialect>(field: &Field, null: &str) -> String {
+    let (name, (kind, format)) = (D::quote(&field.name), D::column_type(&field.schema.kind));
+    let default = default_value(field).map_or_else(String::new, |value| {
+        format!(" default {}", D::literal(&D::encode(format, value)))
+    });
+    format!("{name} {kind}{null}{default}")
+}
+
+fn mismatch(
+    collection: &Collection,
+    column: &str,
+    found: impl Into<String>,
+    expected: impl Into<String>,
+) -> SchemaMismatch {
+    SchemaMismatch {
+        table: collection.table_name().to_owned(),
+        column: column.to_owned(),
+        found: found.into(),
+        expected: expected.into(),
+    }
+}
+
+/// The database cuts longer names off, and two of them may then be one.
+fn check_names<D: Dialect>(collection: &Collection) -> Result<(), SchemaMismatch> {
+    let Some(max) = D::MAX_NAME_BYTES else {
+        return Ok(());
+    };
+    let fields = collection.fields().iter().map(|field| &*field.name);
+    let tables = collection.table_name().split('.');
+    let names = tables.chain([collection.key_column()]).chain(fields);
+    match names.into_iter().find(|name| name.len() > max) {
+        None => Ok(()),
+        Some(name) => {
+            let found = format!("a name of {} bytes", name.len());
+            let expected = format!("a name of at most {max} bytes");
+            Err(mismatch(collection, name, found, expected))
+        }
+    }
+}
+
+fn check_kind(collection: &Collection, table: &TableInfo) -> Result<(), SchemaMismatch> {
+    let TableKind::Other(kind) = table.kind else {
+        return Ok(());
+    };
+    let found = format!("{kind} of this name");
+    let expected = "an ordinary table; name another with .table(\"…\")";
+    Err(mismatch(
+        collection,
+        collection.key_column(),
+        found,
+        expected,
+    ))
+}
+
+fn check_key<D: Dialect>(
+    collection: &Collection,
+    table: &TableInfo,
+) -> Result<Column<D>, SchemaMismatch> {
+    let wrong = |found: String, expected: String| {
+        Err(mismatch(
+            collection,
+            collection.key_column(),
+            found,
+            expected,
+        ))
+    };
+    let wanted = format!("{} primary key", D::key_type(collection.ids()));
+    let column = match (
+        table.column(collection.key_column(), D::is_same_name),
+        table.primary_key.as_slice(),
+    ) {
+        (Some(column), [key]) if D::is_same_name(&column.name, key) => column,
+        (Some(column), _) => {
+            let found = format!(
+                "{} that is not the whole primary key",
+                column.declared.shown
+            );
+            return wrong(found, format!("{wanted}, of this column alone"));
+        }
+        (None, [key]) => {
+            let expected = format!("{wanted}; name the column with .key({key:?})");
+            return wrong("no such column".into(), expected);
+        }
+        (None, _) => return wrong("no such column".into(), wanted),
+    };
+    if column.is_generated && collection.ids() != Ids::Integer {
+        return wrong("a generated column".into(), wanted);
+    }
+    match D::key_format(collection.ids(), column, collection.is_creatable()) {
+        Ok(format) => Ok(Column {
+            name: column.name.clone(),
+            format,
+        }),
+        Err(unfit) => {
+            let shown = || format!("{} primary key", column.declared.shown);
+            wrong(unfit.found.unwrap_or_else(shown), unfit.expected)
+        }
+    }
+}
+
+fn check_field<D: Dialect>(
+    collection: &Collection,
+    table: &TableInfo,
+    field: &Field,
+) -> Result<D::Format, SchemaMismatch> {
+    let wrong =
+        |found: String, expected: &str| Err(mismatch(collection, &field.name, found, expected));
+    let Some(column) = table.column(&field.name, D::is_same_name) else {
+        return wrong("no such column".into(), "a column for the field");
+    };
+    if column.is_generated {
+        return wrong(
+            "a generated column".into(),
+            "an ordinary column; leave the field out of the type, it can't be written",
+        );
+    }
+    if is_in_key::<D>(table, column) {
+        return wrong(
+            "the primary key".into(),
+            "another column; leave the field out of the type",
+        );
+    }
+    if is_nullable(field) && column.is_not_null {
+        return wrong(
+            format!("{} not null", column.declared.shown),
+            "a column that allows null, or a field that is not an Option",
+        );
+    }
+    D::format(&field.schema.kind, &column.declared)
+        .or_else(|expected| wrong(column.declared.shown.clone(), &expected))
+}
+
+fn is_in_key<D: Dialect>(table: &TableInfo, column: &ColumnInfo) -> bool {
+    let mut key = table.primary_key.iter();
+    key.any(|name| D::is_same_name(name, &column.name))
+}
+
+/// A new record leaves out the columns that are not fields. They must allow that.
+fn check_other_columns<D: Dialect>(
+    collection: &Collection,
+    table: &TableInfo,
+) -> Result<(), SchemaMismatch> {
+    let is_field = |column: &ColumnInfo| {
+        let mut fields = collection.fields().iter();
+        fields.any(|field| D::is_same_name(&field.name, &column.name))
+    };
+    let needed = table.columns.iter().find(|column| {
+        let may_be_left_out = !column.is_not_null || column.is_generated || column.has_default;
+        !may_be_left_out && !is_in_key::<D>(table, column) && !is_field(column)
+    });
+    match needed {
+        Some(column) if collection.is_creatable() => Err(mismatch(
+            collection,
+            &column.name,
+            "not null without a default, and no such field",
+            "a default in the table, a field of this name, or .no_create() for the collection",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,266 @@
+//! Reads and writes records, one statement after the other.
+
+use std::collections::HashMap;
+
+use fieldsync::backend::{Batch, GroupResult, Plan, Position, ReadSet, Write};
+use fieldsync::{Record, RecordId};
+
+use crate::constraint::{Constraint, deferred_refusal};
+use crate::dialect::Dialect;
+use crate::log_access::{advance, append, find_keys, read_changes_of, read_head, remember};
+use crate::parts::Attempt;
+use crate::table::Table;
+use crate::tables::Tables;
+use crate::transaction::{Transaction, first};
+use crate::value::{Row, SqlValue};
+
+/// Reads a record and the head of its log. The transaction must see one state of the database.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_record<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    table: &Table<T::Dialect>,
+    id: RecordId,
+) -> Result<(Option<Record>, Position), T::Error> {
+    let record = get(transaction, table, &table.select, id).await?;
+    Ok((
+        record,
+        read_head(transaction, tables, &table.collection).await?,
+    ))
+}
+
+/// Reads a page of records and the head of their log. The transaction must see one state of the database.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_page<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    table: &Table<T::Dialect>,
+    after: Option<RecordId>,
+    limit: usize,
+) -> Result<(Vec<Record>, Position), T::Error> {
+    let (statement, mut records) = (table.list(after, limit), Vec::new());
+    let mut read = |row: &dyn Row| {
+        records.push(table.record(row, 0)?);
+        Ok(true)
+    };
+    transaction
+        .query(&statement.sql, &statement.parameters, &mut read)
+        .await?;
+    Ok((
+        records,
+        read_head(transaction, tables, &table.collection).await?,
+    ))
+}
+
+async fn get<T: Transaction>(
+    transaction: &mut T,
+    table: &Table<T::Dialect>,
+    sql: &str,
+    id: RecordId,
+) -> Result<Option<Record>, T::Error> {
+    let parameters = [table.key_value(id)];
+    first(transaction, sql, &parameters, |row| table.record(row, 0)).await
+}
+
+/// What a batch's transaction came to before its COMMIT.
+#[derive(Debug)]
+pub enum BatchWritten {
+    /// Everything is written: the driver commits.
+    Complete {
+        /// The results, if the transaction is committed.
+        results: Vec<GroupResult>,
+        /// The attempt, if COMMIT violates a deferred constraint.
+        if_refused: Attempt,
+    },
+    /// A constraint stopped it: the driver rolls back.
+    Incomplete(Attempt),
+}
+
+/// Writes a batch: reads what its edits depend on, writes the rows, and then the log.
+///
+/// # Errors
+/// The driver's. The driver rolls back.
+pub async fn write_batch<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    batch: &Batch,
+) -> Result<BatchWritten, T::Error> {
+    let plan = batch.plan(read_set(transaction, tables, batch).await?);
+    let is_alone = batch.len() == 1;
+    let rows = match write_rows(transaction, tables, &plan).await? {
+        Ok(rows) => rows,
+        Err(refused) if is_alone => {
+            return Ok(BatchWritten::Incomplete(Attempt::Refused(refused)));
+        }
+        Err(_) => return Ok(BatchWritten::Incomplete(Attempt::Stopped)),
+    };
+    // Made now, since `finish` takes the plan.
+    let deferred = is_alone.then(|| deferred_refusal(&plan, tables)).flatten();
+    let mut heads = HashMap::new();
+    for update in plan.head_updates() {
+        let head = advance(transaction, tables, &update).await?;
+        heads.insert(update.collection, head);
+    }
+    let finished = plan.finish(rows, &heads);
+    append(transaction, tables, &finished.changes).await?;
+    remember(transaction, tables, &finished.remembered).await?;
+    Ok(BatchWritten::Complete {
+        results: finished.results,
+        if_refused: deferred.map_or(Attempt::Stopped, Attempt::Refused),
+    })
+}
+
+/// Reads what the edits depend on. Every node locks in the same order: first the keys, then the rows by collection and id.
+async fn read_set<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    batch: &Batch,
+) -> Result<ReadSet, T::Error> {
+    let keys = batch.idempotency_keys();
+    if !keys.is_empty() {
+        transaction.lock_keys(&keys).await?;
+    }
+    let mut found = ReadSet {
+        remembered: find_keys(transaction, tables, &keys).await?,
+        ..ReadSet::default()
+    };
+    for (key, collection) in batch.records() {
+        let table = tables.of(collection.name())?;
+        if let Some(record) = get(transaction, table, &table.lock, key.id).await? {
+            found.records.insert(key, record);
+        }
+    }
+    for (name, count) in batch.ids_to_reserve() {
+        let table = tables.of(&name)?;
+        let ids = reserve_ids(transaction, table, count).await?;
+        found.reserved_ids.insert(name, ids);
+    }
+    for (key, position) in batch.bases() {
+        let changes = read_changes_of(transaction, tables, &key, position).await?;
+        found.since.insert((key, position), changes);
+    }
+    Ok(found)
+}
+
+async fn reserve_ids<T: Transaction>(
+    transaction: &mut T,
+    table: &Table<T::Dialect>,
+    count: usize,
+) -> Result<Vec<RecordId>, T::Error> {
+    let Some(sql) = &table.reserve_ids else {
+        return Ok(Vec::new());
+    };
+    let mut ids = Vec::with_capacity(count);
+    let count = [SqlValue::Integer(i64::try_from(count).unwrap_or(i64::MAX))];
+    let mut read = |row: &dyn Row| {
+        ids.push(table.id(row, 0)?);
+        Ok(true)
+    };
+    transaction.query(sql, &count, &mut read).await?;
+    Ok(ids)
+}
+
+/// The rows as the mutations left them, or the refusal of the first that the database refused.
+async fn write_rows<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    plan: &Plan,
+) -> Result<Result<Vec<Option<Record>>, GroupResult>, T::Error> {
+    let mut rows = Vec::with_capacity(plan.mutations().len());
+    for (at, mutation) in plan.mutations().iter().enumerate() {
+        let table = tables.of(mutation.collection.name())?;
+        let (constraint, fields) = match write_row(transaction, table, &mutation.write).await {
+            Ok(Written::Row(row)) => {
+                rows.push(row);
+                continue;
+            }
+            Ok(Written::Ignored) => (Constraint::Check, Vec::new()),
+            Err(error) => transaction.violated(table, &mutation.write, error).await?,
+        };
+        let refusal = constraint.refuse(mutation, fields);
+        return Ok(Err(plan.refused_by_database(at, refusal)));
+    }
+    Ok(Ok(rows))
+}
+
+/// What a write did.
+enum Written {
+    /// The row afterwards; `None` after a delete.
+    Row(Option<Record>),
+    /// The database silently did not write the row: a trigger skipped it, or an `on conflict ignore` of the table.
+    Ignored,
+}
+
+async fn write_row<T: Transaction>(
+    transaction: &mut T,
+    table: &Table<T::Dialect>,
+    write: &Write,
+) -> Result<Written, T::Error> {
+    let id = match write {
+        Write::Delete { id } => {
+            delete(transaction, table, write, *id).await?;
+            return Ok(Written::Row(None));
+        }
+        Write::Refresh { id } => {
+            let row = get(transaction, table, &table.select, *id).await?;
+            return Ok(Written::Row(row));
+        }
+        Write::Insert { id, .. } => *id,
+        Write::Update { id, .. } => Some(*id),
+    };
+    let row = if let Some(last_insert_id) = T::Dialect::LAST_INSERT_ID {
+        let statement = table.write(write);
+        let written = transaction.execute(&statement.sql, &statement.parameters);
+        if written.await? == 0 {
+            return Ok(Written::Ignored);
+        }
+        let id = match id {
+            Some(id) => Some(id),
+            None => first(transaction, last_insert_id, &[], |row| table.id(row, 0)).await?,
+        };
+        reread(transaction, table, id).await?
+    } else if table.has_triggers {
+        let statement = table.write(write);
+        let (sql, parameters) = (&statement.sql, &statement.parameters);
+        let id = first(transaction, sql, parameters, |row| table.id(row, 0)).await?;
+        // They may have changed the row since it was returned.
+        reread(transaction, table, id).await?
+    } else {
+        let statement = table.write(write);
+        let (sql, parameters) = (&statement.sql, &statement.parameters);
+        first(transaction, sql, parameters, |row| table.record(row, 0)).await?
+    };
+    Ok(row.map_or(Written::Ignored, |row| Written::Row(Some(row))))
+}
+
+async fn reread<T: Transaction>(
+    transaction: &mut T,
+    table: &Table<T::Dialect>,
+    id: Option<RecordId>,
+) -> Result<Option<Record>, T::Error> {
+    match id {
+        Some(id) => get(transaction, table, &table.select, id).await,
+        None => Ok(None),
+    }
+}
+
+async fn delete<T: Transaction>(
+    transaction: &mut T,
+    table: &Table<T::Dialect>,
+    write: &Write,
+    id: RecordId,
+) -> Result<(), T::Error> {
+    let statement = table.write(write);
+    transaction
+        .execute(&statement.sql, &statement.parameters)
+        .await?;
+    if let (Some(source), RecordId::Integer(_)) = (&table.id_source, id) {
+        let parameters = [table.key_value(id)];
+        transaction.execute(&source.keep, &parameters).await?;
+    }
+    Ok(())
+}

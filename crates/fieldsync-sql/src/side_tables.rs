@@ -1,0 +1,48 @@
+//! The tables `fieldsync_…`: the ends of the logs, the changes, and the idempotency keys.
+
+use crate::dialect::Dialect;
+use crate::render::render;
+
+/// How a database declares the columns of the side tables.
+#[derive(Debug, Clone, Copy)]
+pub struct SideTableTypes {
+    /// A signed integer of 64 bits.
+    pub integer: &'static str,
+    /// Text of any length.
+    pub text: &'static str,
+    /// Text in a key, of at most 255 characters.
+    pub key: &'static str,
+    /// A record's id, as [`Dialect::encode_id`] writes it.
+    pub id: &'static str,
+    /// What follows the columns of `fieldsync_heads`, for columns of the driver's own.
+    pub heads: &'static str,
+    /// What follows a table's closing parenthesis.
+    pub options: &'static str,
+    /// Whether there is `create index if not exists`. Without it the driver creates the side tables only if they are
+    /// missing.
+    pub has_index_if_not_exists: bool,
+}
+
+/// The statements that create the side tables, separated by semicolons.
+#[must_use]
+pub fn side_tables<D: Dialect>() -> String {
+    let types = D::SIDE_TABLE_TYPES;
+    let if_not_exists = if types.has_index_if_not_exists {
+        "if not exists "
+    } else {
+        ""
+    };
+    let mut sql = include_str!("schema.sql").to_owned();
+    for (name, declaration) in [
+        ("{integer}", types.integer),
+        ("{text}", types.text),
+        ("{key}", types.key),
+        ("{id}", types.id),
+        ("{heads}", types.heads),
+        ("{options}", types.options),
+        ("{if_not_exists}", if_not_exists),
+    ] {
+        sql = sql.replace(name, declaration);
+    }
+    render::<D>(&sql)
+}

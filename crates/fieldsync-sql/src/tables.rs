@@ -1,0 +1,85 @@
+//! The prepared tables of a store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fieldsync::backend::StoreError;
+
+use crate::dialect::Dialect;
+use crate::statements::LogStatements;
+use crate::table::Table;
+
+/// The prepared tables by the names of their collections, and the statements of the side tables.
+#[derive(Debug)]
+pub struct Tables<D: Dialect> {
+    tables: HashMap<Arc<str>, Arc<Table<D>>>,
+    /// The statements of the side tables.
+    pub log: Arc<LogStatements>,
+}
+
+impl<D: Dialect> Default for Tables<D> {
+    fn default() -> Self {
+        Self {
+            tables: HashMap::new(),
+            log: Arc::new(LogStatements::new::<D>()),
+        }
+    }
+}
+
+impl<D: Dialect> Tables<D> {
+    /// The table of a collection.
+    ///
+    /// # Errors
+    /// If the collection was not prepared.
+    pub fn of(&self, collection: &str) -> Result<&Arc<Table<D>>, StoreError> {
+        self.tables.get(collection).ok_or_else(|| {
+            StoreError::Backend(format!("collection {collection} was not prepared").into())
+        })
+    }
+
+    /// The names of the collections.
+    pub fn collections(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.tables.keys()
+    }
+
+    /// The shared name of a collection, if the collection was prepared.
+    #[must_use]
+    pub fn collection(&self, name: &str) -> Option<&Arc<str>> {
+        self.tables.get_key_value(name).map(|(name, _)| name)
+    }
+
+    /// Adds a table.
+    pub fn insert(&mut self, table: Table<D>) {
+        let name = Arc::clone(&table.collection);
+        self.tables.insert(name, Arc::new(table));
+    }
+}
+
+/// The tables that a store has prepared so far.
+#[derive(Debug)]
+pub struct TableRegistry<D: Dialect>(RwLock<Arc<Tables<D>>>);
+
+impl<D: Dialect> Default for TableRegistry<D> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<D: Dialect> TableRegistry<D> {
+    /// The tables as they are now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Tables<D>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds tables, or replaces those of the same collections.
+    pub fn extend(&self, added: Tables<D>) {
+        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = tables.tables.clone();
+        all.extend(added.tables);
+        *tables = Arc::new(Tables {
+            tables: all,
+            log: added.log,
+        });
+    }
+}

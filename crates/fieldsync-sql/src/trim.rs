@@ -1,0 +1,80 @@
+//! Trimming a log: how far one transaction goes.
+
+use std::time::Duration;
+
+use fieldsync::backend::StoreError;
+use fieldsync::{Retention, Timestamp};
+
+use crate::value::{Row, SideTableRow};
+
+/// The most changes, and the most idempotency keys, that one transaction deletes.
+pub const MAX_TRIMMED: usize = 1000;
+
+/// Decides which changes of a log to delete. The driver reads the oldest changes in their order, at most one more than the
+/// limit.
+#[derive(Debug)]
+pub struct TrimScan {
+    /// Changes up to this offset are beyond the retention's count.
+    beyond_count: u64,
+    /// Changes from before this time are beyond the retention's age.
+    oldest: i64,
+    limit: usize,
+    trimmed: Trimmed,
+}
+
+/// What to delete of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trimmed {
+    /// The number of changes.
+    pub count: usize,
+    /// The offset and the tag of the last of them.
+    pub last: Option<(i64, i64)>,
+    /// Whether further changes are beyond the retention.
+    pub more: bool,
+}
+
+impl TrimScan {
+    /// A scan that deletes at most `limit` changes. `head` is the offset of the last change.
+    #[must_use]
+    pub fn new(retention: Retention, head: u64, limit: usize) -> Self {
+        Self {
+            beyond_count: head.saturating_sub(retention.count),
+            oldest: micros_before_now(retention.age),
+            limit,
+            trimmed: Trimmed::default(),
+        }
+    }
+
+    /// Looks at the next change: a row of [`LogStatements::trim_candidates`](crate::LogStatements::trim_candidates). `false`
+    /// ends the scan.
+    ///
+    /// # Errors
+    /// If a column holds something that fieldsync does not write.
+    pub fn push<R: Row + ?Sized>(&mut self, row: &R) -> Result<bool, StoreError> {
+        let row = SideTableRow::new(row, "fieldsync_changes", &["offset", "tag", "at"], 0);
+        let (offset, tag, at) = (row.integer(0)?, row.integer(1)?, row.integer(2)?);
+        if offset.cast_unsigned() > self.beyond_count && at > self.oldest {
+            return Ok(false);
+        }
+        if self.trimmed.count == self.limit {
+            self.trimmed.more = true;
+            return Ok(false);
+        }
+        self.trimmed.count += 1;
+        self.trimmed.last = Some((offset, tag));
+        Ok(true)
+    }
+
+    /// The result.
+    #[must_use]
+    pub fn finish(self) -> Trimmed {
+        self.trimmed
+    }
+}
+
+/// The time that long ago, in microseconds since 1970.
+#[must_use]
+pub fn micros_before_now(age: Duration) -> i64 {
+    let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::now().as_micros().saturating_sub(micros)
+}

@@ -1,0 +1,115 @@
+//! Reads SQLite's catalog.
+
+use std::collections::HashMap;
+
+use fieldsync::Collection;
+use fieldsync::backend::Ids;
+use fieldsync_sql::{ColumnInfo, Dialect as _, IdSource, SqlValue, TableInfo, TableKind};
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::column_types;
+use crate::dialect::Sqlite;
+use crate::error::Failure;
+
+/// What has the name of a collection's table.
+pub(crate) fn read(
+    connection: &Connection,
+    collection: &Collection,
+) -> Result<Option<TableInfo>, Failure> {
+    let sql = "select l.name, l.type, l.wr, coalesce(s.sql, '') from pragma_table_list l \
+               left join sqlite_schema s on s.name = l.name and s.type in ('table', 'view') \
+               where l.schema = 'main' and l.name = ?1 collate nocase";
+    let found = connection
+        .query_row(sql, [collection.table_name()], |row| {
+            let (name, kind): (String, String) = (row.get(0)?, row.get(1)?);
+            let (is_without_rowid, sql): (bool, String) = (row.get(2)?, row.get(3)?);
+            Ok((name, kind, is_without_rowid, sql))
+        })
+        .optional()?;
+    let Some((name, kind, is_without_rowid, sql)) = found else {
+        return Ok(None);
+    };
+    // No pragma tells it. Except after a key, the word occurs only in comments and literals.
+    let is_autoincrement = sql.to_ascii_lowercase().contains("autoincrement");
+    let repeats_ids = collection.ids() == Ids::Integer && !is_autoincrement;
+    let next_id = match collection.ids() {
+        Ids::Integer if is_autoincrement => Some(next_autoincrement(collection, &name)),
+        Ids::Integer => Some(id_source(collection, &name).next),
+        _ => None,
+    };
+    let (columns, primary_key) = columns(connection, &name, !is_without_rowid)?;
+    let mut statement = connection.prepare("select \"from\" from pragma_foreign_key_list(?1)")?;
+    let foreign_keys = statement.query_map([&name], |row| row.get(0))?;
+    let triggers = "select exists (select 1 from sqlite_schema where type = 'trigger' and tbl_name = ?1 collate nocase)";
+    Ok(Some(TableInfo {
+        kind: match &*kind {
+            "table" => TableKind::Table,
+            "view" => TableKind::Other("a view"),
+            _ => TableKind::Other("a virtual table"),
+        },
+        id_source: repeats_ids.then(|| id_source(collection, &name)),
+        next_id,
+        foreign_keys: foreign_keys.collect::<Result<_, _>>()?,
+        has_triggers: connection.query_row(triggers, [&name], |row| row.get(0))?,
+        // Errors name columns, or a definition that `blame` reads.
+        constraints: HashMap::new(),
+        name,
+        columns,
+        primary_key,
+    }))
+}
+
+/// The columns of a table, and those of its primary key.
+fn columns(
+    connection: &Connection,
+    table: &str,
+    gives_ids: bool,
+) -> Result<(Vec<ColumnInfo>, Vec<String>), Failure> {
+    let sql = "select name, type, \"notnull\", dflt_value, pk, hidden from pragma_table_xinfo(?1)";
+    let mut statement = connection.prepare(sql)?;
+    let mut primary_key = Vec::new();
+    let columns = statement.query_map([table], |row| {
+        let (name, declared): (String, String) = (row.get(0)?, row.get(1)?);
+        let default: Option<String> = row.get(3)?;
+        let is_in_key = row.get::<_, i64>(4)? > 0;
+        if is_in_key {
+            primary_key.push(name.clone());
+        }
+        let is_not_null_default = |default: String| !default.eq_ignore_ascii_case("null");
+        Ok(ColumnInfo {
+            name,
+            declared: column_types::parse(&declared),
+            is_not_null: row.get(2)?,
+            has_default: default.is_some_and(is_not_null_default) || is_in_key && gives_ids,
+            is_generated: row.get::<_, i64>(5)? != 0,
+        })
+    })?;
+    let columns = columns.collect::<Result<_, _>>()?;
+    Ok((columns, primary_key))
+}
+
+/// The id that AUTOINCREMENT will give next.
+fn next_autoincrement(collection: &Collection, table: &str) -> String {
+    let key = Sqlite::quote(collection.key_column());
+    let name = Sqlite::literal(&SqlValue::text(table));
+    let table = Sqlite::quote(table);
+    format!(
+        "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), \
+         coalesce((select max(seq) from sqlite_sequence where name = {name}), 0)))"
+    )
+}
+
+/// Ids that no row has or had. Without autoincrement SQLite would give the id of the newest row again after its deletion.
+fn id_source(collection: &Collection, table: &str) -> IdSource {
+    let key = Sqlite::quote(collection.key_column());
+    let (name, table) = (collection.name(), Sqlite::quote(table));
+    IdSource {
+        next: format!(
+            "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), \
+             coalesce((select max(last_id) from fieldsync_heads where collection = '{name}'), 0)))"
+        ),
+        keep: format!(
+            "update fieldsync_heads set last_id = max(last_id, ?1) where collection = '{name}'"
+        ),
+    }
+}

@@ -1,0 +1,225 @@
+//! SQLite's SQL, and how its columns store values. Reading never fails: a value that does not fit its field is returned
+//! as it is stored.
+
+use fieldsync::backend::{FieldType, Ids};
+use fieldsync::{RecordId, Timestamp};
+use fieldsync_sql::{
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue, TableLayout,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::column_types::{self, Format};
+
+pub(crate) type Table = fieldsync_sql::Table<Sqlite>;
+pub(crate) type Tables = fieldsync_sql::Tables<Sqlite>;
+
+#[derive(Debug)]
+pub(crate) enum Sqlite {}
+
+impl Dialect for Sqlite {
+    type Format = Format;
+    type TableStatements = ();
+
+    const MAX_NAME_BYTES: Option<usize> = None;
+    const LAST_INSERT_ID: Option<&'static str> = None;
+    const FOR_UPDATE: &'static str = "";
+    const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
+        integer: "integer",
+        text: "text",
+        key: "text",
+        // An integer or the text of a UUID. Without a type SQLite converts neither into the other.
+        id: "",
+        // The highest id deleted from a table without autoincrement, which would otherwise be given again.
+        heads: ",\n  last_id integer not null default 0",
+        options: " without rowid",
+        has_index_if_not_exists: true,
+    };
+
+    fn quote(name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+
+    fn parameter(number: usize) -> String {
+        format!("?{number}")
+    }
+
+    fn is_same_name(one: &str, other: &str) -> bool {
+        one.eq_ignore_ascii_case(other)
+    }
+
+    fn literal(value: &SqlValue<'_>) -> String {
+        match value {
+            SqlValue::Integer(number) => number.to_string(),
+            SqlValue::Real(number) => Value::from(*number).to_string(),
+            SqlValue::Text(text) => format!("'{}'", text.replace('\'', "''")),
+            SqlValue::Null | SqlValue::Bytes(_) => "null".to_owned(),
+        }
+    }
+
+    fn key_type(ids: Ids) -> &'static str {
+        match ids {
+            Ids::Integer => "integer",
+            _ => "text",
+        }
+    }
+
+    fn key_declaration(ids: Ids) -> &'static str {
+        match ids {
+            // Without autoincrement SQLite gives the id of a deleted record again.
+            Ids::Integer => "integer primary key autoincrement not null",
+            _ => "text primary key not null",
+        }
+    }
+
+    fn column_type(field: &FieldType) -> (String, Format) {
+        let (declaration, format) = match field {
+            FieldType::Text {
+                max_length: Some(length),
+                ..
+            } => return (format!("varchar({length})"), Format::Text),
+            FieldType::DateTime => ("datetime", Format::Time),
+            FieldType::Date => ("date", Format::Text),
+            FieldType::Uuid => ("varchar(36)", Format::Text),
+            FieldType::Integer { .. } => ("integer", Format::Integer),
+            FieldType::Number { .. } => ("real", Format::Number),
+            FieldType::Boolean => ("boolean", Format::Boolean),
+            // A column declared json would turn the JSON text 1.0 into the number 1.
+            FieldType::Json(_) => ("text", Format::Json),
+            _ => ("text", Format::Text),
+        };
+        (declaration.to_owned(), format)
+    }
+
+    fn format(field: &FieldType, declared: &DeclaredType) -> Result<Format, String> {
+        column_types::format(field, declared)
+    }
+
+    fn key_format(ids: Ids, column: &ColumnInfo, gives_ids: bool) -> Result<Format, KeyMismatch> {
+        column_types::key_format(ids, column, gives_ids)
+    }
+
+    fn encode(format: Format, value: &Value) -> SqlValue<'_> {
+        match (format, value) {
+            (_, Value::Null) => SqlValue::Null,
+            (Format::Json, json) => SqlValue::text(json.to_string()),
+            (Format::Time, Value::String(time)) => match time.parse::<Timestamp>() {
+                Ok(time) => SqlValue::text(time.to_sql_text()),
+                // The core admits no other text.
+                Err(_) => SqlValue::text(time),
+            },
+            (Format::SimpleUuid, Value::String(uuid)) => SqlValue::text(uuid.replace('-', "")),
+            (_, Value::String(text)) => SqlValue::text(text),
+            (_, Value::Bool(value)) => SqlValue::Integer((*value).into()),
+            (_, Value::Number(number)) => match number.as_i64() {
+                Some(integer) if format == Format::Integer => SqlValue::Integer(integer),
+                _ => number.as_f64().map_or(SqlValue::Null, SqlValue::Real),
+            },
+            (_, json @ (Value::Array(_) | Value::Object(_))) => SqlValue::text(json.to_string()),
+        }
+    }
+
+    fn decode(format: Format, value: SqlValue<'_>) -> Value {
+        let text = match (format, value) {
+            (_, SqlValue::Null) => return Value::Null,
+            (Format::Number, SqlValue::Integer(number)) => return Value::from(number as f64),
+            (Format::Boolean, SqlValue::Integer(number @ (0 | 1))) => {
+                return Value::Bool(number == 1);
+            }
+            (_, SqlValue::Integer(number)) => return Value::from(number),
+            // Infinity becomes null, since JSON has none.
+            (_, SqlValue::Real(number)) => return Value::from(number),
+            (_, SqlValue::Text(text)) => text.into_owned(),
+            (_, SqlValue::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        let read = match format {
+            Format::Time => {
+                Timestamp::from_sql_text(&text).map(|time| Value::from(time.to_string()))
+            }
+            Format::SimpleUuid => {
+                let uuid = text.parse::<Uuid>().ok();
+                uuid.map(|uuid| Value::from(uuid.hyphenated().to_string()))
+            }
+            Format::Json => serde_json::from_str(&text).ok(),
+            Format::Text | Format::Integer | Format::Number | Format::Boolean => None,
+        };
+        read.unwrap_or(Value::String(text))
+    }
+
+    fn encode_key(format: Format, id: RecordId) -> SqlValue<'static> {
+        match id {
+            RecordId::Uuid(uuid) if format == Format::SimpleUuid => {
+                SqlValue::text(uuid.simple().to_string())
+            }
+            id => Self::encode_id(id),
+        }
+    }
+
+    fn encode_id(id: RecordId) -> SqlValue<'static> {
+        match id {
+            RecordId::Integer(number) => SqlValue::Integer(number),
+            other => SqlValue::text(other.to_string()),
+        }
+    }
+
+    fn decode_id(value: &SqlValue<'_>) -> Option<RecordId> {
+        match value {
+            SqlValue::Integer(number) => Some(RecordId::Integer(*number)),
+            SqlValue::Text(text) => text.parse().ok().map(RecordId::Uuid),
+            SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => None,
+        }
+    }
+
+    /// No other transaction takes ids meanwhile, and the ids follow each other.
+    fn reserve_ids(next_id: &str) -> String {
+        format!(
+            "with recursive ids(id, left) as (select {next_id}, ?1 \
+             union all select id + 1, left - 1 from ids where left > 1) select id from ids"
+        )
+    }
+
+    fn table_statements(_: &TableLayout<Self>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+    fn check_read(format: Format, stored: SqlValue<'_>, expected: Value) {
+        assert_eq!(Sqlite::decode(format, stored), expected);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_its_field_is_returned_as_it_is_stored() {
+        let text = |text: &'static str| SqlValue::text(text);
+        check_read(Format::Time, text("yesterday"), json!("yesterday"));
+        check_read(Format::Time, SqlValue::Integer(7), json!(7));
+        check_read(Format::Boolean, SqlValue::Integer(2), json!(2));
+        check_read(Format::Boolean, text("yes"), json!("yes"));
+        check_read(Format::Integer, text("many"), json!("many"));
+        check_read(Format::Number, SqlValue::Real(f64::INFINITY), json!(null));
+        check_read(Format::Json, text("{"), json!("{"));
+        check_read(Format::SimpleUuid, text("7"), json!("7"));
+        let bytes = SqlValue::Bytes(vec![b'a', 0xff].into());
+        check_read(Format::Text, bytes, json!("a\u{fffd}"));
+    }
+
+    #[test]
+    fn times_of_other_frameworks_become_rfc_3339() {
+        for (stored, expected) in [
+            ("2026-01-13 10:00:00.123456", "2026-01-13T10:00:00.123456Z"),
+            ("2026-01-13 10:00:00", "2026-01-13T10:00:00.000000Z"),
+            ("2026-01-13T12:00:00+02:00", "2026-01-13T10:00:00.000000Z"),
+        ] {
+            check_read(Format::Time, SqlValue::text(stored), json!(expected));
+        }
+    }
+
+    #[test]
+    fn an_integer_in_a_column_of_numbers_is_a_number() {
+        check_read(Format::Number, SqlValue::Integer(2), json!(2.0));
+    }
+}
