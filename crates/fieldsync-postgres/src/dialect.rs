@@ -48,10 +48,6 @@ impl Dialect for Postgres {
         has_index_if_not_exists: true,
     };
 
-    fn quote(name: &str) -> String {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-
     /// `accounts.users` is the table `users` of the schema `accounts`.
     fn table(name: &str) -> String {
         name.split('.')

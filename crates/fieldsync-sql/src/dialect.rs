@@ -36,7 +36,9 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     const SIDE_TABLE_TYPES: SideTableTypes;
 
     /// Quotes the name of a column or table.
-    fn quote(name: &str) -> String;
+    fn quote(name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 
     /// The table of a collection as SQL.
     fn table(name: &str) -> String {
@@ -51,8 +53,15 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         one == other
     }
 
-    /// A value as a literal.
-    fn literal(value: &SqlValue<'_>) -> String;
+    /// A value as a literal, for the default of a column.
+    fn literal(value: &SqlValue<'_>) -> String {
+        match value {
+            SqlValue::Integer(number) => number.to_string(),
+            SqlValue::Real(number) => Value::from(*number).to_string(),
+            SqlValue::Text(text) => format!("'{}'", text.replace('\'', "''")),
+            SqlValue::Null | SqlValue::Bytes(_) => "null".to_owned(),
+        }
+    }
 
     /// The type of a key column that fieldsync creates: `bigint`.
     fn key_type(ids: Ids) -> &'static str;

@@ -41,6 +41,9 @@ mod record_access;
 // Batches.
 mod parts;
 
+#[cfg(test)]
+mod test_dialect;
+
 pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, text_length};
 pub use constraint::{Constraint, deferred_refusal};
 pub use dialect::{Dialect, KeyMismatch, ValueKind};

@@ -278,3 +278,108 @@ fn check_other_columns<D: Dialect>(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use fieldsync::{RecordId, Write};
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::DeclaredType;
+    use crate::test_dialect::TestDialect;
+
+    fn notes(fields: &[&str]) -> Collection {
+        let text = |name: &&str| ((*name).to_owned(), json!({"type": "string", "default": ""}));
+        let properties: serde_json::Map<_, _> = fields.iter().map(text).collect();
+        let schema = json!({"type": "object", "properties": properties});
+        Collection::from_schema("notes", &schema)
+    }
+
+    fn column(name: &str) -> ColumnInfo {
+        ColumnInfo {
+            name: name.to_owned(),
+            declared: DeclaredType::parse("LONGTEXT"),
+            is_not_null: true,
+            has_default: false,
+            is_generated: false,
+        }
+    }
+
+    fn table(columns: &[&str]) -> TableInfo {
+        TableInfo {
+            name: "notes".to_owned(),
+            kind: TableKind::Table,
+            columns: columns.iter().map(|name| column(name)).collect(),
+            primary_key: vec!["id".to_owned()],
+            foreign_keys: Vec::new(),
+            constraints: HashMap::new(),
+            has_triggers: false,
+            id_source: None,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_created() {
+        assert_eq!(
+            create_table::<TestDialect>(&notes(&["a"])).unwrap(),
+            "create table `notes` (\n  `id` bigint auto_increment primary key,\n  `a` longtext not null default '\"\"'\n)"
+        );
+        assert_eq!(
+            missing_columns::<TestDialect>(&notes(&["a", "b"]), &table(&["id", "a"])).unwrap(),
+            ["alter table `notes` add column `b` longtext not null default '\"\"'"]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_reported() {
+        let check = |fields: &[&str], table| check::<TestDialect>(&notes(fields), table);
+        let message =
+            |result: Result<Table<TestDialect>, StoreError>| result.unwrap_err().to_string();
+        assert_eq!(
+            message(check(&["a"], None)),
+            "table notes, column id: found no table, expected a table"
+        );
+        assert_eq!(
+            message(check(&[], Some(table(&["id", "owner"])))),
+            "table notes, column owner: found not null without a default, and no such field, expected a default in the table, \
+             a field of this name, or .no_create() for the collection"
+        );
+        let long = "a_name_of_21_letters_";
+        let mismatch = create_table::<TestDialect>(&notes(&[long])).unwrap_err();
+        assert!(mismatch.to_string().contains("at most 20 bytes"));
+    }
+
+    #[test]
+    fn a_table_writes_in_the_dialect() {
+        let table = check::<TestDialect>(&notes(&["a", "b"]), Some(table(&["id", "a", "b"])));
+        let table = table.unwrap();
+        let id = RecordId::Integer(7);
+        let fields = || [("b".to_owned(), json!(1))].into_iter().collect();
+        let check = |write: &Write, expected: &str, parameters: usize| {
+            let statement = table.write(write);
+            assert_eq!(statement.sql, expected);
+            assert_eq!(statement.parameters.len(), parameters);
+        };
+        let insert = Write::Insert {
+            id: None,
+            fields: fields(),
+        };
+        check(&insert, "insert into `notes` (`a`, `b`) values (?, ?)", 2);
+        let update = Write::Update {
+            id,
+            fields: fields(),
+        };
+        check(
+            &update,
+            "update `notes` set `b` = ? where `notes`.`id` = ?",
+            2,
+        );
+        check(
+            &Write::Delete { id },
+            "delete from `notes` where `notes`.`id` = ?",
+            1,
+        );
+    }
+}

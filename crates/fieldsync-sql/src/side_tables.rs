@@ -46,3 +46,25 @@ pub fn side_tables<D: Dialect>() -> String {
     }
     render::<D>(&sql)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dialect::TestDialect;
+
+    #[test]
+    fn side_tables_are_declared_in_the_dialect() {
+        let sql = side_tables::<TestDialect>();
+        for part in [
+            "epoch bigint not null,",
+            "`offset` bigint not null,",
+            "`key` varchar(255) not null,",
+            "record longtext,",
+            "primary key (principal, `key`)\n) engine=innodb;",
+            "create index fieldsync_keys_at on",
+        ] {
+            assert!(sql.contains(part), "{part} in {sql}");
+        }
+        assert!(!sql.contains(['{', '}', '"', '$']), "{sql}");
+    }
+}

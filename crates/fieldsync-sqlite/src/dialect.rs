@@ -35,25 +35,12 @@ impl Dialect for Sqlite {
         has_index_if_not_exists: true,
     };
 
-    fn quote(name: &str) -> String {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-
     fn parameter(number: usize) -> String {
         format!("?{number}")
     }
 
     fn is_same_name(one: &str, other: &str) -> bool {
         one.eq_ignore_ascii_case(other)
-    }
-
-    fn literal(value: &SqlValue<'_>) -> String {
-        match value {
-            SqlValue::Integer(number) => number.to_string(),
-            SqlValue::Real(number) => Value::from(*number).to_string(),
-            SqlValue::Text(text) => format!("'{}'", text.replace('\'', "''")),
-            SqlValue::Null | SqlValue::Bytes(_) => "null".to_owned(),
-        }
     }
 
     fn key_type(ids: Ids) -> &'static str {
