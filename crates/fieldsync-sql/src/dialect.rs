@@ -7,8 +7,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::catalog::{ColumnInfo, DeclaredType};
-use crate::layout::TableLayout;
-use crate::side_tables::SideTableTypes;
 use crate::value::SqlValue;
 
 /// The SQL of one database. Implemented by a type without values; all functions are pure.
@@ -16,7 +14,7 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// How a column stores the values of its field.
     type Format: Debug + Clone + Copy + Send + Sync;
 
-    /// The text of the driver's own statements for a table, built once per table.
+    /// The text of the driver's own statements for a table.
     type TableStatements: Debug + Send + Sync;
 
     /// The most bytes of a table's or column's name, if the database cuts longer names off.
@@ -140,9 +138,26 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         let sets = sets.collect::<Vec<_>>().join(", ");
         format!("on conflict ({}) do update set {sets}", key.join(", "))
     }
+}
 
-    /// Builds the driver's own statements for a table.
-    fn table_statements(layout: &TableLayout<Self>) -> Self::TableStatements;
+/// How a database declares the columns of the side tables.
+#[derive(Debug, Clone, Copy)]
+pub struct SideTableTypes {
+    /// A signed integer of 64 bits.
+    pub integer: &'static str,
+    /// Text of any length.
+    pub text: &'static str,
+    /// Text in a key, of at most 255 characters.
+    pub key: &'static str,
+    /// A record's id, as [`Dialect::encode_id`] writes it.
+    pub id: &'static str,
+    /// What follows the columns of `fieldsync_heads`, for columns of the driver's own.
+    pub heads: &'static str,
+    /// What follows a table's closing parenthesis.
+    pub options: &'static str,
+    /// Whether there is `create index if not exists`. Without it the driver creates the side tables only if they are
+    /// missing.
+    pub has_index_if_not_exists: bool,
 }
 
 /// The type of a side table's column.

@@ -64,13 +64,14 @@ pub fn missing_columns<D: Dialect>(
     Ok(statements)
 }
 
-/// Checks that a table fits its collection, and learns how to use it.
+/// Checks that a table fits its collection, and learns how to use it. `statements` builds the driver's own statements.
 ///
 /// # Errors
 /// [`StoreError::Schema`] with the first column that does not fit.
 pub fn check<D: Dialect>(
     collection: &Collection,
     table: Option<TableInfo>,
+    statements: impl FnOnce(&TableLayout<D>) -> D::TableStatements,
 ) -> Result<Table<D>, StoreError> {
     let missing = || mismatch(collection, collection.key_column(), "no table", "a table");
     let table = table.ok_or_else(missing)?;
@@ -89,7 +90,7 @@ pub fn check<D: Dialect>(
         references.any(|column| D::is_same_name(column, &field.name))
     };
     let foreign_keys = collection.fields().iter().filter(is_reference);
-    Ok(Table::new(TableLayout {
+    let layout = TableLayout {
         collection: Arc::clone(collection.name()),
         sql_name: D::table(collection.table_name()),
         key,
@@ -99,7 +100,9 @@ pub fn check<D: Dialect>(
         constraints: table.constraints,
         has_triggers: table.has_triggers,
         id_source: table.id_source,
-    }))
+    };
+    let own = statements(&layout);
+    Ok(Table::new(layout, own))
 }
 
 /// A random epoch for a new log.
@@ -334,7 +337,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_reported() {
-        let check = |fields: &[&str], table| check::<TestDialect>(&notes(fields), table);
+        let check = |fields: &[&str], table| check::<TestDialect>(&notes(fields), table, |_| ());
         let message =
             |result: Result<Table<TestDialect>, StoreError>| result.unwrap_err().to_string();
         assert_eq!(
@@ -353,7 +356,8 @@ mod tests {
 
     #[test]
     fn a_table_writes_in_the_dialect() {
-        let table = check::<TestDialect>(&notes(&["a", "b"]), Some(table(&["id", "a", "b"])));
+        let table =
+            check::<TestDialect>(&notes(&["a", "b"]), Some(table(&["id", "a", "b"])), |_| ());
         let table = table.unwrap();
         let id = RecordId::Integer(7);
         let fields = || [("b".to_owned(), json!(1))].into_iter().collect();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     ColumnInfo, Constraint, DeclaredType, Dialect, KeyMismatch, ReadRow, SideTableTypes, SqlValue,
-    Table, TableLayout, Transaction,
+    Table, Transaction,
 };
 
 #[derive(Debug)]
@@ -81,8 +81,6 @@ impl Dialect for TestDialect {
             sets.collect::<Vec<_>>().join(", ")
         )
     }
-
-    fn table_statements(_: &TableLayout<Self>) {}
 }
 
 /// A driver whose results are empty and whose futures wait once.

@@ -2,9 +2,7 @@
 //! as it is stored.
 
 use fieldsync::{FieldType, Ids, RecordId, Timestamp};
-use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue, TableLayout,
-};
+use fieldsync_sql::{ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -155,8 +153,6 @@ impl Dialect for Sqlite {
             SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => None,
         }
     }
-
-    fn table_statements(_: &TableLayout<Self>) {}
 }
 
 #[cfg(test)]
