@@ -1,4 +1,4 @@
-//! Where the database is, as a URL says it, and how it is connected to.
+//! The address of a database, parsed from a URL, and how to connect to it.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,29 +16,28 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::error::{ConnectError, Failure};
 use crate::tls::{self, Check};
 
-/// How long a connection may take to be made, with each of the hosts.
+/// How long connecting to one host may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After how long without a word a connection is asked whether it is alive, how often, and at what intervals.
+/// Keepalive probes: after how much silence, how many, and at what interval.
 const KEEPALIVE: (Duration, u32, Duration) = (Duration::from_secs(10), 3, Duration::from_secs(5));
-/// What `tokio-postgres` has where the URL says nothing.
-const USUAL_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
+/// The default of `tokio-postgres`, if the URL does not set it.
+const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// What has to be driven, for its client to be answered.
+/// The connection, which must be polled for its client to make progress.
 pub(crate) type PgConnection =
     Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// One for each of the hosts, in their order.
+    /// One configuration per host, in the URL's order.
     hosts: Vec<Config>,
     tls: MakeRustlsConnect,
 }
 
 impl Address {
     pub(crate) fn of(url: &str) -> Result<Self, ConnectError> {
-        // The parser's own errors may quote the password.
-        let malformed =
-            || ConnectError::Url("it must be like postgres://user@host/database".into());
+        // The errors of the parser may quote the password.
+        let malformed = || ConnectError::Url("expected postgres://user@host/database".into());
         if !["postgres://", "postgresql://"]
             .iter()
             .any(|scheme| url.starts_with(scheme))
@@ -58,7 +57,9 @@ impl Address {
                     let name = option.split('=').next().unwrap_or_default();
                     let known = format!("postgres://host/?{option}").parse::<Config>();
                     known.map_err(|_| {
-                        ConnectError::Url(format!("what it says of `{name}` is not understood"))
+                        ConnectError::Url(format!(
+                            "the option `{name}` is unknown, or its value is invalid"
+                        ))
                     })?;
                     others.push(option);
                 }
@@ -74,7 +75,7 @@ impl Address {
             if config.get_connect_timeout().is_none() {
                 config.connect_timeout(CONNECT_TIMEOUT);
             }
-            if config.get_keepalives_idle() == USUAL_KEEPALIVE {
+            if config.get_keepalives_idle() == DEFAULT_KEEPALIVE {
                 let (idle, times, interval) = KEEPALIVE;
                 config
                     .keepalives_idle(idle)
@@ -89,25 +90,25 @@ impl Address {
         Ok(Self { hosts, tls })
     }
 
-    /// Sets a parameter of the session, unless the URL does.
+    /// Sets a parameter of the session, unless the URL sets it.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         for config in &mut self.hosts {
             let given = config.get_options().unwrap_or_default();
-            // The last one counts.
+            // The last setting counts.
             config.options(format!("-c {name}={value} {given}"));
         }
     }
 
-    /// How long connecting may take, where the last of the hosts is the one.
+    /// How long connecting may take, if only the last host accepts.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.hosts.iter().map(connect_timeout).sum()
     }
 
-    /// Connects to the first of the hosts that is there, and as the URL wants it.
+    /// Connects to the first host that answers and fits the URL's options.
     pub(crate) async fn connect(&self) -> Result<(Client, PgConnection), Failure> {
         let mut failure = Failure::NoAnswer;
         for config in &self.hosts {
-            // A host may take connections and say nothing.
+            // A host may accept a connection and never answer.
             let connecting = timeout(connect_timeout(config), config.connect(self.tls.clone()));
             match connecting.await {
                 Ok(Ok(connected)) => return Ok(connected),
@@ -118,7 +119,7 @@ impl Address {
         Err(failure)
     }
 
-    /// As a pool wants it: its connections, made as [`connect`](Self::connect) makes them.
+    /// The manager of a pool whose connections are made by [`connect`](Self::connect).
     pub(crate) fn manager(self, recycling: ManagerConfig) -> Manager {
         Manager::from_connect(self.hosts[0].clone(), self, recycling)
     }
@@ -136,7 +137,7 @@ impl Connect for Address {
                     Ok((client, tokio::spawn(driven)))
                 }
                 Err(Failure::Postgres(error)) => Err(error),
-                // The pool has a limit as well, which is over by now.
+                // The pool's own timeout has passed by now.
                 Err(_) => std::future::pending().await,
             }
         })
@@ -151,7 +152,7 @@ fn connect_timeout(config: &Config) -> Duration {
         .unwrap_or(CONNECT_TIMEOUT)
 }
 
-/// The servers, without names and passwords.
+/// The servers, without user names and passwords.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, config) in self.hosts.iter().enumerate() {
@@ -168,7 +169,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A URL that names several hosts, as one for each.
+/// Splits a URL with several hosts into one URL per host.
 fn one_by_one(url: &str) -> Vec<String> {
     let start = url.find('@').map(|at| at + 1);
     let start = start.unwrap_or_else(|| url.find("://").map_or(0, |at| at + 3));
@@ -177,7 +178,7 @@ fn one_by_one(url: &str) -> Vec<String> {
     url[start..end].split(',').map(one).collect()
 }
 
-/// What stands before the question mark, and behind it. A password may have one that is not escaped.
+/// Splits the URL at the question mark of its query. A password may contain one that is not escaped.
 fn split_query(url: &str) -> (&str, &str) {
     let password_end = url.find('@').unwrap_or(0);
     match url[password_end..].find('?') {
@@ -186,7 +187,7 @@ fn split_query(url: &str) -> (&str, &str) {
     }
 }
 
-/// `sslmode` and `sslrootcert` as libpq has them (PostgreSQL's manual, "SSL Support").
+/// `sslmode` and `sslrootcert` as in libpq (PostgreSQL's manual, "SSL Support").
 fn security(mode: Option<&str>, root: Option<&str>) -> Result<(SslMode, Check), ConnectError> {
     let is_system = root == Some("system");
     Ok(match mode {

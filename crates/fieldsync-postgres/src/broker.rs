@@ -1,4 +1,4 @@
-//! The broker: NOTIFY on a connection of its own, and for each who listens one that LISTENs.
+//! The broker: NOTIFY on one connection, and LISTEN on another per subscription.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -16,19 +16,20 @@ use tokio_postgres::{AsyncMessage, Client};
 use crate::address::{Address, PgConnection};
 use crate::error::{ConnectError, Failure};
 
-/// How often a listener asks whether PostgreSQL is still there, and how long the answer may take: a connection can be dead
-/// without a word.
-const PING: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How many notices may wait for the engine. Further ones are lost, which the poll makes good.
-const WAITING: usize = 1024;
-/// How long a channel's name may be, in bytes.
-const LONGEST_CHANNEL: usize = 63;
+/// How often a subscription checks its connection. A connection can be dead without an error.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// NotificationQueue on PostgreSQL's LISTEN and NOTIFY, so that an app with a PostgreSQL needs no Redis.
+/// How long the answer to LISTEN and to a check may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// The most notifications that wait for the engine. Further ones are dropped; the poll finds their changes.
+const MAX_WAITING: usize = 1024;
+/// The most bytes of a channel's name.
+const MAX_CHANNEL_BYTES: usize = 63;
+
+/// Sends notifications with PostgreSQL's LISTEN and NOTIFY, so that an app with PostgreSQL needs no Redis.
 ///
-/// It has two connections of its own for each node. A pooler that hands a connection to another client after each transaction
-/// can't carry LISTEN: give it the database's own address.
+/// Each node uses two connections of its own. A pooler that assigns connections per transaction does not support LISTEN:
+/// connect to the database directly.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), fieldsync_postgres::ConnectError> {
@@ -44,14 +45,14 @@ pub struct PostgresBroker {
 }
 
 impl PostgresBroker {
-    /// Connects to a database, by a URL as that of [`PostgresStore::connect`](crate::PostgresStore::connect). Nodes hear each
-    /// other when they are connected to the same database of the same server.
+    /// Connects to a database. The URL is like that of [`PostgresStore::connect`](crate::PostgresStore::connect). Nodes that
+    /// connect to the same database of the same server receive each other's notifications.
     ///
     /// # Errors
-    /// When the URL can't be used. A database that can't be reached now is no error: it is tried again.
+    /// If the URL is invalid. It is not an error if the database can't be reached now: the broker tries again.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let mut address = Address::of(url)?;
-        // A notice that a crash loses has nobody to hear it, and is not worth the wait for the disk.
+        // After a crash nobody is connected who could receive a notification: it is not worth waiting for the disk.
         address.set("synchronous_commit", "off");
         let publisher = publisher(&address).await.ok();
         Ok(Self {
@@ -61,8 +62,8 @@ impl PostgresBroker {
         })
     }
 
-    /// Gives the channel another name than that of other apps on the same database: `<prefix>:notices`, by default
-    /// `fieldsync:notices`. A prefix has at most 55 bytes; all nodes of an app must have the same.
+    /// Names the channel `<prefix>:notices` instead of `fieldsync:notices`, to separate apps that share a database. All nodes of
+    /// an app must use the same prefix, of at most 55 bytes.
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
         self.channel = channel(prefix);
@@ -78,7 +79,7 @@ fn failed(failure: impl Into<Failure>) -> BrokerError {
     BrokerError(StoreError::from(failure.into()).into())
 }
 
-/// A connection that is driven as long as somebody has it.
+/// A client whose connection is polled by a task until the client is dropped.
 async fn publisher(address: &Address) -> Result<Client, Failure> {
     let (client, connection) = address.connect().await?;
     tokio::spawn(connection);
@@ -88,9 +89,9 @@ async fn publisher(address: &Address) -> Result<Client, Failure> {
 #[async_trait]
 impl Broker for PostgresBroker {
     async fn publish(&self, notice: Notification) -> Result<(), BrokerError> {
-        let mut publisher_place = self.publisher.lock().await;
-        // Taken out until it has answered: one whose answer nobody waited for is not used again.
-        let client = match publisher_place.take() {
+        let mut slot = self.publisher.lock().await;
+        // Taken out until it has answered: a client whose answer was not awaited is not used again.
+        let client = match slot.take() {
             Some(client) => client,
             None => publisher(&self.address).await.map_err(failed)?,
         };
@@ -100,27 +101,27 @@ impl Broker for PostgresBroker {
             [(&self.channel, Type::TEXT), (&text, Type::TEXT)];
         let notified = client.query_typed(sql, &parameters).await;
         notified.map_err(failed)?;
-        *publisher_place = Some(client);
+        *slot = Some(client);
         Ok(())
     }
 
     async fn subscribe(&self) -> Result<BoxStream<'static, Notification>, BrokerError> {
-        if self.channel.len() > LONGEST_CHANNEL {
+        if self.channel.len() > MAX_CHANNEL_BYTES {
             let channel = &self.channel;
             let error = format!(
-                "the name of the channel is longer than {LONGEST_CHANNEL} bytes: {channel}"
+                "the channel name {channel} is longer than {MAX_CHANNEL_BYTES} bytes; use a shorter prefix"
             );
             return Err(BrokerError(error.into()));
         }
         let (client, connection) = self.address.connect().await.map_err(failed)?;
-        let (tell, notices) = mpsc::channel(WAITING);
-        tokio::spawn(drive(connection, tell));
+        let (sender, notices) = mpsc::channel(MAX_WAITING);
+        tokio::spawn(drive(connection, sender));
         let listen = format!("listen \"{}\"", self.channel.replace('"', "\"\""));
-        let listening = timeout(PATIENCE, client.batch_execute(&listen)).await;
+        let listening = timeout(ANSWER_TIMEOUT, client.batch_execute(&listen)).await;
         listening
             .map_err(|_| failed(Failure::NoAnswer))?
             .map_err(failed)?;
-        let mut pings = interval_at(Instant::now() + PING, PING);
+        let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let subscription = Subscription {
             client,
@@ -134,19 +135,19 @@ impl Broker for PostgresBroker {
     }
 }
 
-/// Hands on what the channel carries, until the connection is lost or its client is dropped.
-async fn drive(mut connection: PgConnection, tell: mpsc::Sender<Notification>) {
+/// Forwards the channel's notifications, until the connection is lost or its client is dropped.
+async fn drive(mut connection: PgConnection, sender: mpsc::Sender<Notification>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message
             && let Ok(notice) = notification.payload().parse()
         {
-            // Nothing that matters is lost.
-            let _ = tell.try_send(notice);
+            // If the queue is full the notification is dropped; the poll finds its change.
+            let _ = sender.try_send(notice);
         }
     }
 }
 
-/// A connection that listens.
+/// A connection that listens on the channel.
 struct Subscription {
     client: Client,
     notices: mpsc::Receiver<Notification>,
@@ -154,13 +155,13 @@ struct Subscription {
 }
 
 impl Subscription {
-    /// The next notice; `None` when the connection is lost.
+    /// The next notification, or `None` when the connection is lost.
     async fn next(&mut self) -> Option<Notification> {
         loop {
             tokio::select! {
                 notice = self.notices.recv() => return notice,
                 _ = self.pings.tick() => {
-                    let pong = timeout(PATIENCE, self.client.batch_execute("")).await;
+                    let pong = timeout(ANSWER_TIMEOUT, self.client.batch_execute("")).await;
                     if !matches!(pong, Ok(Ok(()))) {
                         return None;
                     }

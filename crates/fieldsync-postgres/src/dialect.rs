@@ -51,10 +51,6 @@ impl Dialect for Postgres {
         has_index_if_not_exists: true,
     };
 
-    fn quote(name: &str) -> String {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-
     /// `accounts.users` is the table `users` of the schema `accounts`.
     fn table(name: &str) -> String {
         name.split('.')
@@ -167,8 +163,10 @@ impl Dialect for Postgres {
         let parameters = parameters.collect::<Vec<_>>().join(", ");
         format!("select * from unnest({parameters})")
     }
+}
 
-    fn table_statements(layout: &TableLayout<Self>) -> PostgresStatements {
+impl PostgresStatements {
+    pub(crate) fn of(layout: &TableLayout<Postgres>) -> Self {
         let (table, key) = (&layout.sql_name, layout.key.of(&layout.sql_name));
         let all = layout.select_list(table).join(", ");
         let listed = layout.select_list("t").join(", ");
@@ -188,7 +186,7 @@ impl Dialect for Postgres {
             )
         };
         let ids = format!("{key} = any($1::text[]::{}[])", layout.key.format.cast());
-        PostgresStatements {
+        Self {
             get: format!(
                 "{head} (select {all} from {table} where {key} = {}) r on true where h.collection = $1",
                 layout.key.parameter(2)

@@ -8,7 +8,7 @@ use fieldsync::Collection;
 use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
 
 use crate::catalog;
-use crate::dialect::{Postgres, Tables};
+use crate::dialect::{Postgres, PostgresStatements, Tables};
 use crate::error::{Failure, Stopped};
 
 /// The most attempts while other transactions hold locks that this one needs.
@@ -65,7 +65,7 @@ async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result
             transaction.batch_execute(&sql).await?;
         }
         let table = catalog::read(&transaction, collection).await?;
-        tables.insert(check(collection, table)?);
+        tables.insert(check(collection, table, PostgresStatements::of)?);
         // `on conflict do nothing` would wait for a transaction that is moving the head.
         let sql = "insert into fieldsync_heads (collection, epoch) select $1::text, $2::bigint \
                    where not exists (select from fieldsync_heads where collection = $1)";

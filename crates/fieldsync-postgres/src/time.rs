@@ -1,4 +1,4 @@
-//! Times as PostgreSQL sends them: microseconds since 2000, which may be further away than the core's times go.
+//! Times as PostgreSQL sends them: microseconds since 2000, in a wider range than the core's.
 
 use std::error::Error;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use fieldsync::Timestamp;
 use tokio_postgres::types::{FromSql, Type};
 
-/// The value of a `timestamptz`, or of a `timestamp` in UTC. Written as RFC 3339, whatever its year; `infinity` as itself.
+/// The value of a `timestamptz`, or of a `timestamp` in UTC. Displayed as RFC 3339, whatever the year; `infinity` as itself.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Time(i64);
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_any_year_are_written() {
+    fn times_of_any_year_are_displayed() {
         const DAY: i64 = 24 * 3600 * 1_000_000;
         for (micros, text) in [
             (0, "2000-01-01T00:00:00.000000Z"),

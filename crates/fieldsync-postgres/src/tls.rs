@@ -1,4 +1,4 @@
-//! TLS, and how much of the server's certificate is checked.
+//! TLS, and how much of the server's certificate is verified.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::ConnectError;
 
-/// What of the server's certificate is checked.
+/// What is verified of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Nothing: what is sent can't be read on the way, but nobody knows by whom at its end.
+    /// Nothing. The connection is encrypted, but the server may be anyone.
     Nothing,
-    /// That it was issued by a root.
+    /// That a trusted root issued it.
     Chain,
-    /// That, and that it is the host's.
+    /// That a trusted root issued it, for this host name.
     ChainAndName,
 }
 
-/// Connects with certificates checked so, by the roots of this file, or by the system's.
+/// A connector that verifies certificates with the roots of this file, or with the system's.
 pub(crate) fn connector(
     check: Check,
     root: Option<&str>,
@@ -42,7 +42,7 @@ pub(crate) fn connector(
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .expect("ring has what these versions need");
+        .expect("ring supports these versions");
     let builder = match (chain, check) {
         (Some(verifier), Check::ChainAndName) => builder.with_webpki_verifier(verifier),
         (chain, _) => builder
@@ -58,15 +58,14 @@ fn roots(path: Option<&str>) -> Result<RootCertStore, ConnectError> {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            let advice =
-                "this system has no root certificates: name a file of them, sslrootcert=PATH";
+            let advice = "this system has no root certificates: name a file of root certificates with sslrootcert=PATH";
             return Err(ConnectError::Url(advice.into()));
         }
         return Ok(roots);
     };
     let unreadable = |error: &dyn std::fmt::Display| {
         ConnectError::Url(format!(
-            "sslrootcert={path} is no readable PEM file of certificates: {error}"
+            "sslrootcert={path} is not a readable PEM file of certificates: {error}"
         ))
     };
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
@@ -75,12 +74,12 @@ fn roots(path: Option<&str>) -> Result<RootCertStore, ConnectError> {
         roots.add(certificate).map_err(|error| unreadable(&error))?;
     }
     if roots.is_empty() {
-        return Err(unreadable(&"it has none"));
+        return Err(unreadable(&"it contains none"));
     }
     Ok(roots)
 }
 
-/// Checks less than usual, because the URL says so.
+/// Verifies less than usual, as the URL asks.
 #[derive(Debug)]
 struct Lenient {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -99,7 +98,7 @@ impl ServerCertVerifier for Lenient {
         let Some(chain) = &self.chain else {
             return Ok(ServerCertVerified::assertion());
         };
-        // The name is looked at last.
+        // The name is verified last, so the chain is valid here.
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

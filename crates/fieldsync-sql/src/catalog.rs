@@ -70,6 +70,25 @@ pub struct DeclaredType {
 }
 
 impl DeclaredType {
+    /// Takes a declaration apart: `VARCHAR(100)`, `integer unsigned`, `numeric(10, 2)`.
+    #[must_use]
+    pub fn parse(declared: &str) -> Self {
+        let declared = declared.to_ascii_lowercase();
+        let (before, rest) = declared.split_once('(').unwrap_or((&declared, ""));
+        let (arguments, after) = rest.split_once(')').unwrap_or((rest, ""));
+        let words = before.split_whitespace().chain(after.split_whitespace());
+        let length = arguments.split(',').next();
+        Self {
+            name: words.collect::<Vec<_>>().join(" "),
+            length: length.and_then(|length| length.trim().parse().ok()),
+            shown: if declared.is_empty() {
+                "a column without a type".to_owned()
+            } else {
+                declared
+            },
+        }
+    }
+
     /// Whether the column's length admits every text of at most `length` code points, or of any length for `None`.
     #[must_use]
     pub fn admits_length(&self, length: Option<usize>) -> bool {

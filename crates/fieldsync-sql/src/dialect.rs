@@ -8,8 +8,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::catalog::{ColumnInfo, DeclaredType};
-use crate::layout::TableLayout;
-use crate::side_tables::SideTableTypes;
 use crate::value::SqlValue;
 
 /// The SQL of one database. Implemented by a type without values; all functions are pure.
@@ -17,7 +15,7 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// How a column stores the values of its field.
     type Format: Debug + Clone + Copy + Send + Sync;
 
-    /// The text of the driver's own statements for a table, built once per table.
+    /// The text of the driver's own statements for a table.
     type TableStatements: Debug + Send + Sync;
 
     /// The most bytes of a table's or column's name, if the database cuts longer names off.
@@ -40,7 +38,9 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     const SIDE_TABLE_TYPES: SideTableTypes;
 
     /// Quotes the name of a column or table.
-    fn quote(name: &str) -> String;
+    fn quote(name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 
     /// The table of a collection as SQL.
     fn table(name: &str) -> String {
@@ -55,8 +55,15 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         one == other
     }
 
-    /// A value as a literal.
-    fn literal(value: &SqlValue<'_>) -> String;
+    /// A value as a literal, for the default of a column.
+    fn literal(value: &SqlValue<'_>) -> String {
+        match value {
+            SqlValue::Integer(number) => number.to_string(),
+            SqlValue::Real(number) => Value::from(*number).to_string(),
+            SqlValue::Text(text) => format!("'{}'", text.replace('\'', "''")),
+            SqlValue::Null | SqlValue::Bytes(_) => "null".to_owned(),
+        }
+    }
 
     /// The type of a key column that fieldsync creates: `bigint`.
     fn key_type(ids: Ids) -> &'static str;
@@ -121,6 +128,10 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         }
     }
 
+    /// The query for several new ids, one per row. The parameter is their number, `next_id` the expression for one. The ids
+    /// are used in the same transaction.
+    fn reserve_ids(next_id: &str) -> String;
+
     /// What follows `insert into fieldsync_… (…)`, with a parameter per column.
     fn values(columns: &[ValueKind]) -> String {
         let parameters: Vec<String> = (1..=columns.len()).map(Self::parameter).collect();
@@ -135,13 +146,26 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         let sets = sets.collect::<Vec<_>>().join(", ");
         format!("on conflict ({}) do update set {sets}", key.join(", "))
     }
+}
 
-    /// The query for several new ids, one per row. The parameter is their number, `next_id` the expression for one. The ids
-    /// are used in the same transaction.
-    fn reserve_ids(next_id: &str) -> String;
-
-    /// Builds the driver's own statements for a table.
-    fn table_statements(layout: &TableLayout<Self>) -> Self::TableStatements;
+/// How a database declares the columns of the side tables.
+#[derive(Debug, Clone, Copy)]
+pub struct SideTableTypes {
+    /// A signed integer of 64 bits.
+    pub integer: &'static str,
+    /// Text of any length.
+    pub text: &'static str,
+    /// Text in a key, of at most 255 characters.
+    pub key: &'static str,
+    /// A record's id, as [`Dialect::encode_id`] writes it.
+    pub id: &'static str,
+    /// What follows the columns of `fieldsync_heads`, for columns of the driver's own.
+    pub heads: &'static str,
+    /// What follows a table's closing parenthesis.
+    pub options: &'static str,
+    /// Whether there is `create index if not exists`. Without it the driver creates the side tables only if they are
+    /// missing.
+    pub has_index_if_not_exists: bool,
 }
 
 /// The type of a side table's column.

@@ -41,9 +41,12 @@ mod record_access;
 // Batches.
 mod parts;
 
+#[cfg(test)]
+mod test_dialect;
+
 pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, text_length};
 pub use constraint::{Constraint, deferred_refusal};
-pub use dialect::{Dialect, KeyMismatch, ValueKind};
+pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
 pub use log::{
@@ -54,7 +57,7 @@ pub use log_access::{read_changes, read_head, read_heads, trim};
 pub use parts::{Attempt, LockTimeouts, commit_in_parts};
 pub use prepare::{check, create_table, missing_columns, new_epoch};
 pub use record_access::{BatchWritten, read_page, read_record, write_batch};
-pub use side_tables::{SideTableTypes, side_tables};
+pub use side_tables::side_tables;
 pub use statements::LogStatements;
 pub use table::{Statement, Table};
 pub use tables::{TableRegistry, Tables};

@@ -237,3 +237,81 @@ impl RecordHistory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fieldsync::Fields;
+
+    use super::*;
+
+    const HEAD: u64 = 5;
+
+    fn bounds() -> LogBounds {
+        let at = |offset| position(1, offset, 1);
+        LogBounds {
+            head: at(HEAD as i64),
+            trimmed: at(0),
+        }
+    }
+
+    fn change(offset: i64) -> Change {
+        Change {
+            position: position(1, offset, 1),
+            key: RecordKey::new("notes", 1),
+            action: Action::Update,
+            after: Fields::new(),
+            previous: Fields::new(),
+            at: Timestamp::now(),
+            who: None,
+            idempotency_key: None,
+        }
+    }
+
+    #[track_caller]
+    fn check_page(offsets: &[i64], expected: Option<(usize, bool)>) {
+        let mut page = LogPage::new(position(1, 2, 1), &bounds());
+        for offset in offsets {
+            page.push((change(*offset), 1));
+        }
+        let found = match page.finish() {
+            ChangesSince::Changes { changes, more } => Some((changes.len(), more)),
+            ChangesSince::OutOfRange(reason) => {
+                assert_eq!(reason, ResetReason::Restored);
+                None
+            }
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_page_has_no_gap() {
+        check_page(&[3, 4, 5], Some((3, false)));
+        check_page(&[3, 4], Some((2, true)));
+        check_page(&[3, 5], None);
+        check_page(&[4, 5], None);
+        check_page(&[], None);
+    }
+
+    #[test]
+    fn a_page_is_full_at_its_bytes() {
+        let mut page = LogPage::new(position(1, 2, 1), &bounds());
+        page.push((change(3), MAX_PAGE_BYTES - 1));
+        assert!(!page.is_full());
+        page.push((change(4), 1));
+        assert!(page.is_full());
+    }
+
+    #[test]
+    fn a_history_that_is_too_long_counts_as_trimmed() {
+        let far = LogBounds {
+            head: position(1, 20_000, 1),
+            ..bounds()
+        };
+        let trimmed = ChangesSince::OutOfRange(ResetReason::Trimmed);
+        let history = RecordHistory::new(position(1, 2, 1), &far);
+        assert_eq!(history.finish(), trimmed);
+        let mut history = RecordHistory::new(position(1, 2, 1), &bounds());
+        history.push((change(3), MAX_PAGE_BYTES));
+        assert_eq!(history.finish(), trimmed);
+    }
+}

@@ -271,3 +271,28 @@ async fn trim_log<T: Transaction>(
     }
     Ok(trimmed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dialect::{Recorder, TestDialect};
+
+    fn is_send<T: Send>(future: T) -> T {
+        future
+    }
+
+    #[tokio::test]
+    async fn a_driver_whose_futures_wait_can_be_spawned() {
+        let tables = Tables::<TestDialect>::default();
+        let mut recorder = Recorder::default();
+        let collection = "notes".into();
+        let since = crate::log::position(1, 0, 0);
+        let reading = is_send(read_changes(&mut recorder, &tables, &collection, since, 10));
+        let error = reading.await.unwrap_err();
+        assert!(matches!(error, fieldsync::backend::StoreError::Backend(_)));
+        assert_eq!(recorder.0, [tables.log.bounds.as_str()]);
+        let more = is_send(trim(&mut recorder, &tables, Retention::default())).await;
+        assert!(!more.unwrap());
+        assert_eq!(recorder.0[1], tables.log.forget);
+    }
+}

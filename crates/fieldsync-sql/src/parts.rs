@@ -12,6 +12,7 @@ const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a transaction waits for locks.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct LockTimeouts {
     /// For the locks of rows and of idempotency keys.
     pub rows: Duration,

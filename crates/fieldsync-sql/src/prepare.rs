@@ -65,13 +65,14 @@ pub fn missing_columns<D: Dialect>(
     Ok(statements)
 }
 
-/// Checks that a table fits its collection, and learns how to use it.
+/// Checks that a table fits its collection, and learns how to use it. `statements` builds the driver's own statements.
 ///
 /// # Errors
 /// [`StoreError::Schema`] with the first column that does not fit.
 pub fn check<D: Dialect>(
     collection: &Collection,
     table: Option<TableInfo>,
+    statements: impl FnOnce(&TableLayout<D>) -> D::TableStatements,
 ) -> Result<Table<D>, StoreError> {
     let missing = || mismatch(collection, collection.key_column(), "no table", "a table");
     let table = table.ok_or_else(missing)?;
@@ -90,7 +91,7 @@ pub fn check<D: Dialect>(
         references.any(|column| D::is_same_name(column, &field.name))
     };
     let foreign_keys = collection.fields().iter().filter(is_reference);
-    Ok(Table::new(TableLayout {
+    let layout = TableLayout {
         collection: Arc::clone(collection.name()),
         sql_name: D::table(collection.table_name()),
         key,
@@ -101,7 +102,9 @@ pub fn check<D: Dialect>(
         has_triggers: table.has_triggers,
         id_source: table.id_source,
         next_id: table.next_id,
-    }))
+    };
+    let own = statements(&layout);
+    Ok(Table::new(layout, own))
 }
 
 /// A random epoch for a new log.
@@ -278,5 +281,113 @@ fn check_other_columns<D: Dialect>(
             "a default in the table, a field of this name, or .no_create() for the collection",
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use fieldsync::RecordId;
+    use fieldsync::backend::Write;
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::DeclaredType;
+    use crate::test_dialect::TestDialect;
+
+    fn notes(fields: &[&str]) -> Collection {
+        let text = |name: &&str| ((*name).to_owned(), json!({"type": "string", "default": ""}));
+        let properties: serde_json::Map<_, _> = fields.iter().map(text).collect();
+        let schema = json!({"type": "object", "properties": properties});
+        Collection::from_schema("notes", &schema)
+    }
+
+    fn column(name: &str) -> ColumnInfo {
+        ColumnInfo {
+            name: name.to_owned(),
+            declared: DeclaredType::parse("LONGTEXT"),
+            is_not_null: true,
+            has_default: false,
+            is_generated: false,
+        }
+    }
+
+    fn table(columns: &[&str]) -> TableInfo {
+        TableInfo {
+            name: "notes".to_owned(),
+            kind: TableKind::Table,
+            columns: columns.iter().map(|name| column(name)).collect(),
+            primary_key: vec!["id".to_owned()],
+            foreign_keys: Vec::new(),
+            constraints: HashMap::new(),
+            has_triggers: false,
+            id_source: None,
+            next_id: None,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_created() {
+        assert_eq!(
+            create_table::<TestDialect>(&notes(&["a"])).unwrap(),
+            "create table `notes` (\n  `id` bigint auto_increment primary key,\n  `a` longtext not null default '\"\"'\n)"
+        );
+        assert_eq!(
+            missing_columns::<TestDialect>(&notes(&["a", "b"]), &table(&["id", "a"])).unwrap(),
+            ["alter table `notes` add column `b` longtext not null default '\"\"'"]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_reported() {
+        let check = |fields: &[&str], table| check::<TestDialect>(&notes(fields), table, |_| ());
+        let message =
+            |result: Result<Table<TestDialect>, StoreError>| result.unwrap_err().to_string();
+        assert_eq!(
+            message(check(&["a"], None)),
+            "table notes, column id: found no table, expected a table"
+        );
+        assert_eq!(
+            message(check(&[], Some(table(&["id", "owner"])))),
+            "table notes, column owner: found not null without a default, and no such field, expected a default in the table, \
+             a field of this name, or .no_create() for the collection"
+        );
+        let long = "a_name_of_21_letters_";
+        let mismatch = create_table::<TestDialect>(&notes(&[long])).unwrap_err();
+        assert!(mismatch.to_string().contains("at most 20 bytes"));
+    }
+
+    #[test]
+    fn a_table_writes_in_the_dialect() {
+        let table =
+            check::<TestDialect>(&notes(&["a", "b"]), Some(table(&["id", "a", "b"])), |_| ());
+        let table = table.unwrap();
+        let id = RecordId::Integer(7);
+        let fields = || [("b".to_owned(), json!(1))].into_iter().collect();
+        let check = |write: &Write, expected: &str, parameters: usize| {
+            let statement = table.write(write);
+            assert_eq!(statement.sql, expected);
+            assert_eq!(statement.parameters.len(), parameters);
+        };
+        let insert = Write::Insert {
+            id: None,
+            fields: fields(),
+        };
+        check(&insert, "insert into `notes` (`a`, `b`) values (?, ?)", 2);
+        let update = Write::Update {
+            id,
+            fields: fields(),
+        };
+        check(
+            &update,
+            "update `notes` set `b` = ? where `notes`.`id` = ?",
+            2,
+        );
+        check(
+            &Write::Delete { id },
+            "delete from `notes` where `notes`.`id` = ?",
+            1,
+        );
     }
 }

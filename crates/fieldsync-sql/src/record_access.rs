@@ -264,3 +264,19 @@ async fn delete<T: Transaction>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dialect::{Recorder, TestDialect};
+
+    /// Compiles only if the future can be spawned.
+    #[expect(dead_code, reason = "its compilation is the test")]
+    fn the_write_path_can_be_spawned(
+        recorder: &mut Recorder,
+        tables: &Tables<TestDialect>,
+        batch: &Batch,
+    ) -> impl Send {
+        write_batch(recorder, tables, batch)
+    }
+}

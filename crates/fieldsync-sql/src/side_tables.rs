@@ -3,26 +3,6 @@
 use crate::dialect::Dialect;
 use crate::render::render;
 
-/// How a database declares the columns of the side tables.
-#[derive(Debug, Clone, Copy)]
-pub struct SideTableTypes {
-    /// A signed integer of 64 bits.
-    pub integer: &'static str,
-    /// Text of any length.
-    pub text: &'static str,
-    /// Text in a key, of at most 255 characters.
-    pub key: &'static str,
-    /// A record's id, as [`Dialect::encode_id`] writes it.
-    pub id: &'static str,
-    /// What follows the columns of `fieldsync_heads`, for columns of the driver's own.
-    pub heads: &'static str,
-    /// What follows a table's closing parenthesis.
-    pub options: &'static str,
-    /// Whether there is `create index if not exists`. Without it the driver creates the side tables only if they are
-    /// missing.
-    pub has_index_if_not_exists: bool,
-}
-
 /// The statements that create the side tables, separated by semicolons.
 #[must_use]
 pub fn side_tables<D: Dialect>() -> String {
@@ -45,4 +25,26 @@ pub fn side_tables<D: Dialect>() -> String {
         sql = sql.replace(name, declaration);
     }
     render::<D>(&sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dialect::TestDialect;
+
+    #[test]
+    fn side_tables_are_declared_in_the_dialect() {
+        let sql = side_tables::<TestDialect>();
+        for part in [
+            "epoch bigint not null,",
+            "`offset` bigint not null,",
+            "`key` varchar(255) not null,",
+            "record longtext,",
+            "primary key (principal, `key`)\n) engine=innodb;",
+            "create index fieldsync_keys_at on",
+        ] {
+            assert!(sql.contains(part), "{part} in {sql}");
+        }
+        assert!(!sql.contains(['{', '}', '"', '$']), "{sql}");
+    }
 }

@@ -124,3 +124,26 @@ fn names<D: Dialect>(columns: &[&str]) -> String {
     let quoted: Vec<String> = columns.iter().map(|column| D::quote(column)).collect();
     quoted.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dialect::TestDialect;
+
+    #[test]
+    fn statements_are_written_in_the_dialect() {
+        let statements = LogStatements::new::<TestDialect>();
+        assert_eq!(
+            statements.record_changes,
+            "select `offset`, `tag`, `id`, `action`, `after`, `former`, `at`, `who`, `idempotency_key` from fieldsync_changes \
+             where collection = ? and `offset` > ? and id = ? order by `offset`"
+        );
+        assert_eq!(
+            statements.lock_bounds,
+            "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where collection = ? for update"
+        );
+        assert!(!statements.advance.contains("returning"));
+        let end = "on duplicate key update `fingerprint` = values(`fingerprint`), `collection` = values(`collection`)";
+        assert!(statements.remember.contains(end), "{}", statements.remember);
+    }
+}

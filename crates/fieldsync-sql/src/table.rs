@@ -54,7 +54,7 @@ impl<D: Dialect> Deref for Table<D> {
 }
 
 impl<D: Dialect> Table<D> {
-    pub(crate) fn new(layout: TableLayout<D>) -> Self {
+    pub(crate) fn new(layout: TableLayout<D>, own: D::TableStatements) -> Self {
         let table = &layout.sql_name;
         let all = layout.select_list(table).join(", ");
         let key = layout.key.of(table);
@@ -82,7 +82,7 @@ impl<D: Dialect> Table<D> {
             insert: insert(&layout, next_id, "") + &returning,
             insert_with_id: insert(&layout, Some((1, wanted)), D::INSERT_WITH_ID) + &returning,
             returning,
-            own: D::table_statements(&layout),
+            own,
             layout,
         }
     }

@@ -24,6 +24,7 @@ pub struct TrimScan {
 
 /// What to delete of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Trimmed {
     /// The number of changes.
     pub count: usize,
@@ -77,4 +78,49 @@ impl TrimScan {
 pub fn micros_before_now(age: Duration) -> i64 {
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     Timestamp::now().as_micros().saturating_sub(micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::SqlValue;
+
+    struct Logged(i64, i64);
+
+    impl Row for Logged {
+        fn value(&self, column: usize) -> Result<SqlValue<'_>, StoreError> {
+            Ok(SqlValue::Integer([self.0, 100, self.1][column]))
+        }
+    }
+
+    /// Scans a log of changes 1 to 9 of which the first `old` are too old.
+    fn scan(retention: Retention, old: i64, limit: usize) -> Trimmed {
+        let mut scan = TrimScan::new(retention, 9, limit);
+        let now = Timestamp::now().as_micros();
+        for offset in 1..10 {
+            let at = if offset <= old { 0 } else { now };
+            if !scan.push(&Logged(offset, at)).unwrap() {
+                break;
+            }
+        }
+        scan.finish()
+    }
+
+    #[test]
+    fn changes_beyond_age_or_count_are_trimmed_up_to_the_limit() {
+        let by_age = Retention::default();
+        let mut by_count = Retention::default();
+        by_count.count = 2;
+        let trimmed = |count, more| Trimmed {
+            count,
+            last: (count > 0).then_some((count as i64, 100)),
+            more,
+        };
+        assert_eq!(scan(by_age, 0, 100), trimmed(0, false));
+        assert_eq!(scan(by_age, 4, 100), trimmed(4, false));
+        assert_eq!(scan(by_age, 4, 4), trimmed(4, false));
+        assert_eq!(scan(by_age, 4, 3), trimmed(3, true));
+        assert_eq!(scan(by_count, 0, 100), trimmed(7, false));
+        assert_eq!(scan(by_count, 8, 100), trimmed(8, false));
+    }
 }

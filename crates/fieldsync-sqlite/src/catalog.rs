@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use fieldsync::Collection;
 use fieldsync::backend::Ids;
-use fieldsync_sql::{ColumnInfo, Dialect as _, IdSource, SqlValue, TableInfo, TableKind};
+use fieldsync_sql::{
+    ColumnInfo, DeclaredType, Dialect as _, IdSource, SqlValue, TableInfo, TableKind,
+};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::column_types;
 use crate::dialect::Sqlite;
 use crate::error::Failure;
 
@@ -78,7 +79,7 @@ fn columns(
         let is_not_null_default = |default: String| !default.eq_ignore_ascii_case("null");
         Ok(ColumnInfo {
             name,
-            declared: column_types::parse(&declared),
+            declared: DeclaredType::parse(&declared),
             is_not_null: row.get(2)?,
             has_default: default.is_some_and(is_not_null_default) || is_in_key && gives_ids,
             is_generated: row.get::<_, i64>(5)? != 0,

@@ -20,24 +20,6 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Takes a declared type apart.
-pub(crate) fn parse(declared: &str) -> DeclaredType {
-    let declared = declared.to_ascii_lowercase();
-    let (before, rest) = declared.split_once('(').unwrap_or((&declared, ""));
-    let (arguments, after) = rest.split_once(')').unwrap_or((rest, ""));
-    let words = before.split_whitespace().chain(after.split_whitespace());
-    let length = arguments.split(',').next();
-    DeclaredType {
-        name: words.collect::<Vec<_>>().join(" "),
-        length: length.and_then(|length| length.trim().parse().ok()),
-        shown: if declared.is_empty() {
-            "a column without a type".to_owned()
-        } else {
-            declared
-        },
-    }
-}
-
 /// A column without a type stores every value unchanged.
 fn is_untyped(declared: &DeclaredType) -> bool {
     declared.name.is_empty() || declared.name == "any"

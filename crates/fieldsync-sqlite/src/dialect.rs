@@ -3,9 +3,7 @@
 
 use fieldsync::backend::{FieldType, Ids};
 use fieldsync::{RecordId, Timestamp};
-use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue, TableLayout,
-};
+use fieldsync_sql::{ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -36,25 +34,12 @@ impl Dialect for Sqlite {
         has_index_if_not_exists: true,
     };
 
-    fn quote(name: &str) -> String {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-
     fn parameter(number: usize) -> String {
         format!("?{number}")
     }
 
     fn is_same_name(one: &str, other: &str) -> bool {
         one.eq_ignore_ascii_case(other)
-    }
-
-    fn literal(value: &SqlValue<'_>) -> String {
-        match value {
-            SqlValue::Integer(number) => number.to_string(),
-            SqlValue::Real(number) => Value::from(*number).to_string(),
-            SqlValue::Text(text) => format!("'{}'", text.replace('\'', "''")),
-            SqlValue::Null | SqlValue::Bytes(_) => "null".to_owned(),
-        }
     }
 
     fn key_type(ids: Ids) -> &'static str {
@@ -146,6 +131,14 @@ impl Dialect for Sqlite {
         read.unwrap_or(Value::String(text))
     }
 
+    /// No other transaction takes ids meanwhile, and the ids follow each other.
+    fn reserve_ids(next_id: &str) -> String {
+        format!(
+            "with recursive ids(id, left) as (select {next_id}, ?1 \
+             union all select id + 1, left - 1 from ids where left > 1) select id from ids"
+        )
+    }
+
     fn encode_key(format: Format, id: RecordId) -> SqlValue<'static> {
         match id {
             RecordId::Uuid(uuid) if format == Format::SimpleUuid => {
@@ -169,16 +162,6 @@ impl Dialect for Sqlite {
             SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => None,
         }
     }
-
-    /// No other transaction takes ids meanwhile, and the ids follow each other.
-    fn reserve_ids(next_id: &str) -> String {
-        format!(
-            "with recursive ids(id, left) as (select {next_id}, ?1 \
-             union all select id + 1, left - 1 from ids where left > 1) select id from ids"
-        )
-    }
-
-    fn table_statements(_: &TableLayout<Self>) {}
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `sslmode` and `sslrootcert`, with a server that has TLS and then no longer.
+//! `sslmode` and `sslrootcert`, with a server that offers TLS and later does not.
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use crate::cluster::{Cluster, connect};
 
-/// An authority, and a certificate for `localhost` that it issued, with its key.
+/// The certificate of an authority, and a certificate for `localhost` that it issued, with its key.
 fn certificates() -> (String, String, String) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -19,7 +19,7 @@ fn certificates() -> (String, String, String) {
     (authority.pem(), certificate.pem(), key.serialize_pem())
 }
 
-/// Whether a store of this URL is connected by TLS; or why it is not connected.
+/// Whether a store connects with TLS to this URL, or why it does not connect.
 async fn encrypted(cluster: &Cluster, url: &str) -> Result<bool, ConnectError> {
     let _store = PostgresStore::connect(url).await?;
     let client = connect(&cluster.url("postgres")).await;
@@ -38,7 +38,7 @@ fn causes(error: &ConnectError) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_says_whether_there_is_tls_and_what_is_checked() {
+async fn the_url_decides_whether_tls_is_used_and_what_is_verified() {
     let (root, certificate, key) = certificates();
     let cluster = Cluster::fast();
     let certificate = cluster.write("server.pem", &certificate);
@@ -66,7 +66,7 @@ async fn a_url_says_whether_there_is_tls_and_what_is_checked() {
     let port = cluster.port;
     let url =
         |host: &str, options: &str| format!("postgres://postgres@{host}:{port}/postgres?{options}");
-    // The server takes a moment to hear of it.
+    // The server reloads its settings a moment later.
     while encrypted(&cluster, &url("localhost", "sslmode=require"))
         .await
         .is_err()
@@ -146,7 +146,7 @@ async fn a_url_says_whether_there_is_tls_and_what_is_checked() {
         (
             "localhost",
             format!("sslmode=verify-ca&sslrootcert={empty}"),
-            "it has none",
+            "it contains none",
         ),
         ("localhost", "sslcert=mine.pem".into(), "`sslcert`"),
     ] {
@@ -154,7 +154,7 @@ async fn a_url_says_whether_there_is_tls_and_what_is_checked() {
         let error = causes(&error);
         assert!(error.contains(words), "{options}: {error}");
     }
-    // The broker goes the same way.
+    // The broker connects in the same way.
     let checked = url(
         "localhost",
         &format!("sslmode=verify-full&sslrootcert={ours}"),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
+use crate::model::field_errors::FieldErrors;
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
 use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
@@ -116,7 +117,7 @@ impl Planner {
         {
             return Ok(replay);
         }
-        let reserved_id = self.reserved_id(edit, collection);
+        let reserved_id = self.reserved_id(edit, collection)?;
         let record_key = edit.key();
         let row = record_key.as_ref().and_then(|key| self.rows.get(key));
         let decision = Decision {
@@ -157,12 +158,18 @@ impl Planner {
     }
 
     /// The next reserved id for a record that the edit creates.
-    fn reserved_id(&mut self, edit: &Edit, collection: &Collection) -> Option<RecordId> {
-        let reserved = self.reserved_ids.get_mut(collection.name())?;
-        edit.needs_new_id().then(|| {
-            let id = reserved.pop_front();
-            id.expect("the store has reserved as many ids as the batch asked for")
-        })
+    fn reserved_id(
+        &mut self,
+        edit: &Edit,
+        collection: &Collection,
+    ) -> Result<Option<RecordId>, Refusal> {
+        let reserved = self.reserved_ids.get_mut(collection.name());
+        let Some(reserved) = reserved.filter(|_| edit.needs_new_id()) else {
+            return Ok(None);
+        };
+        let message = "the database can't give the id before it inserts the row";
+        let missing = || Refusal::Invalid(FieldErrors::one("id", message));
+        reserved.pop_front().map(Some).ok_or_else(missing)
     }
 
     /// Predicts the row that later edits of the batch will find.
