@@ -24,14 +24,14 @@ pub type Fields = Map<String, Value>;
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum RecordId {
-    /// An integer, given by the database.
+    /// An integer, assigned by the database.
     Integer(i64),
-    /// A UUID (RFC 9562). Without one from the caller the engine creates a version 7 UUID.
+    /// A UUID (RFC 9562). If the caller gives none, the engine creates a version 7 UUID.
     Uuid(Uuid),
 }
 
 impl RecordId {
-    /// The number, if the id is one.
+    /// The number, if the id is an integer.
     #[must_use]
     pub fn as_integer(&self) -> Option<i64> {
         match self {
@@ -40,7 +40,7 @@ impl RecordId {
         }
     }
 
-    /// The UUID, if the id is one.
+    /// The UUID, if the id is a UUID.
     #[must_use]
     pub fn as_uuid(&self) -> Option<Uuid> {
         match self {
@@ -124,9 +124,9 @@ pub struct Record {
 pub struct Stored<T> {
     /// The id within its collection.
     pub id: RecordId,
-    /// When the record was created, in collections with timestamps.
+    /// The time when the record was created. `None` in collections without timestamps.
     pub created_at: Option<Timestamp>,
-    /// When the record last changed, in collections with timestamps.
+    /// The time when the record last changed. `None` in collections without timestamps.
     pub updated_at: Option<Timestamp>,
     /// The app's own fields.
     pub fields: T,
@@ -136,7 +136,7 @@ impl Record {
     /// Reads the record as the app's own type.
     ///
     /// # Errors
-    /// When the fields do not deserialize as `T`.
+    /// Returns an error if the fields do not deserialize as `T`.
     pub fn typed<T: DeserializeOwned>(self) -> Result<Stored<T>, serde_json::Error> {
         let Self { id, mut fields } = self;
         let mut server_field =
@@ -152,7 +152,7 @@ impl Record {
     }
 }
 
-/// About how many bytes fields take in memory.
+/// The approximate number of bytes that fields take in memory.
 pub(crate) fn size_of_fields(fields: &Fields) -> usize {
     fields
         .iter()
