@@ -116,7 +116,7 @@ impl Outlet {
         entry.frame(key, || {
             let seen = entry
                 .change
-                .seen_as(action, grant)
+                .view_as(action, grant)
                 .expect("it was seen so when it was taken");
             let cursor = Cursor {
                 position: entry.change.position,

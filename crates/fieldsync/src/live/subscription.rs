@@ -181,7 +181,7 @@ impl Subscription {
 
     fn take(&mut self, entries: &[Arc<Entry>]) {
         for entry in entries {
-            if let Some(action) = entry.change.action_through(&self.grant) {
+            if let Some(action) = entry.change.visible_action(&self.grant) {
                 self.events
                     .push_back(Event::Change(Arc::clone(entry), action));
             }
@@ -289,7 +289,7 @@ impl Subscription {
         for (number, change) in changes.iter().enumerate() {
             self.at = change.position;
             let on_topic = self.topic.id.is_none_or(|id| change.key.id == id) && wanted(change);
-            if let Some(seen) = change.seen_through(&self.grant).filter(|_| on_topic) {
+            if let Some(seen) = change.view(&self.grant).filter(|_| on_topic) {
                 let folded = FoldedChange::of(&seen, &self.grant);
                 bytes += serde_json::to_vec(&folded.fields).map_or(0, |json| json.len()) + 100;
                 page.push(folded);
@@ -332,7 +332,7 @@ impl Stream for Subscription {
             Event::Change(entry, action) => {
                 let seen = entry
                     .change
-                    .seen_as(action, &self.grant)
+                    .view_as(action, &self.grant)
                     .expect("it was seen so when it was taken");
                 let change = FoldedChange::of(&seen, &self.grant);
                 Update::Change {

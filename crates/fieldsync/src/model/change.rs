@@ -1,5 +1,5 @@
-//! Committed changes, and the folding of several changes of one record into one. `schema::change_view` projects a change
-//! for a principal.
+//! Committed changes, and the folding of several changes of one record into one. `schema::change_view` projects a
+//! change for a principal.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,11 +14,11 @@ use crate::model::timestamp::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// The record was created, or it starts to be visible to the subscriber.
+    /// The record was created, or it has become visible to the subscriber.
     Create,
     /// Fields of the record changed.
     Update,
-    /// The record was deleted, or it stops being visible to the subscriber.
+    /// The record was deleted, or it is no longer visible to the subscriber.
     Delete,
 }
 

@@ -15,8 +15,8 @@ pub struct Position {
     pub epoch: u64,
     /// The number of the last change before this position. Offsets rise by one, in commit order.
     pub offset: u64,
-    /// The tag of that change, a random number. After a database is restored, its log reaches the same offsets again with
-    /// other changes; the tags tell them apart.
+    /// The tag of that change, a random number. After a database is restored, its log reaches the same offsets again
+    /// with other changes; the tags tell them apart.
     pub tag: u32,
 }
 

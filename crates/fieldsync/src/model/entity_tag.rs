@@ -1,5 +1,5 @@
-//! Strong entity tags (RFC 9110, section 8.8.3). They are hashes of the response body, so that each view of a record has
-//! its own tag.
+//! Strong entity tags (RFC 9110, section 8.8.3). They are hashes of the response body, so that each view of a record
+//! has its own tag.
 
 use serde::Serialize;
 

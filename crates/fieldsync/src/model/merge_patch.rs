@@ -9,12 +9,11 @@ use crate::model::record::Fields;
 /// For a field, `null` sets SQL NULL. Inside a field that contains a JSON object the patch is merged recursively, and
 /// `null` removes a member, as in RFC 7396.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct MergePatch(pub Fields);
+pub(crate) struct MergePatch(pub(crate) Fields);
 
 impl MergePatch {
     /// The value of a field after this patch. `None` if the patch does not name the field.
-    #[must_use]
-    pub fn value_of(&self, field: &str, current: &Value) -> Option<Value> {
+    pub(crate) fn value_of(&self, field: &str, current: &Value) -> Option<Value> {
         let patch = self.0.get(field)?;
         Some(if patch.is_null() {
             Value::Null

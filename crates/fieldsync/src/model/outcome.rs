@@ -53,7 +53,8 @@ impl Outcome {
         }
     }
 
-    /// A position in the collection's log at or after the edit's change. A reader of the log up to it has read the edit.
+    /// A position in the collection's log at or after the edit's change. A reader of the log up to it has read the
+    /// edit.
     #[must_use]
     pub fn position(&self) -> Position {
         match self {

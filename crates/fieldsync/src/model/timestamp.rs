@@ -45,8 +45,8 @@ impl Timestamp {
         text.replacen('T', " ", 1)
     }
 
-    /// Parses SQL text such as `2026-01-13 10:00:00`. The fraction and the offset from UTC are optional; without an offset
-    /// the time is in UTC. Digits beyond microseconds are cut off. `None` for other text.
+    /// Parses SQL text such as `2026-01-13 10:00:00`. The fraction and the offset from UTC are optional; without an
+    /// offset the time is in UTC. Digits beyond microseconds are cut off. `None` for other text.
     #[must_use]
     pub fn from_sql_text(text: &str) -> Option<Self> {
         let has_offset = text.get(10..)?.contains(['Z', 'z', '+', '-']);
@@ -116,8 +116,8 @@ impl std::str::FromStr for Timestamp {
     }
 }
 
-/// Whether the text has the form that RFC 3339 defines. jiff also accepts zone names, a comma, times without minutes and
-/// leap seconds.
+/// Whether the text has the form that RFC 3339 defines. jiff also accepts zone names, a comma, times without minutes
+/// and leap seconds.
 fn is_rfc_3339(text: &str) -> bool {
     let has_form = |bytes: &[u8], form: &[u8]| {
         bytes.len() == form.len()
