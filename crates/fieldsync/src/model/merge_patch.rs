@@ -45,8 +45,9 @@ fn merge(target: Value, patch: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the table")]

@@ -92,8 +92,8 @@ impl Change {
         is_visible.then_some(action)
     }
 
-    /// As [`Change::view`], with the result of an earlier [`Change::visible_action`]. The app's test for records may
-    /// give another result by now, and is not asked again.
+    /// As [`Change::view`], with the result of an earlier [`Change::visible_action`]. The app's test for records is not
+    /// called again, since it may return something else now.
     pub(crate) fn view_as<'a>(&'a self, action: Action, grant: &Grant) -> Option<ChangeView<'a>> {
         let changed = match action {
             Action::Create | Action::Delete => ChangedFields::All,
@@ -208,13 +208,14 @@ impl FoldedChange {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::change::fold;
     use crate::model::cursor::Position;
     use crate::model::record::RecordKey;
     use crate::model::timestamp::Timestamp;
     use crate::schema::grant::View;
-    use serde_json::json;
 
     fn fields(value: serde_json::Value) -> Fields {
         serde_json::from_value(value).unwrap()

@@ -209,8 +209,8 @@ impl Collection {
 
     /// Checks every edit that a principal makes. The closure receives the principal and the record before and after the
     /// edit: `before` is `None` when the edit creates the record, `after` is `None` when it deletes it. The closure
-    /// refuses an edit with [`FieldErrors`] (422), [`Denied`](crate::Denied) (403) or any other
-    /// [`Refusal`](crate::Refusal).
+    /// refuses an edit with [`FieldErrors`] (422), [`Denied`] (403) or any other
+    /// [`Refusal`].
     ///
     /// Edits that the app makes itself, without a principal, are not checked. The closure runs as for
     /// [`Collection::validate`].
@@ -419,9 +419,10 @@ fn is_path_segment(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde::{Deserialize, Serialize};
     use serde_json::json;
+
+    use super::*;
 
     #[derive(Default, Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]

@@ -329,8 +329,9 @@ pub(crate) fn at_member(name: &str, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the table")]
