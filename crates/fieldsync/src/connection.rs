@@ -238,7 +238,14 @@ impl Connection<'_> {
                 collection: Arc::clone(collection),
                 id: None,
             };
-            match listen(self.engine, self.who.clone(), topic, Since::Place(*place)).await {
+            match listen(
+                self.engine,
+                self.who.clone(),
+                topic,
+                Since::Position(*place),
+            )
+            .await
+            {
                 Ok(subscription) => {
                     let outlet = Outlet::new(subscription, Form::Feed(feed.clone()));
                     self.outlets.push(outlet);

@@ -1,4 +1,4 @@
-//! A change log of the memory store.
+//! The change logs of the in-memory store.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,35 +30,37 @@ impl MemoryLog {
         }
     }
 
-    pub(crate) fn after(&self, since: Position, limit: usize) -> ChangesSince {
+    /// The changes after a position, at most `limit` but at least one.
+    pub(crate) fn changes_after(&self, since: Position, limit: usize) -> ChangesSince {
         if since.epoch != self.head.epoch {
             return ChangesSince::OutOfRange(ResetReason::Epoch);
         }
         if since.offset > self.head.offset {
             return ChangesSince::OutOfRange(ResetReason::Restored);
         }
-        let Some(passed) = since.offset.checked_sub(self.trimmed.offset) else {
+        let Some(skipped) = since.offset.checked_sub(self.trimmed.offset) else {
             return ChangesSince::OutOfRange(ResetReason::Trimmed);
         };
-        let passed = usize::try_from(passed).expect("the log is in memory");
-        let there = match passed {
+        let skipped = usize::try_from(skipped).expect("the log fits in memory");
+        let known = match skipped {
             0 => self.trimmed,
-            _ => self.changes[passed - 1].position,
+            _ => self.changes[skipped - 1].position,
         };
-        if there != since {
+        if known != since {
             return ChangesSince::OutOfRange(ResetReason::Restored);
         }
         let changes: Vec<Change> = self
             .changes
-            .range(passed..)
+            .range(skipped..)
             .take(limit.max(1))
             .map(|change| Change::clone(change))
             .collect();
-        let more = passed + changes.len() < self.changes.len();
+        let more = skipped + changes.len() < self.changes.len();
         ChangesSince::Changes { changes, more }
     }
 
-    pub(crate) fn is_beyond(&self, count: u64, oldest: Timestamp) -> bool {
+    /// Whether the first change exceeds the retention.
+    pub(crate) fn exceeds(&self, count: u64, oldest: Timestamp) -> bool {
         let first = self.changes.front();
         first.is_some_and(|first| first.at <= oldest || self.changes.len() as u64 > count)
     }
