@@ -43,7 +43,7 @@ impl RedisIs {
 const SERVERS: [&str; 3] = ["axum", "actix", "axum"];
 
 /// What is counted of the ways that things can go, by what the nodes say.
-const READ_FROM_STORE: &str = "not of this node were read from the store";
+const READ_FROM_STORE: &str = "this node has not announced were read from the store";
 const LOOKED_UP: &str = "it was looked up";
 
 #[tokio::test(flavor = "multi_thread")]

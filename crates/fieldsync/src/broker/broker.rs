@@ -1,23 +1,28 @@
 //! The contract between a message broker and the engine.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use std::fmt;
 
 use crate::broker::error::BrokerError;
 use crate::broker::notification::Notification;
 
-/// Carries notices between nodes.
+/// Carries notifications between nodes, so that a change reaches the subscribers of the other nodes at once.
 ///
-/// Nothing depends on it but speed: a broker may lose, repeat, reorder, delay or invent notices. What it loses is found
-/// by reading the heads of all collections once per poll interval.
+/// A broker only affects speed. It may lose, repeat, reorder, delay or invent notifications. If it loses one, the other
+/// nodes find the change when they read the heads of all collections, once per poll interval.
 #[async_trait]
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
-    /// Passes a notice to the other nodes; the own node may hear it too. May be dropped half way. The engine calls it
-    /// after the commit, never in the way of a write.
-    async fn publish(&self, notice: Notification) -> Result<(), BrokerError>;
+    /// Sends a notification to the other nodes. This node may receive it too. It is no error if no node is subscribed.
+    ///
+    /// The engine calls it after the commit, from a task of its own, so that no write waits for it. The engine may drop
+    /// the future at any time.
+    async fn publish(&self, notification: Notification) -> Result<(), BrokerError>;
 
-    /// The notices of other nodes, from now on. The stream ends where the connection is lost, one that is dead without a
-    /// word included: then the engine subscribes again, after a pause that grows and is drawn by lot.
+    /// Subscribes to the notifications that other nodes publish from now on.
+    ///
+    /// The stream must end when the connection is lost, also when the peer is silently dead. The engine then subscribes
+    /// again, after a random delay that grows with each failure.
     async fn subscribe(&self) -> Result<BoxStream<'static, Notification>, BrokerError>;
 }

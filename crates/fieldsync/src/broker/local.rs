@@ -1,4 +1,4 @@
-//! A broker within one process, for tests.
+//! The broker inside one process, for tests.
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -9,9 +9,9 @@ use crate::broker::broker::Broker;
 use crate::broker::error::BrokerError;
 use crate::broker::notification::Notification;
 
-/// Carries notices between the engines of one process: a bounded queue that each subscriber reads at its own pace.
+/// Carries notifications between the engines of one process. Each subscriber reads a bounded queue at its own pace.
 ///
-/// A subscriber that falls behind by more than the queue holds misses notices, as with any broker.
+/// A subscriber that is more than 1024 notifications behind misses the oldest, as may happen with any broker.
 ///
 /// ```
 /// use fieldsync::LocalBroker;
@@ -21,24 +21,27 @@ use crate::broker::notification::Notification;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let broker = LocalBroker::new();
-/// let mut notices = broker.subscribe().await?;
-/// let notice = Notification { collection: "users".into(), epoch: 1, offset: 7 };
-/// broker.publish(notice.clone()).await?;
-/// assert_eq!(notices.next().await, Some(notice));
+/// let mut notifications = broker.subscribe().await?;
+/// let notification = Notification { collection: "users".into(), epoch: 1, offset: 7 };
+/// broker.publish(notification.clone()).await?;
+/// assert_eq!(notifications.next().await, Some(notification));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct LocalBroker {
-    notices: broadcast::Sender<Notification>,
+    notifications: broadcast::Sender<Notification>,
 }
 
+/// How many notifications a subscriber can be behind before it misses some.
+const QUEUE_LENGTH: usize = 1024;
+
 impl LocalBroker {
-    /// A broker without subscribers. Clones are the same broker.
+    /// Creates a broker without subscribers. A clone is the same broker.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            notices: broadcast::Sender::new(1024),
+            notifications: broadcast::Sender::new(QUEUE_LENGTH),
         }
     }
 }
@@ -51,32 +54,34 @@ impl Default for LocalBroker {
 
 #[async_trait]
 impl Broker for LocalBroker {
-    async fn publish(&self, notice: Notification) -> Result<(), BrokerError> {
-        // An error means that nobody listens, which is fine.
-        let _ = self.notices.send(notice);
+    async fn publish(&self, notification: Notification) -> Result<(), BrokerError> {
+        // It is no error that there are no subscribers.
+        let _ = self.notifications.send(notification);
         Ok(())
     }
 
     async fn subscribe(&self) -> Result<BoxStream<'static, Notification>, BrokerError> {
-        let notices = stream::unfold(self.notices.subscribe(), async |mut notices| {
-            loop {
-                match notices.recv().await {
-                    Ok(notice) => return Some((notice, notices)),
-                    // Lost notices are allowed; what they told is found in the heads.
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return None,
+        let notifications =
+            stream::unfold(self.notifications.subscribe(), async |mut notifications| {
+                loop {
+                    match notifications.recv().await {
+                        Ok(notification) => return Some((notification, notifications)),
+                        // A broker may lose notifications: the heads are read once per poll interval.
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return None,
+                    }
                 }
-            }
-        });
-        Ok(notices.boxed())
+            });
+        Ok(notifications.boxed())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::conformance::BrokerFixture;
-    use std::sync::Arc;
 
     struct InProcess(LocalBroker);
 
@@ -96,19 +101,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subscriber_that_falls_behind_misses_notices_and_hears_the_latest() {
+    async fn a_slow_subscriber_misses_notifications_but_receives_the_latest() {
         let broker = LocalBroker::new();
-        let notices = broker.subscribe().await.unwrap();
+        let notifications = broker.subscribe().await.unwrap();
         for offset in 1..=5000 {
-            let notice = Notification {
+            let notification = Notification {
                 collection: "notes".into(),
                 epoch: 1,
                 offset,
             };
-            broker.publish(notice).await.unwrap();
+            broker.publish(notification).await.unwrap();
         }
         drop(broker);
-        let heard: Vec<u64> = notices.map(|notice| notice.offset).collect().await;
-        assert!(heard.len() < 5000 && heard.last() == Some(&5000));
+        let received: Vec<u64> = notifications
+            .map(|notification| notification.offset)
+            .collect()
+            .await;
+        assert!(received.len() < 5000 && received.last() == Some(&5000));
     }
 }

@@ -1,4 +1,5 @@
-//! The contract of a broker, one within the process, and the relay between a broker and the engine.
+//! The `Broker` trait, which carries notifications between nodes, the broker inside one process, and the relay between
+//! a broker and the engine. Imports `model`.
 
 pub(crate) mod broker;
 pub(crate) mod error;

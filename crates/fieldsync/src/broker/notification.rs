@@ -1,4 +1,4 @@
-//! Notifications: hints that a log has grown.
+//! Notifications: hints from one node to the others that a log has grown.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,29 +6,31 @@ use std::sync::Arc;
 
 use crate::broker::error::BrokerError;
 
-/// Tells other nodes that a collection's log has grown. It is a hint to look: whoever hears it reads the store.
+/// Tells other nodes that the log of a collection has grown. It is only a hint: a node that receives it reads the
+/// store.
 ///
-/// As text, for brokers that carry text, it is `1 <epoch> <offset> <collection>`. The first word is the format.
+/// Its text, for brokers that carry text, is `1 <epoch> <offset> <collection>`. The first word is the version of the
+/// format.
 ///
 /// ```
 /// use fieldsync::backend::Notification;
 ///
-/// let notice: Notification = "1 7 42 users".parse()?;
-/// assert_eq!((notice.offset, notice.to_string()), (42, "1 7 42 users".into()));
+/// let notification: Notification = "1 7 42 users".parse()?;
+/// assert_eq!((notification.offset, notification.to_string()), (42, "1 7 42 users".into()));
 /// assert!("2 something of a later version".parse::<Notification>().is_err());
 /// # Ok::<(), fieldsync::backend::BrokerError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Notification {
-    /// The collection.
+    /// The name of the collection.
     pub collection: Arc<str>,
-    /// The log's epoch.
+    /// The epoch of the log.
     pub epoch: u64,
-    /// The log's last offset.
+    /// The last offset of the log.
     pub offset: u64,
 }
 
-/// The format of a notice as text.
+/// The version of the text format.
 const FORMAT: &str = "1";
 
 impl fmt::Display for Notification {
@@ -57,7 +59,9 @@ impl FromStr for Notification {
                 offset,
             })
         };
-        read().ok_or_else(|| BrokerError("not a notice of this version".into()))
+        read().ok_or_else(|| {
+            BrokerError("not a notification of the form \"1 <epoch> <offset> <collection>\"".into())
+        })
     }
 }
 
@@ -66,19 +70,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_is_read_as_it_was_written() {
+    fn a_notification_is_parsed_from_its_text() {
         for collection in ["users", "naïve names", "1 2 3"] {
-            let notice = Notification {
+            let notification = Notification {
                 collection: collection.into(),
                 epoch: u64::MAX,
                 offset: u64::MAX - 1,
             };
-            assert_eq!(notice.to_string().parse::<Notification>().unwrap(), notice);
+            assert_eq!(
+                notification.to_string().parse::<Notification>().unwrap(),
+                notification
+            );
         }
     }
 
     #[test]
-    fn what_is_no_notice_is_not_read() {
+    fn other_text_is_an_error() {
         for text in [
             "",
             "1",

@@ -206,7 +206,7 @@ impl Committer {
             let _ = submission.reply.send(Err(Arc::clone(&error)));
         }
         // The batch may be committed all the same.
-        self.hubs.look();
+        self.hubs.request_catch_up();
     }
 }
 

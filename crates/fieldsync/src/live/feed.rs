@@ -1,4 +1,4 @@
-//! The plain feed: one JSON message per change, shaped by the app.
+//! The plain feed: one JSON message per change, in a format that the app chooses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,38 +10,41 @@ use crate::model::record::{Fields, RecordId};
 use crate::schema::change_view::ChangeView;
 use crate::schema::grant::Grant;
 
-/// A change as the plain feed's closure gets it.
+/// A change, as the closure of a plain feed receives it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FeedChange {
-    /// What was done.
+    /// What the change does to the record.
     pub action: Action,
-    /// The record's id.
+    /// The id of the record.
     pub id: RecordId,
-    /// The whole record as it is now, its id among its fields, as far as the listener may see it. After a delete: as it
-    /// was, and its id alone where that is not known.
+    /// The fields of the record after the change that the subscriber may read, and the id. After a delete: the last
+    /// values before it, or only the id if these are unknown.
     pub record: Fields,
 }
 
+/// The plain feed of a collection.
 #[derive(Clone)]
 pub(crate) struct Feed {
-    shape: Arc<dyn Fn(&FeedChange) -> Value + Send + Sync>,
+    format: Arc<dyn Fn(&FeedChange) -> Value + Send + Sync>,
 }
 
 impl Feed {
-    pub(crate) fn new(shape: impl Fn(&FeedChange) -> Value + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(format: impl Fn(&FeedChange) -> Value + Send + Sync + 'static) -> Self {
         Self {
-            shape: Arc::new(shape),
+            format: Arc::new(format),
         }
     }
 
-    pub(crate) fn message(&self, seen: &ChangeView<'_>, grant: &Grant) -> String {
-        self.folded_message(&FoldedChange::of(seen, grant), grant)
+    /// The message for a live change.
+    pub(crate) fn message(&self, view: &ChangeView<'_>, grant: &Grant) -> String {
+        self.folded_message(&FoldedChange::of(view, grant), grant)
     }
 
+    /// The message for a folded change.
     pub(crate) fn folded_message(&self, change: &FoldedChange, grant: &Grant) -> String {
         let record = grant.view.project(change.id, &change.record);
-        (self.shape)(&FeedChange {
+        (self.format)(&FeedChange {
             action: change.action,
             id: change.id,
             record,

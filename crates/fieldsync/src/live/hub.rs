@@ -1,20 +1,22 @@
-//! Fan-out inside one node: the recent changes of a collection, shared by all its subscribers.
+//! The hub: fan-out of one collection's changes to the subscribers of this node.
 //!
-//! Subscribers are cursors on this ring, not queues. The ring takes only the next offset; what else is heard of is read
-//! from the store first (see `hubs.rs`). Whoever falls behind the ring reads the store too (see `subscription.rs`).
+//! A subscriber is a position in the hub's ring of recent changes, not a queue. The ring only appends the change with
+//! the next offset. For any other change, `hub_registry` first reads the store. A subscriber that is behind the ring
+//! reads the store too, in `subscription`.
 
-use futures_util::task::AtomicWaker;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::task::Waker;
 
-use crate::live::ring::{Entry, RING_BYTES, RING_CHANGES, Ring};
+use futures_util::task::AtomicWaker;
+
+use crate::live::ring::{Entry, MAX_RING_BYTES, MAX_RING_CHANGES, Ring};
 use crate::model::change::Change;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::record::RecordId;
 
-/// The recent changes of one collection, and who waits for more.
+/// The recent changes of one collection, and the listeners that wait for more.
 #[derive(Debug)]
 pub(crate) struct Hub {
     ring: RwLock<Ring>,
@@ -23,28 +25,29 @@ pub(crate) struct Hub {
 
 #[derive(Debug, Default)]
 struct Listeners {
-    next: u64,
+    /// The number of the next listener.
+    next_number: u64,
     of_collection: HashMap<u64, Arc<AtomicWaker>>,
     of_records: HashMap<RecordId, RecordListeners>,
 }
 
 #[derive(Debug, Default)]
 struct RecordListeners {
-    /// The highest offset of a change of this record that has left the ring.
+    /// The highest offset of a change of this record that was evicted from the ring.
     evicted: Arc<AtomicU64>,
     wakers: HashMap<u64, Arc<AtomicWaker>>,
 }
 
-/// What is new to a subscriber.
+/// The result of reading the ring after a position.
 #[derive(Debug)]
-pub(crate) enum News {
-    /// These entries, and the place after them; perhaps none.
+pub(crate) enum RingRead {
+    /// The next entries of the topic, possibly none, and the position after them.
     Entries(Vec<Arc<Entry>>, Position),
-    /// Changes of its topic have left the ring unsent: the store has them.
-    Behind,
-    /// The log is another one.
+    /// Changes of the topic after the position were evicted from the ring. The subscriber reads them from the store.
+    Evicted,
+    /// The ring was reset, for this reason: it now follows another log.
     Reset(ResetReason),
-    /// There will be no more.
+    /// All subscriptions have ended.
     Closed,
 }
 
@@ -55,7 +58,7 @@ impl Hub {
             entries: VecDeque::new(),
             bytes: 0,
             generation: 0,
-            reason: ResetReason::Epoch,
+            reset_reason: ResetReason::Epoch,
             closed: false,
         };
         Self {
@@ -64,13 +67,16 @@ impl Hub {
         }
     }
 
-    /// The place after the newest change in the ring.
+    /// The position after the newest change in the ring.
     pub(crate) fn head(&self) -> Position {
         self.read().head
     }
 
-    /// Takes what follows the head and wakes those who wait for it. Answers whether the ring now is up to the last of
-    /// the changes; if not, there is a gap that the store knows, or the log is another one.
+    /// Appends the changes that follow the head, and wakes the listeners that wait for them. Changes that the ring
+    /// already has are skipped.
+    ///
+    /// Returns whether the ring now ends with the last of the changes. If not, changes before them are missing and must
+    /// be read from the store, or they belong to another log.
     pub(crate) fn append(&self, changes: &[Arc<Change>]) -> bool {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         let mut appended = Vec::with_capacity(changes.len());
@@ -92,24 +98,24 @@ impl Hub {
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        while ring.entries.len() > RING_CHANGES || ring.bytes > RING_BYTES {
+        while ring.entries.len() > MAX_RING_CHANGES || ring.bytes > MAX_RING_BYTES {
             let Some(entry) = ring.entries.pop_front() else {
                 break;
             };
             ring.bytes -= entry.bytes;
-            // Marked under the ring's lock, so that no reader sees the one without the other.
-            listeners.evicted(&entry.change);
+            // The ring is still locked, so that no reader sees the entry gone but not yet marked as evicted.
+            listeners.mark_evicted(&entry.change);
         }
         drop(ring);
-        let waiting = listeners.waiting(&appended);
+        let wakers = listeners.take_wakers(&appended);
         drop(listeners);
-        // Woken without a lock: who is woken may be dropped by it.
-        waiting.into_iter().for_each(Waker::wake);
+        // No lock is held here: waking a task may drop its listener, which locks the listeners.
+        wakers.into_iter().for_each(Waker::wake);
         complete
     }
 
-    /// Begins anew at another head: the log is not the one that the ring was filled from.
-    pub(crate) fn reset(&self, head: Position, reason: ResetReason) {
+    /// Empties the ring and starts at another head, since the store's log is no longer the one that filled the ring.
+    pub(crate) fn reset(&self, head: Position, reset_reason: ResetReason) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         let (generation, closed) = (ring.generation + 1, ring.closed);
         *ring = Ring {
@@ -117,14 +123,14 @@ impl Hub {
             entries: VecDeque::new(),
             bytes: 0,
             generation,
-            reason,
+            reset_reason,
             closed,
         };
         let listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // These were offsets of the other log.
+        // The evicted offsets belong to the other log.
         listeners
             .of_records
             .values()
@@ -146,31 +152,32 @@ impl Hub {
         );
     }
 
-    /// Gives the lock up before anybody is woken.
+    /// Wakes all listeners, after the lock is released.
     fn wake_all(&self, listeners: MutexGuard<'_, Listeners>) {
         let of_records = listeners
             .of_records
             .values()
             .flat_map(|of_record| of_record.wakers.values());
-        let waiting: Vec<Waker> = listeners
+        let wakers: Vec<Waker> = listeners
             .of_collection
             .values()
             .chain(of_records)
             .filter_map(|waker| waker.take())
             .collect();
         drop(listeners);
-        waiting.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Begins to listen, to the collection or to one record. What is committed from now on will be heard of.
+    /// Registers a listener for the collection, or for one record of it. The listener is woken for every change that is
+    /// appended from now on.
     pub(crate) fn listen(self: &Arc<Self>, topic: Option<RecordId>) -> Listener {
         let ring = self.read();
         let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (number, waker) = (listeners.next, Arc::new(AtomicWaker::new()));
-        listeners.next += 1;
+        let (number, waker) = (listeners.next_number, Arc::new(AtomicWaker::new()));
+        listeners.next_number += 1;
         let evicted = match topic {
             Some(id) => {
                 let of_record = listeners.of_records.entry(id).or_default();
@@ -192,13 +199,14 @@ impl Hub {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
+    fn read(&self) -> RwLockReadGuard<'_, Ring> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Listeners {
-    fn evicted(&self, change: &Change) {
+    /// Notes that the change is no longer in the ring, for the listeners of its record.
+    fn mark_evicted(&self, change: &Change) {
         if let Some(of_record) = self.of_records.get(&change.key.id) {
             of_record
                 .evicted
@@ -206,8 +214,8 @@ impl Listeners {
         }
     }
 
-    /// Those who wait for a change of one of these records.
-    fn waiting(&self, changed: &[RecordId]) -> Vec<Waker> {
+    /// The wakers of the listeners that wait for a change of one of these records.
+    fn take_wakers(&self, changed: &[RecordId]) -> Vec<Waker> {
         if changed.is_empty() {
             return Vec::new();
         }
@@ -221,7 +229,7 @@ impl Listeners {
     }
 }
 
-/// One subscriber's ear at the hub. Stops listening when dropped.
+/// The registration of one subscription with the hub. It ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
     hub: Arc<Hub>,
@@ -233,58 +241,58 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// What is new after a place, at most `limit` entries of the topic.
-    pub(crate) fn news(&self, at: Position, limit: usize) -> News {
+    /// Reads the entries of the topic after a position, at most `limit`.
+    pub(crate) fn read_after(&self, position: Position, limit: usize) -> RingRead {
         let ring = self.hub.read();
         if ring.closed {
-            return News::Closed;
+            return RingRead::Closed;
         }
         if ring.generation != self.generation {
-            return News::Reset(ring.reason);
+            return RingRead::Reset(ring.reset_reason);
         }
-        // The store may have been ahead of this ring when the place was read, or it was restored and is another one;
-        // then a reset is on its way.
-        if at.offset >= ring.head.offset || ring.contradicts(at) {
-            return News::Entries(Vec::new(), at);
+        // The position was read from the store, which may be ahead of this ring. Or the store has another log since it
+        // was restored, and this hub is about to be reset.
+        if position.offset >= ring.head.offset || ring.contradicts(position) {
+            return RingRead::Entries(Vec::new(), position);
         }
-        let behind = match &self.evicted {
-            Some(evicted) => evicted.load(Ordering::Acquire) > at.offset,
+        let is_evicted = match &self.evicted {
+            Some(evicted) => evicted.load(Ordering::Acquire) > position.offset,
             None => ring
                 .entries
                 .front()
-                .is_none_or(|first| first.change.position.offset > at.offset + 1),
+                .is_none_or(|first| first.change.position.offset > position.offset + 1),
         };
-        if behind {
-            return News::Behind;
+        if is_evicted {
+            return RingRead::Evicted;
         }
         let first = ring
             .entries
             .front()
             .map_or(0, |first| first.change.position.offset);
-        let skip = (at.offset + 1).saturating_sub(first) as usize;
+        let skip = (position.offset + 1).saturating_sub(first) as usize;
         let mut entries = Vec::new();
         for entry in ring.entries.iter().skip(skip) {
             if entries.len() == limit {
-                // A cut page ends at its last entry, not at the head.
+                // There are more entries, so that the position is that of the last one, not the head.
                 let last = entries
                     .last()
-                    .map_or(at, |last: &Arc<Entry>| last.change.position);
-                return News::Entries(entries, last);
+                    .map_or(position, |last: &Arc<Entry>| last.change.position);
+                return RingRead::Entries(entries, last);
             }
             if self.topic.is_none_or(|id| entry.change.key.id == id) {
                 entries.push(Arc::clone(entry));
             }
         }
-        News::Entries(entries, ring.head)
+        RingRead::Entries(entries, ring.head)
     }
 
-    /// Whether there will be no more news.
+    /// Whether all subscriptions have ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.hub.read().closed
     }
 
-    /// Follows the hub over a reset.
-    pub(crate) fn begin_again(&mut self) {
+    /// Continues after a reset of the ring.
+    pub(crate) fn accept_reset(&mut self) {
         self.generation = self.hub.read().generation;
     }
 }
@@ -319,7 +327,7 @@ mod tests {
     use crate::model::record::{Fields, RecordKey};
     use crate::model::timestamp::Timestamp;
 
-    fn place(offset: u64, tag: u32) -> Position {
+    fn position(offset: u64, tag: u32) -> Position {
         Position {
             epoch: 1,
             offset,
@@ -329,7 +337,7 @@ mod tests {
 
     fn change(offset: u64, tag: u32) -> Arc<Change> {
         Arc::new(Change {
-            position: place(offset, tag),
+            position: position(offset, tag),
             key: RecordKey::from(("users", 1)),
             action: Action::Create,
             after: Fields::new(),
@@ -341,7 +349,7 @@ mod tests {
     }
 
     fn hub(head: u64, changes: u64) -> Arc<Hub> {
-        let hub = Arc::new(Hub::new(place(head, 7)));
+        let hub = Arc::new(Hub::new(position(head, 7)));
         assert!(
             hub.append(
                 &(1..=changes)
@@ -353,15 +361,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_follows_is_taken() {
+    fn only_changes_that_follow_the_head_are_appended() {
         let hub = hub(0, 3);
         assert!(hub.append(&[change(2, 7), change(3, 7), change(4, 7)]));
         assert!(!hub.append(&[change(6, 7)]));
-        assert_eq!(hub.head(), place(4, 7));
+        assert_eq!(hub.head(), position(4, 7));
     }
 
     #[test]
-    fn changes_of_a_restored_log_are_not_spliced_onto_the_lost_one() {
+    fn changes_of_a_restored_log_are_not_appended_to_the_lost_log() {
         let hub = hub(97, 3);
         assert!(
             !hub.append(
@@ -370,36 +378,39 @@ mod tests {
                     .collect::<Vec<_>>()
             )
         );
-        assert_eq!(hub.head(), place(100, 7));
-        // Who read the restored log gets nothing of the lost one.
-        let News::Entries(entries, _) = hub.listen(None).news(place(98, 8), 10) else {
+        assert_eq!(hub.head(), position(100, 7));
+        // A subscriber that has read the restored log receives nothing of the lost log.
+        let RingRead::Entries(entries, _) = hub.listen(None).read_after(position(98, 8), 10) else {
             panic!("entries")
         };
         assert!(entries.is_empty());
     }
 
     #[test]
-    fn a_record_that_did_not_change_leaves_its_subscribers_live_whatever_leaves_the_ring() {
+    fn subscribers_of_an_unchanged_record_stay_live_when_changes_are_evicted() {
         let hub = hub(0, 1);
         let (one, two) = (hub.listen(Some(1.into())), hub.listen(Some(2.into())));
         let all: Vec<_> = (2..4000).map(|offset| change(offset, 7)).collect();
         all.chunks(100)
             .for_each(|changes| assert!(hub.append(changes)));
-        assert!(matches!(one.news(place(1, 7), 10), News::Behind));
-        assert!(
-            matches!(two.news(place(1, 7), 10), News::Entries(entries, _) if entries.is_empty())
-        );
-        // After a reset nothing of the other log counts.
-        let mut one = one;
-        hub.reset(place(50, 9), ResetReason::Restored);
         assert!(matches!(
-            one.news(place(1, 7), 10),
-            News::Reset(ResetReason::Restored)
+            one.read_after(position(1, 7), 10),
+            RingRead::Evicted
         ));
-        one.begin_again();
+        assert!(
+            matches!(two.read_after(position(1, 7), 10), RingRead::Entries(entries, _) if entries.is_empty())
+        );
+        // After a reset the evicted changes of the other log do not count.
+        let mut one = one;
+        hub.reset(position(50, 9), ResetReason::Restored);
+        assert!(matches!(
+            one.read_after(position(1, 7), 10),
+            RingRead::Reset(ResetReason::Restored)
+        ));
+        one.accept_reset();
         assert!(hub.append(&[change(51, 9)]));
         assert!(
-            matches!(one.news(place(50, 9), 10), News::Entries(entries, _) if entries.len() == 1)
+            matches!(one.read_after(position(50, 9), 10), RingRead::Entries(entries, _) if entries.len() == 1)
         );
     }
 }

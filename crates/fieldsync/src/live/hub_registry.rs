@@ -1,8 +1,8 @@
-//! The hubs of all collections, and the task that keeps them up with the store.
+//! The hubs of all collections, and the task that tails the store's logs.
 //!
-//! What this node commits is appended directly. Whatever else happens to a log (another node's commits, a restored
-//! database, a commit whose answer was lost) is found here: on a broker's notice, or at the latest when the heads are
-//! read once per poll interval.
+//! The changes that this node commits are announced directly. This task finds everything else: the commits of other
+//! nodes, commits whose result this node did not receive, and a restored database. It reads the heads once per poll
+//! interval, and at once when a notification arrives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,25 +13,22 @@ use tokio::sync::Notify;
 
 use crate::broker::broker::Broker;
 use crate::broker::notification::Notification;
-use crate::broker::relay::listen;
+use crate::broker::relay::receive;
 use crate::live::hub::Hub;
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
-use crate::store::reading::read_changes;
+use crate::store::read_changes::{MAX_CHANGES_PER_READ, read_changes};
 use crate::store::store::Store;
-
-/// How many changes are read from the store at a time.
-const READ_CHANGES: usize = 512;
 
 /// The hubs of all collections.
 #[derive(Debug)]
 pub(crate) struct HubRegistry {
     hubs: BTreeMap<Arc<str>, Arc<Hub>>,
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
-    look: Notify,
+    catch_up_requested: Notify,
 }
 
 impl HubRegistry {
@@ -45,7 +42,7 @@ impl HubRegistry {
         Self {
             hubs: hubs.collect(),
             collections,
-            look: Notify::new(),
+            catch_up_requested: Notify::new(),
         }
     }
 
@@ -56,27 +53,28 @@ impl HubRegistry {
             .expect("every collection of the engine has a hub")
     }
 
-    /// Tells subscribers what this node committed, sorted by collection and offset, and makes the notices for others.
+    /// Announces changes that this node has committed, in log order per collection. Wakes the subscribers of this node,
+    /// and returns the notifications to publish to the other nodes.
     pub(crate) fn announce(&self, changes: &[Arc<Change>]) -> Vec<Notification> {
-        let mut notices = Vec::new();
+        let mut notifications = Vec::new();
         for changes in changes.chunk_by(|a, b| a.key.collection == b.key.collection) {
             let Some(last) = changes.last() else { continue };
             let collection = Arc::clone(&last.key.collection);
             if !self.of(&collection).append(changes) {
-                self.look();
+                self.request_catch_up();
             }
-            notices.push(Notification {
+            notifications.push(Notification {
                 collection,
                 epoch: last.position.epoch,
                 offset: last.position.offset,
             });
         }
-        notices
+        notifications
     }
 
-    /// Has the store looked at soon.
-    pub(crate) fn look(&self) {
-        self.look.notify_one();
+    /// Asks the tailing task to read the store's logs now.
+    pub(crate) fn request_catch_up(&self) {
+        self.catch_up_requested.notify_one();
     }
 
     /// Ends all subscriptions.
@@ -84,7 +82,7 @@ impl HubRegistry {
         self.hubs.values().for_each(|hub| hub.close());
     }
 
-    /// Keeps the hubs up with the store, for ever.
+    /// Keeps the hubs up to date with the store. Never returns.
     pub(crate) async fn tail(
         self: Arc<Self>,
         store: Arc<dyn Store>,
@@ -93,17 +91,18 @@ impl HubRegistry {
     ) {
         let mut ticks = tokio::time::interval(poll);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut notices = broker.map_or_else(|| futures_util::stream::pending().boxed(), listen);
+        let mut notifications =
+            broker.map_or_else(|| futures_util::stream::pending().boxed(), receive);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.look.notified() => {}
-                Some(notice) = notices.next() => {
-                    let news = self.hubs.get(&notice.collection).is_some_and(|hub| {
+                () = self.catch_up_requested.notified() => {}
+                Some(notification) = notifications.next() => {
+                    let is_new = self.hubs.get(&notification.collection).is_some_and(|hub| {
                         let head = hub.head();
-                        head.epoch != notice.epoch || head.offset < notice.offset
+                        head.epoch != notification.epoch || head.offset < notification.offset
                     });
-                    if !news {
+                    if !is_new {
                         continue;
                     }
                 }
@@ -111,13 +110,13 @@ impl HubRegistry {
             if let Err(error) = self.catch_up(&*store).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "the store can't be read, and will be tried again"
+                    "could not read the logs from the store, retrying"
                 );
             }
         }
     }
 
-    /// Reads the heads of all collections, and from the store what the hubs do not have.
+    /// Reads the heads of all collections, and the changes that the hubs lack.
     async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
         for (name, head) in store.heads().await? {
             let (Some(hub), Some(collection)) = (self.hubs.get(&name), self.collections.get(&name))
@@ -125,25 +124,33 @@ impl HubRegistry {
                 continue;
             };
             while hub.head() != head {
-                let at = hub.head();
-                match read_changes(store, collection, at, READ_CHANGES).await? {
+                let position = hub.head();
+                match read_changes(store, collection, position, MAX_CHANGES_PER_READ).await? {
                     ChangesSince::Changes { changes, .. } if changes.is_empty() => break,
                     ChangesSince::Changes { changes, more } => {
-                        tracing::debug!(collection = %name, count = changes.len(), "changes that are not of this node were read from the store");
+                        tracing::debug!(
+                            collection = %name,
+                            count = changes.len(),
+                            "changes that this node has not announced were read from the store"
+                        );
                         hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
                         if !more {
                             break;
                         }
                     }
                     ChangesSince::OutOfRange(reason) => {
-                        // The heads are read again: the log may have grown since.
+                        // Read the heads again, since the log may have grown meanwhile.
                         let heads = store.heads().await?;
                         let Some((_, head)) = heads.into_iter().find(|(found, _)| *found == name)
                         else {
                             break;
                         };
-                        if hub.head() == at {
-                            tracing::warn!(collection = %name, %reason, "the log is not the one known so far: subscribers are reset");
+                        if hub.head() == position {
+                            tracing::warn!(
+                                collection = %name,
+                                %reason,
+                                "the store's log is not the one read before, resetting the collection's subscribers"
+                            );
                             hub.reset(head, reason);
                         }
                         break;

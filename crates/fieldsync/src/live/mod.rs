@@ -1,9 +1,10 @@
-//! Fan-out inside one node: hubs, subscriptions and feeds. Imports `store`, `broker` and the layers before them.
+//! Fan-out inside one node: hubs with the recent changes, subscriptions and plain feeds. Imports `store`, `broker` and
+//! the layers before them.
 
 pub(crate) mod feed;
 pub(crate) mod hub;
 pub(crate) mod hub_registry;
-pub(crate) mod reading;
+pub(crate) mod read_step;
 pub(crate) mod ring;
 pub(crate) mod subscription;
 pub(crate) mod update;

@@ -1,37 +1,42 @@
-//! The recent changes of one collection, and the frames encoded from them.
+//! The ring of a collection's recent changes, and the frames that were encoded from them.
 
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 
 use crate::model::change::{Action, Change};
 use crate::model::cursor::{Position, ResetReason};
 use crate::schema::grant::View;
 
-/// How many changes the ring of a collection holds, and how many bytes of them.
-pub(crate) const RING_CHANGES: usize = 1024;
+/// The most changes in a ring.
+pub(crate) const MAX_RING_CHANGES: usize = 1024;
 
-pub(crate) const RING_BYTES: usize = 16 * 1024 * 1024;
+/// The most bytes that the changes of a ring may take in memory.
+pub(crate) const MAX_RING_BYTES: usize = 16 * 1024 * 1024;
 
-/// How many different frames of a change are kept for others who see it alike.
-const SHARED_FRAMES: usize = 32;
+/// The most encoded frames that are kept per change.
+const MAX_SHARED_FRAMES: usize = 32;
 
+/// The recent changes of one collection.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    /// The place after the newest entry.
+    /// The position after the newest entry.
     pub(crate) head: Position,
-    /// Without gap; the last one is at the head.
+    /// The entries, without a gap. The last one is at the head.
     pub(crate) entries: VecDeque<Arc<Entry>>,
-    /// About how many bytes the entries take.
+    /// The approximate number of bytes that the entries take in memory.
     pub(crate) bytes: usize,
-    /// Grows whenever the log turned out to be another one; subscribers of an older one begin again.
+    /// How often the ring was reset. A subscriber of an older generation starts again with a snapshot.
     pub(crate) generation: u64,
-    /// Why it last grew.
-    pub(crate) reason: ResetReason,
+    /// The reason of the last reset.
+    pub(crate) reset_reason: ResetReason,
+    /// Whether all subscriptions have ended.
     pub(crate) closed: bool,
 }
 
 impl Ring {
+    /// Appends a change, which must follow the head.
     pub(crate) fn push(&mut self, change: Arc<Change>) {
         let bytes = change.size_in_memory();
         self.head = change.position;
@@ -43,57 +48,59 @@ impl Ring {
         }));
     }
 
-    /// Whether the ring knows another change at this offset: then the place is of another log.
-    pub(crate) fn contradicts(&self, place: Position) -> bool {
-        let known = match self.head.offset.checked_sub(place.offset) {
+    /// Whether the ring has another change at the offset of this position, so that the position belongs to another log.
+    pub(crate) fn contradicts(&self, position: Position) -> bool {
+        let known = match self.head.offset.checked_sub(position.offset) {
             None => None,
             Some(0) => Some(self.head),
-            Some(back) => {
+            Some(distance) => {
                 let entry = self
                     .entries
                     .len()
-                    .checked_sub(1 + back as usize)
-                    .map(|at| &self.entries[at]);
+                    .checked_sub(1 + distance as usize)
+                    .map(|index| &self.entries[index]);
                 entry.map(|entry| entry.change.position)
             }
         };
-        known.is_some_and(|known| known != place)
+        known.is_some_and(|known| known != position)
     }
 }
 
-/// A change, and the frames made of it so far, shared by those who see it alike.
+/// A change, and the frames that were encoded from it. Subscribers that see the same of the change share a frame.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) change: Arc<Change>,
+    /// The approximate number of bytes that the change takes in memory.
     pub(crate) bytes: usize,
     frames: Mutex<Vec<(FrameKey, Bytes)>>,
 }
 
 impl Entry {
-    /// The frame for those who see the change alike, made once.
-    pub(crate) fn frame(&self, key: FrameKey, make: impl FnOnce() -> Bytes) -> Bytes {
+    /// The frame with this key. It is encoded by the first caller.
+    pub(crate) fn frame(&self, key: FrameKey, encode: impl FnOnce() -> Bytes) -> Bytes {
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == key) {
             return frame.clone();
         }
-        let frame = make();
-        if frames.len() < SHARED_FRAMES {
+        let frame = encode();
+        if frames.len() < MAX_SHARED_FRAMES {
             frames.push((key, frame.clone()));
         }
         frame
     }
 }
 
-/// What decides the bytes of a change's frame.
+/// What determines the bytes of a change's frame. Equal keys have equal frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameKey {
     pub(crate) kind: FrameKind,
     pub(crate) view: View,
-    /// The view of those who see some rows alone tells itself apart in the cursor.
+    /// The identity of the grant, which is part of the cursor. It differs for grants with another filter on records.
     pub(crate) view_hash: u32,
     pub(crate) action: Action,
 }
 
+/// The kind of message that a frame contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameKind {
     CollectionTopic,

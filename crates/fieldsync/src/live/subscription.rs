@@ -1,10 +1,10 @@
-//! One subscriber's way through a log: a snapshot or the changes since its cursor, then live; no gap, no double.
+//! The path of one subscriber through a log: a snapshot or the changes since its cursor, then live changes, without a
+//! gap and without a duplicate.
 //!
-//! It listens at the hub first and reads the store then, so that nothing falls between. A subscriber is a place in the
-//! log: what it has not read yet is kept by the hub's ring, and beyond that by the store.
+//! A subscription first registers with the hub and then reads the store, so that it misses no change in between. It is
+//! a position in the log. The changes that it has not read yet are in the hub's ring or, if they are older, in the
+//! store.
 
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Stream};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::live::hub::{Hub, Listener, News};
-use crate::live::reading::{Next, READ_CHANGES, Reading, read_piece, sent_before};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream};
+
+use crate::live::hub::{Hub, Listener, RingRead};
+use crate::live::read_step::{ReadStep, StepResult, execute, is_in_pieces_up_to};
 use crate::live::ring::Entry;
 use crate::live::update::Update;
 use crate::model::change::{Action, Change, FoldedChange, fold};
@@ -24,26 +27,29 @@ use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
 use crate::store::error::StoreError;
-use crate::store::reading::read_changes;
+use crate::store::read_changes::MAX_CHANGES_PER_READ;
 use crate::store::store::Store;
 
-/// A folded page ends after so many bytes of fields.
+/// A page of folded changes ends when the fields of its changes take this many bytes.
 const PAGE_BYTES: usize = 64 * 1024;
 
-/// How long a failed reading waits before it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// The delay before a failed read is retried.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What is new to a subscriber; live changes still shared with all others.
+/// What a subscription delivers next. A live change is shared with all subscribers of the hub, and not projected yet.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// A live change, and what it does to the records that the subscriber sees.
     Change(Arc<Entry>, Action),
     Other(Update),
 }
 
-/// A stream of [`Update`]s. It never fails: when the store can't be read it tries again. It ends when the engine drains
-/// or is dropped, after what it has read already.
+/// A stream of [`Update`]s.
 ///
-/// Dropping it ends the subscription. A subscriber that does not poll costs its place, and what it has read already.
+/// The stream never fails: while the store can't be read, it retries. It ends when the engine drains or is dropped,
+/// after the updates that it has already read. Dropping the stream ends the subscription.
+///
+/// A subscriber that does not poll uses memory only for its position and for the updates that it has already read.
 pub struct Subscription {
     topic: Topic,
     collection: Arc<Collection>,
@@ -51,15 +57,19 @@ pub struct Subscription {
     shape: Shape,
     store: Arc<dyn Store>,
     listener: Listener,
-    at: Position,
+    /// The position up to which the log has been read.
+    position: Position,
+    /// What has been read and not delivered yet.
     events: VecDeque<Event>,
-    phase: Phase,
+    state: State,
 }
 
-enum Phase {
-    Reading(BoxFuture<'static, Result<Reading, StoreError>>, Next),
-    /// The last reading failed; what to do once it is time.
-    Waiting(Pin<Box<tokio::time::Sleep>>, Next),
+enum State {
+    /// Reads the store.
+    Reading(BoxFuture<'static, Result<StepResult, StoreError>>, ReadStep),
+    /// The step has failed, and is retried after the delay.
+    Retrying(Pin<Box<tokio::time::Sleep>>, ReadStep),
+    /// Reads the hub's ring.
     Live,
     Ended,
 }
@@ -75,7 +85,7 @@ impl Subscription {
     ) -> Self {
         let shape = collection.shape(&grant);
         let listener = hub.listen(topic.id);
-        let at = hub.head();
+        let position = hub.head();
         let mut subscription = Self {
             topic,
             collection: Arc::clone(collection),
@@ -83,22 +93,22 @@ impl Subscription {
             shape,
             store,
             listener,
-            at,
+            position,
             events: VecDeque::new(),
-            phase: Phase::Ended,
+            state: State::Ended,
         };
         match since {
-            Since::Snapshot => subscription.read(Next::Piece { after: None }),
-            Since::Place(place) => {
-                // One of a log that was reset since is nothing to begin with.
-                if place.epoch == at.epoch && place.offset <= at.offset {
-                    subscription.at = place;
+            Since::Snapshot => subscription.start(ReadStep::SnapshotPiece { after: None }),
+            Since::Position(since) => {
+                // After a reset of the log the position is useless, and the subscription starts at the head.
+                if since.epoch == position.epoch && since.offset <= position.offset {
+                    subscription.position = since;
                 }
-                subscription.phase = Phase::Live;
+                subscription.state = State::Live;
             }
             Since::Cursor(cursor) if cursor.shape == shape => {
-                subscription.at = cursor.position;
-                subscription.read(Next::CatchUp);
+                subscription.position = cursor.position;
+                subscription.start(ReadStep::CatchUp);
             }
             Since::Cursor(cursor) if cursor.shape.schema == shape.schema => {
                 subscription.reset(ResetReason::View);
@@ -108,7 +118,7 @@ impl Subscription {
         subscription
     }
 
-    /// What is subscribed to.
+    /// The topic of the subscription.
     #[must_use]
     pub fn topic(&self) -> &Topic {
         &self.topic
@@ -122,9 +132,10 @@ impl Subscription {
         self.shape
     }
 
-    /// The place up to which a live subscriber knows all; `None` while it is catching up.
+    /// The position up to which the subscriber has received everything. `None` while it catches up.
     pub(crate) fn live_cursor(&self) -> Option<Cursor> {
-        (matches!(self.phase, Phase::Live) && self.events.is_empty()).then(|| self.cursor(self.at))
+        (matches!(self.state, State::Live) && self.events.is_empty())
+            .then(|| self.cursor(self.position))
     }
 
     fn cursor(&self, position: Position) -> Cursor {
@@ -134,124 +145,125 @@ impl Subscription {
         }
     }
 
+    /// Polls for the next event. `None` when the subscription has ended.
     pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(Some(event));
             }
-            // Registered before the hub is looked at, so that no change is slept through.
+            // The waker is registered before the ring is read, so that no change is missed.
             self.listener.waker.register(context.waker());
-            let is_live = matches!(self.phase, Phase::Live);
+            let is_live = matches!(self.state, State::Live);
             if !is_live && self.listener.is_closed() {
-                self.phase = Phase::Ended;
+                self.state = State::Ended;
             }
-            match &mut self.phase {
-                Phase::Ended => return Poll::Ready(None),
-                Phase::Live => match self.listener.news(self.at, READ_CHANGES) {
-                    News::Entries(entries, at) => {
+            match &mut self.state {
+                State::Ended => return Poll::Ready(None),
+                State::Live => match self
+                    .listener
+                    .read_after(self.position, MAX_CHANGES_PER_READ)
+                {
+                    RingRead::Entries(entries, position) => {
+                        self.position = position;
                         if entries.is_empty() {
-                            self.at = at;
                             return Poll::Pending;
                         }
-                        self.at = at;
-                        self.take(&entries);
+                        self.queue_entries(&entries);
                     }
-                    News::Behind => self.read(Next::CatchUp),
-                    News::Closed => self.phase = Phase::Ended,
-                    News::Reset(reason) => self.reset(reason),
+                    RingRead::Evicted => self.start(ReadStep::CatchUp),
+                    RingRead::Closed => self.state = State::Ended,
+                    RingRead::Reset(reason) => self.reset(reason),
                 },
-                Phase::Reading(reading, next) => {
-                    let next = *next;
+                State::Reading(reading, step) => {
+                    let step = *step;
                     match ready!(reading.poll_unpin(context)) {
-                        Ok(reading) => self.absorb(reading),
+                        Ok(result) => self.apply(result),
                         Err(error) => {
-                            tracing::warn!(error = &error as &dyn std::error::Error, topic = %self.topic, "a subscription can't read the store, and will try again");
-                            self.phase = Phase::Waiting(Box::pin(tokio::time::sleep(RETRY)), next);
+                            tracing::warn!(
+                                error = &error as &dyn std::error::Error,
+                                topic = %self.topic,
+                                "a subscription could not read the store, retrying"
+                            );
+                            let delay = Box::pin(tokio::time::sleep(RETRY_DELAY));
+                            self.state = State::Retrying(delay, step);
                         }
                     }
                 }
-                Phase::Waiting(until, next) => {
-                    let next = *next;
-                    ready!(until.poll_unpin(context));
-                    self.read(next);
+                State::Retrying(delay, step) => {
+                    let step = *step;
+                    ready!(delay.poll_unpin(context));
+                    self.start(step);
                 }
             }
         }
     }
 
-    fn take(&mut self, entries: &[Arc<Entry>]) {
+    /// Queues the live changes of which the subscriber sees something.
+    fn queue_entries(&mut self, entries: &[Arc<Entry>]) {
         for entry in entries {
-            if let Some(action) = entry.change.action_through(&self.grant) {
+            if let Some(action) = entry.change.visible_action(&self.grant) {
                 self.events
                     .push_back(Event::Change(Arc::clone(entry), action));
             }
         }
     }
 
+    /// Queues a reset and starts again with a snapshot.
     fn reset(&mut self, reason: ResetReason) {
-        self.listener.begin_again();
+        self.listener.accept_reset();
         self.events.push_back(Event::Other(Update::Reset(reason)));
-        self.read(Next::Piece { after: None });
+        self.start(ReadStep::SnapshotPiece { after: None });
     }
 
-    fn read(&mut self, next: Next) {
-        let (store, topic, at) = (Arc::clone(&self.store), self.topic.clone(), self.at);
-        let collection = Arc::clone(&self.collection);
-        let reading = async move {
-            match next {
-                Next::CatchUp => read_changes(&*store, &collection, at, READ_CHANGES)
-                    .await
-                    .map(Reading::CaughtUp),
-                Next::Between { after } => {
-                    let backlog = read_changes(&*store, &collection, at, READ_CHANGES).await?;
-                    Ok(Reading::Between { backlog, after })
-                }
-                Next::Piece { after } => read_piece(&*store, &collection, &topic, after, at).await,
-            }
-        };
-        self.phase = Phase::Reading(Box::pin(reading), next);
+    /// Starts a step.
+    fn start(&mut self, step: ReadStep) {
+        let (store, collection) = (Arc::clone(&self.store), Arc::clone(&self.collection));
+        let (topic, position) = (self.topic.clone(), self.position);
+        let reading = async move { execute(step, &*store, &collection, &topic, position).await };
+        self.state = State::Reading(Box::pin(reading), step);
     }
 
-    fn absorb(&mut self, reading: Reading) {
-        match reading {
-            Reading::CaughtUp(ChangesSince::OutOfRange(reason))
-            | Reading::Between {
-                backlog: ChangesSince::OutOfRange(reason),
+    /// Queues what a step has read, and starts the next step or goes live.
+    fn apply(&mut self, result: StepResult) {
+        match result {
+            StepResult::CatchUp(ChangesSince::OutOfRange(reason))
+            | StepResult::ChangesBetweenPieces {
+                changes: ChangesSince::OutOfRange(reason),
                 ..
             }
-            | Reading::Piece {
-                between: ChangesSince::OutOfRange(reason),
+            | StepResult::SnapshotPiece {
+                changes: ChangesSince::OutOfRange(reason),
                 ..
             } => {
                 self.reset(reason);
             }
-            Reading::Between {
-                backlog: ChangesSince::Changes { changes, more },
-                after,
-            } => {
-                self.fold(&changes, sent_before(after), false);
-                self.read(if more {
-                    Next::Between { after }
-                } else {
-                    Next::Piece { after }
-                });
-            }
-            Reading::CaughtUp(ChangesSince::Changes { changes, more }) => {
-                self.fold(&changes, |_| true, true);
+            StepResult::CatchUp(ChangesSince::Changes { changes, more }) => {
+                self.queue_changes(&changes, |_| true, true);
                 if more {
-                    self.read(Next::CatchUp);
+                    self.start(ReadStep::CatchUp);
                 } else {
                     self.go_live();
                 }
             }
-            Reading::Piece {
-                between: ChangesSince::Changes { changes, .. },
+            StepResult::ChangesBetweenPieces {
+                changes: ChangesSince::Changes { changes, more },
+                after,
+            } => {
+                self.queue_changes(&changes, is_in_pieces_up_to(after), false);
+                self.start(if more {
+                    ReadStep::ChangesBetweenPieces { after }
+                } else {
+                    ReadStep::SnapshotPiece { after }
+                });
+            }
+            StepResult::SnapshotPiece {
+                changes: ChangesSince::Changes { changes, .. },
                 records,
                 position,
                 after,
-                last,
+                is_last,
             } => {
-                self.fold(&changes, sent_before(after), false);
+                self.queue_changes(&changes, is_in_pieces_up_to(after), false);
                 let after = records.last().map(|record| record.id).or(after);
                 let admitted = records
                     .into_iter()
@@ -262,41 +274,47 @@ impl Subscription {
                     fields: view.project_fields(&record.fields),
                 });
                 let records = records.collect();
-                self.at = position;
-                let cursor = last.then(|| self.cursor(position));
+                self.position = position;
+                let cursor = is_last.then(|| self.cursor(position));
                 self.events
                     .push_back(Event::Other(Update::Snapshot { records, cursor }));
-                if last {
+                if is_last {
                     self.go_live();
                 } else {
-                    self.read(Next::Piece { after });
+                    self.start(ReadStep::SnapshotPiece { after });
                 }
             }
         }
     }
 
     fn go_live(&mut self) {
-        self.phase = Phase::Live;
+        self.state = State::Live;
         self.events.push_back(Event::Other(Update::Live {
-            cursor: self.cursor(self.at),
+            cursor: self.cursor(self.position),
         }));
     }
 
-    /// Folds changes into pages and moves on to the place after them.
-    fn fold(&mut self, changes: &[Change], wanted: impl Fn(&Change) -> bool, with_cursor: bool) {
+    /// Queues the selected changes in folded pages, and moves to the position after the last change.
+    fn queue_changes(
+        &mut self,
+        changes: &[Change],
+        is_selected: impl Fn(&Change) -> bool,
+        with_cursor: bool,
+    ) {
         let mut page = Vec::new();
         let mut bytes = 0;
         for (number, change) in changes.iter().enumerate() {
-            self.at = change.position;
-            let on_topic = self.topic.id.is_none_or(|id| change.key.id == id) && wanted(change);
-            if let Some(seen) = change.seen_through(&self.grant).filter(|_| on_topic) {
-                let folded = FoldedChange::of(&seen, &self.grant);
+            self.position = change.position;
+            let on_topic = self.topic.id.is_none_or(|id| change.key.id == id);
+            let is_wanted = on_topic && is_selected(change);
+            if let Some(view) = change.view(&self.grant).filter(|_| is_wanted) {
+                let folded = FoldedChange::of(&view, &self.grant);
                 bytes += serde_json::to_vec(&folded.fields).map_or(0, |json| json.len()) + 100;
                 page.push(folded);
             }
             if (bytes >= PAGE_BYTES || number + 1 == changes.len()) && !page.is_empty() {
                 bytes = 0;
-                let cursor = with_cursor.then(|| self.cursor(self.at));
+                let cursor = with_cursor.then(|| self.cursor(self.position));
                 let changes = fold(std::mem::take(&mut page));
                 self.events
                     .push_back(Event::Other(Update::Changes { changes, cursor }));
@@ -305,14 +323,14 @@ impl Subscription {
     }
 }
 
-/// Where a subscription begins.
+/// Where a subscription starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Since {
-    /// With all there is.
+    /// With a snapshot.
     Snapshot,
-    /// With what comes after a place of a moment ago.
-    Place(Position),
-    /// After what is known.
+    /// With the live changes after this position, which was the head of the hub a moment ago.
+    Position(Position),
+    /// With the changes after this cursor.
     Cursor(Cursor),
 }
 
@@ -330,11 +348,11 @@ impl Stream for Subscription {
         Poll::Ready(event.map(|event| match event {
             Event::Other(update) => update,
             Event::Change(entry, action) => {
-                let seen = entry
+                let view = entry
                     .change
-                    .seen_as(action, &self.grant)
-                    .expect("it was seen so when it was taken");
-                let change = FoldedChange::of(&seen, &self.grant);
+                    .view_as(action, &self.grant)
+                    .expect("the change was visible when it was queued");
+                let change = FoldedChange::of(&view, &self.grant);
                 Update::Change {
                     change,
                     cursor: self.cursor(entry.change.position),
@@ -348,7 +366,7 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
             .field("topic", &self.topic)
-            .field("at", &self.at)
+            .field("position", &self.position)
             .finish_non_exhaustive()
     }
 }

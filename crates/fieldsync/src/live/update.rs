@@ -1,40 +1,41 @@
-//! What a subscriber receives.
+//! The updates that a subscription delivers.
 
 use crate::model::change::FoldedChange;
 use crate::model::cursor::{Cursor, ResetReason};
 use crate::model::record::Record;
 
-/// What a subscriber hears.
+/// What a subscription delivers.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Update {
-    /// Records of a snapshot. Big ones come in pieces, of which only the last has the cursor; with it the snapshot is
-    /// whole and replaces what the subscriber had.
+    /// A piece of a snapshot. Only the last piece has a cursor. The snapshot is then complete, and replaces all records
+    /// that the subscriber had before.
     Snapshot {
         /// The records of this piece.
         records: Vec<Record>,
-        /// Where the snapshot was read; on the last piece.
+        /// The position of the snapshot. Only the last piece has it.
         cursor: Option<Cursor>,
     },
-    /// One change.
+    /// One live change.
     Change {
         /// The change.
         change: FoldedChange,
-        /// The place after it.
+        /// The position after the change.
         cursor: Cursor,
     },
-    /// Changes that were missed, several of one record folded into one. To be applied whole.
+    /// Changes that the subscriber has missed, folded into one per record. The subscriber applies all of them before it
+    /// stores the cursor.
     Changes {
-        /// The changes, one per record.
+        /// The changes, at most one per record.
         changes: Vec<FoldedChange>,
-        /// The place after them; none between the pieces of a snapshot.
+        /// The position after the changes. `None` between the pieces of a snapshot.
         cursor: Option<Cursor>,
     },
-    /// Caught up: what follows is live.
+    /// The subscriber has caught up. Every following change is live.
     Live {
-        /// The place up to which all is known.
+        /// The position up to which the subscriber has received everything.
         cursor: Cursor,
     },
-    /// The subscriber can't go on from its cursor. A snapshot follows.
+    /// The subscriber can't resume from its cursor, for this reason. A snapshot follows.
     Reset(ResetReason),
 }

@@ -1,22 +1,24 @@
-//! Committed changes, and how several changes of one record fold into one.
+//! Committed changes, and the folding of several changes of one record into one. `schema::change_view` projects a
+//! change for a principal.
 
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::model::cursor::Position;
 use crate::model::record::{Fields, RecordId, RecordKey};
 use crate::model::timestamp::Timestamp;
 
-/// What was done to a record.
+/// What a change does to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// It was made, or appeared.
+    /// The record was created, or it has become visible to the subscriber.
     Create,
-    /// Fields of it changed.
+    /// Fields of the record changed.
     Update,
-    /// It was deleted, or disappeared.
+    /// The record was deleted, or it is no longer visible to the subscriber.
     Delete,
 }
 
@@ -33,53 +35,56 @@ impl fmt::Display for Action {
 /// One committed edit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// The place in the log right after this change.
+    /// The position in the log right after this change.
     pub position: Position,
-    /// Which record.
+    /// The record that changed.
     pub key: RecordKey,
-    /// What was done to it.
+    /// What the change does to the record.
     pub action: Action,
-    /// The record after, as the database returned it. Empty after a delete.
+    /// Every field of the record after the change, as the database returned it. Empty after a delete.
     pub after: Fields,
-    /// The previous values of the fields that changed: after an update those, after a delete all. An update without
-    /// any was announced by `touch`: which fields changed is not known, so all count as changed.
+    /// The previous values. For an update: the fields that changed. For a delete: every field. For a create: empty.
+    ///
+    /// An update without previous values was logged by [`Edit::refresh`](crate::Edit::refresh). Which fields changed is
+    /// unknown, so that all fields count as changed.
     pub previous: Fields,
-    /// When it was committed.
+    /// The time of the commit.
     pub at: Timestamp,
-    /// The name of who did it.
+    /// The name of the principal that made the edit. `None` for an anonymous principal and for the app itself.
     pub who: Option<String>,
-    /// The idempotency key of the write.
+    /// The idempotency key of the edit.
     pub idempotency_key: Option<String>,
 }
 
-/// Several changes of one record, folded into one: what a subscriber applies that was away.
+/// One or more changes of one record, folded into one and projected for one subscriber.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FoldedChange {
-    /// Which record.
+    /// The id of the record.
     pub id: RecordId,
-    /// What became of it.
+    /// What the changes do to the record as a whole.
     pub action: Action,
-    /// The fields to set, with their latest values; all of them after a create, none after a delete.
+    /// The fields to set, with their latest values: every visible field for a create, the visible fields that changed
+    /// for an update, none for a delete.
     pub fields: Fields,
-    /// The whole record with its latest values, as far as it may be seen; after a delete what was last seen of it, and
-    /// nothing where that is not known.
+    /// The visible fields of the record, with their latest values. For a delete: their last values before it, or none
+    /// if these are unknown.
     pub record: Fields,
-    /// The idempotency keys of the writes.
+    /// The idempotency keys of the edits, in log order.
     pub idempotency_keys: Vec<String>,
-    /// When the last of them was committed.
+    /// The time of the last commit.
     pub at: Timestamp,
 }
 
-/// Folds changes, in the order in which each record was first changed.
+/// Folds changes into one per record, in the order of each record's first change.
 pub(crate) fn fold(changes: impl IntoIterator<Item = FoldedChange>) -> Vec<FoldedChange> {
-    let mut places: HashMap<RecordId, usize> = HashMap::new();
+    let mut indexes: HashMap<RecordId, usize> = HashMap::new();
     let mut folded: Vec<FoldedChange> = Vec::new();
     for change in changes {
-        match places.get(&change.id) {
-            Some(place) => folded[*place].fold(change),
+        match indexes.get(&change.id) {
+            Some(index) => folded[*index].fold(change),
             None => {
-                places.insert(change.id, folded.len());
+                indexes.insert(change.id, folded.len());
                 folded.push(change);
             }
         }

@@ -3,16 +3,16 @@
 use crate::model::change::Change;
 use crate::model::cursor::ResetReason;
 
-/// What the log holds after a place.
+/// The result of reading a change log after a position.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangesSince {
-    /// These changes follow, in order and without gap.
+    /// The log contains the position. These changes follow it, in log order and without a gap.
     Changes {
         /// The changes.
         changes: Vec<Change>,
-        /// Whether more follow.
+        /// Whether the log contains further changes after these.
         more: bool,
     },
-    /// The place is not in the log.
+    /// The log does not contain the position, for this reason.
     OutOfRange(ResetReason),
 }

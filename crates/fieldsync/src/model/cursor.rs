@@ -1,4 +1,4 @@
-//! Places in a collection's change log.
+//! Positions in a collection's change log, and the cursors that clients keep.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,29 +6,34 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// A place in a collection's change log, as the store knows it: after the change with this offset.
+/// A position in a collection's change log: right after the change with this offset.
 ///
-/// The start of a log, before its first change, has offset 0 and tag 0.
+/// The start of a log, before its first change, has the offset 0 and the tag 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The random id of the log, made with its head row.
+    /// The id of the log, a random number that is chosen when the log is created.
     pub epoch: u64,
-    /// The number of the last change before this place. Rises by one in commit order.
+    /// The number of the last change before this position. Offsets rise by one, in commit order.
     pub offset: u64,
-    /// The random tag of that change. It tells a restored log that has grown again from the one that was lost.
+    /// The tag of that change, a random number. After a database is restored, its log reaches the same offsets again
+    /// with other changes; the tags tell them apart.
     pub tag: u32,
 }
 
-/// What a cursor was made for. One made for another shape can't be resumed from.
+/// What a cursor was made for. A subscriber can only resume from a cursor of its own shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
-    /// A hash of the collection's fields and their types.
+    /// The identity of the collection's fields and their types.
     pub(crate) schema: u32,
-    /// A hash of what one may see of them.
+    /// The identity of what the grant shows: the visible fields and the visible records.
     pub(crate) view: u32,
 }
 
-/// A place in a collection's change log, as clients keep it: opaque text.
+/// A position in a collection's change log, as clients keep it. Its text is opaque: 38 characters of unpadded base64url
+/// (RFC 4648, section 5).
+///
+/// A cursor also records the collection's fields and the subscriber's grant. If either has changed, a subscriber that
+/// resumes from it receives a [`ResetReason`] and a snapshot.
 ///
 /// ```
 /// use fieldsync::Cursor;
@@ -56,7 +61,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The text is not a cursor that this server gave.
+/// The text is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed cursor")]
 pub struct MalformedCursor;
@@ -93,19 +98,19 @@ impl FromStr for Cursor {
     }
 }
 
-/// Why a subscriber can't go on from its cursor and begins with a snapshot again.
+/// Why a subscriber can't resume from its cursor and receives a snapshot instead. Displayed as one lower-case word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResetReason {
-    /// The log is another one: the database was made anew, or the cursor is of another collection.
+    /// The cursor belongs to another log: the database was created anew, or the cursor is from another collection.
     Epoch,
     /// The database was restored to an earlier state.
     Restored,
-    /// The log no longer goes back that far.
+    /// The changes after the cursor have been trimmed from the log.
     Trimmed,
-    /// The collection's fields have changed.
+    /// The collection's fields or their types have changed.
     Schema,
-    /// What one may see has changed.
+    /// The subscriber's grant shows other fields or other records than before.
     View,
 }
 
@@ -126,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_survives_its_text() {
+    fn a_cursor_is_parsed_from_its_text() {
         let position = Position {
             epoch: u64::MAX - 1,
             offset: 42,

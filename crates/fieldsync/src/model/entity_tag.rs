@@ -1,13 +1,14 @@
-//! Strong entity tags (RFC 9110, section 8.8.3). A tag is made from the response's body, so it differs between views.
+//! Strong entity tags (RFC 9110, section 8.8.3). They are hashes of the response body, so that each view of a record
+//! has its own tag.
 
 use serde::Serialize;
 
-/// The entity tag of a JSON body, with its quotes.
+/// The entity tag of this value as a JSON body, in double quotes.
 pub(crate) fn entity_tag(body: &impl Serialize) -> String {
-    entity_tag_of(&serde_json::to_vec(body).expect("a JSON value can be written as JSON"))
+    entity_tag_of(&serde_json::to_vec(body).expect("a JSON value can always be serialized"))
 }
 
-/// The entity tag of a body's bytes, with its quotes.
+/// The entity tag of a body, in double quotes.
 pub(crate) fn entity_tag_of(body: &[u8]) -> String {
     let digest = sha1_smol::Sha1::from(body).digest().to_string();
     format!("\"{}\"", &digest[..20])

@@ -1,4 +1,4 @@
-//! JSON Merge Patch (RFC 7396): pure data, one pure function.
+//! JSON Merge Patch (RFC 7396).
 
 use serde_json::{Map, Value};
 
@@ -6,14 +6,13 @@ use crate::model::record::Fields;
 
 /// The body of a PATCH (RFC 7396): the fields to change, with their new values.
 ///
-/// At the level of fields `null` sets SQL NULL. Within a field of JSON objects the patch merges
-/// recursively, and there `null` removes a member, as the RFC has it.
+/// For a field, `null` sets SQL NULL. Inside a field that contains a JSON object the patch is merged recursively, and
+/// `null` removes a member, as in RFC 7396.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct MergePatch(pub(crate) Fields);
 
 impl MergePatch {
-    /// What a field holds after this patch, or `None` when the patch does not touch it.
-    #[must_use]
+    /// The value of a field after this patch. `None` if the patch does not name the field.
     pub(crate) fn value_of(&self, field: &str, current: &Value) -> Option<Value> {
         let patch = self.0.get(field)?;
         Some(if patch.is_null() {
@@ -46,8 +45,9 @@ fn merge(target: Value, patch: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the table")]
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vectors_of_rfc_7396_appendix_a() {
+    fn the_examples_of_rfc_7396_appendix_a_are_merged() {
         check(json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"}));
         check(json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"}));
         check(json!({"a":"b"}), json!({"a":null}), json!({}));

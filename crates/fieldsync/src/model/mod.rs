@@ -1,4 +1,5 @@
-//! Plain data and pure functions: records, changes, cursors, edits and what becomes of them. Every other layer builds on this one.
+//! Plain data and pure functions: records, changes, cursors, edits and their outcomes. Imports no other layer; `schema`
+//! gives the data its types and its rules.
 
 pub(crate) mod access;
 pub(crate) mod canonical;

@@ -1,4 +1,4 @@
-//! What became of an edit that was not refused.
+//! The outcomes of edits, and what a store keeps of an edit with an idempotency key.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use crate::model::change::{Action, Change};
 use crate::model::cursor::Position;
 use crate::model::record::{Fields, Record, RecordId};
 
-/// What became of an edit that was not refused.
+/// The outcome of an edit that was not refused.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The edit is committed with this change.
+    /// The edit was committed as this change.
     Committed(Arc<Change>),
-    /// The record already was as the edit asks for. Nothing was written except the idempotency key.
+    /// The record already has the values that the edit sets. Nothing was written except the idempotency key.
     Unchanged {
         /// The record.
         record: Record,
-        /// The end of the log when the record was read.
+        /// The end of the collection's log when the record was read.
         position: Position,
     },
-    /// The same edit was applied before with the same idempotency key. This is its outcome.
+    /// The same edit was applied earlier with the same idempotency key. This is its outcome.
     Replayed(IdempotencyRecord),
 }
 
@@ -39,53 +39,54 @@ impl Outcome {
         match self {
             Self::Committed(change) => change.key.id,
             Self::Unchanged { record, .. } => record.id,
-            Self::Replayed(remembered) => remembered.id,
+            Self::Replayed(replayed) => replayed.id,
         }
     }
 
-    /// The record's fields after the edit; `None` after a delete.
+    /// The record's fields after the edit. `None` after a delete.
     pub(crate) fn fields(&self) -> Option<&Fields> {
         match self {
             Self::Committed(change) if change.action == Action::Delete => None,
             Self::Committed(change) => Some(&change.after),
             Self::Unchanged { record, .. } => Some(&record.fields),
-            Self::Replayed(remembered) => remembered.record.as_ref(),
+            Self::Replayed(replayed) => replayed.record.as_ref(),
         }
     }
 
-    /// A position in the log at or after the edit's change: a reader of the log up to here has seen the edit.
+    /// A position in the collection's log at or after the edit's change. A reader of the log up to it has read the
+    /// edit.
     #[must_use]
     pub fn position(&self) -> Position {
         match self {
             Self::Committed(change) => change.position,
             Self::Unchanged { position, .. } => *position,
-            Self::Replayed(remembered) => remembered.position,
+            Self::Replayed(replayed) => replayed.position,
         }
     }
 }
 
-/// What a store keeps of an edit with an idempotency key for 24 hours, even when the log is trimmed.
+/// What a store keeps of an edit with an idempotency key. It is kept for 24 hours, also when the log is trimmed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IdempotencyRecord {
-    /// The key and its owner.
+    /// The key and the principal that it belongs to.
     pub key: IdempotencyKey,
-    /// Identifies the edit: another edit has another fingerprint.
+    /// Identifies what the edit asked for. Different edits have different fingerprints.
     pub fingerprint: String,
-    /// The collection.
+    /// The name of the collection.
     pub collection: Arc<str>,
-    /// The record's id.
+    /// The id of the record.
     pub id: RecordId,
-    /// The end of the log after the edit.
+    /// The end of the collection's log after the edit.
     pub position: Position,
-    /// The record after the edit. `None` after a delete.
+    /// The record's fields after the edit. `None` after a delete.
     pub record: Option<Fields>,
 }
 
-/// An idempotency key. The same text from two principals makes two keys.
+/// An idempotency key. Each principal has its own keys: the same text from two principals is two keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey {
-    /// Its owner: `app`, `anonymous`, or `name:` followed by the principal's name.
+    /// The owner: `app`, `anonymous`, or `name:` followed by the principal's name.
     pub principal: String,
-    /// The text, of 1 to 255 bytes.
+    /// The text of the key, 1 to 255 bytes long.
     pub key: String,
 }

@@ -24,14 +24,14 @@ pub type Fields = Map<String, Value>;
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum RecordId {
-    /// An integer, given by the database.
+    /// An integer, assigned by the database.
     Integer(i64),
-    /// A UUID (RFC 9562). Without one from the caller the engine creates a version 7 UUID.
+    /// A UUID (RFC 9562). If the caller gives none, the engine creates a version 7 UUID.
     Uuid(Uuid),
 }
 
 impl RecordId {
-    /// The number, if the id is one.
+    /// The number, if the id is an integer.
     #[must_use]
     pub fn as_integer(&self) -> Option<i64> {
         match self {
@@ -40,7 +40,7 @@ impl RecordId {
         }
     }
 
-    /// The UUID, if the id is one.
+    /// The UUID, if the id is a UUID.
     #[must_use]
     pub fn as_uuid(&self) -> Option<Uuid> {
         match self {
@@ -136,7 +136,7 @@ impl Record {
     /// Reads the record as the app's own type.
     ///
     /// # Errors
-    /// When the fields do not deserialize as `T`.
+    /// Returns an error if the fields do not deserialize as `T`.
     pub fn typed<T: DeserializeOwned>(self) -> Result<Stored<T>, serde_json::Error> {
         let Self { id, mut fields } = self;
         // Another program may have written something else. That must not make the record unreadable.
@@ -152,7 +152,7 @@ impl Record {
     }
 }
 
-/// About how many bytes fields take in memory.
+/// The approximate number of bytes that fields take in memory.
 pub(crate) fn size_of_fields(fields: &Fields) -> usize {
     fields
         .iter()

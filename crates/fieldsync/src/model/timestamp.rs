@@ -1,4 +1,4 @@
-//! Points in time, to the microsecond, written as RFC 3339 in UTC.
+//! Points in time with microsecond precision, written as RFC 3339 in UTC.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time, to the microsecond. In JSON it is a string in RFC 3339, always in UTC and with six digits of a second.
+/// A point in time with microsecond precision. In JSON it is an RFC 3339 string, always in UTC and with six fractional
+/// digits.
 ///
 /// ```
 /// use fieldsync::Timestamp;
@@ -17,11 +18,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {
-    /// The current time of the system's clock.
+    /// The current time of the system clock.
     #[must_use]
     pub fn now() -> Self {
         Self::from_micros(jiff::Timestamp::now().as_microsecond())
-            .expect("the clock is within range")
+            .expect("the system clock is between the years -9999 and 9999")
     }
 
     /// The time this many microseconds after 1970-01-01T00:00:00Z. `None` outside the years -9999 to 9999.
@@ -36,7 +37,7 @@ impl Timestamp {
         self.0.as_microsecond()
     }
 
-    /// SQL text in UTC, as SQLite and most frameworks store it: `2026-01-13 10:00:00.123456`.
+    /// SQL text in UTC, in the form that SQLite and most frameworks store: `2026-01-13 10:00:00.123456`.
     #[must_use]
     pub fn to_sql_text(self) -> String {
         let mut text = self.to_string();
@@ -44,7 +45,8 @@ impl Timestamp {
         text.replacen('T', " ", 1)
     }
 
-    /// Reads SQL text like `2026-01-13 10:00:00`, with or without a fraction and an offset. Without an offset it is UTC.
+    /// Parses SQL text such as `2026-01-13 10:00:00`. The fraction and the offset from UTC are optional; without an
+    /// offset the time is in UTC. Digits beyond microseconds are cut off. `None` for other text.
     #[must_use]
     pub fn from_sql_text(text: &str) -> Option<Self> {
         let has_offset = text.get(10..)?.contains(['Z', 'z', '+', '-']);
@@ -76,7 +78,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A string of the format `date-time`, so that a field of this type becomes a [`FieldType::DateTime`](crate::backend::FieldType).
+/// A string with the format `date-time`. A field of this type is a [`FieldType::DateTime`](crate::backend::FieldType).
 impl JsonSchema for Timestamp {
     fn inline_schema() -> bool {
         true
@@ -100,20 +102,22 @@ impl fmt::Display for Timestamp {
 impl std::str::FromStr for Timestamp {
     type Err = String;
 
-    /// Reads RFC 3339 (section 5.6) with at most six digits of a second's fraction, so that nothing is rounded.
+    /// Parses an RFC 3339 time (section 5.6). A time that is not a whole number of microseconds is an error: nothing is
+    /// rounded.
     fn from_str(text: &str) -> Result<Self, String> {
         let time = is_rfc_3339(text).then(|| text.parse::<jiff::Timestamp>().ok());
         let time = time
             .flatten()
-            .ok_or("must be a time in RFC 3339, like 2026-01-13T10:00:00Z")?;
+            .ok_or("must be an RFC 3339 time, like 2026-01-13T10:00:00Z")?;
         if time.as_nanosecond() % 1000 != 0 {
-            return Err("must be a time of at most microseconds".into());
+            return Err("must be a time with at most six fractional digits".into());
         }
         Ok(Self(time))
     }
 }
 
-/// Whether a text has RFC 3339's form; jiff reads more: a zone's name, a comma, hours alone, a leap second.
+/// Whether the text has the form that RFC 3339 defines. jiff also accepts zone names, a comma, times without minutes
+/// and leap seconds.
 fn is_rfc_3339(text: &str) -> bool {
     let has_form = |bytes: &[u8], form: &[u8]| {
         bytes.len() == form.len()
@@ -152,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sql_text_becomes_rfc_3339_and_back() {
+    fn sql_text_is_parsed_and_written_back() {
         for (sql, rfc) in [
             ("2026-01-13 10:00:00.123456", "2026-01-13T10:00:00.123456Z"),
             ("2026-01-13 10:00:00", "2026-01-13T10:00:00.000000Z"),
@@ -167,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_would_be_rounded_is_refused() {
+    fn a_time_that_would_be_rounded_is_an_error() {
         assert!("2026-01-13T10:00:00.1234567Z".parse::<Timestamp>().is_err());
         assert!("2026-01-13".parse::<Timestamp>().is_err());
         assert!("2026-01-13T10:00:00".parse::<Timestamp>().is_err());
     }
 
     #[test]
-    fn times_are_rfc_3339_to_the_letter() {
+    fn only_rfc_3339_times_are_parsed() {
         for text in [
             "2026-01-13T10:00:00Z",
             "2026-01-13t10:00:00.5z",

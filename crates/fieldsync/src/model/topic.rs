@@ -1,16 +1,16 @@
-//! What one can subscribe to: a collection, or one record of it.
+//! Topics: what a subscriber can subscribe to.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::model::record::{RecordId, RecordKey};
 
-/// What one can subscribe to: a collection (`users`), or one record of it (`users/1`).
+/// What a subscriber can subscribe to: a collection (`users`), or one record of it (`users/1`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Topic {
-    /// The collection.
+    /// The name of the collection.
     pub collection: Arc<str>,
-    /// The record; all of them without it.
+    /// The id of the record. `None` for all records of the collection.
     pub id: Option<RecordId>,
 }
 

@@ -121,7 +121,7 @@ impl MessageStream {
         entry.frame(key, || {
             let seen = entry
                 .change
-                .seen_as(action, grant)
+                .view_as(action, grant)
                 .expect("the subscription takes only changes that its grant shows");
             let cursor = Cursor {
                 position: entry.change.position,

@@ -1,4 +1,4 @@
-//! A change as a principal sees it through a grant.
+//! The projection of changes: what a principal sees of a change through its grant.
 
 use serde_json::Value;
 
@@ -7,23 +7,25 @@ use crate::model::record::{Fields, Record, size_of_fields};
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
 
-/// A change through somebody's grant.
+/// A change as a principal sees it through a grant.
 #[derive(Debug, Clone)]
 pub(crate) struct ChangeView<'a> {
     pub(crate) change: &'a Change,
     pub(crate) action: Action,
-    pub(crate) names: ChangedFields<'a>,
+    pub(crate) changed: ChangedFields<'a>,
 }
 
-/// The fields that changed.
+/// The visible fields that a change changed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ChangedFields<'a> {
+    /// All visible fields.
     All,
     These(Vec<&'a str>),
 }
 
 impl Change {
-    /// Whether this change changed the field.
+    /// Whether the change changed this field. A create, a delete, and an update without previous values change every
+    /// field.
     #[must_use]
     pub fn touches(&self, field: &str) -> bool {
         match self.action {
@@ -32,70 +34,72 @@ impl Change {
         }
     }
 
-    /// Makes it one of this version of the app. What it was read from may have been written by another version, by a node
-    /// that is not yet restarted or already is: fields that are unknown here are left out, and a record that was made or
-    /// deleted has of those that are missing what their new column has.
+    /// Adapts a change from the log to the fields of this version of the app. Another version may have written it, on a
+    /// node that runs an older or a newer version.
+    ///
+    /// Fields that this version does not know are removed. A field that the other version did not know gets its default
+    /// where the change contains a whole record: after a create, or before a delete.
     pub(crate) fn adapt_to(&mut self, collection: &Collection) {
         let is_known = |name: &String| collection.field(name).is_some();
         self.after.retain(|name, _| is_known(name));
-        let whole = match self.action {
+        let whole_record = match self.action {
             Action::Create => &mut self.after,
             Action::Delete => {
                 self.previous.retain(|name, _| is_known(name));
                 &mut self.previous
             }
             Action::Update => {
-                // The names stay: without any it would count as touched.
+                // The names stay: without any name every field would count as changed.
                 let unknown = self.previous.iter_mut().filter(|(name, _)| !is_known(name));
                 unknown.for_each(|(_, value)| *value = Value::Null);
                 return;
             }
         };
         for field in collection.fields() {
-            if !whole.contains_key(&field.name) {
+            if !whole_record.contains_key(&field.name) {
                 let value = field.default.clone().unwrap_or_default();
-                whole.insert(field.name.clone(), value);
+                whole_record.insert(field.name.clone(), value);
             }
         }
     }
 
-    /// Whether whoever wrote it knew nothing of some of the record's fields, whose values it hence does not have.
+    /// Whether the change lacks values of some fields, since the version of the app that wrote it did not know them.
     pub(crate) fn is_partial(&self, collection: &Collection) -> bool {
         let mut fields = collection.fields().iter();
         self.action == Action::Update && !fields.all(|field| self.after.contains_key(&field.name))
     }
 
-    /// The fields that an update changed and a grant shows, of those that this version of the app knows.
-    fn changed<'a>(&'a self, grant: &Grant) -> impl Iterator<Item = &'a str> {
+    /// The fields that an update changed, that the grant shows, and that this version of the app knows.
+    fn visible_changes<'a>(&'a self, grant: &Grant) -> impl Iterator<Item = &'a str> {
         let names = self.previous.keys().map(String::as_str);
         names.filter(|name| self.after.contains_key(*name) && grant.view.shows(name))
     }
 
-    /// The change as somebody sees it through a grant: what it does to the records that exist for that one. `None`
-    /// when nothing visible changed.
-    pub(crate) fn seen_through<'a>(&'a self, grant: &Grant) -> Option<ChangeView<'a>> {
-        self.seen_as(self.action_through(grant)?, grant)
+    /// The change as the holder of this grant sees it. `None` if nothing visible changed.
+    pub(crate) fn view<'a>(&'a self, grant: &Grant) -> Option<ChangeView<'a>> {
+        self.view_as(self.visible_action(grant)?, grant)
     }
 
-    /// What the change is through a grant; `None` where nothing of it is seen.
-    pub(crate) fn action_through(&self, grant: &Grant) -> Option<Action> {
+    /// What the change does to the records that exist for the holder of this grant. `None` if nothing visible changed.
+    pub(crate) fn visible_action(&self, grant: &Grant) -> Option<Action> {
         let action = match &grant.rows {
             None => self.action,
-            Some(_) => self.action_among_admitted(grant)?,
+            Some(_) => self.action_on_admitted_records(grant)?,
         };
-        let is_seen = action != Action::Update
+        let is_visible = action != Action::Update
             || self.previous.is_empty()
-            || self.changed(grant).next().is_some();
-        is_seen.then_some(action)
+            || self.visible_changes(grant).next().is_some();
+        is_visible.then_some(action)
     }
 
-    /// The change through a grant, as an action that was found before: a row predicate may have changed its mind since.
-    pub(crate) fn seen_as<'a>(&'a self, action: Action, grant: &Grant) -> Option<ChangeView<'a>> {
-        let names = match action {
+    /// As [`Change::view`], with the result of an earlier [`Change::visible_action`]. The app's test for records is not
+    /// called again, since it may return something else now.
+    pub(crate) fn view_as<'a>(&'a self, action: Action, grant: &Grant) -> Option<ChangeView<'a>> {
+        let changed = match action {
             Action::Create | Action::Delete => ChangedFields::All,
             Action::Update if self.previous.is_empty() => ChangedFields::All,
             Action::Update => {
-                let visible: Vec<&str> = self.changed(grant).collect();
+                let visible: Vec<&str> = self.visible_changes(grant).collect();
                 if visible.is_empty() {
                     return None;
                 }
@@ -105,16 +109,17 @@ impl Change {
         Some(ChangeView {
             change: self,
             action,
-            names,
+            changed,
         })
     }
 
-    /// About how many bytes it takes in memory.
+    /// The approximate number of bytes that the change takes in memory.
     pub(crate) fn size_in_memory(&self) -> usize {
         size_of_fields(&self.after) + size_of_fields(&self.previous) + 200
     }
 
-    fn action_among_admitted(&self, grant: &Grant) -> Option<Action> {
+    /// What the change does to the set of records that the grant admits.
+    fn action_on_admitted_records(&self, grant: &Grant) -> Option<Action> {
         let admits = |fields: Fields| {
             grant.admits(&Record {
                 id: self.key.id,
@@ -125,7 +130,8 @@ impl Change {
         let before = match self.action {
             Action::Create => false,
             Action::Delete => self.previous.is_empty() || admits(self.previous.clone()),
-            // What a touched record was before is not known; one who may not see it hears of a deletion too many.
+            // The values before a refresh are unknown. If the record was not visible, the principal receives a deletion
+            // of a record that it does not have, which does no harm.
             Action::Update if self.previous.is_empty() => true,
             Action::Update => {
                 let mut before = self.after.clone();
@@ -143,21 +149,22 @@ impl Change {
 }
 
 impl FoldedChange {
-    pub(crate) fn of(seen: &ChangeView<'_>, grant: &Grant) -> Self {
-        let change = seen.change;
+    /// The change of one view, unfolded.
+    pub(crate) fn of(view: &ChangeView<'_>, grant: &Grant) -> Self {
+        let change = view.change;
         let mut record = grant.view.project_fields(&change.after);
-        if seen.action == Action::Delete {
-            // As it was: what one may no longer see of it now is not for one.
+        if view.action == Action::Delete {
+            // The record as it was. Its values after the change belong to a record that the principal may not read.
             let previous = grant.view.project_fields(&change.previous).into_iter();
             record.extend(previous.filter(|(name, _)| {
                 change.action == Action::Delete || change.after.contains_key(name)
             }));
             if change.action == Action::Update && change.previous.is_empty() {
-                // It was touched, so what it was when one could see it, if ever, is not known.
+                // After a refresh it is unknown what the record was while it was visible, if it ever was.
                 record.clear();
             }
         }
-        let fields = match (&seen.names, seen.action) {
+        let fields = match (&view.changed, view.action) {
             (_, Action::Delete) => Fields::new(),
             (ChangedFields::All, _) => record.clone(),
             (ChangedFields::These(names), _) => names
@@ -168,7 +175,7 @@ impl FoldedChange {
         let idempotency_keys = change.idempotency_key.iter().cloned().collect();
         Self {
             id: change.key.id,
-            action: seen.action,
+            action: view.action,
             fields,
             record,
             idempotency_keys,
@@ -183,7 +190,7 @@ impl FoldedChange {
                 self.fields.clear();
                 Action::Delete
             }
-            // Delete + create is a create that replaces, and what was created stays so.
+            // A create after a delete replaces the record. An update of a created record is still a create.
             (_, Action::Create) | (Action::Delete, Action::Update) => {
                 self.fields.clone_from(&later.record);
                 Action::Create
@@ -201,13 +208,14 @@ impl FoldedChange {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::change::fold;
     use crate::model::cursor::Position;
     use crate::model::record::RecordKey;
     use crate::model::timestamp::Timestamp;
     use crate::schema::grant::View;
-    use serde_json::json;
 
     fn fields(value: serde_json::Value) -> Fields {
         serde_json::from_value(value).unwrap()
@@ -245,7 +253,7 @@ mod tests {
         let folded = fold(
             changes
                 .iter()
-                .map(|change| FoldedChange::of(&change.seen_through(&grant).unwrap(), &grant)),
+                .map(|change| FoldedChange::of(&change.view(&grant).unwrap(), &grant)),
         );
         assert_eq!(folded.len(), 1);
         assert_eq!(
@@ -266,28 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_enters_or_leaves_what_one_may_see_is_created_or_deleted_for_one() {
+    fn a_record_that_becomes_visible_or_hidden_is_created_or_deleted() {
         let grant = Grant::full().with_rows("open", |record| record.fields["open"] == json!(true));
-        let seen = |before: bool, after: bool| {
+        let action = |before: bool, after: bool| {
             let change = change(
                 Action::Update,
                 json!({"open": after, "n": 1}),
                 json!({"open": before, "n": 0}),
             );
-            change.seen_through(&grant).map(|seen| seen.action)
+            change.view(&grant).map(|view| view.action)
         };
-        assert_eq!(seen(false, false), None);
-        assert_eq!(seen(false, true), Some(Action::Create));
-        assert_eq!(seen(true, true), Some(Action::Update));
-        assert_eq!(seen(true, false), Some(Action::Delete));
+        assert_eq!(action(false, false), None);
+        assert_eq!(action(false, true), Some(Action::Create));
+        assert_eq!(action(true, true), Some(Action::Update));
+        assert_eq!(action(true, false), Some(Action::Delete));
     }
 
     #[test]
-    fn a_change_of_hidden_fields_alone_is_not_seen() {
+    fn a_change_of_only_hidden_fields_is_not_visible() {
         let grant = Grant::full().with_view(View::only(["a"]));
         assert!(
             change(Action::Update, json!({"a": 1, "b": 2}), json!({"b": 1}))
-                .seen_through(&grant)
+                .view(&grant)
                 .is_none()
         );
         let change = change(
@@ -295,7 +303,7 @@ mod tests {
             json!({"a": 1, "b": 2}),
             json!({"a": 0, "b": 1}),
         );
-        let folded = FoldedChange::of(&change.seen_through(&grant).unwrap(), &grant);
+        let folded = FoldedChange::of(&change.view(&grant).unwrap(), &grant);
         assert_eq!(
             (folded.fields, folded.record),
             (fields(json!({"a": 1})), fields(json!({"a": 1})))

@@ -1,10 +1,13 @@
-//! A collection: a name, its fields, the table they map to, and its rules.
+//! A collection: a name, its fields, the table that stores them, and the app's rules. The fields are read from a JSON
+//! Schema in `json_schema`; the app's closures are in `hooks`.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::fmt;
-use std::sync::{Arc, OnceLock};
 
 use crate::model::access::{Access, Denied};
 use crate::model::canonical::CanonicalHasher;
@@ -20,7 +23,7 @@ use crate::schema::grant::Grant;
 use crate::schema::hooks::Hooks;
 use crate::schema::json_schema::read_fields;
 
-/// Records of one kind, kept in one table of the app.
+/// Records of one kind, stored in one table of the app.
 ///
 /// ```
 /// use fieldsync::Collection;
@@ -49,26 +52,27 @@ pub struct Collection {
     creatable: bool,
     authorizer: Option<Arc<dyn Authorizer>>,
     hooks: Hooks,
+    /// Why the engine can't start with this collection.
     fault: Option<String>,
     /// Computed on first use.
     schema_identity: OnceLock<u32>,
 }
 
 impl Collection {
-    /// Takes the fields, their types, lengths, defaults and nullability from the type's JSON Schema.
+    /// Reads the fields, with their types, lengths, defaults and nullability, from the JSON Schema of a type.
     ///
-    /// serde's `rename` is the name of the field on the wire and of its column. A type that does not fit
-    /// (see [`FieldType`] for what does) stops [`EngineBuilder::start`](crate::EngineBuilder::start).
+    /// serde's `rename` sets the name of a field on the wire and of its column. [`FieldType`] lists the supported
+    /// types. With any other type [`EngineBuilder::start`](crate::EngineBuilder::start) returns an error.
     #[must_use]
     pub fn of<T: JsonSchema>(name: &str) -> Self {
         Self::from_schema(name, &schemars::schema_for!(T).to_value())
     }
 
-    /// Takes the fields from a JSON Schema (draft 2020-12) of an object.
+    /// Reads the fields from a JSON Schema (draft 2020-12) of an object.
     ///
-    /// Understood are the types string (`maxLength`, `enum`, the formats date-time, date, uuid), integer and
-    /// number (`minimum`, `maximum`), boolean, object, array, each with null, `default` and `$ref`. Any other keyword
-    /// stops [`EngineBuilder::start`](crate::EngineBuilder::start).
+    /// The supported types are string (with `maxLength`, `enum` and the formats date-time, date and uuid), integer and
+    /// number (with `minimum` and `maximum`), boolean, object and array, each also with null, `default` and `$ref`.
+    /// With any other keyword [`EngineBuilder::start`](crate::EngineBuilder::start) returns an error.
     #[must_use]
     pub fn from_schema(name: &str, schema: &Value) -> Self {
         let (fields, fault) = match read_fields(schema) {
@@ -91,7 +95,7 @@ impl Collection {
         collection
     }
 
-    /// Adds `created_at` and `updated_at`, set by the server.
+    /// Adds the fields `created_at` and `updated_at`, which the server sets.
     #[must_use]
     pub fn timestamps(mut self) -> Self {
         for name in [CREATED_AT, UPDATED_AT] {
@@ -109,7 +113,7 @@ impl Collection {
         self
     }
 
-    /// Keeps the records in this table; without it the table has the collection's name.
+    /// Stores the records in this table. By default the table has the name of the collection.
     #[must_use]
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = table.into();
@@ -117,7 +121,7 @@ impl Collection {
         self
     }
 
-    /// Keeps the id in this column; without it the column is `id`. On the wire it is always `id`.
+    /// Stores the ids in this column. By default the column is `id`. On the wire the id is always `id`.
     #[must_use]
     pub fn key(mut self, column: impl Into<String>) -> Self {
         self.key_column = column.into();
@@ -125,35 +129,35 @@ impl Collection {
         self
     }
 
-    /// Identifies records by UUIDs instead of integers that the database gives. A new record gets a version 7 UUID,
-    /// unless its creator gives one ([`Edit::with_id`](crate::Edit::with_id)).
+    /// Identifies records by UUIDs, instead of integers that the database assigns. A new record gets a version 7 UUID,
+    /// unless its creator gives an id with [`Edit::with_id`](crate::Edit::with_id).
     #[must_use]
     pub fn uuid_ids(mut self) -> Self {
         self.ids = Ids::UuidV7;
         self
     }
 
-    /// Refuses to create records: for tables whose rows are created by other programs.
+    /// Refuses edits that create records. For tables whose rows are created by other programs.
     #[must_use]
     pub fn no_create(mut self) -> Self {
         self.creatable = false;
         self
     }
 
-    /// Lets every principal, anonymous ones included, read and write everything.
+    /// Allows every principal to read and write every record. Anonymous principals are included.
     #[must_use]
     pub fn open_to_everyone(self) -> Self {
         self.authorize(OpenToEveryone)
     }
 
-    /// Lets this authorizer decide who may do what.
+    /// Sets the authorizer, which decides what each principal may do.
     #[must_use]
     pub fn authorize(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Some(Arc::new(authorizer));
         self
     }
 
-    /// Lets this closure decide who may do what. Implement [`Authorizer`] for rules that need to wait.
+    /// Sets a closure that decides what each principal may do. Implement [`Authorizer`] for rules that need to wait.
     ///
     /// ```
     /// # use fieldsync::{Access, Collection, Denied, Grant};
@@ -205,7 +209,7 @@ impl Collection {
 
     /// Checks every edit that a principal makes. The closure receives the principal and the record before and after the
     /// edit: `before` is `None` when the edit creates the record, `after` is `None` when it deletes it. The closure
-    /// refuses an edit with [`FieldErrors`] (422), [`Denied`](crate::Denied) (403) or any other [`Refusal`](crate::Refusal).
+    /// refuses an edit with [`FieldErrors`] (422), [`Denied`] (403) or any other [`Refusal`].
     ///
     /// Edits that the app makes itself, without a principal, are not checked. The closure runs as for
     /// [`Collection::validate`].
@@ -261,43 +265,43 @@ impl Collection {
         self
     }
 
-    /// The collection's name, as in topics and paths.
+    /// The name of the collection, as in topics and paths.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The table; `schema.table` where the database has schemas.
+    /// The name of the table. It may be `schema.table` if the database has schemas.
     #[must_use]
     pub fn table_name(&self) -> &str {
         &self.table
     }
 
-    /// The column of the id.
+    /// The name of the column that stores the ids.
     #[must_use]
     pub fn key_column(&self) -> &str {
         &self.key_column
     }
 
-    /// Where new ids come from.
+    /// The kind of the record ids.
     #[must_use]
     pub fn ids(&self) -> Ids {
         self.ids
     }
 
-    /// The fields, those set by the server last.
+    /// The fields. Those that the server sets come last.
     #[must_use]
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// Whether records can be created.
+    /// Whether edits may create records.
     #[must_use]
     pub fn is_creatable(&self) -> bool {
         self.creatable
     }
 
-    /// Reads an id in its canonical form: `1`, not `01`.
+    /// Parses a record id. `None` unless the text is the canonical form of an id of this collection: `1`, not `01`.
     #[must_use]
     pub fn parse_id(&self, text: &str) -> Option<RecordId> {
         let id = match self.ids {
@@ -311,11 +315,12 @@ impl Collection {
         self.authorizer.as_ref()
     }
 
+    /// Why the engine can't start with this collection.
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
     }
 
-    /// What a cursor must have been made for, to be resumed under this grant.
+    /// The shape of cursors under this grant. A subscriber can only resume from a cursor of this shape.
     pub(crate) fn shape(&self, grant: &Grant) -> Shape {
         Shape {
             schema: self.schema_identity(),
@@ -347,7 +352,7 @@ impl Collection {
         &self.hooks
     }
 
-    /// The fields without those set by the server.
+    /// Of these fields, those that the app defines, without those that the server sets.
     pub(crate) fn own_fields(&self, fields: &Fields) -> Fields {
         let own = self.fields.iter().filter(|field| !field.set_by_server);
         own.filter_map(|field| Some((field.name.clone(), fields.get(&field.name)?.clone())))
@@ -355,38 +360,38 @@ impl Collection {
     }
 
     fn check_names(&mut self) {
-        let mut seen = std::collections::HashSet::from([self.key_column.to_lowercase()]);
-        let doubled = self
+        let mut names = HashSet::from([self.key_column.to_lowercase()]);
+        let duplicate = self
             .fields
             .iter()
-            .find(|field| !seen.insert(field.name.to_lowercase()));
+            .find(|field| !names.insert(field.name.to_lowercase()));
         let fault = if !is_path_segment(&self.name) {
             Some(format!(
-                "its name {:?} must be of letters, digits, '_' and '-'",
+                "the name {:?} must consist of letters, digits, '_' and '-'",
                 self.name
             ))
         } else if self.table.to_lowercase().starts_with("fieldsync_") {
             Some(format!(
-                "its table {:?} begins with fieldsync_, which is kept for fieldsync's own tables",
+                "the table name {:?} begins with fieldsync_, which is reserved for fieldsync's own tables",
                 self.table
             ))
         } else if let Some(field) = self.fields.iter().find(|field| field.name == "id") {
             Some(format!(
-                "field {:?} stands in the type, but the id is added by fieldsync: leave it out",
+                "field {:?} is reserved for the id, which fieldsync adds: leave it out of the type",
                 field.name
             ))
-        } else if let Some(field) = doubled {
+        } else if let Some(field) = duplicate {
             Some(format!(
-                "field {:?} stands twice (the id, created_at and updated_at count)",
+                "field {:?} is defined twice, ignoring case; the key column, created_at and updated_at count as fields",
                 field.name
             ))
         } else {
-            let unfit = self.fields.iter().find(|field| {
+            let unusable = self.fields.iter().find(|field| {
                 field.name.is_empty() || field.name.len() > 63 || field.name.contains('\0')
             });
-            unfit.map(|field| {
+            unusable.map(|field| {
                 format!(
-                    "field {:?} has a name that is no column: 1 to 63 bytes, no NUL",
+                    "field {:?} can't be a column: its name must have 1 to 63 bytes and no NUL",
                     field.name
                 )
             })
@@ -413,16 +418,17 @@ fn is_path_segment(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde::{Deserialize, Serialize};
     use serde_json::json;
+
+    use super::*;
 
     #[derive(Default, Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
     enum Role {
         #[default]
         Member,
-        /// May do more.
+        /// May edit every record.
         Admin,
     }
 
@@ -439,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_gives_its_fields() {
+    fn fields_are_read_from_a_type() {
         let people = Collection::of::<Person>("people");
         assert_eq!(people.fault(), None);
         let describe = |field: &Field| {
@@ -471,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn an_unsupported_schema_is_an_error_that_names_the_problem() {
         let fault = |schema: Value| {
             Collection::from_schema("x", &schema)
                 .fault()
@@ -495,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_canonical() {
+    fn only_canonical_ids_are_parsed() {
         let people = Collection::of::<Person>("people");
         assert_eq!(people.parse_id("7"), Some(RecordId::Integer(7)));
         for text in ["07", "+7", "7.0", "", "abc", "9223372036854775808"] {
@@ -506,7 +512,7 @@ mod tests {
         assert_eq!(people.uuid_ids().parse_id(&uuid.to_uppercase()), None);
     }
 
-    /// A shape that changes resets every subscriber.
+    /// When shapes change, every subscriber that resumes is reset.
     #[test]
     fn shapes_are_pinned() {
         let schema = json!({"type": "object", "required": ["name"], "properties": {

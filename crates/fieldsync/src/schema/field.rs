@@ -1,29 +1,30 @@
-//! A field of a collection, and where record ids come from.
+//! Fields of collections, and the kinds of record ids.
 
 use serde_json::Value;
 
 use crate::schema::field_type::Schema;
 
-/// Where the ids of new records come from.
+/// The kind of a collection's record ids, and what assigns them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ids {
-    /// Integers that the database gives.
+    /// Integers, assigned by the database.
     Integer,
-    /// UUIDs version 7 (RFC 9562) that the engine gives.
+    /// UUIDs (RFC 9562). If the creator of a record gives none, the engine creates a version 7 UUID.
     UuidV7,
 }
 
-/// One field of a collection, and the column of the same name.
+/// A field of a collection. It is stored in the column with the same name.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Field {
-    /// The name, on the wire and in the table.
+    /// The name of the field on the wire, and of its column.
     pub name: String,
-    /// The type, and whether null is allowed.
+    /// The type of the field, and whether null is allowed.
     pub schema: Schema,
-    /// What a new record gets when nothing is said; without one the field is required on creation.
+    /// The value in a new record whose creator does not set the field. Without a default the creator must set the
+    /// field.
     pub default: Option<Value>,
-    /// Set by the server alone: `created_at`, `updated_at`.
+    /// Whether only the server sets the field, as for `created_at` and `updated_at`.
     pub set_by_server: bool,
 }

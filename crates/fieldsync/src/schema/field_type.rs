@@ -1,82 +1,84 @@
-//! The types of fields, and the check of a value against its type.
+//! Field types, and the validation of values. `json_schema` reads field types from a JSON Schema.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::canonical::CanonicalHasher;
 use crate::model::timestamp::Timestamp;
 use crate::schema::json::MAX_DEPTH;
 
-/// The type of one field.
+/// The type of a field, without null.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum FieldType {
     /// Text.
     Text {
-        /// The most Unicode code points that it may have.
+        /// The maximum length in Unicode code points.
         max_length: Option<usize>,
-        /// The only values that it may have.
+        /// The allowed values. `None` allows every text.
         one_of: Option<Vec<String>>,
     },
-    /// A point in time, RFC 3339 on the wire, always in UTC with six digits of a second.
+    /// A point in time. On the wire it is an RFC 3339 string, always in UTC and with six fractional digits.
     DateTime,
-    /// A calendar day, `2026-01-13`.
+    /// A calendar date, such as `2026-01-13`.
     Date,
-    /// A UUID (RFC 9562), hyphenated and in lower case.
+    /// A UUID (RFC 9562), with hyphens and in lower case.
     Uuid,
-    /// A whole number within bounds; they never leave ±(2^53 - 1), which every JSON reader holds exactly.
+    /// A whole number. The bounds are within ±(2^53 − 1), the integers that every JSON reader represents exactly.
     Integer {
-        /// The least.
+        /// The lowest allowed value.
         min: i64,
-        /// The greatest.
+        /// The highest allowed value.
         max: i64,
     },
-    /// A double.
+    /// A double-precision floating-point number.
     Number {
-        /// The least.
+        /// The lowest allowed value.
         min: Option<f64>,
-        /// The greatest.
+        /// The highest allowed value.
         max: Option<f64>,
     },
     /// True or false.
     Boolean,
-    /// An object, an array, or whatever else JSON holds.
+    /// A JSON value, such as an object or an array.
     Json(JsonShape),
 }
 
-/// What a JSON field may hold.
+/// The values that a JSON field may contain.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum JsonShape {
     /// Any JSON value.
     Any,
-    /// An array whose items fit the schema.
+    /// An array. Each item must match the schema.
     Array(Box<Schema>),
-    /// An object with these members; others fit `additional`, or are refused where that is `None`.
+    /// An object with these members.
     Object {
-        /// The named members.
+        /// The schemas of the named members.
         properties: BTreeMap<String, Schema>,
-        /// The names that must be there.
+        /// The names of the members that must be present.
         required: Vec<String>,
-        /// What other members must fit.
+        /// The schema of all other members. `None` allows no other members.
         additional: Option<Box<Schema>>,
     },
 }
 
-/// A type, and whether null is among its values.
+/// The type of a value, and whether it may be null.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
-    /// The type of what is not null.
+    /// The type of a value that is not null.
     pub kind: FieldType,
     /// Whether null is allowed.
     pub nullable: bool,
 }
 
-/// The greatest integer that every JSON reader holds exactly (RFC 7493, section 2.2).
-pub(crate) const MAX_SAFE: i64 = (1 << 53) - 1;
+/// The highest integer that every JSON reader represents exactly (RFC 7493, section 2.2).
+pub(crate) const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 impl Schema {
-    /// Checks a value and gives it in the one form in which it is stored and compared.
+    /// Validates a value, and returns it in the canonical form in which it is stored and compared. The error is a
+    /// message for the field.
     pub(crate) fn check(&self, value: &Value) -> Result<Value, String> {
         if value.is_null() {
             return if self.nullable || self.kind == FieldType::Json(JsonShape::Any) {
@@ -87,24 +89,12 @@ impl Schema {
         }
         match &self.kind {
             FieldType::Text { max_length, one_of } => {
-                let text = value.as_str().ok_or("must be a string")?;
-                if text.contains('\0') {
-                    return Err("must not hold NUL".into());
-                }
-                if let Some(max) = max_length.filter(|max| text.chars().count() > *max) {
-                    return Err(format!("must have at most {max} characters"));
-                }
-                match one_of {
-                    Some(values) if !values.iter().any(|one| one == text) => {
-                        Err(format!("must be one of {}", values.join(", ")))
-                    }
-                    _ => Ok(value.clone()),
-                }
+                check_text(value, *max_length, one_of.as_deref())
             }
             FieldType::DateTime => {
                 let text = value
                     .as_str()
-                    .ok_or("must be a string with a time in RFC 3339")?;
+                    .ok_or("must be a string with an RFC 3339 time")?;
                 Ok(text.parse::<Timestamp>()?.to_string().into())
             }
             FieldType::Date => {
@@ -129,24 +119,10 @@ impl Schema {
                     return Err(format!("must be from {min} to {max}"));
                 }
                 Ok(i64::try_from(number)
-                    .expect("it is within the bounds")
+                    .expect("the number is within the bounds")
                     .into())
             }
-            FieldType::Number { min, max } => {
-                let number = value.as_f64().ok_or("must be a number")?;
-                if whole_number(value).is_some_and(|whole| whole.abs() > i128::from(MAX_SAFE))
-                    && !value.is_f64()
-                {
-                    return Err("is a number that would be rounded".into());
-                }
-                if min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) {
-                    let bound = |bound: &Option<f64>| {
-                        bound.map_or("any".to_owned(), |bound| bound.to_string())
-                    };
-                    return Err(format!("must be from {} to {}", bound(min), bound(max)));
-                }
-                Ok(number.into())
-            }
+            FieldType::Number { min, max } => check_number(value, *min, *max),
             FieldType::Boolean => value
                 .is_boolean()
                 .then(|| value.clone())
@@ -154,10 +130,8 @@ impl Schema {
             FieldType::Json(shape) => shape.check(value),
         }
     }
-}
 
-impl Schema {
-    /// Writes the type into an identity. What it writes is pinned by tests: renaming a variant changes nothing.
+    /// Writes the type into an identity. Tests pin what is written, so that renaming a variant changes no identity.
     pub(crate) fn identify(&self, hasher: &mut CanonicalHasher) {
         hasher.flag(self.nullable);
         match &self.kind {
@@ -226,7 +200,44 @@ impl JsonShape {
     }
 }
 
-/// The value as a whole number, also where it is written `1.0` or `1e2`.
+fn check_text(
+    value: &Value,
+    max_length: Option<usize>,
+    one_of: Option<&[String]>,
+) -> Result<Value, String> {
+    let text = value.as_str().ok_or("must be a string")?;
+    if text.contains('\0') {
+        return Err("must not contain NUL".into());
+    }
+    if let Some(max) = max_length.filter(|max| text.chars().count() > *max) {
+        return Err(format!("must have at most {max} characters"));
+    }
+    match one_of {
+        Some(values) if !values.iter().any(|one| one == text) => {
+            Err(format!("must be one of {}", values.join(", ")))
+        }
+        _ => Ok(value.clone()),
+    }
+}
+
+fn check_number(value: &Value, min: Option<f64>, max: Option<f64>) -> Result<Value, String> {
+    let number = value.as_f64().ok_or("must be a number")?;
+    if whole_number(value).is_some_and(|whole| whole.abs() > i128::from(MAX_SAFE_INTEGER))
+        && !value.is_f64()
+    {
+        return Err("is a number that would be rounded".into());
+    }
+    if min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) {
+        return Err(match (min, max) {
+            (Some(min), Some(max)) => format!("must be from {min} to {max}"),
+            (Some(min), None) => format!("must be at least {min}"),
+            (None, max) => format!("must be at most {}", max.unwrap_or_default()),
+        });
+    }
+    Ok(number.into())
+}
+
+/// The value as a whole number. `1.0` and `1e2` are whole numbers too.
 pub(crate) fn whole_number(value: &Value) -> Option<i128> {
     let number = value.as_number()?;
     let whole = number
@@ -255,7 +266,7 @@ impl JsonShape {
                     .map(|(at, item)| {
                         items
                             .check(item)
-                            .map_err(|message| below(&at.to_string(), &message))
+                            .map_err(|message| at_member(&at.to_string(), &message))
                     })
                     .collect()
             }
@@ -266,17 +277,17 @@ impl JsonShape {
             } => {
                 let members = value.as_object().ok_or("must be an object")?;
                 if let Some(missing) = required.iter().find(|name| !members.contains_key(*name)) {
-                    return Err(below(missing, "is required"));
+                    return Err(at_member(missing, "is required"));
                 }
                 let checked = members.iter().map(|(name, member)| {
                     if name.contains('\0') {
-                        return Err("must not hold NUL in a name".into());
+                        return Err("must not contain NUL in a member name".into());
                     }
                     let schema = properties.get(name).or(additional.as_deref());
-                    let schema = schema.ok_or_else(|| below(name, "is not a known member"))?;
+                    let schema = schema.ok_or_else(|| at_member(name, "is not a known member"))?;
                     let member = schema
                         .check(member)
-                        .map_err(|message| below(name, &message))?;
+                        .map_err(|message| at_member(name, &message))?;
                     Ok((name.clone(), member))
                 });
                 checked
@@ -287,14 +298,14 @@ impl JsonShape {
     }
 }
 
-/// Checks JSON of any shape for what does not survive the way to every reader and every store.
+/// Validates a JSON value of any shape. Refuses what some store or some JSON reader can't represent exactly.
 fn check_any(value: &Value, depth: usize) -> Result<(), String> {
     if depth > MAX_DEPTH {
         return Err(format!("is nested deeper than {MAX_DEPTH} levels"));
     }
     match value {
-        Value::String(text) if text.contains('\0') => Err("must not hold NUL".into()),
-        // A double is all that JavaScript has.
+        Value::String(text) if text.contains('\0') => Err("must not contain NUL".into()),
+        // JavaScript reads every number as a double.
         Value::Number(number) if !number.is_f64() => match whole_number(value) {
             Some(whole) if whole as f64 as i128 == whole => Ok(()),
             _ => Err("is a number that would be rounded".into()),
@@ -302,7 +313,7 @@ fn check_any(value: &Value, depth: usize) -> Result<(), String> {
         Value::Array(items) => items.iter().try_for_each(|item| check_any(item, depth + 1)),
         Value::Object(members) => members.iter().try_for_each(|(name, member)| {
             if name.contains('\0') {
-                return Err("must not hold NUL in a name".into());
+                return Err("must not contain NUL in a member name".into());
             }
             check_any(member, depth + 1)
         }),
@@ -310,16 +321,17 @@ fn check_any(value: &Value, depth: usize) -> Result<(), String> {
     }
 }
 
-/// Puts the place inside a JSON field before a message: `/address/city: must be a string`.
-pub(crate) fn below(name: &str, message: &str) -> String {
+/// Prefixes a message about a member of a JSON value with the member's path: `/address/city: must be a string`.
+pub(crate) fn at_member(name: &str, message: &str) -> String {
     let separator = if message.starts_with('/') { "" } else { ": " };
     format!("/{name}{separator}{message}")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the table")]
@@ -329,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_checked_and_brought_into_one_form() {
+    fn values_are_validated_and_made_canonical() {
         check(
             json!({"type":"string","maxLength":2}),
             json!("éé"),
@@ -411,18 +423,18 @@ mod tests {
     }
 
     #[test]
-    fn json_of_any_shape_holds_what_every_reader_can_read() {
+    fn json_that_some_reader_cannot_represent_is_refused() {
         let any = json!(true);
         check(
             any.clone(),
             json!({"a": [1, "x", null]}),
             Ok(json!({"a": [1, "x", null]})),
         );
-        check(any.clone(), json!(["a\0"]), Err("must not hold NUL"));
+        check(any.clone(), json!(["a\0"]), Err("must not contain NUL"));
         check(
             any.clone(),
             json!({"a\0": 1}),
-            Err("must not hold NUL in a name"),
+            Err("must not contain NUL in a member name"),
         );
         check(
             any.clone(),
@@ -434,12 +446,12 @@ mod tests {
         check(
             json!({"type":"string"}),
             json!("a\0"),
-            Err("must not hold NUL"),
+            Err("must not contain NUL"),
         );
     }
 
     #[test]
-    fn other_keywords_are_named() {
+    fn an_unsupported_keyword_is_named_in_the_error() {
         for (schema, word) in [
             (json!({"type":"string","pattern":"a"}), "pattern"),
             (json!({"type":"string","format":"email"}), "email"),

@@ -1,6 +1,7 @@
-//! Reading JSON strictly (RFC 8259 within the limits of I-JSON, RFC 7493): what would be dropped, doubled or
-//! rounded on the way is refused. Both doors use it: HTTP bodies and the messages on a socket.
+//! Strict JSON (RFC 8259, within the limits of I-JSON, RFC 7493). Duplicate names, numbers that would be rounded and
+//! NUL are errors. HTTP bodies and WebSocket messages are both read here.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -10,34 +11,34 @@ use serde_json::{Map, Number, Value};
 
 use crate::model::record::Fields;
 
-/// Objects and arrays may lie this deep in each other.
+/// How deep objects and arrays may be nested.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// Why a text was not taken.
+/// Why a text is not accepted.
 #[derive(Debug)]
 pub(crate) enum JsonError {
-    /// It is not JSON, or not an object; says where.
+    /// The text is not a JSON object. The message says where.
     Malformed(String),
-    /// The value of this field can't be taken as it is.
+    /// The value of a field is not accepted: the name of the field, and a message.
     Field(String, String),
 }
 
-/// Reads one JSON object, whose values are checked one by one so that an error names its field.
+/// Reads a JSON object. The values are read one by one, so that an error names its field.
 pub(crate) fn read_object(text: &[u8]) -> Result<Fields, JsonError> {
     let text = std::str::from_utf8(text).map_err(|error| {
         JsonError::Malformed(format!(
-            "the body is not UTF-8 (first bad byte at {})",
+            "not UTF-8: the byte at offset {} is invalid",
             error.valid_up_to()
         ))
     })?;
     let members = serde_json::from_str::<Members<'_>>(text).map_err(|error| {
         let message = error.to_string();
-        // What is said of other data quotes them.
-        let own = !error.is_data() || message.starts_with(TWICE);
-        JsonError::Malformed(if own {
-            message
+        // serde's own messages about data may quote the input.
+        let quotes_input = error.is_data() && !message.starts_with(DUPLICATE_NAME);
+        JsonError::Malformed(if quotes_input {
+            "expected a JSON object".into()
         } else {
-            "the body must be a JSON object".into()
+            message
         })
     })?;
     let mut fields = Fields::new();
@@ -45,31 +46,31 @@ pub(crate) fn read_object(text: &[u8]) -> Result<Fields, JsonError> {
         if name.contains('\0') {
             return Err(JsonError::Field(
                 name.replace('\0', "\\u0000"),
-                "has NUL in its name".into(),
+                "must not have NUL in its name".into(),
             ));
         }
         let value = read_value(raw.get()).map_err(|message| match message {
-            Refused::Malformed(message) => JsonError::Malformed(message),
-            Refused::Depth => {
+            ValueError::Malformed(message) => JsonError::Malformed(message),
+            ValueError::TooDeep => {
                 JsonError::Malformed(format!("{name} is nested deeper than {MAX_DEPTH} levels"))
             }
-            Refused::Value(message) => JsonError::Field(name.clone(), message),
+            ValueError::Unacceptable(message) => JsonError::Field(name.clone(), message),
         })?;
         fields.insert(name, value);
     }
     Ok(fields)
 }
 
-enum Refused {
+enum ValueError {
     Malformed(String),
-    Depth,
-    Value(String),
+    TooDeep,
+    Unacceptable(String),
 }
 
-fn read_value(text: &str) -> Result<Value, Refused> {
-    // serde_json would take the number already rounded, so the tokens are looked at first.
-    if let Some(message) = first_rounded_number(text) {
-        return Err(Refused::Value(message));
+fn read_value(text: &str) -> Result<Value, ValueError> {
+    // serde_json rounds numbers when it reads them, so that the tokens are checked first.
+    if let Some(message) = find_rounded_number(text) {
+        return Err(ValueError::Unacceptable(message));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     Strict { depth: 1 }
@@ -77,27 +78,27 @@ fn read_value(text: &str) -> Result<Value, Refused> {
         .map_err(|error| {
             let message = error.to_string();
             match message.strip_prefix(BAD_VALUE) {
-                Some(value_error) => Refused::Value(
+                Some(value_error) => ValueError::Unacceptable(
                     value_error
                         .split(" at line ")
                         .next()
                         .unwrap_or(value_error)
                         .to_owned(),
                 ),
-                None if message.starts_with(TOO_DEEP) => Refused::Depth,
-                None => Refused::Malformed(message),
+                None if message.starts_with(TOO_DEEP) => ValueError::TooDeep,
+                None => ValueError::Malformed(message),
             }
         })
 }
 
-/// Begins the error for a name that an object has twice.
-const TWICE: &str = "twice in one object: the name ";
-/// Says that the depth is over the limit, of whatever field.
-const TOO_DEEP: &str = "nested too deep";
-/// Marks the errors below that speak of a value rather than of the syntax.
+/// The start of the error message for a name that an object contains twice.
+const DUPLICATE_NAME: &str = "duplicate name in an object: ";
+/// The start of the error message for a value that is nested deeper than [`MAX_DEPTH`].
+const TOO_DEEP: &str = "nested too deeply";
+/// The start of an error message about a value, in contrast to the syntax.
 const BAD_VALUE: &str = "value: ";
 
-/// The members of an object, their values still as text.
+/// The members of an object, with the text of their values.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -109,11 +110,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 f.write_str("a JSON object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut names = std::collections::HashSet::new();
+                let mut names = HashSet::new();
                 let mut members = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if !names.insert(name.clone()) {
-                        return Err(de::Error::custom(format_args!("{TWICE}{name:?}")));
+                        return Err(de::Error::custom(format_args!("{DUPLICATE_NAME}{name:?}")));
                     }
                     members.push((name, map.next_value()?));
                 }
@@ -124,6 +125,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
+/// Deserializes a value strictly, at this depth.
 #[derive(Clone, Copy)]
 struct Strict {
     depth: usize,
@@ -172,7 +174,7 @@ impl<'de> Visitor<'de> for Strict {
     }
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
         if value.contains('\0') {
-            return Err(E::custom(format_args!("{BAD_VALUE}must not hold NUL")));
+            return Err(E::custom(format_args!("{BAD_VALUE}must not contain NUL")));
         }
         Ok(value.into())
     }
@@ -190,11 +192,11 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(name) = map.next_key::<String>()? {
             if name.contains('\0') {
                 return Err(de::Error::custom(format_args!(
-                    "{BAD_VALUE}must not hold NUL in a name"
+                    "{BAD_VALUE}must not contain NUL in a member name"
                 )));
             }
             if members.contains_key(&name) {
-                return Err(de::Error::custom(format_args!("{TWICE}{name:?}")));
+                return Err(de::Error::custom(format_args!("{DUPLICATE_NAME}{name:?}")));
             }
             let value = map.next_value_seed(inner)?;
             members.insert(name, value);
@@ -203,8 +205,9 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// Looks at the number tokens of a JSON text for one that a double, all that JavaScript has, does not hold exactly.
-fn first_rounded_number(text: &str) -> Option<String> {
+/// Finds a number token that a double can't represent exactly, and returns the error message for it. JavaScript reads
+/// every number as a double.
+fn find_rounded_number(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
@@ -223,7 +226,7 @@ fn first_rounded_number(text: &str) -> Option<String> {
                 {
                     at += 1;
                 }
-                if !survives(&text[start..at]) {
+                if !is_exact(&text[start..at]) {
                     return Some("is a number that would be rounded".into());
                 }
             }
@@ -233,16 +236,17 @@ fn first_rounded_number(text: &str) -> Option<String> {
     None
 }
 
-/// Whether a number token comes back with the same digits after it was read.
-fn survives(token: &str) -> bool {
+/// Whether a number token has the same digits after it was read as a double.
+fn is_exact(token: &str) -> bool {
     match token.parse::<f64>() {
         Ok(value) if value.is_finite() => decimal(token) == decimal(&format!("{value:e}")),
         Ok(_) => false,
-        Err(_) => true, // Not a number at all: the parser says where.
+        // Not a number: the parser reports where.
+        Err(_) => true,
     }
 }
 
-/// A decimal number as its significant digits and the power of ten of the last one.
+/// The significant digits of a decimal number, and the power of ten of the last digit.
 fn decimal(token: &str) -> (String, i64) {
     let token = token.trim_start_matches('-');
     let (mantissa, exponent) = token.split_once(['e', 'E']).unwrap_or((token, "0"));
@@ -278,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_read_as_it_is() {
+    fn exact_values_are_read_unchanged() {
         check(
             r#"{"a":"\u00e9","b":[1,-2.5,{"c":null}],"d":true}"#,
             r#"{"a":"é","b":[1,-2.5,{"c":null}],"d":true}"#,
@@ -290,14 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn doubled_names_are_malformed_also_when_escaped_and_nested() {
+    fn duplicate_names_are_malformed_also_when_escaped_or_nested() {
         check(r#"{"a":1,"a":2}"#, "malformed");
         check(r#"{"a":1,"\u0061":2}"#, "malformed");
         check(r#"{"x":{"a":1,"a":2}}"#, "malformed");
     }
 
     #[test]
-    fn what_is_not_an_object_is_malformed() {
+    fn a_text_that_is_not_an_object_is_malformed() {
         for text in [
             "",
             "[]",
@@ -315,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_would_be_rounded_name_their_field() {
+    fn the_error_for_a_rounded_number_names_the_field() {
         for number in [
             "1e400",
             "-1e400",
@@ -338,14 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn nul_is_refused_wherever_it_stands() {
-        check(r#"{"a":"x\u0000y"}"#, "a must not hold NUL");
-        check(r#"{"a":{"x\u0000":1}}"#, "a must not hold NUL in a name");
-        check(r#"{"a\u0000":1}"#, "a\\u0000 has NUL in its name");
+    fn nul_is_refused_in_values_and_in_names() {
+        check(r#"{"a":"x\u0000y"}"#, "a must not contain NUL");
+        check(
+            r#"{"a":{"x\u0000":1}}"#,
+            "a must not contain NUL in a member name",
+        );
+        check(r#"{"a\u0000":1}"#, "a\\u0000 must not have NUL in its name");
     }
 
     #[test]
-    fn depth_is_bounded_whatever_it_is() {
+    fn deeply_nested_values_are_refused() {
         let nested =
             |depth: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
         assert!(read_object(nested(63).as_bytes()).is_ok());

@@ -1,14 +1,18 @@
-//! Reads field types from the supported subset of JSON Schema (draft 2020-12).
+//! Reads the fields of a collection from a JSON Schema (draft 2020-12). A keyword that is not supported is an error.
 
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-use crate::schema::field::Field;
-use crate::schema::field_type::{FieldType, JsonShape, MAX_SAFE, Schema, below, whole_number};
+use serde_json::{Map, Value};
 
+use crate::schema::field::Field;
+use crate::schema::field_type::{
+    FieldType, JsonShape, MAX_SAFE_INTEGER, Schema, at_member, whole_number,
+};
+
+/// Reads the fields from the JSON Schema of an object. The error says what is not supported, and in which field.
 pub(crate) fn read_fields(schema: &Value) -> Result<Vec<Field>, String> {
-    let root = schema.as_object().ok_or("its schema is not an object")?;
-    only(
+    let root = schema.as_object().ok_or("the schema is not an object")?;
+    allow_only(
         root,
         &[
             "type",
@@ -20,14 +24,14 @@ pub(crate) fn read_fields(schema: &Value) -> Result<Vec<Field>, String> {
         ],
     )?;
     if root.get("type").and_then(Value::as_str) != Some("object") {
-        return Err("its schema is not of type object".into());
+        return Err("the schema is not of type object".into());
     }
     if !matches!(
         root.get("additionalProperties"),
         None | Some(Value::Bool(false))
     ) {
         return Err(
-            "additionalProperties is supported inside a field alone: every field needs a column"
+            "additionalProperties is supported only inside a field: every field needs a column"
                 .into(),
         );
     }
@@ -55,13 +59,13 @@ fn read_field(
     definitions: &Map<String, Value>,
     required: &[String],
 ) -> Result<Field, String> {
-    let fault = |message: String| format!("field {name:?}: {message}");
-    let schema = Schema::parse(property, definitions).map_err(fault)?;
+    let in_field = |message: String| format!("field {name:?}: {message}");
+    let schema = Schema::parse(property, definitions).map_err(in_field)?;
     let default = match property.get("default") {
         Some(default) => Some(
             schema
                 .check(default)
-                .map_err(|message| fault(format!("its default {message}")))?,
+                .map_err(|message| in_field(format!("its default {message}")))?,
         ),
         None if schema.nullable && !required.iter().any(|one| one == name) => Some(Value::Null),
         None => None,
@@ -75,7 +79,7 @@ fn read_field(
 }
 
 impl Schema {
-    /// Reads a JSON Schema; `definitions` is what `$ref` points into.
+    /// Reads a JSON Schema. A `$ref` is looked up in `definitions`.
     pub(crate) fn parse(schema: &Value, definitions: &Map<String, Value>) -> Result<Self, String> {
         Parser {
             definitions,
@@ -93,7 +97,7 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn schema(&self, schema: &Value) -> Result<Schema, String> {
         if self.depth > 32 {
-            return Err("its schema refers to itself, which is not supported".into());
+            return Err("the schema refers to itself, which is not supported".into());
         }
         let inner = Self {
             definitions: self.definitions,
@@ -107,44 +111,44 @@ impl Parser<'_> {
                 });
             }
             Value::Object(schema) => schema,
-            _ => return Err("its schema is not an object".into()),
+            _ => return Err("the schema is not an object".into()),
         };
         if let Some(reference) = schema.get("$ref") {
-            only(schema, &["$ref"])?;
+            allow_only(schema, &["$ref"])?;
             return inner.schema(self.resolve(reference)?);
         }
         for combined in ["anyOf", "oneOf"] {
             if let Some(options) = schema.get(combined).and_then(Value::as_array) {
-                only(schema, &[combined])?;
+                allow_only(schema, &[combined])?;
                 return inner.options(options);
             }
         }
         let (types, nullable) = types(schema)?;
         let kind = match types.as_slice() {
-            [] if schema.contains_key("const") || schema.contains_key("enum") => text(schema)?,
+            [] if schema.contains_key("const") || schema.contains_key("enum") => text_type(schema)?,
             [] => {
-                only(schema, &[])?;
+                allow_only(schema, &[])?;
                 return Ok(Schema {
                     kind: FieldType::Json(JsonShape::Any),
                     nullable: true,
                 });
             }
-            ["string"] => text(schema)?,
-            ["integer"] => integer(schema)?,
-            ["number"] => number(schema)?,
+            ["string"] => text_type(schema)?,
+            ["integer"] => integer_type(schema)?,
+            ["number"] => number_type(schema)?,
             ["boolean"] => {
-                only(schema, &["type"])?;
+                allow_only(schema, &["type"])?;
                 FieldType::Boolean
             }
             ["array"] => {
-                only(schema, &["type", "items"])?;
+                allow_only(schema, &["type", "items"])?;
                 let items = schema.get("items").unwrap_or(&Value::Bool(true));
                 FieldType::Json(JsonShape::Array(Box::new(inner.schema(items)?)))
             }
             ["object"] => FieldType::Json(inner.object(schema)?),
             several => {
                 return Err(format!(
-                    "type {several:?} is not supported; one type, or one type and null"
+                    "type {several:?} is not supported: use one type, or one type and null"
                 ));
             }
         };
@@ -157,10 +161,10 @@ impl Parser<'_> {
             .strip_prefix("#/$defs/")
             .or_else(|| path.strip_prefix("#/definitions/"));
         name.and_then(|name| self.definitions.get(name))
-            .ok_or_else(|| format!("$ref {path:?} points nowhere"))
+            .ok_or_else(|| format!("$ref {path:?} does not name a definition of this schema"))
     }
 
-    /// `anyOf` and `oneOf`: something or null, or a choice of string constants.
+    /// Reads `anyOf` or `oneOf`: a schema or null, or a choice of string constants.
     fn options(&self, options: &[Value]) -> Result<Schema, String> {
         let is_null = |option: &&Value| option.get("type").and_then(Value::as_str) == Some("null");
         let nullable = options.iter().any(|option| is_null(&option));
@@ -184,7 +188,7 @@ impl Parser<'_> {
                 } if !schema.nullable => values.extend(some),
                 _ => {
                     return Err(
-                        "anyOf and oneOf are supported for null and for string constants alone"
+                        "anyOf and oneOf are supported only for null and for string constants"
                             .into(),
                     );
                 }
@@ -200,7 +204,7 @@ impl Parser<'_> {
     }
 
     fn object(&self, schema: &Map<String, Value>) -> Result<JsonShape, String> {
-        only(
+        allow_only(
             schema,
             &["type", "properties", "required", "additionalProperties"],
         )?;
@@ -214,7 +218,7 @@ impl Parser<'_> {
             properties.insert(
                 name.clone(),
                 self.schema(property)
-                    .map_err(|message| below(name, &message))?,
+                    .map_err(|message| at_member(name, &message))?,
             );
         }
         let additional = match schema.get("additionalProperties") {
@@ -230,7 +234,7 @@ impl Parser<'_> {
     }
 }
 
-/// Keywords that say nothing about values.
+/// Keywords that do not restrict values.
 const ANNOTATIONS: [&str; 9] = [
     "title",
     "description",
@@ -243,8 +247,8 @@ const ANNOTATIONS: [&str; 9] = [
     "$schema",
 ];
 
-/// Refuses keywords that would otherwise be ignored without a word.
-pub(crate) fn only(schema: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+/// Refuses keywords other than the known ones, instead of ignoring them silently.
+fn allow_only(schema: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
     match schema
         .keys()
         .find(|key| !known.contains(&key.as_str()) && !ANNOTATIONS.contains(&key.as_str()))
@@ -256,12 +260,13 @@ pub(crate) fn only(schema: &Map<String, Value>, known: &[&str]) -> Result<(), St
     }
 }
 
+/// The types of a schema without null, and whether null is one of them.
 fn types(schema: &Map<String, Value>) -> Result<(Vec<&str>, bool), String> {
     let all: Vec<&str> = match schema.get("type") {
         None => Vec::new(),
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
-        Some(_) => return Err("its type is neither a string nor an array".into()),
+        Some(_) => return Err("the type is neither a string nor an array".into()),
     };
     let nullable = all.contains(&"null");
     Ok((
@@ -270,7 +275,8 @@ fn types(schema: &Map<String, Value>) -> Result<(Vec<&str>, bool), String> {
     ))
 }
 
-pub(crate) fn strings(value: Option<&Value>) -> Vec<String> {
+/// The strings in an array.
+fn strings(value: Option<&Value>) -> Vec<String> {
     value
         .and_then(Value::as_array)
         .into_iter()
@@ -280,8 +286,8 @@ pub(crate) fn strings(value: Option<&Value>) -> Vec<String> {
         .collect()
 }
 
-fn text(schema: &Map<String, Value>) -> Result<FieldType, String> {
-    only(schema, &["type", "format", "maxLength", "enum", "const"])?;
+fn text_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
+    allow_only(schema, &["type", "format", "maxLength", "enum", "const"])?;
     let one_of = match (schema.get("enum"), schema.get("const")) {
         (Some(Value::Array(values)), None) => {
             let texts = values.iter().filter(|value| !value.is_null());
@@ -289,13 +295,13 @@ fn text(schema: &Map<String, Value>) -> Result<FieldType, String> {
                 value
                     .as_str()
                     .map(str::to_owned)
-                    .ok_or("enum is supported for strings alone")
+                    .ok_or("enum is supported only for strings")
             });
             Some(texts.collect::<Result<Vec<_>, _>>()?)
         }
         (None, Some(Value::String(one))) => Some(vec![one.clone()]),
         (None, None) => None,
-        _ => return Err("enum and const are supported for strings alone".into()),
+        _ => return Err("enum and const are supported only for strings".into()),
     };
     let max_length = match schema.get("maxLength") {
         Some(max) => Some(max.as_u64().ok_or("maxLength is not a whole number")? as usize),
@@ -304,19 +310,19 @@ fn text(schema: &Map<String, Value>) -> Result<FieldType, String> {
     match schema.get("format").and_then(Value::as_str) {
         None => Ok(FieldType::Text { max_length, one_of }),
         Some(format) if max_length.is_some() || one_of.is_some() => Err(format!(
-            "format {format:?} goes with neither maxLength nor enum"
+            "format {format:?} can't be combined with maxLength or enum"
         )),
         Some("date-time") => Ok(FieldType::DateTime),
         Some("date") => Ok(FieldType::Date),
         Some("uuid") => Ok(FieldType::Uuid),
         Some(other) => Err(format!(
-            "format {other:?} is not supported; date-time, date and uuid are"
+            "format {other:?} is not supported for strings: use date-time, date or uuid"
         )),
     }
 }
 
-fn integer(schema: &Map<String, Value>) -> Result<FieldType, String> {
-    only(schema, &["type", "format", "minimum", "maximum"])?;
+fn integer_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
+    allow_only(schema, &["type", "format", "minimum", "maximum"])?;
     let (min, max) = match schema.get("format").and_then(Value::as_str) {
         Some("int8") => (i8::MIN.into(), i8::MAX.into()),
         Some("int16") => (i16::MIN.into(), i16::MAX.into()),
@@ -324,8 +330,8 @@ fn integer(schema: &Map<String, Value>) -> Result<FieldType, String> {
         Some("uint8") => (0, u8::MAX.into()),
         Some("uint16") => (0, u16::MAX.into()),
         Some("uint32") => (0, u32::MAX.into()),
-        Some("uint" | "uint64") => (0, MAX_SAFE),
-        Some("int" | "int64") | None => (-MAX_SAFE, MAX_SAFE),
+        Some("uint" | "uint64") => (0, MAX_SAFE_INTEGER),
+        Some("int" | "int64") | None => (-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER),
         Some(other) => return Err(format!("format {other:?} is not supported for integers")),
     };
     let bound = |keyword: &str| match schema.get(keyword) {
@@ -334,16 +340,18 @@ fn integer(schema: &Map<String, Value>) -> Result<FieldType, String> {
             .ok_or_else(|| format!("{keyword} is not a whole number")),
         None => Ok(None),
     };
-    let clamped =
-        |bound: i128| i64::try_from(bound.clamp(min.into(), max.into())).expect("it is clamped");
+    let clamped = |bound: i128| {
+        i64::try_from(bound.clamp(min.into(), max.into()))
+            .expect("the bound was clamped to the range of i64")
+    };
     Ok(FieldType::Integer {
         min: bound("minimum")?.map_or(min, clamped),
         max: bound("maximum")?.map_or(max, clamped),
     })
 }
 
-fn number(schema: &Map<String, Value>) -> Result<FieldType, String> {
-    only(schema, &["type", "format", "minimum", "maximum"])?;
+fn number_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
+    allow_only(schema, &["type", "format", "minimum", "maximum"])?;
     match schema.get("format").and_then(Value::as_str) {
         None | Some("double" | "float") => {}
         Some(other) => return Err(format!("format {other:?} is not supported for numbers")),

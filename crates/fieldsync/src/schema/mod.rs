@@ -1,4 +1,5 @@
-//! What a collection is: its fields and their types, who may do what, and what a principal sees. Imports `model`.
+//! Collections: their fields and field types, their authorizers, and the projection of records and changes for a
+//! principal. Imports `model`. `write` applies the rules to edits.
 
 pub(crate) mod authorizer;
 pub(crate) mod change_view;

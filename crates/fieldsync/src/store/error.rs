@@ -1,30 +1,30 @@
-//! Why a store failed.
+//! The errors of stores.
 
-/// Why a store could not do what was asked.
+/// Why an operation of a store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It can't now and may later: locked, full, out of reach.
+    /// The database is locked, full or unreachable. The operation may succeed later.
     #[error("the store is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A table does not fit its collection.
     #[error(transparent)]
     Schema(#[from] SchemaMismatch),
-    /// Anything else.
+    /// The operation failed for another reason.
     #[error("the store failed")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A table that does not fit its collection.
+/// A table that does not fit its collection. The message names the table and the column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("table {table}, column {column}: found {found}, expected {expected}")]
 pub struct SchemaMismatch {
-    /// The table.
+    /// The name of the table.
     pub table: String,
-    /// The column.
+    /// The name of the column.
     pub column: String,
-    /// What is there.
+    /// What the database has.
     pub found: String,
-    /// What would fit, or what to do.
+    /// What the collection needs, or what to do.
     pub expected: String,
 }

@@ -1,9 +1,11 @@
-//! A store in memory, for tests and toy apps. Its data is lost when the process ends.
+//! The in-memory store, for tests and small demos. Its tables and logs are in `memory_table` and `memory_log`.
 
-use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
 
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
@@ -14,16 +16,15 @@ use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
 use crate::store::error::{SchemaMismatch, StoreError};
 use crate::store::memory_log::MemoryLog;
-use crate::store::memory_table::MemoryTable;
-use crate::store::memory_table::record;
+use crate::store::memory_table::{MemoryTable, record};
 use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention, Store};
 use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
 
-/// Tables and change logs in memory, gone with the process.
+/// Tables and change logs in memory. They are lost when the process ends.
 ///
-/// A clone is another handle on the same data: give one to each of two engines and they are two nodes. Tables have
-/// columns and types, but no constraints.
+/// A clone shares the data: two engines with a clone each are two nodes on one database. Tables have columns and types,
+/// but no constraints.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,14 +47,14 @@ use crate::write::mutation::{HeadUpdate, Mutation, Write};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     data: Arc<Data>,
-    /// What this handle was prepared for: two nodes may run two versions of an app.
+    /// The collections that this handle was prepared for. Two nodes may run two versions of an app.
     collections: RwLock<HashMap<Arc<str>, Arc<Collection>>>,
 }
 
 #[derive(Debug, Default)]
 struct Data {
-    /// Held by the one transaction that may write. Readers never wait for it, and so not for the app's code, which
-    /// runs in the transaction.
+    /// Locked by the one transaction that may write. Readers never wait for it, so that they don't wait for the app's
+    /// code, which runs inside the transaction.
     writer: Arc<tokio::sync::Mutex<()>>,
     state: RwLock<State>,
 }
@@ -63,15 +64,15 @@ struct State {
     tables: BTreeMap<String, MemoryTable>,
     logs: BTreeMap<Arc<str>, MemoryLog>,
     keys: HashMap<IdempotencyKey, (Timestamp, IdempotencyRecord)>,
-    /// The keys by age, oldest first.
+    /// The keys by the time of their use, oldest first.
     key_ages: VecDeque<(Timestamp, IdempotencyKey)>,
 }
 
-/// The most changes, and the most idempotency keys, that one call of `trim` forgets.
+/// The most changes, and the most idempotency keys, that one call of `trim` deletes.
 const TRIM_STEP: usize = 1000;
 
 impl MemoryStore {
-    /// An empty database.
+    /// Creates an empty database.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -128,8 +129,8 @@ impl Store for MemoryStore {
             };
             return Ok(vec![Err(busy); batch.len()]);
         };
-        // From here on nothing awaits: who drops the future drops it before or after the whole transaction.
-        let mut read = self.read().find(&batch);
+        // No await from here on: the future can be dropped before or after the transaction, but not inside it.
+        let mut read = self.read().read_batch(&batch);
         for (name, count) in batch.ids_to_reserve() {
             let collection = self.collection(&name)?;
             let ids = self.write().table_mut(&collection).reserve_ids(count);
@@ -142,24 +143,24 @@ impl Store for MemoryStore {
             .iter()
             .map(|mutation| state.mutate(mutation))
             .collect();
-        let advances = plan.head_updates();
-        let heads = advances
+        let head_updates = plan.head_updates();
+        let heads = head_updates
             .iter()
-            .map(|advance| state.advance(advance))
+            .map(|update| state.update_head(update))
             .collect();
-        let finished = plan.finish(rows, &heads);
-        for change in finished.changes {
+        let output = plan.finish(rows, &heads);
+        for change in output.changes {
             state
                 .log_mut(&change.key.collection)
                 .changes
                 .push_back(change);
         }
         let now = Timestamp::now();
-        for remembered in finished.remembered {
-            state.key_ages.push_back((now, remembered.key.clone()));
-            state.keys.insert(remembered.key.clone(), (now, remembered));
+        for record in output.remembered {
+            state.key_ages.push_back((now, record.key.clone()));
+            state.keys.insert(record.key.clone(), (now, record));
         }
-        Ok(finished.results)
+        Ok(output.results)
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
@@ -196,7 +197,10 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<ChangesSince, StoreError> {
         let collection = self.collection(collection)?;
-        Ok(self.read().log(collection.name()).after(since, limit))
+        Ok(self
+            .read()
+            .log(collection.name())
+            .changes_after(since, limit))
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
@@ -220,7 +224,7 @@ impl State {
             let table = self.tables.entry(collection.table_name().to_owned());
             table
                 .or_insert_with(|| MemoryTable::new(collection))
-                .add(collection)?;
+                .add_columns(collection)?;
         }
         for collection in collections {
             self.table(collection).check_creatable(collection)?;
@@ -231,19 +235,20 @@ impl State {
         Ok(())
     }
 
-    fn find(&self, batch: &Batch) -> ReadSet {
+    /// Reads what a batch asks for, except for reserved ids.
+    fn read_batch(&self, batch: &Batch) -> ReadSet {
         let oldest = ago(IDEMPOTENCY_KEY_RETENTION);
-        let remembered = |key| {
-            let (_, remembered) = self.keys.get(&key).filter(|(at, _)| *at > oldest)?;
-            Some((key, remembered.clone()))
+        let idempotency_record = |key| {
+            let (_, record) = self.keys.get(&key).filter(|(at, _)| *at > oldest)?;
+            Some((key, record.clone()))
         };
         let record = |(key, collection): (RecordKey, Arc<Collection>)| {
             let record = self.table(&collection).record(&collection, key.id)?;
             Some((key, record))
         };
-        let since = |(key, place): (RecordKey, Position)| {
-            let reach = usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX);
-            let backlog = match self.log(&key.collection).after(place, reach) {
+        let since = |(key, base): (RecordKey, Position)| {
+            let limit = usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX);
+            let changes = match self.log(&key.collection).changes_after(base, limit) {
                 ChangesSince::Changes { more: true, .. } => {
                     ChangesSince::OutOfRange(ResetReason::Trimmed)
                 }
@@ -251,23 +256,23 @@ impl State {
                     changes.retain(|change| change.key == key);
                     ChangesSince::Changes { changes, more }
                 }
-                lost @ ChangesSince::OutOfRange(_) => lost,
+                out_of_range @ ChangesSince::OutOfRange(_) => out_of_range,
             };
-            ((key, place), backlog)
+            ((key, base), changes)
         };
         ReadSet {
             reserved_ids: HashMap::new(),
             remembered: batch
                 .idempotency_keys()
                 .into_iter()
-                .filter_map(remembered)
+                .filter_map(idempotency_record)
                 .collect(),
             records: batch.records().into_iter().filter_map(record).collect(),
             since: batch.bases().into_iter().map(since).collect(),
         }
     }
 
-    /// Writes to a table, and gives the row as it is then.
+    /// Executes a mutation, and returns the row after it.
     fn mutate(
         &mut self,
         Mutation {
@@ -281,7 +286,7 @@ impl State {
                 let row = table
                     .rows
                     .get_mut(id)
-                    .expect("the plan was made on this row");
+                    .expect("the plan was made for an existing row");
                 row.extend(fields.clone());
                 *id
             }
@@ -294,26 +299,29 @@ impl State {
         table.record(collection, id)
     }
 
-    fn advance(&mut self, advance: &HeadUpdate) -> (Arc<str>, Position) {
-        let log = self.log_mut(&advance.collection);
-        if advance.count > 0 {
-            log.head.offset += advance.count;
-            log.head.tag = advance.last_tag;
+    fn update_head(&mut self, update: &HeadUpdate) -> (Arc<str>, Position) {
+        let log = self.log_mut(&update.collection);
+        if update.count > 0 {
+            log.head.offset += update.count;
+            log.head.tag = update.last_tag;
         }
-        (Arc::clone(&advance.collection), log.head)
+        (Arc::clone(&update.collection), log.head)
     }
 
     fn trim(&mut self, retention: Retention) -> bool {
         let (mut changes, mut keys) = (TRIM_STEP, TRIM_STEP);
         let (oldest, oldest_key) = (ago(retention.age), ago(IDEMPOTENCY_KEY_RETENTION));
         for log in self.logs.values_mut() {
-            while log.is_beyond(retention.count, oldest) {
+            while log.exceeds(retention.count, oldest) {
                 if changes == 0 {
                     return true;
                 }
                 changes -= 1;
-                let forgotten = log.changes.pop_front().expect("there is one beyond");
-                log.trimmed = forgotten.position;
+                let first = log
+                    .changes
+                    .pop_front()
+                    .expect("a log that exceeds it has changes");
+                log.trimmed = first.position;
             }
         }
         while let Some((at, key)) = self.key_ages.front()
@@ -323,7 +331,7 @@ impl State {
                 return true;
             }
             keys -= 1;
-            // A key that was used anew after 24 hours is younger than its first use.
+            // A key that was used again after 24 hours is as old as its last use.
             if self.keys.get(key).is_some_and(|(at, _)| *at <= oldest_key) {
                 self.keys.remove(key);
             }
@@ -353,8 +361,8 @@ impl State {
 
 const PREPARED: &str = "the collection was prepared";
 
-/// The time that long ago; the earliest there is where that is too long ago.
-fn ago(age: std::time::Duration) -> Timestamp {
+/// The time this long ago. 1970 if that is out of range.
+fn ago(age: Duration) -> Timestamp {
     let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub(micros))
         .unwrap_or_else(|| Timestamp::from_micros(0).expect("1970 is within range"))
@@ -363,7 +371,6 @@ fn ago(age: std::time::Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use std::any::Any;
-    use std::time::Duration;
 
     use super::*;
     use crate::conformance::{Column, ColumnKind, Constraints, Fixture};
@@ -391,19 +398,22 @@ mod tests {
                 .columns
                 .into_iter()
                 .map(|column| (column.name.clone(), field(column)));
-            let made = MemoryTable {
+            let created = MemoryTable {
                 key_column: table.key,
                 ids: Ids::Integer,
                 last_id: 0,
                 columns: columns.collect(),
                 rows: BTreeMap::new(),
             };
-            self.0.write().tables.insert(table.name, made);
+            self.0.write().tables.insert(table.name, created);
         }
 
         async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>) {
             let mut state = self.0.write();
-            let table = state.tables.get_mut(table).expect("the table is there");
+            let table = state
+                .tables
+                .get_mut(table)
+                .expect("the test has created the table");
             match (row, table.rows.get_mut(&id)) {
                 (Some(row), Some(stored)) => stored.extend(row),
                 (Some(row), None) => {

@@ -1,4 +1,4 @@
-//! A change log of the memory store.
+//! The change logs of the in-memory store.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,32 +32,34 @@ impl MemoryLog {
         }
     }
 
-    pub(crate) fn after(&self, since: Position, limit: usize) -> ChangesSince {
+    /// The changes after a position, at most `limit` but at least one.
+    pub(crate) fn changes_after(&self, since: Position, limit: usize) -> ChangesSince {
         let bounds = LogBounds {
             head: self.head,
             trimmed: self.trimmed,
         };
-        let passed = || {
-            let passed = since.offset - self.trimmed.offset;
-            usize::try_from(passed).expect("the log is in memory")
+        let skipped = || {
+            let skipped = since.offset - self.trimmed.offset;
+            usize::try_from(skipped).expect("the log fits in memory")
         };
-        let tag_at = || Ok::<_, Infallible>(Some(self.changes[passed() - 1].position.tag));
+        let tag_at = || Ok::<_, Infallible>(Some(self.changes[skipped() - 1].position.tag));
         let Ok(out_of_range) = bounds.locate(since, tag_at);
         if let Some(reason) = out_of_range {
             return ChangesSince::OutOfRange(reason);
         }
-        let passed = passed();
+        let skipped = skipped();
         let changes: Vec<Change> = self
             .changes
-            .range(passed..)
+            .range(skipped..)
             .take(limit.max(1))
             .map(|change| Change::clone(change))
             .collect();
-        let more = passed + changes.len() < self.changes.len();
+        let more = skipped + changes.len() < self.changes.len();
         ChangesSince::Changes { changes, more }
     }
 
-    pub(crate) fn is_beyond(&self, count: u64, oldest: Timestamp) -> bool {
+    /// Whether the first change exceeds the retention.
+    pub(crate) fn exceeds(&self, count: u64, oldest: Timestamp) -> bool {
         let first = self.changes.front();
         first.is_some_and(|first| first.at <= oldest || self.changes.len() as u64 > count)
     }

@@ -1,24 +1,27 @@
-//! A table of the memory store.
+//! The tables of the in-memory store.
 
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
+
+use serde_json::Value;
 
 use crate::model::record::{Fields, Record, RecordId};
 use crate::schema::collection::Collection;
 use crate::schema::field::{Field, Ids};
 use crate::store::error::SchemaMismatch;
 
+/// A table: its columns and its rows.
 #[derive(Debug)]
 pub(crate) struct MemoryTable {
     pub(crate) key_column: String,
     pub(crate) ids: Ids,
-    /// The last id given. Never goes back.
+    /// The highest integer id so far, also of deleted rows. Ids are never reused.
     pub(crate) last_id: i64,
     pub(crate) columns: BTreeMap<String, Field>,
     pub(crate) rows: BTreeMap<RecordId, Fields>,
 }
 
+/// The row as a record of this collection.
 pub(crate) fn record(collection: &Collection, id: RecordId, row: &Fields) -> Record {
     let fields = collection.fields().iter().map(|field| {
         let value = row.get(&field.name).cloned().unwrap_or(Value::Null);
@@ -41,8 +44,8 @@ impl MemoryTable {
         }
     }
 
-    /// Adds the columns that are missing, after a check of all.
-    pub(crate) fn add(&mut self, collection: &Collection) -> Result<(), SchemaMismatch> {
+    /// Checks that the table fits the collection, then adds the missing columns.
+    pub(crate) fn add_columns(&mut self, collection: &Collection) -> Result<(), SchemaMismatch> {
         let mismatch = |column: &str, found: String, expected: String| SchemaMismatch {
             table: collection.table_name().to_owned(),
             column: column.to_owned(),
@@ -51,15 +54,22 @@ impl MemoryTable {
         };
         let (key, ids) = (collection.key_column(), collection.ids());
         if (self.key_column.as_str(), self.ids) != (key, ids) {
-            let found = format!("the key {} of {:?}", self.key_column, self.ids);
-            return Err(mismatch(key, found, format!("a key of {ids:?}")));
+            let found = format!(
+                "the key column {} with ids of type {:?}",
+                self.key_column, self.ids
+            );
+            return Err(mismatch(
+                key,
+                found,
+                format!("a key column {key} with ids of type {ids:?}"),
+            ));
         }
         for field in collection.fields() {
             let (wanted, found) = match self.columns.get(&field.name) {
                 None if self.rows.is_empty() || default(field).is_some() => continue,
                 None => (
-                    "a default, or null allowed",
-                    "records that have no such field".to_owned(),
+                    "a default, or a column that allows null",
+                    "records without this field".to_owned(),
                 ),
                 Some(column)
                     if discriminant(&column.schema.kind) != discriminant(&field.schema.kind) =>
@@ -67,7 +77,7 @@ impl MemoryTable {
                     ("the same type", format!("{:?}", column.schema.kind))
                 }
                 Some(column) if field.schema.nullable && !column.schema.nullable => {
-                    ("null allowed", "not null".to_owned())
+                    ("a column that allows null", "not null".to_owned())
                 }
                 Some(_) => continue,
             };
@@ -84,7 +94,7 @@ impl MemoryTable {
         Ok(())
     }
 
-    /// A column that the collection does not name must do without it when a record is made.
+    /// Checks that a row can be inserted without the columns that the collection does not know.
     pub(crate) fn check_creatable(&self, collection: &Collection) -> Result<(), SchemaMismatch> {
         let needed = self
             .columns
@@ -94,14 +104,14 @@ impl MemoryTable {
             Some(column) if collection.is_creatable() => Err(SchemaMismatch {
                 table: collection.table_name().to_owned(),
                 column: column.name.clone(),
-                found: "a column that is not null and has no default".to_owned(),
+                found: "not null without a default, and no field".to_owned(),
                 expected: format!("a default, or .no_create() for {}", collection.name()),
             }),
             _ => Ok(()),
         }
     }
 
-    /// Takes this many new ids.
+    /// Reserves this many new ids.
     pub(crate) fn reserve_ids(&mut self, count: usize) -> Vec<RecordId> {
         let ids = (0..count).map(|_| {
             self.last_id += 1;
@@ -110,6 +120,7 @@ impl MemoryTable {
         ids.collect()
     }
 
+    /// Inserts a row, with the next id if none is given. Columns that are not given get their defaults.
     pub(crate) fn insert(&mut self, id: Option<RecordId>, fields: &Fields) -> RecordId {
         let id = id.unwrap_or(RecordId::Integer(self.last_id + 1));
         if let RecordId::Integer(number) = id {
@@ -129,7 +140,7 @@ impl MemoryTable {
     }
 }
 
-/// What a column holds when nothing is said; `None` where something must be.
+/// The value of a column in a row that does not give it. `None` if every row must give it.
 fn default(field: &Field) -> Option<Value> {
     field
         .default

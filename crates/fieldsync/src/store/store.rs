@@ -1,9 +1,10 @@
-//! The contract between a database and the engine.
+//! The contract between a database and the engine. `conformance` has a test for each of its promises.
 
-use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
@@ -12,36 +13,44 @@ use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
 use crate::write::batch::{Batch, GroupResult};
 
-/// Tables and change logs.
+/// A database: the app's own tables, and a change log for each collection.
 ///
-/// A store keeps the app's own tables as they are and a log of changes beside them. Every rule about edits is the
-/// core's: [`Batch::plan`] decides, the store reads and writes.
+/// A store leaves the app's own tables as they are, and keeps the logs beside them. It contains no rules about edits:
+/// [`Batch::plan`] decides what to write, and the store reads and writes.
 ///
-/// Each sentence below is a case of the suite behind the feature `conformance`; a new store is done when
-/// `fieldsync::store_tests!` passes.
+/// Each sentence below has a test in the suite behind the feature `conformance`. A new store is complete when
+/// `fieldsync::backend::store_tests!` passes.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Makes what is missing: tables, columns, logs. A table that is there is checked: one whose key or columns do not
-    /// fit is [`StoreError::Schema`]. Columns and tables of others are left alone. Doing it again changes nothing, and
-    /// two nodes may do it at once. Called before any other method.
+    /// Creates the tables, columns and logs that are missing. The engine calls it before any other method.
+    ///
+    /// An existing table is checked. If its key or its columns do not fit the collection, the result is
+    /// [`StoreError::Schema`]. Where a column is added, existing rows get the default of its field. Columns and tables
+    /// that belong to others are not changed. A second call changes nothing. Two nodes may call it at the same time.
     async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError>;
 
-    /// Commits the groups of a batch, each all or nothing, in one transaction.
+    /// Applies the groups of a batch and appends their changes to the logs, in one transaction. Each group is applied
+    /// as a whole or not at all. The result has one entry per group, in the order of the batch.
     ///
-    /// Offsets of one collection rise by one, in commit order, and are never used twice. A group that is refused is
-    /// refused alone. A constraint of the database refuses the guilty group with [`Refusal::Conflict`](crate::Refusal)
-    /// (unique, foreign key) or [`Refusal::Invalid`](crate::Refusal) (check, not null). An update writes only the
-    /// columns that change. The records in the outcomes are what the database returned. A group that somebody else's lock
-    /// keeps out until its deadline is refused with [`Refusal::Busy`](crate::Refusal); in a batch of several groups it
-    /// may be refused with [`Refusal::Locked`](crate::Refusal) at once, and is then handed in again, alone. When the future is dropped the batch is
-    /// committed whole or not at all. After an `Err` nothing is known: the batch may be committed.
+    /// - The offsets of a collection rise by one, in commit order. An offset is never used twice.
+    /// - A refused group does not affect the other groups. A constraint of the database refuses only the group that
+    ///   violates it: with [`Refusal::Conflict`](crate::Refusal::Conflict) for a unique or foreign key constraint, and
+    ///   with [`Refusal::Invalid`](crate::Refusal::Invalid) for a check or not-null constraint.
+    /// - An update writes only the columns that change.
+    /// - The records in the outcomes are as the database returned them.
+    /// - If a lock of another transaction keeps a group waiting until its deadline, the group is refused with
+    ///   [`Refusal::Busy`](crate::Refusal::Busy). In a batch of several groups the store may refuse it at once with
+    ///   [`Refusal::Locked`](crate::Refusal::Locked). The engine then commits the group again, alone.
+    /// - If the future is dropped, the batch is committed as a whole or not at all.
+    /// - After an `Err` it is unknown whether the batch was committed.
     async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError>;
 
-    /// Reads one record and the end of its collection's log, in one consistent read. Readers do not wait for writers.
+    /// Reads one record and the end of its collection's log, in one consistent read. The record is `None` if it does
+    /// not exist. A read does not wait for writers.
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError>;
 
-    /// Reads records in the order of their ids, from the one after `after`, at most `limit`, and the end of the log, in
-    /// one consistent read. RowFilter written past fieldsync are among them.
+    /// Reads the records whose ids follow `after`, in the order of their ids and at most `limit`, and the end of the
+    /// collection's log, in one consistent read. Rows that the app's own SQL has written are included.
     async fn list(
         &self,
         collection: &str,
@@ -49,9 +58,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<(Vec<Record>, Position), StoreError>;
 
-    /// Reads the log after a place: the next changes, at least one if there is one, at most `limit`. A place that is
-    /// not in the log is told apart: its epoch is another ([`ResetReason::Epoch`]), the log was trimmed beyond it
-    /// ([`ResetReason::Trimmed`]), or it is not of this log's past ([`ResetReason::Restored`]).
+    /// Reads the changes after a position, in order: at most `limit`, and at least one if the log contains any.
+    ///
+    /// If the log does not contain the position, the result says why. [`ResetReason::Epoch`] if the position has
+    /// another epoch, [`ResetReason::Trimmed`] if changes after it have been trimmed, and [`ResetReason::Restored`] if
+    /// this log never had the position.
+    ///
+    /// [`ResetReason::Epoch`]: crate::ResetReason::Epoch
+    /// [`ResetReason::Trimmed`]: crate::ResetReason::Trimmed
+    /// [`ResetReason::Restored`]: crate::ResetReason::Restored
     async fn changes(
         &self,
         collection: &str,
@@ -59,21 +74,24 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<ChangesSince, StoreError>;
 
-    /// The ends of all collections' logs, in one cheap query.
+    /// Reads the ends of the logs of all collections. It is one cheap query: the engine calls it once per poll
+    /// interval.
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError>;
 
-    /// Forgets changes and idempotency keys beyond the retention, a bounded number in one short transaction; true when
-    /// there is more to forget. The end of the log stays, and a cursor at the end of a fully trimmed log still resumes.
+    /// Deletes changes that exceed the retention, and idempotency keys older than [`IDEMPOTENCY_KEY_RETENTION`]. One
+    /// call deletes a bounded number, in one short transaction, and returns whether more remain.
+    ///
+    /// The end of the log is kept: after every change has been trimmed, a cursor at the end of the log still resumes.
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError>;
 }
 
-/// How long the log is kept.
+/// How long the changes of a log are kept. A change that exceeds either limit may be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
-    /// Changes older than this may be forgotten. 7 days by default.
+    /// The maximum age of a change. 7 days by default.
     pub age: Duration,
-    /// Changes beyond this many of a collection may be forgotten. 1,000,000 by default.
+    /// The maximum number of changes of a collection. 1,000,000 by default.
     pub count: u64,
 }
 
@@ -86,5 +104,5 @@ impl Default for Retention {
     }
 }
 
-/// How long an idempotency key is remembered.
+/// How long an idempotency key is kept: 24 hours.
 pub const IDEMPOTENCY_KEY_RETENTION: Duration = Duration::from_secs(24 * 3600);

@@ -212,7 +212,7 @@ impl<'a> Connection<'a> {
                 collection: Arc::clone(collection),
                 id: None,
             };
-            let since = Since::Place(*position);
+            let since = Since::Position(*position);
             match listen(self.engine, self.principal.clone(), topic, since).await {
                 Ok(subscription) => {
                     let encoding = Encoding::Feed(feed.clone());

@@ -1,4 +1,4 @@
-//! Reads a store's log as this version of the app knows its records.
+//! Reads a store's log, adapted to the fields of this version of the app.
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
@@ -7,28 +7,32 @@ use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
 use crate::store::store::Store;
 
-/// Reads what the log holds after a place, as this version of the app knows its records.
+/// The most changes to read at a time, from the store or from a hub's ring.
+pub(crate) const MAX_CHANGES_PER_READ: usize = 512;
+
+/// Reads the changes after a position, adapted to the fields of this version of the app. Another version may have
+/// written them.
 pub(crate) async fn read_changes(
     store: &dyn Store,
     collection: &Collection,
     since: Position,
     limit: usize,
 ) -> Result<ChangesSince, StoreError> {
-    let mut backlog = store.changes(collection.name(), since, limit).await?;
-    let ChangesSince::Changes { changes, .. } = &mut backlog else {
-        return Ok(backlog);
+    let mut result = store.changes(collection.name(), since, limit).await?;
+    let ChangesSince::Changes { changes, .. } = &mut result else {
+        return Ok(result);
     };
     changes
         .iter_mut()
         .for_each(|change| change.adapt_to(collection));
     if changes.iter().any(|change| change.is_partial(collection)) {
-        // Rare, and not to be room in every subscriber's reading.
+        // Boxed since it is rare: the future of every subscriber's read would reserve the space for it.
         Box::pin(complete(store, collection, changes)).await?;
     }
-    Ok(backlog)
+    Ok(result)
 }
 
-/// Reads from the rows what whoever wrote the changes did not know.
+/// Adds the values that the writer of a change did not know, from the current rows.
 async fn complete(
     store: &dyn Store,
     collection: &Collection,
@@ -38,7 +42,7 @@ async fn complete(
         if change.is_partial(collection)
             && let (Some(row), _) = store.get(&change.key).await?
         {
-            // What is newer than the change comes again with its own.
+            // A value that is newer than the change is delivered again with its own change, which does no harm.
             let known = std::mem::replace(&mut change.after, row.fields);
             change.after.extend(known);
         }
