@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fieldsync::{
     Advance, Backlog, Change, IdempotencyKey, LogBounds, Position, RecordKey, Remembered,
-    ResetReason, Retention, Timestamp,
+    ResetReason, Retention, StoreError, Timestamp,
 };
 
 use crate::dialect::Dialect;
@@ -51,7 +51,7 @@ pub async fn read_heads<T: Transaction>(
 ) -> Result<Vec<(Arc<str>, Position)>, T::Error> {
     let mut heads = Vec::with_capacity(tables.collections().len());
     let mut read = |row: &dyn Row| {
-        if let SqlValue::Text(name) = row.value(0)?
+        if let SqlValue::Text(name) = row.value(0).map_err(StoreError::Backend)?
             && let Some(name) = tables.collection(&name)
         {
             heads.push((Arc::clone(name), head(row, 1)?));
