@@ -1,8 +1,8 @@
 //! Values between the shared code and `tokio-postgres`. Parameters are text or `bigint`; columns are these or times.
 
 use std::borrow::Cow;
+use std::error::Error;
 
-use fieldsync::backend::StoreError;
 use fieldsync_sql::{Row as SqlRow, SqlValue};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -85,7 +85,7 @@ fn text_of(value: SqlValue<'_>) -> Option<Cow<'_, str>> {
 pub(crate) struct PostgresRow<'a>(pub(crate) &'a Row);
 
 impl SqlRow for PostgresRow<'_> {
-    fn value(&self, column: usize) -> Result<SqlValue<'_>, StoreError> {
+    fn value(&self, column: usize) -> Result<SqlValue<'_>, Box<dyn Error + Send + Sync>> {
         let row = self.0;
         let value = match row.columns().get(column).map(|column| column.type_()) {
             Some(&Type::INT8) => row
@@ -98,7 +98,6 @@ impl SqlRow for PostgresRow<'_> {
                 .try_get(column)
                 .map(|text: Option<&str>| text.map(SqlValue::text)),
         };
-        let value = value.map_err(|error| StoreError::Backend(error.into()))?;
-        Ok(value.unwrap_or(SqlValue::Null))
+        Ok(value?.unwrap_or(SqlValue::Null))
     }
 }

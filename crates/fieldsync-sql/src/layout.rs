@@ -59,7 +59,7 @@ impl<D: Dialect> TableLayout<D> {
     /// # Errors
     /// If the key column holds something else.
     pub fn id<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<RecordId, StoreError> {
-        let value = row.value(first)?;
+        let value = row.value(first).map_err(StoreError::Backend)?;
         D::decode_id(&value).ok_or_else(|| {
             let (table, column) = (&self.name, &self.key.name);
             let shown = match &value {
@@ -78,8 +78,8 @@ impl<D: Dialect> TableLayout<D> {
     pub fn record<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<Record, StoreError> {
         let mut fields = Fields::new();
         for (number, column) in self.columns.iter().enumerate() {
-            let value = D::decode(column.format, row.value(first + 1 + number)?);
-            fields.insert(column.name.clone(), value);
+            let value = row.value(first + 1 + number).map_err(StoreError::Backend)?;
+            fields.insert(column.name.clone(), D::decode(column.format, value));
         }
         Ok(Record {
             id: self.id(row, first)?,

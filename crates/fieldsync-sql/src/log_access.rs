@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use fieldsync::backend::{
     Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, Position,
+    StoreError,
 };
+use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
 use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
 
 use crate::dialect::Dialect;
@@ -51,7 +53,7 @@ pub async fn read_heads<T: Transaction>(
 ) -> Result<Vec<(Arc<str>, Position)>, T::Error> {
     let mut heads = Vec::with_capacity(tables.collections().len());
     let mut read = |row: &dyn Row| {
-        if let SqlValue::Text(name) = row.value(0)?
+        if let SqlValue::Text(name) = row.value(0).map_err(StoreError::Backend)?
             && let Some(name) = tables.collection(&name)
         {
             heads.push((Arc::clone(name), head(row, 1)?));

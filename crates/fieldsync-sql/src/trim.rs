@@ -88,7 +88,10 @@ mod tests {
     struct Logged(i64, i64);
 
     impl Row for Logged {
-        fn value(&self, column: usize) -> Result<SqlValue<'_>, StoreError> {
+        fn value(
+            &self,
+            column: usize,
+        ) -> Result<SqlValue<'_>, Box<dyn std::error::Error + Send + Sync>> {
             Ok(SqlValue::Integer([self.0, 100, self.1][column]))
         }
     }

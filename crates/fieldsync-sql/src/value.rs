@@ -1,6 +1,7 @@
 //! Values as they pass between the shared code and a driver.
 
 use std::borrow::Cow;
+use std::error::Error;
 
 use fieldsync::backend::StoreError;
 
@@ -43,7 +44,7 @@ pub trait Row {
     ///
     /// # Errors
     /// If the driver cannot read the value.
-    fn value(&self, column: usize) -> Result<SqlValue<'_>, StoreError>;
+    fn value(&self, column: usize) -> Result<SqlValue<'_>, Box<dyn Error + Send + Sync>>;
 }
 
 /// A row of a side table. Its errors name the table and the column.
@@ -71,16 +72,21 @@ impl<'r, R: Row + ?Sized> SideTableRow<'r, R> {
     }
 
     /// The error for a value that fieldsync does not write.
+    #[cold]
     pub(crate) fn unreadable(&self, column: usize) -> StoreError {
         let (table, column) = (self.table, self.columns[column]);
         let error = format!("table {table}, column {column}: not a value that fieldsync writes");
         StoreError::Backend(error.into())
     }
 
+    #[inline]
     pub(crate) fn value(&self, column: usize) -> Result<SqlValue<'r>, StoreError> {
-        self.row.value(self.first + column)
+        self.row
+            .value(self.first + column)
+            .map_err(StoreError::Backend)
     }
 
+    #[inline]
     pub(crate) fn integer(&self, column: usize) -> Result<i64, StoreError> {
         match self.value(column)? {
             SqlValue::Integer(number) => Ok(number),
@@ -88,11 +94,13 @@ impl<'r, R: Row + ?Sized> SideTableRow<'r, R> {
         }
     }
 
+    #[inline]
     pub(crate) fn text(&self, column: usize) -> Result<Cow<'r, str>, StoreError> {
         self.optional_text(column)?
             .ok_or_else(|| self.unreadable(column))
     }
 
+    #[inline]
     pub(crate) fn optional_text(&self, column: usize) -> Result<Option<Cow<'r, str>>, StoreError> {
         match self.value(column)? {
             SqlValue::Null => Ok(None),

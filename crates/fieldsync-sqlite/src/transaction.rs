@@ -1,9 +1,10 @@
 //! A transaction on a connection, as the shared code uses it. Its futures are ready at once.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::future::{Future, ready};
 
-use fieldsync::backend::{IdempotencyKey, StoreError, Write};
+use fieldsync::backend::{IdempotencyKey, Write};
 use fieldsync_sql::{Constraint, ReadRow, Row, SqlValue};
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
@@ -82,17 +83,18 @@ fn execute(
 struct SqliteRow<'a>(&'a rusqlite::Row<'a>);
 
 impl Row for SqliteRow<'_> {
-    fn value(&self, column: usize) -> Result<SqlValue<'_>, StoreError> {
-        let value = self.0.get_ref(column);
-        Ok(
-            match value.map_err(|error| StoreError::Backend(error.into()))? {
-                ValueRef::Null => SqlValue::Null,
-                ValueRef::Integer(number) => SqlValue::Integer(number),
-                ValueRef::Real(number) => SqlValue::Real(number),
-                ValueRef::Text(text) => SqlValue::Text(String::from_utf8_lossy(text)),
-                ValueRef::Blob(bytes) => SqlValue::Bytes(bytes.into()),
-            },
-        )
+    fn value(&self, column: usize) -> Result<SqlValue<'_>, Box<dyn Error + Send + Sync>> {
+        Ok(match self.0.get_ref(column)? {
+            ValueRef::Null => SqlValue::Null,
+            ValueRef::Integer(number) => SqlValue::Integer(number),
+            ValueRef::Real(number) => SqlValue::Real(number),
+            ValueRef::Text(text) => SqlValue::Text(match str::from_utf8(text) {
+                Ok(text) => text.into(),
+                // SQLite does not check what others write.
+                Err(_) => String::from_utf8_lossy(text),
+            }),
+            ValueRef::Blob(bytes) => SqlValue::Bytes(bytes.into()),
+        })
     }
 }
 
