@@ -21,21 +21,22 @@ mod events;
 mod existing_table;
 mod faults;
 mod feed;
-mod houses;
+mod hidden_data;
 mod http;
-mod leaks;
+mod imports;
+mod layering;
 mod live;
 mod model;
 #[cfg(feature = "services")]
 mod nginx;
-mod patience;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;
 mod rules;
 mod rust_api;
-mod seam;
 #[cfg(feature = "services")]
 mod servers;
+mod subscribe_during_writes;
+mod timeouts;
 mod two_windows;
 mod versions;
