@@ -1,7 +1,6 @@
 //! The broker: a connection that publishes, and one for each who listens.
 
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use fieldsync::{Broker, BrokerError, Notice};
@@ -12,10 +11,7 @@ use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::subscription::Subscription;
-
-/// How long connecting may take, and how long an answer.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+use crate::subscription::{REDIS_TIMEOUT, Subscription};
 
 /// Notices on Redis pub/sub.
 ///
@@ -65,8 +61,8 @@ fn failed(error: RedisError) -> BrokerError {
 
 async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
+        .set_connection_timeout(Some(REDIS_TIMEOUT))
+        .set_response_timeout(Some(REDIS_TIMEOUT));
     client
         .get_multiplexed_async_connection_with_config(&config)
         .await
@@ -91,7 +87,7 @@ impl Broker for RedisBroker {
 
     async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
         let opening = Subscription::open(&self.client, &self.channel);
-        let opened = timeout(PATIENCE, opening).await;
+        let opened = timeout(REDIS_TIMEOUT, opening).await;
         let subscription = opened
             .map_err(|late| BrokerError(late.into()))?
             .map_err(failed)?;

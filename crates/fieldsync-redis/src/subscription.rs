@@ -8,8 +8,8 @@ use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Client, RedisResult};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use crate::broker::PATIENCE;
-
+/// The limit on connecting to Redis, and on each of its replies.
+pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often Redis is asked whether it is still there: a connection can be dead without a word.
 const PING: Duration = Duration::from_secs(2);
 
@@ -44,7 +44,7 @@ impl Subscription {
                     }
                 }
                 _ = self.pings.tick() => {
-                    let pong = timeout(PATIENCE, self.sink.ping::<redis::Value>()).await;
+                    let pong = timeout(REDIS_TIMEOUT, self.sink.ping::<redis::Value>()).await;
                     if !matches!(pong, Ok(Ok(_))) {
                         return None;
                     }
