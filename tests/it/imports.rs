@@ -87,7 +87,7 @@ impl Sources {
             folder: PathBuf::new(),
             module: Vec::new(),
         };
-        sources.load(read, root);
+        sources.load(read, &root);
         for (path, module) in &sources.modules {
             let mut reader = PathReader {
                 module: path.clone(),
@@ -249,7 +249,7 @@ impl Sources {
     }
 
     /// Loads the file of a module, and the modules below it.
-    fn load(&mut self, read: Read<'_>, place: Place) {
+    fn load(&mut self, read: Read<'_>, place: &Place) {
         let name = place.path.display().to_string();
         let text = read(&place.path).unwrap_or_else(|| panic!("{name}: no such file"));
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -259,7 +259,7 @@ impl Sources {
     }
 
     /// Adds a module that has these items in a file, and the modules below it.
-    fn add(&mut self, read: Read<'_>, file: usize, place: Place, items: Vec<Item>) {
+    fn add(&mut self, read: Read<'_>, file: usize, place: &Place, items: Vec<Item>) {
         let mut module = Module {
             file,
             names: HashMap::new(),
@@ -283,8 +283,8 @@ impl Sources {
         for child in children {
             let below = place.below(read, &child);
             match child.content {
-                Some((_, items)) => self.add(read, file, below, items),
-                None => self.load(read, below),
+                Some((_, items)) => self.add(read, file, &below, items),
+                None => self.load(read, &below),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The app's own code, without HTTP.
+//! The Rust API.
 
 use fieldsync::{Edit, EngineError, Fields, Outcome, Principal, Refusal, Update};
 use futures_util::StreamExt as _;
@@ -7,16 +7,16 @@ use serde_json::json;
 use crate::app::{App, User, on_every_store};
 
 on_every_store!(
-    records_are_read_and_written_by_type,
-    and_without_a_type,
-    several_edits_are_all_or_none,
-    sql_of_the_apps_own_is_announced_by_touch,
+    records_are_read_and_written_as_structs,
+    records_are_read_and_written_as_json_objects,
+    a_transaction_applies_all_of_its_edits_or_none,
+    a_refresh_announces_what_the_apps_own_sql_changed,
     a_subscription_is_a_stream,
-    f_closures_run_on_the_current_record,
-    one_may_act_on_behalf_of_somebody,
+    f_a_closure_edits_the_current_record,
+    an_app_can_act_on_behalf_of_a_principal,
 );
 
-async fn records_are_read_and_written_by_type(app: App) {
+async fn records_are_read_and_written_as_structs(app: App) {
     let engine = &app.engine;
     let user = engine
         .create("users", User::named("John", "Doe"))
@@ -51,7 +51,7 @@ async fn records_are_read_and_written_by_type(app: App) {
     ));
 }
 
-async fn and_without_a_type(app: App) {
+async fn records_are_read_and_written_as_json_objects(app: App) {
     let fields = json!({"first_name": "John"}).as_object().unwrap().clone();
     let user = app.engine.create::<Fields>("users", fields).await.unwrap();
     assert_eq!(user.fields["last_name"], "");
@@ -73,7 +73,7 @@ async fn and_without_a_type(app: App) {
     assert!(app.engine.get::<Fields>(("nothing", 1)).await.is_err());
 }
 
-async fn several_edits_are_all_or_none(app: App) {
+async fn a_transaction_applies_all_of_its_edits_or_none(app: App) {
     let user = app
         .engine
         .create("users", User::named("John", "Doe"))
@@ -116,7 +116,7 @@ async fn several_edits_are_all_or_none(app: App) {
     );
 }
 
-async fn sql_of_the_apps_own_is_announced_by_touch(app: App) {
+async fn a_refresh_announces_what_the_apps_own_sql_changed(app: App) {
     let user = app
         .engine
         .create("users", User::named("John", "Doe"))
@@ -166,7 +166,7 @@ async fn a_subscription_is_a_stream(app: App) {
         panic!("a change")
     };
     assert_eq!(change.fields["first_name"], "Jack");
-    // From a cursor on, what was missed comes folded.
+    // A subscription that resumes receives missed changes folded.
     let mut resumed = app
         .engine
         .subscribe(("users", user.id), cursor)
@@ -182,7 +182,7 @@ async fn a_subscription_is_a_stream(app: App) {
     assert!(matches!(stopped, Err(EngineError::Stopping)));
 }
 
-async fn f_closures_run_on_the_current_record(app: App) {
+async fn f_a_closure_edits_the_current_record(app: App) {
     let thing = app
         .engine
         .create::<crate::app::Thing>("things", Default::default())
@@ -206,7 +206,7 @@ async fn f_closures_run_on_the_current_record(app: App) {
     assert_eq!(thing.fields.count, 500);
 }
 
-async fn one_may_act_on_behalf_of_somebody(app: App) {
+async fn an_app_can_act_on_behalf_of_a_principal(app: App) {
     let caller = app.engine.on_behalf_of(Principal::named("ada"));
     let seen = caller
         .transaction(vec![Edit::create("users", json!({"first_name": "Ada"}))])

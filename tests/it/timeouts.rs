@@ -1,4 +1,4 @@
-//! How long the server waits for whom: by a clock that the test moves, on streams in memory.
+//! The limits on waiting for a peer, with a paused clock and streams in memory.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -76,7 +76,7 @@ async fn fill(engine: &Engine, bytes: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_vanished_is_given_up_within_two_heartbeats() {
+async fn a_peer_that_does_not_answer_pings_is_closed_within_two_heartbeats() {
     let engine = engine().await;
     let (peer, serving) = open(&engine, 1 << 16);
     let begun = Instant::now();
@@ -86,7 +86,7 @@ async fn a_peer_that_vanished_is_given_up_within_two_heartbeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_pings_stays() {
+async fn a_peer_that_answers_pings_stays_connected() {
     let engine = engine().await;
     let (mut peer, serving) = open(&engine, 1 << 16);
     for _ in 0..20 {
@@ -102,7 +102,7 @@ async fn a_peer_that_answers_pings_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_is_closed_and_one_that_reads_slowly_is_not() {
+async fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
     let engine = engine().await;
     fill(&engine, 60_000).await;
     let (mut stalled, closed) = open(&engine, 1000);
@@ -122,7 +122,7 @@ async fn a_peer_that_takes_nothing_is_closed_and_one_that_reads_slowly_is_not() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn s_a_peer_that_takes_nothing_does_not_hold_up_a_drain() {
+async fn s_a_peer_that_reads_nothing_does_not_delay_a_drain() {
     let engine = engine().await;
     fill(&engine, 200_000).await;
     let (mut stalled, _serving) = open(&engine, 1000);
