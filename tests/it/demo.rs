@@ -88,6 +88,12 @@ fn build([package, example]: [&str; 2], name: &str, wrapper: Option<&str>) -> Pa
     if let Some(wrapper) = wrapper {
         cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     }
+    // Cargo sets these for a test. Build scripts depend on them, and would run again.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
     let built = cargo
         .args(arguments)
         .stderr(Stdio::inherit())
