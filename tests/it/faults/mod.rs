@@ -1,5 +1,5 @@
 //! Faults: a killed server, a full disk, a lock of another process, a restored backup. `docs/faults.md` says what each test
-//! shows, and what none of them can show. `tests/README.md` says what the numbers of faults mean.
+//! shows, and what none of them can show.
 
 pub(crate) mod clients;
 mod database;
