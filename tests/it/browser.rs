@@ -491,6 +491,7 @@ async fn only_changes_from_elsewhere_are_highlighted(server: &str) {
         window.client.execute(watch, Vec::new()).await.unwrap();
     }
     scene.one.retype(1, "first_name", "Ada").await;
+    scene.two.until_field(1, "first_name", "Ada").await;
     scene.one.until_saved(1).await;
     // This change comes after the one of window 1, so both windows have received both when they show it.
     assert_eq!(scene.patch(2, json!({"last_name": "Hopper"})).await, 200);

@@ -128,9 +128,10 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
         drop(nodes::start_redis().await?);
     }
     let cluster = if all || matches!(command, Measurement::Postgres | Measurement::Nodes) {
-        let any_disk = std::env::temp_dir();
-        let folder = if plan.smoke { &any_disk } else { &plan.folder };
-        Some(Cluster::start_in(&folder.canonicalize()?))
+        Some(match plan.smoke {
+            true => Cluster::fast(),
+            false => Cluster::durable_in(&plan.folder.canonicalize()?),
+        })
     } else {
         None
     };

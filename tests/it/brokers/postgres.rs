@@ -40,7 +40,7 @@ async fn nodes(url: &str) -> Nodes {
 
 #[tokio::test]
 async fn b_the_broker_reconnects_to_a_database_that_was_stopped() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::fast();
     let mut nodes = nodes(&cluster.url("postgres")).await;
     for round in 1..3 {
         nodes.publish_until_received(round * 1000).await;
@@ -76,7 +76,7 @@ async fn b_a_network_that_drops_everything_is_detected() {
 
 #[tokio::test]
 async fn b_the_broker_starts_while_the_database_is_down() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::fast();
     cluster.stop_at_once();
     let mut nodes = nodes(&cluster.url("postgres")).await;
     assert!(!nodes.publish(1).await);

@@ -135,7 +135,7 @@ enum BrokerKind {
 
 impl World {
     async fn start(via: BrokerKind) -> Self {
-        let (cluster, redis) = (Cluster::start(), Redis::start().await);
+        let (cluster, redis) = (Cluster::durable(), Redis::start().await);
         let to_postgres = Proxy::to(cluster.port).await;
         let to_redis = Proxy::to(redis.port).await;
         let store = format!("postgres://postgres@{}/postgres", to_postgres.address);

@@ -136,7 +136,7 @@ async fn d_the_outcome_is_looked_up_with_a_pool_of_one_connection() {
 /// After a crash, PostgreSQL may give the id of a transaction that left no trace to a new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn d_an_edit_that_a_crash_rolled_back_is_not_taken_for_the_one_that_got_its_transaction_id() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::durable();
     let url = cluster.url("postgres");
     let (proxy, through) = proxy(&url, cluster.port).await;
     let (node, other) = (node(&through).await, node(&url).await);

@@ -1,4 +1,4 @@
-//! A real PostgreSQL, started for this test binary or for one test, gone with it.
+//! A real PostgreSQL, started for this test binary or for one test, and stopped with it.
 
 #![allow(dead_code, reason = "each test binary uses what it needs")]
 
@@ -7,20 +7,28 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A cluster, with the databases of its tests.
+/// A server with its data, which may have many databases.
 pub(crate) struct Cluster {
     pub(crate) port: u16,
     folder: tempfile::TempDir,
+    fsync: Fsync,
     /// The shell that ends the server when its standard input is closed.
     guard: Option<Child>,
 }
 
-/// The URL of a database that nobody else uses, in the cluster of all.
+/// Whether the server waits for the disk.
+#[derive(Debug, Clone, Copy)]
+enum Fsync {
+    On,
+    Off,
+}
+
+/// The URL of a new database, in the cluster that all tests share.
 pub(crate) async fn fresh_database() -> String {
     cluster().fresh_database().await
 }
 
-/// A connection past fieldsync.
+/// A connection that does not use fieldsync.
 pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
         .await
@@ -29,9 +37,10 @@ pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
+/// The cluster that all tests of this binary share.
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(Cluster::start)
+    CLUSTER.get_or_init(Cluster::fast)
 }
 
 impl Cluster {
@@ -39,7 +48,7 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The URL of a database that nobody else uses.
+    /// The URL of a new database.
     pub(crate) async fn fresh_database(&self) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -51,14 +60,24 @@ impl Cluster {
         self.url(&name)
     }
 
-    /// One that a test has for itself.
-    pub(crate) fn start() -> Self {
-        Self::start_in(&std::env::temp_dir())
+    /// A cluster that does not wait for the disk, for tests that show nothing about durability.
+    pub(crate) fn fast() -> Self {
+        Self::start(&std::env::temp_dir(), Fsync::Off)
     }
 
-    /// One with its data in a folder of this folder's. As root: PostgreSQL's own user must be let in there.
-    pub(crate) fn start_in(folder: &Path) -> Self {
-        // Says so where it is missing.
+    /// A cluster that waits for the disk, for tests of kills and power failures.
+    pub(crate) fn durable() -> Self {
+        Self::durable_in(&std::env::temp_dir())
+    }
+
+    /// A cluster that waits for the disk, with its data below this folder. If the caller is root, PostgreSQL's own user must
+    /// have access to it.
+    pub(crate) fn durable_in(folder: &Path) -> Self {
+        Self::start(folder, Fsync::On)
+    }
+
+    fn start(folder: &Path, fsync: Fsync) -> Self {
+        // Fails with a clear message if PostgreSQL is missing.
         run(Command::new(find("initdb"))
             .arg("--version")
             .stdout(Stdio::null()));
@@ -72,19 +91,19 @@ impl Cluster {
             "UTF8",
             "--locale=C.UTF-8",
         ]);
-        Self::made_by(initdb.stdout(Stdio::null()), folder)
+        Self::made_by(initdb.stdout(Stdio::null()), folder, fsync)
     }
 
-    /// A standby of this one: it only reads until it is promoted.
+    /// A standby of this cluster: read-only until it is promoted.
     pub(crate) fn standby(&self) -> Self {
         let mut backup = as_server("pg_basebackup");
         backup.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
         backup.args(["-U", "postgres", "-R", "-c", "fast"]);
-        Self::made_by(&mut backup, &std::env::temp_dir())
+        Self::made_by(&mut backup, &std::env::temp_dir(), self.fsync)
     }
 
-    /// One whose data a program makes.
-    fn made_by(program: &mut Command, folder: &Path) -> Self {
+    /// A cluster whose data a program makes.
+    fn made_by(program: &mut Command, folder: &Path, fsync: Fsync) -> Self {
         let folder = tempfile::tempdir_in(folder).unwrap();
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -95,13 +114,14 @@ impl Cluster {
         let mut cluster = Self {
             port,
             folder,
+            fsync,
             guard: None,
         };
         cluster.start_again();
         cluster
     }
 
-    /// Starts the server, with the data that are there.
+    /// Starts the server on the existing data.
     pub(crate) fn start_again(&mut self) {
         let (folder, port) = (self.folder.path(), self.port.to_string());
         let mut server = as_server("postgres");
@@ -110,7 +130,10 @@ impl Cluster {
         server.args(["-k", ""]);
         server.args(["-h", "127.0.0.1", "-p", &port]);
         server.args(["-c", "max_connections=300", "-c", "log_min_messages=fatal"]);
-        // It ends when this process does, however that ends: then its standard input is closed.
+        if matches!(self.fsync, Fsync::Off) {
+            server.args(["-c", "fsync=off"]);
+        }
+        // It ends when this process does, however that ends: its standard input is closed then.
         let mut words = vec![server.get_program().to_owned()];
         words.extend(server.get_args().map(ToOwned::to_owned));
         let script = "\"$@\" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server";
@@ -129,7 +152,7 @@ impl Cluster {
         panic!("PostgreSQL does not start");
     }
 
-    /// Stops the server at once, as an operator does with `pg_ctl stop -m immediate`: it recovers from its log.
+    /// Stops the server at once, as `pg_ctl stop -m immediate` does. On the next start it recovers from its log.
     pub(crate) fn stop_at_once(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             drop(guard.stdin.take());
@@ -137,7 +160,7 @@ impl Cluster {
         }
     }
 
-    /// Writes a file for the server.
+    /// Writes a file that the server may read.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -176,7 +199,7 @@ fn as_server(program: &str) -> Command {
     command
 }
 
-/// Debian keeps the server's programs out of the path.
+/// Debian's server programs are not in the path.
 fn find(program: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql");
     let mut found: Vec<PathBuf> = versions

@@ -306,7 +306,7 @@ async fn a_table_of_another_framework_is_used_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d_x_a_failover_to_a_standby_loses_nothing_and_needs_no_restart() {
-    let mut primary = Cluster::start();
+    let mut primary = Cluster::durable();
     let standby = primary.standby();
     let admin = crate::cluster::connect(&primary.url("postgres")).await;
     // What is acknowledged is on both.

@@ -40,7 +40,7 @@ fn causes(error: &ConnectError) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_says_whether_there_is_tls_and_what_is_checked() {
     let (root, certificate, key) = certificates();
-    let cluster = Cluster::start();
+    let cluster = Cluster::fast();
     let certificate = cluster.write("server.pem", &certificate);
     let key = cluster.write("server.key", &key);
     let roots = tempfile::tempdir().unwrap();
