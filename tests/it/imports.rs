@@ -416,6 +416,8 @@ impl PathReader {
                     self.read_tokens(group.stream(), &before);
                     path = prefix.to_vec();
                 }
+                // The rest of this path is a variable of the macro: it could be in any file.
+                TokenTree::Punct(punct) if punct.as_char() == '$' => path = prefix.to_vec(),
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {
                     self.end_path(&mut path, prefix, line);
                 }
@@ -757,6 +759,12 @@ mod tests {
                  #[doc = \"crate::a::A\"]\nfn f() { /* crate::a::A */ let _ = \"crate::a::A\"; }\n\
                  pub(in crate::a) fn g() {}\n\
                  #[cfg(test)]\nmod tests { use crate::a::A; }\n#[cfg(test)]\nfn h() { crate::a::A }";
+        check(&[ROOT, A, ("b.rs", b)], &[]);
+    }
+
+    #[test]
+    fn a_path_that_ends_with_a_variable_of_a_macro_does_not_count() {
+        let b = "pub(crate) struct B;\nmacro_rules! m { ($x:ident) => { $crate::a::$x() } }";
         check(&[ROOT, A, ("b.rs", b)], &[]);
     }
 

@@ -55,21 +55,18 @@ const FOREIGN_TO_THE_CORE: [&str; 6] = [
     "tokio-postgres",
 ];
 
-fn packages() -> Vec<Value> {
+/// The description of the workspace by cargo.
+fn workspace() -> Value {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .output()
         .unwrap();
-    let mut metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
-    match metadata["packages"].take() {
-        Value::Array(packages) => packages,
-        other => panic!("cargo metadata lists no packages: {other}"),
-    }
+    serde_json::from_slice(&metadata.stdout).unwrap()
 }
 
 #[test]
 fn crates_depend_on_the_core_and_their_own_library() {
-    for package in packages() {
+    for package in workspace()["packages"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap();
         let Some(allowed) = allowed_dependencies(name) else {
             continue;
@@ -86,21 +83,17 @@ fn crates_depend_on_the_core_and_their_own_library() {
     }
 }
 
-/// The folder of the crates.
-fn crates() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().unwrap().join("crates")
-}
-
 /// The root files of the libraries and programs in `crates/`, with the names of their packages.
 fn roots() -> Vec<(String, PathBuf)> {
+    let workspace = workspace();
+    let crates = Path::new(workspace["workspace_root"].as_str().unwrap()).join("crates");
     let mut roots = Vec::new();
-    for package in packages() {
+    for package in workspace["packages"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap();
         for target in package["targets"].as_array().unwrap() {
             let root = PathBuf::from(target["src_path"].as_str().unwrap());
             let is_shipped = ["lib", "bin"].map(Value::from).contains(&target["kind"][0]);
-            if is_shipped && root.starts_with(crates()) {
+            if is_shipped && root.starts_with(&crates) {
                 roots.push((name.to_owned(), root));
             }
         }
@@ -220,12 +213,13 @@ fn too_long(text: &str) -> Vec<String> {
 #[test]
 fn no_file_and_no_function_is_too_long() {
     let mut report = String::new();
-    for (_, root) in roots() {
-        for file in rust_files(root.parent().unwrap()) {
+    for (name, root) in roots() {
+        let folder = root.parent().unwrap();
+        for file in rust_files(folder) {
             let text = std::fs::read_to_string(&file).unwrap();
             for problem in too_long(&text) {
-                let file = file.strip_prefix(crates()).unwrap().display();
-                report += &format!("{file}: {problem}\n");
+                let file = file.strip_prefix(folder).unwrap().display();
+                report += &format!("{name}: {file}: {problem}\n");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Bad frames and bad messages on a WebSocket.
+//! What comes on a socket.
 
 use futures_util::future::join_all;
 
@@ -7,13 +7,13 @@ use crate::app::{App, on_every_store};
 use super::wire::{Frame, Wire};
 
 on_every_store!(
-    w7_text_that_is_not_utf_8_is_refused_before_its_end,
+    w7_text_that_is_not_utf_8_is_refused_before_it_ends,
     w11_a_frame_that_announces_too_much_is_refused_at_its_header,
-    w12_the_limit_on_a_message_includes_all_of_its_fragments,
-    w14_the_third_malformed_message_closes_the_socket,
-    w19_a_second_subscription_to_a_topic_is_an_error,
-    w23_the_number_of_subscriptions_is_limited,
-    w24_pings_are_answered_and_frames_after_a_close_are_ignored,
+    w12_small_fragments_have_the_limit_of_the_whole,
+    w14_the_third_message_that_is_none_ends_it,
+    w19_topics_are_subscribed_to_once,
+    w23_ten_thousand_subscriptions_are_too_many,
+    w24_pings_are_answered_and_what_follows_a_close_is_not_heard,
 );
 
 const FIN: u8 = 0x80;
@@ -24,7 +24,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// Encodes a frame, masked with a key of zeros.
+/// A masked frame, its key zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -47,12 +47,12 @@ pub(super) fn text(text: &str) -> Vec<u8> {
     frame(FIN | TEXT, text.as_bytes())
 }
 
-/// Encodes the header of a frame whose length is in 64 bits.
+/// The head of a frame that announces so many bytes, in 64 bits.
 fn announced(first: u8, length: u64) -> Vec<u8> {
     [&[first, 0x80 | 127][..], &length.to_be_bytes(), &[0; 4]].concat()
 }
 
-/// Sends bytes that close the socket, and returns the close code. The connection must end after it.
+/// Sends these bytes, and gives the code of the close that is the answer. The connection must end with it.
 async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
     let mut wire = Wire::upgraded(app.address).await;
     wire.send(bytes).await;
@@ -60,7 +60,7 @@ async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
         Frame::Close(code) => code,
         other => panic!("{name}: {other:?}"),
     };
-    // Completes the closing handshake.
+    // The answer that the closing handshake asks for, where it was not sent.
     wire.send(&frame(FIN | CLOSE, b"")).await;
     assert_eq!(wire.frame().await, Frame::End, "{name}");
     code
@@ -69,7 +69,7 @@ async fn closed_by(app: &App, name: &str, bytes: &[u8]) -> Option<u16> {
 pub(super) async fn every_bad_frame_closes_the_socket(apps: &[App]) {
     let mut rows = vec![
         (
-            "W1 an unmasked frame",
+            "W1 a frame that is not masked",
             vec![FIN | TEXT, 2, b'{', b'}'],
             1002,
         ),
@@ -79,20 +79,20 @@ pub(super) async fn every_bad_frame_closes_the_socket(apps: &[App]) {
             frame(FIN | CLOSE, &[3; 126]),
             1002,
         ),
-        ("W4 a fragmented ping", frame(PING, b""), 1002),
-        ("W4 a fragmented close", frame(CLOSE, b""), 1002),
+        ("W4 half a ping", frame(PING, b""), 1002),
+        ("W4 half a close", frame(CLOSE, b""), 1002),
         (
-            "W5 a continuation without a beginning",
+            "W5 a continuation of nothing",
             frame(FIN | CONTINUATION, b"x"),
             1002,
         ),
         (
-            "W5 a text frame within a text message",
+            "W5 a text in a text",
             [frame(TEXT, b"{"), frame(FIN | TEXT, b"}")].concat(),
             1002,
         ),
         (
-            "W5 a binary frame within a text message",
+            "W5 a binary in a text",
             [frame(TEXT, b"{"), frame(FIN | BINARY, b"}")].concat(),
             1002,
         ),
@@ -106,11 +106,7 @@ pub(super) async fn every_bad_frame_closes_the_socket(apps: &[App]) {
             [announced(FIN | TEXT, 2), b"{}".to_vec()].concat(),
             1002,
         ),
-        (
-            "W7 text that is not UTF-8",
-            frame(FIN | TEXT, b"\xff"),
-            1007,
-        ),
+        ("W7 no UTF-8", frame(FIN | TEXT, b"\xff"), 1007),
         (
             "W7 an overlong encoding",
             frame(FIN | TEXT, b"\xc0\xaf"),
@@ -131,7 +127,7 @@ pub(super) async fn every_bad_frame_closes_the_socket(apps: &[App]) {
         ),
         ("W11 65,537 bytes", frame(FIN | TEXT, &[b' '; 65_537]), 1009),
         (
-            "W13 compressed data without an extension",
+            "W13 compressed data that nobody agreed on",
             frame(FIN | 0x40 | TEXT, b"\xff\xff"),
             1002,
         ),
@@ -150,7 +146,7 @@ pub(super) async fn every_bad_frame_closes_the_socket(apps: &[App]) {
     let everywhere = apps
         .iter()
         .flat_map(|app| rows.iter().map(move |row| (app, row)));
-    // Concurrently, since actix takes a second to close a connection.
+    // All at once: actix takes a second to close.
     join_all(everywhere.map(async |(app, (name, bytes, code))| {
         let closed = closed_by(app, name, bytes).await;
         assert_eq!(closed, *code, "{name} by {:?}", app.server);
@@ -158,7 +154,7 @@ pub(super) async fn every_bad_frame_closes_the_socket(apps: &[App]) {
     .await;
 }
 
-/// Close frames, and the codes of the replies.
+/// Close frames, and how they are answered.
 fn closes() -> impl Iterator<Item = (&'static str, Vec<u8>, Option<u16>)> {
     let close =
         |code: u16, reason: &[u8]| frame(FIN | CLOSE, &[&code.to_be_bytes(), reason].concat());
@@ -174,7 +170,7 @@ fn closes() -> impl Iterator<Item = (&'static str, Vec<u8>, Option<u16>)> {
         ("W9 no code", frame(FIN | CLOSE, b""), None),
         ("W8 one byte", frame(FIN | CLOSE, &[3]), Some(1002)),
         (
-            "W8 a reason that is not UTF-8",
+            "W8 a reason that is no text",
             close(1000, b"\xff"),
             Some(1007),
         ),
@@ -182,14 +178,10 @@ fn closes() -> impl Iterator<Item = (&'static str, Vec<u8>, Option<u16>)> {
     good.into_iter().chain(bad).chain(others)
 }
 
-pub(super) async fn bad_messages_are_answered_and_the_socket_stays_open(apps: &[App]) {
+pub(super) async fn bad_messages_are_answered_and_the_socket_stays(apps: &[App]) {
     for (name, message, kind) in [
-        (
-            "W14 text that is not JSON",
-            "S3NT".to_owned(),
-            "bad-message",
-        ),
-        ("W14 an empty message", String::new(), "bad-message"),
+        ("W14 nonsense", "S3NT".to_owned(), "bad-message"),
+        ("W14 nothing", String::new(), "bad-message"),
         ("W14 an array", "[]".to_owned(), "bad-message"),
         ("W14 null", "null".to_owned(), "bad-message"),
         (
@@ -223,7 +215,7 @@ pub(super) async fn bad_messages_are_answered_and_the_socket_stays_open(apps: &[
             "invalid-message",
         ),
         (
-            "W16 a duplicate key",
+            "W16 a key twice",
             r#"{"type":"subscribe","topic":"S3NT","topic":"users"}"#.to_owned(),
             "bad-message",
         ),
@@ -253,7 +245,7 @@ pub(super) async fn bad_messages_are_answered_and_the_socket_stays_open(apps: &[
             "unknown-type",
         ),
         (
-            "W18 an unknown collection",
+            "W18 no collection",
             r#"{"type":"subscribe","topic":"S3NT"}"#.to_owned(),
             "not-found",
         ),
@@ -268,7 +260,7 @@ pub(super) async fn bad_messages_are_answered_and_the_socket_stays_open(apps: &[
             "not-found",
         ),
         (
-            "W22 a malformed cursor",
+            "W22 a cursor that is none",
             r#"{"type":"subscribe","topic":"users","since":"S3NT"}"#.to_owned(),
             "malformed-cursor",
         ),
@@ -297,8 +289,8 @@ pub(super) async fn bad_messages_are_answered_and_the_socket_stays_open(apps: &[
     }
 }
 
-async fn w7_text_that_is_not_utf_8_is_refused_before_its_end(app: App) {
-    // The frame has ten bytes, of which the first two are not UTF-8. The others never come.
+async fn w7_text_that_is_not_utf_8_is_refused_before_it_ends(app: App) {
+    // The frame announces ten bytes, of which the first two can't be text, and the rest never comes.
     let begun = [&frame(FIN | TEXT, &[b' '; 10])[..6], b"\xff\xff"].concat();
     assert_eq!(closed_by(&app, "within a frame", &begun).await, Some(1007));
     assert_eq!(
@@ -308,7 +300,7 @@ async fn w7_text_that_is_not_utf_8_is_refused_before_its_end(app: App) {
 }
 
 async fn w11_a_frame_that_announces_too_much_is_refused_at_its_header(app: App) {
-    // The payload is never sent.
+    // No byte of the payload is ever sent.
     let lengths = [65_537, 1 << 20, 1 << 40, 1 << 62, 1 << 63, u64::MAX];
     let firsts = [FIN | TEXT, TEXT, FIN | BINARY];
     let heads = lengths
@@ -321,8 +313,8 @@ async fn w11_a_frame_that_announces_too_much_is_refused_at_its_header(app: App) 
     .await;
 }
 
-async fn w12_the_limit_on_a_message_includes_all_of_its_fragments(app: App) {
-    // Many small fragments within the limit are one message.
+async fn w12_small_fragments_have_the_limit_of_the_whole(app: App) {
+    // As many as fit are one message, however small they are.
     let message = r#"{"type":"subscribe","topic":"users"}"#.as_bytes();
     let mut wire = Wire::upgraded(app.address).await;
     let mut bytes = frame(TEXT, b"");
@@ -337,7 +329,7 @@ async fn w12_the_limit_on_a_message_includes_all_of_its_fragments(app: App) {
         panic!("a snapshot")
     };
     assert_eq!(snapshot["type"], "snapshot");
-    // 10,000 fragments exceed the limit together.
+    // 10,000 that together are too many.
     let fragments = [
         frame(TEXT, b"\""),
         frame(CONTINUATION, b"1234567").repeat(10_000),
@@ -346,7 +338,7 @@ async fn w12_the_limit_on_a_message_includes_all_of_its_fragments(app: App) {
     assert_eq!(closed_by(&app, "W12", &fragments).await, Some(1009));
 }
 
-async fn w14_the_third_malformed_message_closes_the_socket(app: App) {
+async fn w14_the_third_message_that_is_none_ends_it(app: App) {
     let mut wire = Wire::upgraded(app.address).await;
     wire.send(&text("S3NT").repeat(5)).await;
     for _ in 0..3 {
@@ -356,11 +348,11 @@ async fn w14_the_third_malformed_message_closes_the_socket(app: App) {
     assert_eq!(wire.frame().await, Frame::End);
 }
 
-async fn w19_a_second_subscription_to_a_topic_is_an_error(app: App) {
+async fn w19_topics_are_subscribed_to_once(app: App) {
     let mut wire = Wire::upgraded(app.address).await;
     let subscribe = text(r#"{"type":"subscribe","topic":"users"}"#);
     let unsubscribe = text(r#"{"type":"unsubscribe","topic":"users"}"#);
-    // An unsubscribe without a subscription does nothing.
+    // To leave what one was never in does nothing.
     wire.send(&[unsubscribe.clone(), subscribe.clone(), subscribe.clone()].concat())
         .await;
     let mut kinds = Vec::new();
@@ -379,7 +371,7 @@ async fn w19_a_second_subscription_to_a_topic_is_an_error(app: App) {
     assert_eq!(message["type"], "snapshot");
 }
 
-async fn w23_the_number_of_subscriptions_is_limited(app: App) {
+async fn w23_ten_thousand_subscriptions_are_too_many(app: App) {
     let mut wire = Wire::upgraded(app.address).await;
     let subscribe = |number| {
         text(&format!(
@@ -403,7 +395,7 @@ async fn w23_the_number_of_subscriptions_is_limited(app: App) {
     };
     assert_eq!((code, refused), (Some(1008), 3));
     assert!(snapshots <= 256, "{snapshots}");
-    // Other sockets are not affected.
+    // Others are served as before.
     let mut other = Wire::upgraded(app.address).await;
     other
         .send(&text(r#"{"type":"subscribe","topic":"users"}"#))
@@ -411,9 +403,9 @@ async fn w23_the_number_of_subscriptions_is_limited(app: App) {
     assert!(matches!(other.frame().await, Frame::Text(_)));
 }
 
-async fn w24_pings_are_answered_and_frames_after_a_close_are_ignored(app: App) {
+async fn w24_pings_are_answered_and_what_follows_a_close_is_not_heard(app: App) {
     let mut wire = Wire::upgraded(app.address).await;
-    wire.send(&frame(FIN | PONG, b"unsolicited").repeat(10_000))
+    wire.send(&frame(FIN | PONG, b"nobody asked").repeat(10_000))
         .await;
     wire.send(&frame(FIN | PING, b"").repeat(10_000)).await;
     for _ in 0..10_000 {

@@ -1,7 +1,9 @@
-//! Bad input, as bytes on the wire: each row of a table is a request, or a frame, and the reply to it. Every store and web
-//! framework must reply alike.
+//! What is refused, as bytes on the wire: each row of a table is an input and the one answer to it. The numbers are those
+//! of the cases that such systems are known to get wrong: H for HTTP, W for WebSockets.
 //!
-//! `tests/README.md` says what the numbers of the cases mean, and where the other cases are tested.
+//! Rows that need more than one request are tests of their own: H26 and H31 in `rules.rs`, H38 to H40 in `http.rs`, H41 in
+//! the stores' conformance, H45 and W22 in `live.rs` and `events.rs`, H47 in `faults/`, W24 in `frames.rs`, W31 and W32 in
+//! `timeouts.rs`, W33 and W34 in `faults/stop.rs`, W35 in `rules.rs`.
 
 mod frames;
 mod handshakes;
@@ -17,7 +19,7 @@ use crate::app::{App, On, Server, builder};
 use self::wire::{Answer, Wire};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_framework_and_store_replies_to_bad_input_as_the_tables_say() {
+async fn all_frameworks_and_stores_answer_alike_and_as_the_tables_say() {
     let apps = everywhere().await;
     for app in &apps {
         assert_eq!(app.create_user("John", "Doe").await, 1);
@@ -26,13 +28,13 @@ async fn every_framework_and_store_replies_to_bad_input_as_the_tables_say() {
     requests::every_bad_request_is_refused(&apps).await;
     handshakes::every_bad_handshake_is_refused(&apps).await;
     frames::every_bad_frame_closes_the_socket(&apps).await;
-    frames::bad_messages_are_answered_and_the_socket_stays_open(&apps).await;
+    frames::bad_messages_are_answered_and_the_socket_stays(&apps).await;
     assert_eq!(state(&apps).await, before);
-    requests::unusual_requests_are_accepted(&apps).await;
-    handshakes::unusual_handshakes_are_accepted(&apps).await;
+    requests::what_looks_bad_and_is_not(&apps).await;
+    handshakes::what_a_handshake_may_have_besides(&apps).await;
 }
 
-/// Starts the app under every framework and on every store.
+/// The app under every framework, and on every store.
 async fn everywhere() -> Vec<App> {
     let places = [
         (Server::Axum, On::Memory),
@@ -47,7 +49,7 @@ async fn everywhere() -> Vec<App> {
     join_all(places.map(|(server, on)| App::start(server, on, builder()))).await
 }
 
-/// All records, and the positions in the logs: a refused request changes neither.
+/// Everything that there is, and the places in the logs: what a refused request leaves as it was.
 async fn state(apps: &[App]) -> Vec<(Value, String)> {
     let paths = ["/api/users/", "/api/things/"];
     let all = apps
@@ -62,7 +64,7 @@ async fn state(apps: &[App]) -> Vec<(Value, String)> {
     join_all(all).await
 }
 
-/// Sends a request to each app, checks that all replies are alike, and returns the first.
+/// Sends a request to each app, and gives the one answer of all.
 async fn ask(apps: &[App], name: &str, request: &[u8]) -> Answer {
     let answers = join_all(apps.iter().map(async |app| {
         let mut wire = Wire::open(app.address).await;
@@ -84,7 +86,7 @@ async fn ask(apps: &[App], name: &str, request: &[u8]) -> Answer {
     let (_, answer) = answers.next().expect("an app");
     for (server, other) in answers {
         if server == Server::Poem && other.body == b"invalid path params" {
-            // The router of poem decodes paths, and refuses those that are not UTF-8.
+            // Its router decodes paths, and refuses by itself what is no text.
             assert_eq!((name, other.status), ("%ff", 400));
             continue;
         }

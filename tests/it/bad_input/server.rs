@@ -1,4 +1,4 @@
-//! Requests that the web framework refuses before any route.
+//! What the demo's server refuses by itself, before any route.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use crate::demo::{Demo, on_every_server};
 
 use super::wire::Wire;
 
-on_every_server!(an_incomplete_request_is_closed_within_ten_seconds);
+on_every_server!(half_a_request_is_closed_within_ten_seconds);
 
-/// The frameworks, in the order of the expected statuses.
+/// The frameworks, in the order of the tables' columns.
 const SERVERS: [&str; 2] = ["axum", "actix"];
 
 fn start(server: &str) -> Demo {
@@ -22,7 +22,7 @@ async fn get(demo: &Demo, path: &str) -> Response {
     reqwest::get(demo.url(path)).await.unwrap()
 }
 
-/// Sends a request that each framework refuses with a status of its own, and after which it closes the connection.
+/// Sends a request that each framework refuses in its own way, before any handler, and closes.
 async fn check(demos: &[Demo; 2], name: &str, request: &str, statuses: [u16; 2]) {
     let answers = demos.iter().map(async |demo| {
         let mut wire = Wire::open(&demo.address).await;
@@ -35,7 +35,7 @@ async fn check(demos: &[Demo; 2], name: &str, request: &str, statuses: [u16; 2])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_request_is_refused_and_its_connection_closed() {
+async fn what_is_no_request_is_refused_and_closed() {
     let demos = SERVERS.map(start);
     let long = format!(
         "GET /api/users/?q={} HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -80,7 +80,7 @@ async fn a_malformed_request_is_refused_and_its_connection_closed() {
             [400, 400],
         ),
         (
-            "bytes that are not HTTP",
+            "no HTTP at all",
             "\x16\x03\x01\x02\x00\x01\x00\x01\u{3}\r\n\r\n".into(),
             [400, 400],
         ),
@@ -98,10 +98,10 @@ async fn a_malformed_request_is_refused_and_its_connection_closed() {
     }
 }
 
-/// RFC 9112, section 6.1: a server may refuse such a request, as actix does, or ignore its Content-Length, as hyper does. It
-/// closes the connection.
+/// RFC 9112, section 6.1: such a request may be refused, as actix does, or answered by its chunks alone, as hyper does; the
+/// connection is closed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_smuggled_behind_a_body_with_two_lengths_is_ignored() {
+async fn what_is_smuggled_behind_a_body_of_two_lengths_is_not_heard() {
     let demos = SERVERS.map(start);
     let [chunked, length] = ["transfer-encoding: chunked\r\n", "content-length: 2\r\n"];
     let behind = "DELETE /api/users/1/ HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -116,7 +116,7 @@ async fn a_request_smuggled_behind_a_body_with_two_lengths_is_ignored() {
     }
 }
 
-async fn an_incomplete_request_is_closed_within_ten_seconds(server: &str) {
+async fn half_a_request_is_closed_within_ten_seconds(server: &str) {
     let demo = start(server);
     let head = "POST /api/users/ HTTP/1.1\r\nhost: x\r\n";
     let body = format!("{head}content-type: application/json\r\ncontent-length: 100\r\n\r\n{{");
@@ -124,7 +124,7 @@ async fn an_incomplete_request_is_closed_within_ten_seconds(server: &str) {
         let mut wire = Wire::open(&demo.address).await;
         let begun = Instant::now();
         wire.send(half.as_bytes()).await;
-        // A reply may come first.
+        // It may be told why.
         wire.is_closed().await;
         let took = begun.elapsed();
         let limit = if half.ends_with('{') { 12 } else { 10 };

@@ -1,15 +1,17 @@
-//! A client that sends any bytes, and returns exactly what it receives.
+//! A client that sends whatever it is given, and says exactly what came back.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::tasks::WAIT_TIMEOUT;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A connection, and the bytes that were read and not returned yet.
+/// A connection, and what was read of it beyond what was asked for.
 pub(super) struct Wire {
     stream: TcpStream,
     read: Vec<u8>,
@@ -22,7 +24,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// A frame of a WebSocket server.
+/// What a peer that speaks WebSocket sends.
 #[derive(Debug, PartialEq)]
 pub(super) enum Frame {
     Text(Value),
@@ -39,7 +41,7 @@ impl Wire {
         Self { stream, read }
     }
 
-    /// Opens a WebSocket with the subprotocol `fieldsync.v1`.
+    /// Opens a socket that speaks `fieldsync.v1`.
     pub(super) async fn upgraded(address: impl Display) -> Self {
         let mut wire = Self::open(address).await;
         let request = super::handshakes::request(&[("sec-websocket-protocol", "fieldsync.v1")]);
@@ -48,15 +50,15 @@ impl Wire {
         wire
     }
 
-    /// Sends bytes. The server may close the connection before it has read all of them.
+    /// A server that has heard enough may close while something is still being sent.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
-        let _ = timeout(WAIT_TIMEOUT, self.stream.write_all(bytes)).await;
+        let _ = timeout(PATIENCE, self.stream.write_all(bytes)).await;
     }
 
-    /// Reads more bytes; false at the end of the connection.
+    /// Reads more; false at the end.
     async fn more(&mut self) -> bool {
-        let read = timeout(WAIT_TIMEOUT, self.stream.read_buf(&mut self.read)).await;
-        // A reset is an end as well.
+        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        // A reset is an end, too.
         read.expect("an answer in time").is_ok_and(|read| read > 0)
     }
 
@@ -73,7 +75,7 @@ impl Wire {
     pub(super) async fn answer(&mut self) -> Answer {
         loop {
             let answer = self.any_answer().await;
-            // actix sends 100 to each request with `Expect: 100-continue`, before its handler runs.
+            // actix asks for each body that waits to be asked for, before anybody has looked at the request.
             if answer.status != 100 {
                 return answer;
             }
@@ -105,13 +107,13 @@ impl Wire {
         answer
     }
 
-    /// Waits until the server closes the connection; true if it sends nothing before that.
+    /// Whether the server closes the connection, and says nothing more before it does.
     pub(super) async fn is_closed(&mut self) -> bool {
         while self.more().await {}
         self.read.is_empty()
     }
 
-    /// The next frame other than a ping.
+    /// The next frame that is no ping.
     pub(super) async fn frame(&mut self) -> Frame {
         loop {
             let Some(head) = self.exactly(2).await else {
@@ -138,7 +140,7 @@ impl Wire {
 }
 
 impl Answer {
-    /// The parts that are the same under every framework and on every store: not the date, tags, cursors and `Connection`.
+    /// What is the same under every framework. Not the time, what stands for a record, and whether the connection stays.
     pub(super) fn likeness(&self) -> (u16, Vec<(&str, &str)>, String) {
         let headers = self
             .headers
@@ -157,11 +159,11 @@ impl Answer {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
-        assert!(values.next().is_none(), "there are two headers {name}");
+        assert!(values.next().is_none(), "{name} stands twice");
         value
     }
 
-    /// The problem details in the body, which must be complete and must not repeat what was sent.
+    /// The problem that the body holds, which must be in order and hold nothing that was sent.
     #[track_caller]
     pub(super) fn problem(&self, row: &str) -> Value {
         assert_eq!(
