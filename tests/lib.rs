@@ -1,1 +1,1 @@
-//! The tests are in `it`: one binary, each case run on every adapter and store.
+//! The tests are in `it`, one binary. `README.md` in this folder describes them.

@@ -1,57 +1,86 @@
 #!/usr/bin/env bash
-# Everything that is checked: formatting, lints, docs, all tests, those in a real browser included. Installs what is
-# missing where it knows how (Debian and Ubuntu), and says what to install elsewhere.
+# Runs every check: formatting, lints, documentation, and all tests, also those that need a browser, PostgreSQL, Redis and
+# nginx. Installs what is missing on Debian and Ubuntu, and says what to install elsewhere.
+#
+#   tests/run.sh          everything
+#   tests/run.sh quick    without the tests that need more than Rust and a C compiler; installs nothing but these
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+case "${1-}" in
+'') mode=full ;;
+quick) mode=quick ;;
+*)
+    echo "usage: tests/run.sh [quick]" >&2
+    exit 2
+    ;;
+esac
+
 step() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
 
-need() { # need COMMAND DEBIAN_PACKAGE WHAT_FOR
+need() { # need COMMAND DEBIAN_PACKAGE PURPOSE
     command -v "$1" >/dev/null || missing+=("$2") reasons+=("  $2: $3 (the command $1 is missing)")
 }
 
-step 'What must be installed'
+step 'Requirements'
+# Debian keeps the servers' programs in /usr/sbin, which is not in the PATH of ordinary users.
+PATH=$PATH:/usr/sbin:/sbin
 missing=() reasons=()
-need cc gcc 'compiles SQLite, and links'
-need chromium chromium 'the tests of the two windows'
-need chromedriver chromium-driver 'drives Chromium'
-need node nodejs 'the tests of the scripts in the pages; 18 or later'
-need redis-server redis-server 'the tests of several nodes'
-need strace strace 'the tests of what the disk has when the power fails'
-# Debian keeps these out of the path.
-[ -x /usr/sbin/nginx ] || need nginx nginx-light 'the tests of nodes behind nginx'
-ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
-    need postgres postgresql 'the tests of the PostgreSQL store'
+need cc gcc 'to compile SQLite, and to link'
+if [ "$mode" = full ]; then
+    need chromium chromium 'for the tests of the two windows'
+    need chromedriver chromium-driver 'for the tests of the two windows'
+    need node nodejs 'for the tests of the scripts in the pages; version 18 or later'
+    need redis-server redis-server 'for the tests with several nodes'
+    need strace strace 'for the tests of power failures'
+    need nginx nginx-light 'for the tests of nodes behind nginx'
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
+        need postgres postgresql 'for the tests of the PostgreSQL store'
+    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+        echo 'One test mounts a small file system: run this as root, or as a user who may run sudo without a password.' >&2
+        echo 'Or run the tests that need nothing but Rust: tests/run.sh quick' >&2
+        exit 1
+    fi
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     printf '%s\n' "${reasons[@]}"
     if ! command -v apt-get >/dev/null; then
-        echo 'This is no Debian: install the above by your system'\''s own means, then run this again.' >&2
+        echo 'There is no apt-get: install the above with your system'\''s package manager, then run this again.' >&2
         exit 1
     fi
-    sudo=''
-    [ "$(id -u)" = 0 ] || sudo='sudo'
-    # gcc needs the C library's headers, which --no-install-recommends leaves out.
+    sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    # gcc needs the headers of the C library, which --no-install-recommends leaves out.
     [[ " ${missing[*]} " == *' gcc '* ]] && missing+=(libc6-dev)
     echo "Installing: ${missing[*]}"
-    $sudo apt-get update -q
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends "${missing[@]}"
+    "${sudo[@]}" apt-get update -q
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
 fi
-command -v cargo >/dev/null || { echo 'Rust is missing: see https://rustup.rs' >&2; exit 1; }
-for component in rustfmt clippy; do
-    cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
-done
+command -v cargo >/dev/null || {
+    echo 'Rust is missing: see https://rustup.rs' >&2
+    exit 1
+}
+cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+features=()
+if [ "$mode" = full ]; then
+    features=(--features fieldsync-tests/services,fieldsync-postgres/services,fieldsync-bench/services)
+fi
 
 step 'Formatting'
 cargo fmt --all --check
 
 step 'Lints'
-cargo clippy --locked --workspace --all-targets --features fieldsync-tests/services,fieldsync-postgres/services,fieldsync-bench/services -- -D warnings
+cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings
 
 step 'Documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
-step 'Scripts of the pages'
-node --test examples/two_windows/pages/*.test.mjs
+if [ "$mode" = full ] || command -v node >/dev/null; then
+    step 'Scripts of the pages'
+    node --test examples/two_windows/pages/*.test.mjs
+fi
 
 step 'Tests'
-cargo test --locked --workspace --features fieldsync-tests/services,fieldsync-postgres/services,fieldsync-bench/services
+cargo test --locked --workspace "${features[@]}"

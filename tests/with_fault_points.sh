@@ -1,4 +1,4 @@
 #!/bin/sh
-# What cargo calls in place of rustc for the crates of this workspace, when a test builds a program with fault points:
+# Compiles the crates of this workspace with fault points, when a test builds a program that aborts at one:
 # RUSTC_WORKSPACE_WRAPPER=tests/with_fault_points.sh cargo build …
 exec "$@" --cfg fieldsync_fault_points

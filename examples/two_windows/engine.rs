@@ -1,4 +1,4 @@
-//! The engine: its store, its broker, and what the pages hear on the feed.
+//! The engine: its store, its broker, and the messages of its feed.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::options::{BrokerOption, Options, StoreOption};
 
-/// Starts an engine with these users.
+/// Starts an engine with this collection of users.
 pub(crate) async fn start(options: &Options, users: Collection) -> Result<Engine, String> {
     let mut builder = Engine::builder().collection(users).feed("users", |change| {
         match change.action {
@@ -46,21 +46,18 @@ pub(crate) async fn start(options: &Options, users: Collection) -> Result<Engine
             let store = SqliteStore::open(path).await;
             builder.store(store.map_err(|error| {
                 let what_to_do =
-                    "Choose another file with --store sqlite:PATH, or none with --store memory:";
-                format!(
-                    "{}\n{what_to_do}",
-                    explain("The users can't be opened", &error)
-                )
+                    "Name another file with --store sqlite:PATH, or use --store memory:";
+                format!("{}\n{what_to_do}", explain("--store", &error))
             })?)
         }
     };
     builder.start().await.map_err(|error| match error {
         StartError::Origin(_) => format!("--allow-origin: {error}"),
-        error => explain("The engine can't start", &error),
+        error => explain("the engine can't start", &error),
     })
 }
 
-/// An error with its causes, in one line.
+/// The error and its causes, in one line.
 pub(crate) fn explain(what: &str, error: &dyn Error) -> String {
     let mut text = format!("{what}: {error}");
     let mut source = error.source();

@@ -1,5 +1,5 @@
-//! Two windows on the same users: the first edits first names, the second last names, and each shows at once what the
-//! other does. `cargo run --example two_windows`, then open the two addresses that it prints.
+//! Two windows on the same users: the first edits first names, the second last names, and each shows the edits of the other
+//! at once. `cargo run --example two_windows`, then open the two addresses that it prints.
 
 mod engine;
 mod options;
@@ -26,9 +26,10 @@ struct User {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // actix has an error in the log for whatever is no request.
-    let usual = || "warn,actix_http=off".into();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
+    // actix logs an error for each malformed request.
+    let default = || "warn,actix_http=off".into();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -43,25 +44,33 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), String> {
-    // The demo has no login: everybody may read and write everything.
+    // The demo has no login: everyone may read and write everything.
     let users = Collection::of::<User>("users").timestamps();
     let engine = engine::start(&options, users.open_to_everyone()).await?;
     if !options.no_sample_data {
-        create_sample_data(&engine)
-            .await
-            .map_err(|error| engine::explain("The sample data can't be created", &error))?;
+        create_sample_data(&engine).await.map_err(|error| {
+            engine::explain(
+                "can't create the sample data (--no-sample-data leaves it out)",
+                &error,
+            )
+        })?;
     }
     server::serve(engine, &options).await
 }
 
 async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineError> {
-    if engine.list::<User>("users", None, 1).await?.is_empty() {
+    if engine
+        .collection::<User>("users")
+        .list(None, 1)
+        .await?
+        .is_empty()
+    {
         for (first_name, last_name) in [("John", "Doe"), ("Jane", "Smith")] {
             let user = User {
                 first_name: first_name.into(),
                 last_name: last_name.into(),
             };
-            engine.create("users", user).await?;
+            engine.collection("users").create(user).await?;
         }
     }
     Ok(())

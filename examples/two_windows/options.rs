@@ -1,4 +1,4 @@
-//! The flags.
+//! The command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,33 +6,33 @@ use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 
-/// Two windows that show the same users: edit a name in one, see it at once in the other.
+/// Two windows that show the same users: edit a name in one, and see it in the other at once.
 #[derive(Debug, Parser)]
 #[command(name = "two_windows")]
 pub(crate) struct Options {
-    /// Where to listen.
+    /// The address to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
 
-    /// The web framework that serves.
+    /// The web framework.
     #[arg(long, value_enum, default_value = "axum")]
     pub(crate) server: ServerOption,
 
-    /// Where to keep the users: `sqlite:PATH`, `postgres://USER@HOST/DATABASE`, or `memory:` for as long as the program runs.
+    /// The store of the users: `sqlite:PATH`, `postgres://USER@HOST/DATABASE`, or `memory:` until the program ends.
     #[arg(long, value_name = "STORE", default_value = "sqlite:two_windows.db")]
     pub(crate) store: StoreOption,
 
-    /// Tells other nodes on the same store of changes at once: through `redis://HOST:PORT`, or through the LISTEN and NOTIFY of
-    /// `postgres://USER@HOST/DATABASE`. Without it they look by themselves once a second.
+    /// The broker that notifies other nodes on the same store: `redis://HOST:PORT`, or `postgres://USER@HOST/DATABASE` for its
+    /// LISTEN and NOTIFY. Without a broker, nodes look for changes once a second.
     #[arg(long, value_name = "BROKER")]
     pub(crate) broker: Option<BrokerOption>,
 
-    /// A page of this origin (like https://app.example) may call the API and open the socket. Can be given several
-    /// times; without it only the two windows themselves may.
+    /// An origin, such as https://app.example, whose pages may call the API and open the socket. Can be given several
+    /// times. Without it, only the two windows may.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
 
-    /// Do not create John Doe and Jane Smith when there are no users.
+    /// Do not create John Doe and Jane Smith in a store without users.
     #[arg(long)]
     pub(crate) no_sample_data: bool,
 }
@@ -58,7 +58,7 @@ impl FromStr for StoreOption {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
             Some(("memory", "")) => Ok(Self::Memory),
-            _ => Err("must be sqlite:PATH, postgres://USER@HOST/DATABASE, or memory:".into()),
+            _ => Err("expected sqlite:PATH, postgres://USER@HOST/DATABASE, or memory:".into()),
         }
     }
 }
@@ -76,7 +76,7 @@ impl FromStr for BrokerOption {
         match text.split_once(':') {
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
             Some((scheme, _)) if scheme.starts_with("redis") => Ok(Self::Redis(text.to_owned())),
-            _ => Err("must be redis://HOST:PORT or postgres://USER@HOST/DATABASE".into()),
+            _ => Err("expected redis://HOST:PORT or postgres://USER@HOST/DATABASE".into()),
         }
     }
 }

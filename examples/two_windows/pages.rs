@@ -1,10 +1,10 @@
-//! The two pages: one text, filled in for each window, and what they load. All of it is in the binary.
+//! The two pages, which are made from one template, and the files that they load. All of them are in the binary.
 
 use std::borrow::Cow;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What the pages load, with its media type.
+/// The files that the pages load, with their media types.
 macro_rules! files {
     ($($media_type:expr => $($name:literal)+;)+) => {
         &[$($(($name, $media_type, include_str!(concat!("pages/", $name)))),+),+]
@@ -18,11 +18,11 @@ const FILES: &[(&str, &str, &str)] = files! {
     "image/svg+xml" => "icon.svg";
 };
 
-/// The pages load and call nothing but their own server.
+/// The pages load files from their own server only, and call no other.
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// A page, or what one loads.
+/// A page, or a file that it loads.
 pub(crate) struct Page {
     media_type: &'static str,
     pub(crate) text: Cow<'static, str>,
@@ -38,7 +38,7 @@ impl Page {
     }
 }
 
-/// What is at a path.
+/// The page or file at a path.
 pub(crate) fn find(path: &str) -> Option<Page> {
     match path {
         "/" | "/window1/" => Some(window("1", "2", "First Name")),

@@ -1,4 +1,4 @@
-//! An app as a user writes it, on a store of choice, listening on a free port.
+//! An app that uses fieldsync, on a given store and under a given web framework.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ impl User {
     }
 }
 
-/// Every type of field at once, with UUIDs as ids.
+/// A record with every type of field, and a UUID as its id.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Thing {
@@ -65,7 +65,7 @@ pub(crate) enum On {
 pub(crate) enum Server {
     Actix,
     Axum,
-    /// By the adapter of the example, which the library does not know of.
+    /// Through the adapter of `examples/third_adapter`.
     Poem,
 }
 
@@ -84,10 +84,7 @@ pub(crate) fn builder() -> EngineBuilder {
             .timestamps()
             .validate(|_: Option<&User>, after: &User| {
                 if after.first_name == "Voldemort" {
-                    return Err(FieldErrors::from([(
-                        "first_name".into(),
-                        vec!["must not be named".into()],
-                    )]));
+                    return Err(FieldErrors::one("first_name", "must not be named"));
                 }
                 Ok(())
             });
@@ -129,7 +126,7 @@ impl App {
         Self::with(server, builder, folder).await
     }
 
-    /// An app of its own making, in a folder that goes with it.
+    /// Starts an app whose builder has a store already. The folder is deleted with the app.
     pub(crate) async fn with(
         server: Server,
         builder: EngineBuilder,
@@ -158,7 +155,7 @@ impl App {
         self.http.request(method.parse().unwrap(), self.url(path))
     }
 
-    /// Sends JSON, and gives the status and the JSON that comes back (null for none).
+    /// Sends JSON. Returns the status and the JSON of the reply, or null for none.
     pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let reply = self.request(method, path).json(body).send().await.unwrap();
         let status = reply.status().as_u16();
@@ -197,7 +194,7 @@ async fn listen_by_axum(engine: &Engine) -> SocketAddr {
     address
 }
 
-/// The test's login: who says who they are is believed.
+/// The login of the tests: the header `x-user` is trusted.
 async fn log_in(mut request: Request, next: Next) -> Response {
     if let Some(name) = request.headers().get("x-user") {
         let name = name.to_str().unwrap().to_owned();
@@ -251,7 +248,7 @@ async fn listen_by_poem(engine: &Engine) -> SocketAddr {
     address
 }
 
-/// A rule that is a function.
+/// An authorizer that calls a function.
 pub(crate) struct Rule<F>(pub(crate) F);
 
 #[async_trait]
@@ -270,7 +267,7 @@ impl<F> fmt::Debug for Rule<F> {
     }
 }
 
-/// Makes of each case a test per store and web framework, with the usual app or with one of another builder.
+/// Makes one test per store and web framework of each case. `with name:` gives another builder than the usual one.
 macro_rules! on_every_store {
     (with $builder:ident: $($case:ident),+ $(,)?) => {
         $crate::app::on_every_store!(on_memory Axum Memory $builder: $($case),+);

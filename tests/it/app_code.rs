@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fieldsync::{
-    Access, Collection, Denied, Edit, Engine, EngineBuilder, EngineError, FieldErrors, Grant, MemoryStore, Principal,
-    Refusal, StartError,
+    Access, Collection, Denied, Edit, Engine, EngineBuilder, EngineError, FieldErrors, Grant,
+    MemoryStore, Principal, Refusal, StartError,
 };
 use reqwest::header::RETRY_AFTER;
 use schemars::JsonSchema;
@@ -60,14 +60,21 @@ fn shop() -> EngineBuilder {
             let is_admin = principal.get::<Claims>().is_some_and(|claims| claims.admin);
             match (before, after) {
                 (Some(before), Some(after)) if after.quantity < before.quantity && !is_admin => {
-                    Err(Refusal::from(FieldErrors::one("quantity", "must not go down")))
+                    Err(Refusal::from(FieldErrors::one(
+                        "quantity",
+                        "must not go down",
+                    )))
                 }
                 (Some(before), None) if before.quantity > 0 => Err(Denied::Forbidden.into()),
                 _ => Ok(()),
             }
         })
         .on_create(|principal, fields| {
-            let owner = if fields.contains_key("quantity") { principal.name().into() } else { json!(7) };
+            let owner = if fields.contains_key("quantity") {
+                principal.name().into()
+            } else {
+                json!(7)
+            };
             fields.insert("owner".into(), owner);
         });
     Engine::builder().collection(items)
@@ -75,39 +82,81 @@ fn shop() -> EngineBuilder {
 
 impl App {
     async fn item(&self, owner: &str, quantity: u32) -> i64 {
-        let item = Item { owner: owner.into(), quantity };
-        let item = self.engine.collection::<Item>("items").create(item).await.unwrap();
+        let item = Item {
+            owner: owner.into(),
+            quantity,
+        };
+        let item = self
+            .engine
+            .collection::<Item>("items")
+            .create(item)
+            .await
+            .unwrap();
         item.id.as_integer().unwrap()
     }
 
-    async fn as_user(&self, user: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    async fn send_as(&self, user: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let request = self.request(method, path).header("x-user", user).json(body);
         let reply = request.send().await.unwrap();
         let status = reply.status().as_u16();
-        (status, serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap_or_default())
+        (
+            status,
+            serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap_or_default(),
+        )
     }
 }
 
 async fn a_check_sees_the_principal_and_both_states(app: App) {
     let id = app.item("ada", 5).await;
     let path = format!("/api/items/{id}/");
-    let (status, problem) = app.as_user("ada", "PATCH", &path, &json!({"quantity": 4})).await;
-    assert_eq!((status, &problem["errors"]), (422, &json!({"quantity": ["must not go down"]})));
-    let (status, item) = app.as_user("ada", "PATCH", &path, &json!({"quantity": 6})).await;
+    let (status, problem) = app
+        .send_as("ada", "PATCH", &path, &json!({"quantity": 4}))
+        .await;
+    assert_eq!(
+        (status, &problem["errors"]),
+        (422, &json!({"quantity": ["must not go down"]}))
+    );
+    let (status, item) = app
+        .send_as("ada", "PATCH", &path, &json!({"quantity": 6}))
+        .await;
     assert_eq!((status, &item["quantity"]), (200, &json!(6)));
     let admin = Principal::named("ada").with(Claims { admin: true });
     let edit = Edit::patch(("items", id), json!({"quantity": 1}));
-    let views = app.engine.on_behalf_of(admin).transaction(vec![edit]).await.unwrap();
+    let views = app
+        .engine
+        .on_behalf_of(admin)
+        .transaction(vec![edit])
+        .await
+        .unwrap();
     assert_eq!(views[0].record.as_ref().unwrap()["quantity"], 1);
 }
 
 async fn a_check_may_refuse_a_delete(app: App) {
     let (full, empty) = (app.item("ada", 5).await, app.item("ada", 0).await);
-    let (status, _) = app.as_user("ada", "DELETE", &format!("/api/items/{full}/"), &Value::Null).await;
+    let (status, _) = app
+        .send_as(
+            "ada",
+            "DELETE",
+            &format!("/api/items/{full}/"),
+            &Value::Null,
+        )
+        .await;
     assert_eq!(status, 403);
-    let (status, _) = app.as_user("ada", "DELETE", &format!("/api/items/{empty}/"), &Value::Null).await;
+    let (status, _) = app
+        .send_as(
+            "ada",
+            "DELETE",
+            &format!("/api/items/{empty}/"),
+            &Value::Null,
+        )
+        .await;
     assert_eq!(status, 204);
-    let items = app.engine.collection::<Item>("items").list(None, 10).await.unwrap();
+    let items = app
+        .engine
+        .collection::<Item>("items")
+        .list(None, 10)
+        .await
+        .unwrap();
     assert_eq!(items.len(), 1);
 }
 
@@ -121,26 +170,34 @@ async fn edits_of_the_app_are_not_checked(app: App) {
 
 async fn on_create_sets_the_owner(app: App) {
     // Also over what the caller sent.
-    for body in [json!({"quantity": 1}), json!({"quantity": 1, "owner": "bob"})] {
-        let (status, item) = app.as_user("ada", "POST", "/api/items/", &body).await;
+    for body in [
+        json!({"quantity": 1}),
+        json!({"quantity": 1, "owner": "bob"}),
+    ] {
+        let (status, item) = app.send_as("ada", "POST", "/api/items/", &body).await;
         assert_eq!((status, &item["owner"]), (201, &json!("ada")), "{item}");
     }
 }
 
 async fn on_create_is_validated(app: App) {
-    let (status, problem) = app.as_user("ada", "POST", "/api/items/", &json!({})).await;
-    assert_eq!((status, &problem["errors"]), (422, &json!({"owner": ["must be a string"]})));
+    let (status, problem) = app.send_as("ada", "POST", "/api/items/", &json!({})).await;
+    assert_eq!(
+        (status, &problem["errors"]),
+        (422, &json!({"owner": ["must be a string"]}))
+    );
 }
 
 async fn a_record_that_may_be_read_but_not_written_is_forbidden(app: App) {
     let (visible, hidden) = (app.item("bob", 0).await, app.item("hermit", 0).await);
     for (id, status) in [(visible, 403), (hidden, 404), (987_654, 404)] {
         let path = format!("/api/items/{id}/");
-        let read = app.as_user("ada", "GET", &path, &Value::Null).await.0;
+        let read = app.send_as("ada", "GET", &path, &Value::Null).await.0;
         assert_eq!(read, if status == 403 { 200 } else { 404 });
-        let patch = app.as_user("ada", "PATCH", &path, &json!({"quantity": 1})).await;
+        let patch = app
+            .send_as("ada", "PATCH", &path, &json!({"quantity": 1}))
+            .await;
         assert_eq!(patch.0, status, "{}", patch.1);
-        let delete = app.as_user("ada", "DELETE", &path, &Value::Null).await;
+        let delete = app.send_as("ada", "DELETE", &path, &Value::Null).await;
         assert_eq!(delete.0, status, "{}", delete.1);
     }
 }
@@ -153,14 +210,26 @@ async fn a_rule_that_can_not_be_evaluated_is_503(app: App) {
         // Writing is granted, but what the caller may read of the reply is unknown.
         ("half cut off", "PATCH", format!("/api/items/{id}/")),
     ] {
-        let request = app.request(method, &path).header("x-user", user).json(&json!({"quantity": 1}));
+        let request = app
+            .request(method, &path)
+            .header("x-user", user)
+            .json(&json!({"quantity": 1}));
         let reply = request.send().await.unwrap();
         assert_eq!(reply.status(), 503, "{user} {method}");
         assert!(reply.headers().contains_key(RETRY_AFTER));
         let body = reply.text().await.unwrap();
-        assert!(!body.contains("roles"), "the cause is not for clients: {body}");
+        assert!(
+            !body.contains("roles"),
+            "the cause is not for clients: {body}"
+        );
     }
-    let item = app.engine.collection::<Item>("items").get(id).await.unwrap().unwrap();
+    let item = app
+        .engine
+        .collection::<Item>("items")
+        .get(id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(item.fields.quantity, 0, "nothing is written");
 }
 
@@ -219,7 +288,12 @@ async fn a_drain_reports_what_was_left_undone() {
     let builder = Engine::builder().collection(items.open_to_everyone());
     let engine = builder.store(MemoryStore::new()).start().await.unwrap();
     let writer = engine.clone();
-    let write = tokio::spawn(async move { writer.collection::<Item>("items").create(Item::default()).await });
+    let write = tokio::spawn(async move {
+        writer
+            .collection::<Item>("items")
+            .create(Item::default())
+            .await
+    });
     tokio::task::yield_now().await;
     let report = engine.drain(Duration::ZERO).await;
     assert_eq!((report.writes, report.is_complete()), (1, false));

@@ -146,7 +146,11 @@ async fn a_handler_gets_the_principal_that_the_login_left_or_the_anonymous_one()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_in_a_handler_is_the_same_response_as_in_the_rest_routes() {
     let engine = engine().await;
-    let note = engine.create("notes", Fields::new()).await.unwrap();
+    let note = engine
+        .collection("notes")
+        .create(Fields::new())
+        .await
+        .unwrap();
     let servers = [
         serve_by_axum(engine.clone()).await,
         serve_by_actix(engine.clone()),
@@ -171,5 +175,5 @@ async fn an_error_in_a_handler_is_the_same_response_as_in_the_rest_routes() {
             );
         }
     }
-    assert!(engine.drain(Duration::from_secs(5)).await);
+    assert!(engine.drain(Duration::from_secs(5)).await.is_complete());
 }

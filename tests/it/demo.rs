@@ -1,4 +1,4 @@
-//! The demo as a process of its own, which can be killed.
+//! The demo as a process of its own.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,33 +9,35 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A running demo. Killed when dropped.
+use crate::tasks::{WAIT_TIMEOUT, within_limit};
+
+/// A running demo. It is killed when dropped.
 pub(crate) struct Demo {
     program: &'static Path,
     process: Child,
     pub(crate) address: String,
-    /// What it was started with, besides `--listen`.
+    /// Its options, without `--listen`.
     options: Vec<String>,
-    /// What it says on its standard error, which must be read, or it would wait for that.
-    says: Receiver<String>,
-    tally: Tally,
+    /// The lines of its standard error.
+    log: Receiver<String>,
+    counter: LogCounter,
 }
 
-/// How often nodes said something with certain words, however often they were started.
+/// Counts the log lines that contain certain words, over several nodes and their restarts.
 #[derive(Clone, Default)]
-pub(crate) struct Tally(Arc<Mutex<Vec<(&'static str, usize)>>>);
+pub(crate) struct LogCounter(Arc<Mutex<Vec<(&'static str, usize)>>>);
 
-impl Tally {
+impl LogCounter {
     #[cfg(feature = "services")]
     pub(crate) fn of(words: &[&'static str]) -> Self {
         let counts = words.iter().map(|words| (*words, 0)).collect();
         Self(Arc::new(Mutex::new(counts)))
     }
 
-    fn said(&self, line: &str) {
-        let mut counts = self.0.lock().unwrap();
-        let heard = counts.iter_mut().filter(|(words, _)| line.contains(words));
-        heard.for_each(|(_, count)| *count += 1);
+    fn count(&self, line: &str) {
+        for (words, count) in self.0.lock().unwrap().iter_mut() {
+            *count += usize::from(line.contains(*words));
+        }
     }
 
     #[cfg(feature = "services")]
@@ -44,20 +46,20 @@ impl Tally {
     }
 }
 
-/// As everybody builds it.
+/// The demo as users build it.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| build(DEMO, "two_windows_as_released", None))
 }
 
-/// A node that may be of the next version: `tests/node/main.rs`.
+/// A node of this version of the demo or of the next: `tests/node/main.rs`.
 #[cfg(feature = "services")]
 fn node() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| build(["fieldsync-tests", "node"], "node_as_released", None))
 }
 
-/// With the points at which it dies when `FIELDSYNC_FAULT` names them.
+/// The demo built with fault points, at which it aborts when `FIELDSYNC_FAULT` names them.
 fn binary_with_fault_points() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -66,10 +68,10 @@ fn binary_with_fault_points() -> &'static Path {
     })
 }
 
-/// The demo's package, and its name there.
+/// The package of the demo, and the name of its example.
 const DEMO: [&str; 2] = ["fieldsync-examples", "two_windows"];
 
-/// Builds an example, where that was not done before, and gives it a name of its own: cargo has one for all its builds.
+/// Builds an example, and links it under a name of its own: cargo uses the same name for all its builds.
 fn build([package, example]: [&str; 2], name: &str, wrapper: Option<&str>) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap();
@@ -86,32 +88,40 @@ fn build([package, example]: [&str; 2], name: &str, wrapper: Option<&str>) -> Pa
     if let Some(wrapper) = wrapper {
         cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     }
+    // Cargo sets these for a test. Build scripts depend on them, and would run again.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
     let built = cargo
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
-    assert!(built.status.success(), "the demo can't be built");
+    assert!(built.status.success(), "cargo can't build {example}");
     let messages = String::from_utf8(built.stdout).unwrap();
     let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         (message["target"]["name"] == example)
             .then(|| message["executable"].as_str().map(PathBuf::from))?
     });
-    let executable = executables.next_back().expect("cargo names the binary");
+    let executable = executables
+        .next_back()
+        .expect("cargo prints the path of the binary");
     let named = executable.with_file_name(name);
-    // It may be there from the last time.
+    // An earlier run may have created it.
     let _ = std::fs::remove_file(&named);
     std::fs::hard_link(executable, &named).unwrap();
     named
 }
 
-/// The demo with these arguments, not yet started.
+/// A command that starts the demo with these arguments.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     prepared(Command::new(binary()), arguments)
 }
 
-/// The same, run by another program: `strace`.
+/// A command that starts the demo through another program, such as `strace`.
 #[cfg(feature = "services")]
 pub(crate) fn command_under(mut program: Command, arguments: &[&str]) -> Command {
     program.arg(binary());
@@ -127,12 +137,12 @@ fn prepared(mut command: Command, arguments: &[&str]) -> Command {
     command
 }
 
-/// The text of the two binaries: without fault points, and with them.
+/// The bytes of the two binaries: without fault points, and with them.
 pub(crate) fn binaries() -> [Vec<u8>; 2] {
     [binary(), binary_with_fault_points()].map(|path| std::fs::read(path).unwrap())
 }
 
-/// Sends a signal to a process of ours.
+/// Sends a signal to a process that this test started.
 pub(crate) fn signal(name: &str, process: &str) {
     let kill = ["-c", "kill -$0 $1", name, process];
     assert!(Command::new("sh").args(kill).status().unwrap().success());
@@ -141,26 +151,28 @@ pub(crate) fn signal(name: &str, process: &str) {
 impl Demo {
     pub(crate) fn start(store: &str, more: &[&str]) -> Self {
         let options = [&["--store", store], more].concat();
-        Self::start_at(binary(), "127.0.0.1:0", &options, &Tally::default())
+        Self::start_at(binary(), "127.0.0.1:0", &options, &LogCounter::default())
     }
 
-    /// One of several nodes. What its log says is counted.
+    /// Starts one of several nodes, whose log lines are counted.
     #[cfg(feature = "services")]
-    pub(crate) fn node(options: &[&str], tally: &Tally) -> Self {
-        Self::start_at(node(), "127.0.0.1:0", options, tally)
+    pub(crate) fn node(options: &[&str], counter: &LogCounter) -> Self {
+        Self::start_at(node(), "127.0.0.1:0", options, counter)
     }
 
-    fn start_at(program: &'static Path, listen: &str, options: &[&str], tally: &Tally) -> Self {
+    fn start_at(
+        program: &'static Path,
+        listen: &str,
+        options: &[&str],
+        counter: &LogCounter,
+    ) -> Self {
         let arguments = [&["--listen", listen], options].concat();
         let mut command = prepared(Command::new(program), &arguments);
-        command.env(
-            "RUST_LOG",
-            "warn,actix_http=off,fieldsync::hubs=debug,fieldsync::notices=info",
-        );
-        Self::launch_counted(command, program, options, tally)
+        command.env("RUST_LOG", "warn,actix_http=off,fieldsync=debug");
+        Self::launch_counted(command, program, options, counter)
     }
 
-    /// A demo that dies at a point of a write.
+    /// Starts a demo that aborts at a point of a write.
     pub(crate) fn start_with_fault(store: &str, fault: &str) -> Self {
         let options = ["--store", store];
         let arguments = [&["--listen", "127.0.0.1:0"], &options[..]].concat();
@@ -169,32 +181,32 @@ impl Demo {
         Self::launch(command, &options)
     }
 
-    /// Starts what is prepared with these options, and waits until it listens.
+    /// Starts a command that has these options, and waits until the demo listens.
     pub(crate) fn launch(command: Command, options: &[&str]) -> Self {
-        Self::launch_counted(command, binary(), options, &Tally::default())
+        Self::launch_counted(command, binary(), options, &LogCounter::default())
     }
 
     fn launch_counted(
         mut command: Command,
         program: &'static Path,
         options: &[&str],
-        tally: &Tally,
+        counter: &LogCounter,
     ) -> Self {
         let mut process = command.spawn().unwrap();
         let errors = BufReader::new(process.stderr.take().unwrap());
-        let (tell, says) = channel();
-        let counted = tally.clone();
+        let (lines, log) = channel();
+        let counted = counter.clone();
         std::thread::spawn(move || {
             for line in errors.lines().map_while(Result::ok) {
-                counted.said(&line);
-                // Nobody may want to know.
-                let _ = tell.send(line);
+                counted.count(&line);
+                // The receiver may be dropped.
+                let _ = lines.send(line);
             }
         });
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let Some(Ok(line)) = lines.next() else {
-            let error: Vec<String> = says.iter().collect();
-            panic!("the demo did not start: {}", error.join("\n"));
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let Some(Ok(line)) = output.next() else {
+            let log: Vec<String> = log.iter().collect();
+            panic!("the demo did not start: {}", log.join("\n"));
         };
         let address = line
             .strip_prefix("Window 1: http://")
@@ -202,10 +214,10 @@ impl Demo {
         Self {
             program,
             process,
-            address: address.expect("the first address").to_owned(),
+            address: address.expect("the first line has the address").to_owned(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
-            says,
-            tally: tally.clone(),
+            log,
+            counter: counter.clone(),
         }
     }
 
@@ -217,14 +229,12 @@ impl Demo {
         self.process.id().to_string()
     }
 
-    /// Waits until it says on its standard error something with these words.
-    pub(crate) fn wait_to_say(&self, words: &str) {
+    /// Waits until it logs a line that contains these words.
+    pub(crate) fn wait_for_log(&self, words: &str) {
         loop {
-            let line = self.says.recv_timeout(Duration::from_secs(20));
-            if line
-                .unwrap_or_else(|_| panic!("it does not say {words}"))
-                .contains(words)
-            {
+            let line = self.log.recv_timeout(WAIT_TIMEOUT);
+            let line = line.unwrap_or_else(|_| panic!("the demo does not log \"{words}\""));
+            if line.contains(words) {
                 return;
             }
         }
@@ -232,7 +242,7 @@ impl Demo {
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
-        // It may be dead already.
+        // It may have ended already.
         let _ = self.process.kill();
         self.process.wait().unwrap();
     }
@@ -241,13 +251,13 @@ impl Demo {
         self.options.iter().map(String::as_str).collect()
     }
 
-    /// Starts again at the same address, on the same store.
+    /// Restarts at the same address, on the same store.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        *self = Self::start_at(self.program, &self.address, &self.options(), &self.tally);
+        *self = Self::start_at(self.program, &self.address, &self.options(), &self.counter);
     }
 
-    /// Stops in good order, and starts again at the same address, with an option more.
+    /// Stops on SIGTERM, and restarts at the same address with one more option.
     #[cfg(feature = "services")]
     pub(crate) fn restart_with(&mut self, option: &str) {
         assert_eq!(self.terminate(), Some(0));
@@ -255,8 +265,8 @@ impl Demo {
         self.restart();
     }
 
-    /// Begins to start at the same address, and is killed before it is done, or soon after.
-    pub(crate) async fn start_in_vain(&mut self, after: Duration) {
+    /// Starts at the same address, and is killed after a time: before it listens, or soon after.
+    pub(crate) async fn kill_during_start(&mut self, after: Duration) {
         self.kill();
         let arguments = [&["--listen", self.address.as_str()], &self.options()[..]].concat();
         let mut process = command(&arguments).spawn().unwrap();
@@ -265,13 +275,13 @@ impl Demo {
         process.wait().unwrap();
     }
 
-    /// SIGTERM, and the exit code.
+    /// Sends SIGTERM, and returns the exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         signal("TERM", &self.process_id());
         self.process.wait().unwrap().code()
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let ended = async {
             loop {
@@ -281,9 +291,7 @@ impl Demo {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), ended)
-            .await
-            .expect("it ends within 30 s")
+        within_limit("the end of the demo", ended).await
     }
 }
 
@@ -294,7 +302,7 @@ impl Drop for Demo {
     }
 }
 
-/// Makes of each case a test per web framework of the demo.
+/// Makes one test per web framework of each case.
 macro_rules! on_every_server {
     ($($case:ident),+ $(,)?) => {
         mod by_axum {

@@ -4,22 +4,19 @@ use std::time::Duration;
 
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use crate::app::{App, on_every_store};
 use crate::socket::Mirror;
+use crate::tasks::within_limit;
 
 on_every_store!(
-    events_are_the_protocols_messages,
-    x_events_resume_after_the_last_id,
-    h_a_stale_cursor_is_a_reset_event_and_a_malformed_one_is_refused,
-    events_of_one_record,
-    s_events_end_when_the_engine_drains,
-    only_who_asks_for_events_gets_them,
+    events_contain_the_messages_of_the_protocol,
+    x_a_stream_resumes_after_the_last_event_id,
+    h_a_cursor_of_another_collection_is_reset_and_a_malformed_one_is_refused,
+    a_stream_of_one_record_has_only_its_events,
+    s_a_stream_ends_when_the_engine_drains,
+    only_requests_that_accept_events_get_them,
 );
-
-/// How long anything that must come may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A reader of server-sent events (WHATWG HTML, section 9.2.6).
 pub(crate) struct Events {
@@ -43,10 +40,12 @@ impl Events {
         Self::of(request).await
     }
 
-    /// The events that this request asks for.
+    /// Opens a stream with this request.
     pub(crate) async fn of(request: RequestBuilder) -> Self {
         let request = request.header("accept", "text/event-stream");
-        let reply = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+        let reply = within_limit("the head of a stream", request.send())
+            .await
+            .unwrap();
         assert_eq!(reply.status(), 200);
         assert_eq!(reply.headers()["content-type"], "text/event-stream");
         assert_eq!(reply.headers()["cache-control"], "no-store");
@@ -58,7 +57,7 @@ impl Events {
         events
     }
 
-    /// The next block of lines; none when the reply is over.
+    /// The next block of lines, or `None` at the end of the stream.
     async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -66,7 +65,7 @@ impl Events {
                 self.text = rest;
                 return Some(block);
             }
-            let chunk = timeout(PATIENCE, self.reply.chunk()).await.unwrap();
+            let chunk = within_limit("an event", self.reply.chunk()).await;
             self.text
                 .push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
         }
@@ -98,7 +97,7 @@ impl Events {
     }
 }
 
-async fn events_are_the_protocols_messages(app: App) {
+async fn events_contain_the_messages_of_the_protocol(app: App) {
     let id = app.create_user("John", "Doe").await;
     let mut events = Events::open(&app, "/api/users/", None).await;
     let snapshot = events.expect("snapshot").await;
@@ -126,13 +125,12 @@ async fn events_are_the_protocols_messages(app: App) {
     );
 }
 
-async fn x_events_resume_after_the_last_id(app: App) {
+async fn x_a_stream_resumes_after_the_last_event_id(app: App) {
     let id = app.create_user("", "").await;
     let path = format!("/api/users/{id}/");
     let (mut mirror, mut last_id) = (Mirror::default(), None);
     for round in 0..20 {
         let mut events = Events::open(&app, "/api/users", last_id.as_deref()).await;
-        // `Last-Event-ID` beats `since`, which EventSource goes on sending.
         for number in 0..5 {
             let name = json!({"first_name": format!("{round} {number}")});
             app.send("PATCH", &path, &name).await;
@@ -150,11 +148,11 @@ async fn x_events_resume_after_the_last_id(app: App) {
         mirror.apply(&events.next().await.unwrap().data);
     }
     assert_eq!(mirror.resets, [""; 0]);
-    let both = Events::open(&app, "/api/users/?since=nonsense", Some(&since)).await;
-    drop(both);
+    // `Last-Event-ID` takes precedence over `since`, which an EventSource repeats.
+    Events::open(&app, "/api/users/?since=nonsense", Some(&since)).await;
 }
 
-async fn h_a_stale_cursor_is_a_reset_event_and_a_malformed_one_is_refused(app: App) {
+async fn h_a_cursor_of_another_collection_is_reset_and_a_malformed_one_is_refused(app: App) {
     app.create_user("John", "Doe").await;
     let things = app.request("GET", "/api/things/").send().await.unwrap();
     let foreign = things.headers()["fieldsync-cursor"]
@@ -182,7 +180,7 @@ async fn h_a_stale_cursor_is_a_reset_event_and_a_malformed_one_is_refused(app: A
     }
 }
 
-async fn events_of_one_record(app: App) {
+async fn a_stream_of_one_record_has_only_its_events(app: App) {
     let mut events = Events::open(&app, "/api/users/1/", None).await;
     assert_eq!(events.expect("snapshot").await.data["records"], json!([]));
     events.expect("live").await;
@@ -198,21 +196,21 @@ async fn events_of_one_record(app: App) {
     }
 }
 
-async fn s_events_end_when_the_engine_drains(app: App) {
+async fn s_a_stream_ends_when_the_engine_drains(app: App) {
     let mut events = Events::open(&app, "/api/users/", None).await;
     events.expect("snapshot").await;
     events.expect("live").await;
-    assert!(app.engine.drain(Duration::from_secs(5)).await);
+    assert!(app.engine.drain(Duration::from_secs(5)).await.is_complete());
     assert!(events.next().await.is_none());
     let request = app
         .request("GET", "/api/users/")
         .header("accept", "text/event-stream");
     assert_eq!(request.send().await.unwrap().status(), 503);
-    // Readers are answered to the last.
+    // Reads are still answered.
     assert_eq!(app.get("/api/users/").await, json!([]));
 }
 
-async fn only_who_asks_for_events_gets_them(app: App) {
+async fn only_requests_that_accept_events_get_them(app: App) {
     for (accept, events) in [
         ("text/event-stream", true),
         ("Text/Event-Stream; q=0.5, application/json", true),

@@ -1,6 +1,7 @@
-//! A SQLite file that another framework made: served as it is, and still readable by that framework.
+//! A SQLite file of another framework, which goes on reading it.
 
-use fieldsync::{Collection, Engine, Fields, StartError, StoreError, Update};
+use fieldsync::backend::StoreError;
+use fieldsync::{Collection, Engine, Fields, StartError, Update};
 use fieldsync_sqlite::SqliteStore;
 use futures_util::StreamExt as _;
 use rusqlite::Connection;
@@ -12,7 +13,7 @@ use crate::app::{App, Server, User, builder};
 
 const ROWS: i64 = 1000;
 
-/// The table as that framework makes it, with a column that is not ours.
+/// The table as that framework creates it, with a column that the collection does not have.
 const TABLE: &str = "
     create table users (
         id integer primary key autoincrement,
@@ -46,7 +47,7 @@ fn make(path: &std::path::Path) -> Connection {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_of_another_framework_is_served_edited_and_read_back() {
+async fn a_table_of_another_framework_is_served_and_remains_readable_by_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("existing.db");
     let sql = make(&path);
@@ -73,7 +74,7 @@ async fn a_table_of_another_framework_is_served_edited_and_read_back() {
     assert_eq!(created, ROWS + 1);
     app.request("DELETE", "/api/users/8/").send().await.unwrap();
 
-    // Read back as that framework does: plain SQL, times as it writes them.
+    // That framework reads it with SQL, and finds times in its own format.
     let row = |id: i64| {
         let select = "select first_name, last_name, created_at, updated_at, nickname from users where id = ?";
         let read = |row: &rusqlite::Row<'_>| {
@@ -108,13 +109,13 @@ async fn a_table_of_another_framework_is_served_edited_and_read_back() {
         .unwrap();
     assert_eq!(columns, 6);
 
-    // SQL past fieldsync shows in GET at once, and in the stream after touch.
+    // A GET shows the app's own SQL at once, the stream after a refresh.
     let mut updates = app.engine.subscribe(("users", 9), None).await.unwrap();
     while !matches!(updates.next().await, Some(Update::Live { .. })) {}
     sql.execute("update users set last_name = 'By SQL' where id = 9", [])
         .unwrap();
     assert_eq!(app.get("/api/users/9/").await["last_name"], "By SQL");
-    app.engine.touch(("users", 9)).await.unwrap();
+    app.engine.refresh(("users", 9)).await.unwrap();
     let Some(Update::Change { change, .. }) = updates.next().await else {
         panic!("a change")
     };
@@ -132,7 +133,7 @@ struct Member {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_are_fitted_and_new_fields_become_columns() {
+async fn a_collection_maps_names_and_adds_columns_for_new_fields() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fitted.db");
     let sql = Connection::open(&path).unwrap();
@@ -154,7 +155,8 @@ async fn names_are_fitted_and_new_fields_become_columns() {
     };
     let engine = start().await;
     let member = engine
-        .edit(("members", 1), |member: &mut Member| member.points += 5)
+        .collection::<Member>("members")
+        .update(1, |member: &mut Member| member.points += 5)
         .await
         .unwrap();
     assert_eq!(
@@ -168,23 +170,25 @@ async fn names_are_fitted_and_new_fields_become_columns() {
             .unwrap(),
         "Ada Lovelace 5"
     );
-    // Others still insert without the new column: its default is the database's.
+    // The database has a default for the new column, so others insert without it.
     sql.execute("insert into auth_user (first_name) values ('Grace')", [])
         .unwrap();
     assert_eq!(
         engine
-            .get::<Fields>(("members", 2))
+            .collection::<Fields>("members")
+            .get(2)
             .await
             .unwrap()
             .unwrap()
             .fields["points"],
         0
     );
-    // Starting again changes nothing.
+    // Another start changes nothing.
     assert_eq!(
         start()
             .await
-            .get::<Member>(("members", 1))
+            .collection::<Member>("members")
+            .get(1)
             .await
             .unwrap()
             .unwrap()
@@ -195,7 +199,7 @@ async fn names_are_fitted_and_new_fields_become_columns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_does_not_fit_stops_the_start_and_says_why() {
+async fn a_table_that_does_not_match_its_schema_stops_the_start_with_the_reason() {
     for (table, column, found, expected) in [
         (
             "id integer primary key, first_name varchar(50) not null, last_name varchar(100)",
@@ -256,7 +260,7 @@ async fn a_table_that_does_not_fit_stops_the_start_and_says_why() {
             mismatch.found.contains(found) && mismatch.expected.contains(expected),
             "{mismatch}"
         );
-        // Nothing was changed.
+        // The start changed nothing.
         let sql = Connection::open(&path).unwrap();
         let tables: i64 = sql
             .query_row(
@@ -270,7 +274,7 @@ async fn a_table_that_does_not_fit_stops_the_start_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collection_must_be_in_order_to_start() {
+async fn a_collection_that_is_misconfigured_stops_the_start_with_the_reason() {
     let refuse = async |collection: Collection| {
         let store = fieldsync::MemoryStore::new();
         Engine::builder()

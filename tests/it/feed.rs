@@ -1,4 +1,4 @@
-//! The plain feed, in the format of the app that was there before.
+//! The plain feed: one JSON message per change, in a format of the app.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::app::{App, On, Server, User, on_every_store};
 use crate::socket::Socket;
 
 on_every_store!(
-    existing_clients_run_unchanged,
-    what_a_client_sends_is_ignored
+    a_feed_sends_each_change_in_the_format_of_the_app,
+    messages_from_a_client_are_ignored
 );
 
-async fn existing_clients_run_unchanged(app: App) {
+async fn a_feed_sends_each_change_in_the_format_of_the_app(app: App) {
     let before = app.create_user("Before", "").await;
     let mut socket = Socket::feed(&app).await;
     assert_eq!(socket.protocol, None);
-    // A feed begins now: a first message that it gets is of a later change. The socket is open only once it answered.
+    // A feed has no snapshot: its first message is about a later change.
     let (_, created) = app
         .send("POST", "/api/users/", &json!({"first_name": "John"}))
         .await;
@@ -44,7 +44,7 @@ async fn existing_clients_run_unchanged(app: App) {
     assert_ne!(created["id"], before);
 }
 
-async fn what_a_client_sends_is_ignored(app: App) {
+async fn messages_from_a_client_are_ignored(app: App) {
     let (mut one, mut two) = (Socket::feed(&app).await, Socket::feed(&app).await);
     one.send(&json!({"type": "user_update", "data": {"action": "delete", "user_id": 1}}))
         .await;
@@ -55,7 +55,7 @@ async fn what_a_client_sends_is_ignored(app: App) {
     }
 }
 
-/// Thinks until it is told to answer.
+/// An authorizer that answers when the test notifies it.
 #[derive(Debug, Default, Clone)]
 struct Slow(Arc<Notify>);
 
@@ -68,7 +68,7 @@ impl Authorizer for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn x_what_happens_while_the_rule_thinks_is_heard() {
+async fn x_a_feed_gets_the_changes_that_happen_while_its_authorizer_waits() {
     let slow = Slow::default();
     let users = Collection::of::<User>("users").authorize(slow.clone());
     let builder = Engine::builder().collection(users);

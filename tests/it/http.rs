@@ -1,23 +1,23 @@
-//! The REST routes: what each request is answered with.
+//! The REST routes.
 
 use serde_json::{Value, json};
 
 use crate::app::{App, on_every_store};
 
 on_every_store!(
-    a_user_is_created_read_changed_and_deleted,
-    paths_go_with_and_without_the_trailing_slash,
-    entity_tags_guard_against_lost_updates,
-    an_unchanged_record_is_not_sent_again,
-    lists_come_in_pages_with_links,
-    options_say_what_is_allowed,
-    an_idempotency_key_makes_a_repetition_safe,
-    a_base_guards_the_fields_that_are_touched,
-    every_type_of_field_survives_the_way,
-    the_apps_own_check_refuses_by_field,
+    a_record_is_created_read_edited_and_deleted,
+    paths_work_with_and_without_a_trailing_slash,
+    a_stale_if_match_is_refused,
+    a_matching_if_none_match_is_answered_with_304,
+    a_list_has_pages_with_links,
+    options_lists_the_allowed_methods,
+    a_retry_with_the_same_idempotency_key_is_applied_once,
+    an_edit_conflicts_with_changes_of_the_same_fields_since_its_base,
+    every_type_of_field_is_stored_and_returned,
+    the_apps_validation_refuses_a_field_with_a_message,
 );
 
-async fn a_user_is_created_read_changed_and_deleted(app: App) {
+async fn a_record_is_created_read_edited_and_deleted(app: App) {
     let reply = app
         .request("POST", "/api/users/")
         .json(&json!({"first_name": "John"}))
@@ -48,7 +48,7 @@ async fn a_user_is_created_read_changed_and_deleted(app: App) {
     assert!(changed["updated_at"].as_str() > user["updated_at"].as_str());
     assert_eq!(app.get("/api/users/").await, json!([changed]));
 
-    // What changes nothing leaves updated_at alone.
+    // An edit that changes nothing leaves updated_at unchanged.
     assert_eq!(
         app.send("PATCH", &location, &json!({"last_name": "Doe"}))
             .await,
@@ -78,7 +78,7 @@ async fn a_user_is_created_read_changed_and_deleted(app: App) {
     );
 }
 
-async fn paths_go_with_and_without_the_trailing_slash(app: App) {
+async fn paths_work_with_and_without_a_trailing_slash(app: App) {
     let id = app.create_user("John", "Doe").await;
     assert_eq!(app.get("/api/users").await, app.get("/api/users/").await);
     assert_eq!(
@@ -112,7 +112,7 @@ async fn paths_go_with_and_without_the_trailing_slash(app: App) {
     assert_eq!(app.get(&format!("/api/%75sers/%3{id}/")).await["id"], id);
 }
 
-async fn entity_tags_guard_against_lost_updates(app: App) {
+async fn a_stale_if_match_is_refused(app: App) {
     let path = format!("/api/users/{}/", app.create_user("John", "Doe").await);
     let reply = app.request("GET", &path).send().await.unwrap();
     let tag = reply.headers()["etag"].to_str().unwrap().to_owned();
@@ -149,7 +149,7 @@ async fn entity_tags_guard_against_lost_updates(app: App) {
     assert_eq!(app.get(&path).await["first_name"], "Joe");
 }
 
-async fn an_unchanged_record_is_not_sent_again(app: App) {
+async fn a_matching_if_none_match_is_answered_with_304(app: App) {
     let path = format!("/api/users/{}/", app.create_user("John", "Doe").await);
     for path in [&path[..], "/api/users/"] {
         let reply = app.request("GET", path).send().await.unwrap();
@@ -187,7 +187,7 @@ async fn an_unchanged_record_is_not_sent_again(app: App) {
     }
 }
 
-async fn lists_come_in_pages_with_links(app: App) {
+async fn a_list_has_pages_with_links(app: App) {
     let mut ids = Vec::new();
     for number in 0..5 {
         ids.push(app.create_user(&number.to_string(), "").await);
@@ -232,7 +232,7 @@ async fn lists_come_in_pages_with_links(app: App) {
     }
 }
 
-async fn options_say_what_is_allowed(app: App) {
+async fn options_lists_the_allowed_methods(app: App) {
     let path = format!("/api/users/{}/", app.create_user("John", "Doe").await);
     let merge_patch = "application/merge-patch+json, application/json";
     for (path, allowed, patch) in [
@@ -258,7 +258,7 @@ async fn options_say_what_is_allowed(app: App) {
     }
 }
 
-async fn an_idempotency_key_makes_a_repetition_safe(app: App) {
+async fn a_retry_with_the_same_idempotency_key_is_applied_once(app: App) {
     let post = |key: &'static str, name: &'static str| {
         app.request("POST", "/api/users/")
             .header("idempotency-key", key)
@@ -283,7 +283,7 @@ async fn an_idempotency_key_makes_a_repetition_safe(app: App) {
     assert_eq!(post("k1", "Eve").await.unwrap().status(), 422);
     assert_eq!(app.get("/api/users/").await.as_array().unwrap().len(), 1);
     assert_eq!(post("white space", "Eve").await.unwrap().status(), 400);
-    // At the same moment, too.
+    // Concurrent retries are applied once, too.
     let all = futures_util::future::join_all((0..20).map(|_| post("k2", "Bob"))).await;
     let mut ids = std::collections::HashSet::new();
     for reply in all {
@@ -292,7 +292,7 @@ async fn an_idempotency_key_makes_a_repetition_safe(app: App) {
     assert_eq!(ids.len(), 1);
 }
 
-async fn a_base_guards_the_fields_that_are_touched(app: App) {
+async fn an_edit_conflicts_with_changes_of_the_same_fields_since_its_base(app: App) {
     let path = format!("/api/users/{}/", app.create_user("John", "Doe").await);
     let reply = app.request("GET", &path).send().await.unwrap();
     let base = reply.headers()["fieldsync-cursor"]
@@ -346,7 +346,7 @@ async fn a_base_guards_the_fields_that_are_touched(app: App) {
     assert_eq!(app.get(&path).await["first_name"], "Jack");
 }
 
-async fn every_type_of_field_survives_the_way(app: App) {
+async fn every_type_of_field_is_stored_and_returned(app: App) {
     let thing = json!({
         "flag": true, "count": -7, "ratio": 0.1, "note": "\u{1F600} \"<b>\"", "due": "2026-01-13T12:00:00.5+02:00",
         "tags": ["a", "b"], "settings": {"theme": {"dark": true, "hue": 7}},
@@ -361,7 +361,7 @@ async fn every_type_of_field_survives_the_way(app: App) {
     assert_eq!((id.len(), &id[14..15]), (36, "7"));
     let path = format!("/api/things/{id}/");
     assert_eq!(app.get(&path).await, expected);
-    // JSON fields merge; null takes a member away there, and sets a field that may be null.
+    // JSON fields are merged: null removes a member. A nullable field is set to null.
     let patch = json!({"settings": {"theme": {"dark": null}, "size": 2}, "tags": [], "due": null});
     let (_, changed) = app.send("PATCH", &path, &patch).await;
     assert_eq!(changed["settings"], json!({"theme": {"hue": 7}, "size": 2}));
@@ -382,7 +382,7 @@ async fn every_type_of_field_survives_the_way(app: App) {
     assert_eq!(app.get("/api/things/").await, json!([changed]));
 }
 
-async fn the_apps_own_check_refuses_by_field(app: App) {
+async fn the_apps_validation_refuses_a_field_with_a_message(app: App) {
     let (status, problem) = app
         .send("POST", "/api/users/", &json!({"first_name": "Voldemort"}))
         .await;

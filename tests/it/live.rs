@@ -1,4 +1,4 @@
-//! `fieldsync.v1` on the WebSocket.
+//! The protocol `fieldsync.v1` on a WebSocket.
 
 use serde_json::json;
 
@@ -6,18 +6,18 @@ use crate::app::{App, on_every_store};
 use crate::socket::{Mirror, Socket};
 
 on_every_store!(
-    a_subscriber_hears_of_every_change,
+    a_subscriber_receives_every_change,
     only_changed_fields_are_sent,
-    one_record_can_be_subscribed_to,
-    a_lost_connection_resumes_where_it_was,
-    many_missed_changes_fold_into_one_each,
-    a_big_snapshot_comes_in_pieces,
-    a_cursor_that_does_not_fit_is_reset,
-    errors_name_the_topic_and_the_connection_stays,
-    the_writer_knows_its_own_change_by_its_key,
+    a_topic_can_be_one_record,
+    a_subscriber_resumes_from_its_cursor,
+    missed_changes_are_folded_by_record,
+    a_large_snapshot_comes_in_several_messages,
+    a_cursor_of_another_collection_is_reset,
+    an_error_names_its_topic_and_the_connection_stays_open,
+    a_change_carries_the_idempotency_key_of_its_edit,
 );
 
-async fn a_subscriber_hears_of_every_change(app: App) {
+async fn a_subscriber_receives_every_change(app: App) {
     let id = app.create_user("John", "Doe").await;
     let mut socket = Socket::v1(&app).await;
     assert_eq!(socket.protocol.as_deref(), Some("fieldsync.v1"));
@@ -67,7 +67,7 @@ async fn only_changed_fields_are_sent(app: App) {
     let mut socket = Socket::v1(&app).await;
     socket.subscribe("users", None).await;
     Mirror::default().catch_up(&mut socket).await;
-    // An edit that changes nothing is not announced; the next one is the next message.
+    // An edit that changes nothing is not sent: the next message is about the next edit.
     app.send("PATCH", &path, &json!({"first_name": "John"}))
         .await;
     let (_, user) = app
@@ -84,7 +84,7 @@ async fn only_changed_fields_are_sent(app: App) {
     );
 }
 
-async fn one_record_can_be_subscribed_to(app: App) {
+async fn a_topic_can_be_one_record(app: App) {
     let (one, two) = (
         app.create_user("One", "").await,
         app.create_user("Two", "").await,
@@ -117,14 +117,14 @@ async fn one_record_can_be_subscribed_to(app: App) {
         (&change["topic"], &change["fields"]["first_name"]),
         (&json!(topic), &json!("y"))
     );
-    // A record that does not exist is an empty snapshot; a later create arrives.
+    // A record that does not exist has an empty snapshot. Its creation is sent later.
     let next = format!("users/{}", two + 1);
     socket.subscribe(&next, None).await;
     assert_eq!(socket.expect("snapshot").await["records"], json!([]));
     socket.expect("live").await;
     assert_eq!(app.create_user("Three", "").await, two + 1);
     assert_eq!(socket.expect("change").await["topic"], json!(next));
-    // One that unsubscribed hears no more.
+    // After an unsubscribe, no changes come.
     socket
         .send(&json!({"type": "unsubscribe", "topic": next}))
         .await;
@@ -145,7 +145,7 @@ async fn one_record_can_be_subscribed_to(app: App) {
     assert_eq!(socket.expect("change").await["topic"], json!(topic));
 }
 
-async fn a_lost_connection_resumes_where_it_was(app: App) {
+async fn a_subscriber_resumes_from_its_cursor(app: App) {
     let id = app.create_user("John", "Doe").await;
     let mut window = Mirror::default();
     let mut socket = Socket::v1(&app).await;
@@ -171,7 +171,7 @@ async fn a_lost_connection_resumes_where_it_was(app: App) {
     assert_eq!(window.resets, Vec::<String>::new());
 }
 
-async fn many_missed_changes_fold_into_one_each(app: App) {
+async fn missed_changes_are_folded_by_record(app: App) {
     let id = app.create_user("John", "Doe").await;
     let cursor = app
         .request("GET", "/api/users/")
@@ -216,7 +216,7 @@ async fn many_missed_changes_fold_into_one_each(app: App) {
     assert_eq!(keys, 700);
 }
 
-async fn a_big_snapshot_comes_in_pieces(app: App) {
+async fn a_large_snapshot_comes_in_several_messages(app: App) {
     let users = (0..600)
         .map(|number| fieldsync::Edit::create("users", json!({"first_name": number.to_string()})));
     app.engine.transaction(users.collect()).await.unwrap();
@@ -226,7 +226,7 @@ async fn a_big_snapshot_comes_in_pieces(app: App) {
     let first = socket.expect("snapshot").await;
     assert_eq!(first.get("cursor"), None);
     window.apply(&first);
-    // What changes while the snapshot is on its way is in it, or comes after it.
+    // Changes during the snapshot are in it, or come after it.
     app.send("PATCH", "/api/users/1/", &json!({"first_name": "changed"}))
         .await;
     app.send(
@@ -240,7 +240,7 @@ async fn a_big_snapshot_comes_in_pieces(app: App) {
     window.converge(&mut socket, &app, "/api/users/").await;
 }
 
-async fn a_cursor_that_does_not_fit_is_reset(app: App) {
+async fn a_cursor_of_another_collection_is_reset(app: App) {
     app.create_user("John", "Doe").await;
     let cursor_of = async |path: &str| {
         app.request("GET", path).send().await.unwrap().headers()["fieldsync-cursor"]
@@ -270,7 +270,7 @@ async fn a_cursor_that_does_not_fit_is_reset(app: App) {
     }
 }
 
-async fn errors_name_the_topic_and_the_connection_stays(app: App) {
+async fn an_error_names_its_topic_and_the_connection_stays_open(app: App) {
     let mut socket = Socket::v1(&app).await;
     for (topic, status) in [
         ("nothing", 404),
@@ -290,7 +290,7 @@ async fn errors_name_the_topic_and_the_connection_stays(app: App) {
     socket.expect("live").await;
     socket.subscribe("users", None).await;
     assert_eq!(socket.expect("error").await["problem"]["status"], 409);
-    // Nothing that a client sends becomes a change, and nonsense ends the connection the third time.
+    // The third malformed message closes the connection. Nothing was written.
     for _ in 0..3 {
         socket.send_text("nonsense").await;
         assert_eq!(
@@ -302,7 +302,7 @@ async fn errors_name_the_topic_and_the_connection_stays(app: App) {
     assert_eq!(app.get("/api/users/").await, json!([]));
 }
 
-async fn the_writer_knows_its_own_change_by_its_key(app: App) {
+async fn a_change_carries_the_idempotency_key_of_its_edit(app: App) {
     let id = app.create_user("John", "Doe").await;
     let mut socket = Socket::v1(&app).await;
     socket.subscribe("users", None).await;

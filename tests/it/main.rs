@@ -1,14 +1,17 @@
-//! fieldsync as its users meet it: over HTTP, over WebSockets, and by its Rust API; each case on every adapter and
-//! store. Names begin with the letter of the promise that they show, where they show one.
+//! Tests of fieldsync through its public interfaces: HTTP, WebSockets and the Rust API, most of them on every store and under
+//! every web framework. `tests/README.md` says how to run them, and what letters and numbers in their names mean.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod app;
+mod app_code;
 #[cfg(feature = "services")]
 #[path = "../../crates/fieldsync-postgres/tests/it/cluster.rs"]
 mod cluster;
 mod demo;
+mod random;
 mod socket;
+mod tasks;
 #[path = "../../examples/third_adapter/adapter.rs"]
 mod third_adapter;
 
@@ -22,22 +25,23 @@ mod events;
 mod existing_table;
 mod faults;
 mod feed;
-mod houses;
+mod hidden_data;
 mod http;
-mod leaks;
+mod imports;
+mod layering;
 mod live;
 mod model;
 mod msrv;
 #[cfg(feature = "services")]
 mod nginx;
-mod patience;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;
 mod rules;
 mod rust_api;
-mod seam;
 #[cfg(feature = "services")]
 mod servers;
+mod subscribe_during_writes;
+mod timeouts;
 mod two_windows;
 mod versions;

@@ -1,5 +1,4 @@
-//! Who may see and do what, by the app's own rule, through both doors: promise A. And what happens when the app's own
-//! code fails or hangs.
+//! Authorization over HTTP, WebSockets and the Rust API, and the app's own code when it panics or does not return.
 
 use std::time::Duration;
 
@@ -11,28 +10,28 @@ use fieldsync::{
 use futures_util::StreamExt as _;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use crate::app::{App, Rule, on_every_store};
 use crate::socket::{Mirror, Socket};
+use crate::tasks::within_limit;
 
 on_every_store!(with ruled:
-    a_records_of_others_do_not_exist,
-    a_nobody_makes_or_gives_away_a_record_that_is_not_theirs,
-    a_fields_that_one_may_not_see_are_nowhere,
-    a_what_one_may_not_do_is_refused,
-    a_collection_that_is_not_for_one_looks_like_none,
-    a_row_that_leaves_what_one_may_see_is_deleted_without_its_new_values,
-    a_replay_is_shown_through_todays_right,
-    a_pages_link_names_no_hidden_record,
-    idempotency_keys_of_the_app_and_of_others_are_apart,
-    a_panic_in_the_apps_code_is_one_requests_failure,
-    a_panicking_feed_closes_its_socket_with_1011,
-    a_rule_that_never_answers_holds_up_nothing,
+    a_a_record_that_the_principal_may_not_read_does_not_exist,
+    a_a_principal_can_neither_create_a_record_for_another_nor_give_one_away,
+    a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_message,
+    a_an_action_without_permission_is_refused,
+    a_a_hidden_collection_looks_like_one_that_does_not_exist,
+    a_a_record_that_becomes_hidden_is_deleted_without_its_new_values,
+    a_the_same_idempotency_key_of_two_users_is_two_keys,
+    a_the_link_to_the_next_page_names_no_hidden_record,
+    idempotency_keys_of_the_app_and_of_principals_are_separate,
+    a_panic_in_the_apps_code_fails_one_request,
+    a_panic_in_the_code_of_a_feed_closes_its_socket_with_1011,
+    an_authorizer_that_never_returns_does_not_delay_a_drain,
     a_subscription_ends_with_its_engine,
 );
 
-/// `notes` belong to their owners; `secrets` are for the boss; `posts` may be made by everybody and read by nobody.
+/// `notes` belong to their owners, only the boss may read `secrets`, and everyone may create `posts`, which nobody may read.
 fn ruled() -> EngineBuilder {
     let notes = json!({"type": "object", "properties": {
         "owner": {"type": "string", "default": ""},
@@ -78,7 +77,7 @@ fn ruled() -> EngineBuilder {
         })
 }
 
-/// A rule that never answers.
+/// An authorizer that never returns.
 #[derive(Debug)]
 struct Never;
 
@@ -103,12 +102,17 @@ impl App {
 
     async fn note(&self, fields: Value) -> i64 {
         let fields: Fields = serde_json::from_value(fields).unwrap();
-        let note: Stored<Fields> = self.engine.create("notes", fields).await.unwrap();
+        let note: Stored<Fields> = self
+            .engine
+            .collection("notes")
+            .create(fields)
+            .await
+            .unwrap();
         note.id.to_string().parse().unwrap()
     }
 }
 
-async fn a_records_of_others_do_not_exist(app: App) {
+async fn a_a_record_that_the_principal_may_not_read_does_not_exist(app: App) {
     let mine = app.note(json!({"owner": "ada", "text": "mine"})).await;
     let theirs = app.note(json!({"owner": "bob", "text": "theirs"})).await;
     let path = format!("/api/notes/{theirs}/");
@@ -134,7 +138,7 @@ async fn a_records_of_others_do_not_exist(app: App) {
     socket.subscribe(&format!("notes/{theirs}"), None).await;
     assert_eq!(socket.expect("snapshot").await["records"], json!([]));
     socket.expect("live").await;
-    // A change of another's record is not sent; the next of one's own is.
+    // The change of bob's record is not sent. The change of ada's record is.
     let patch = |id: i64| Edit::patch(("notes", id), json!({"text": "new"}));
     app.engine
         .transaction(vec![patch(theirs), patch(mine)])
@@ -154,7 +158,7 @@ async fn a_records_of_others_do_not_exist(app: App) {
     ));
 }
 
-async fn a_nobody_makes_or_gives_away_a_record_that_is_not_theirs(app: App) {
+async fn a_a_principal_can_neither_create_a_record_for_another_nor_give_one_away(app: App) {
     let planted = app
         .as_user("eve", "POST", "/api/notes/")
         .json(&json!({"owner": "bob"}));
@@ -176,14 +180,14 @@ async fn a_nobody_makes_or_gives_away_a_record_that_is_not_theirs(app: App) {
     );
 }
 
-async fn a_fields_that_one_may_not_see_are_nowhere(app: App) {
+async fn a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_message(app: App) {
     let id = app
         .note(json!({"owner": "ada", "text": "a", "salary": 4711}))
         .await;
     let path = format!("/api/notes/{id}/");
     let mut socket = Socket::v1_as(&app, "clerk").await;
     socket.subscribe("notes", None).await;
-    let mut heard = vec![socket.expect("snapshot").await, socket.expect("live").await];
+    let mut messages = vec![socket.expect("snapshot").await, socket.expect("live").await];
     let mut bodies = vec![
         reply(app.as_user("clerk", "GET", &path)).await.1,
         reply(app.as_user("clerk", "GET", "/api/notes/")).await.1,
@@ -193,7 +197,7 @@ async fn a_fields_that_one_may_not_see_are_nowhere(app: App) {
         )
         .await
         .1,
-        // Refused whether or not it is equal: the answer would tell its value.
+        // Refused even if the value is the current one: otherwise the reply would reveal it.
         reply(
             app.as_user("clerk", "PATCH", &path)
                 .json(&json!({"salary": 4711})),
@@ -211,18 +215,20 @@ async fn a_fields_that_one_may_not_see_are_nowhere(app: App) {
     assert_eq!(bodies[3]["status"], 422);
     let base = socket.expect("change").await;
     let old = base["cursor"].as_str().unwrap().to_owned();
-    // A change of the hidden field alone is not sent; it does not count against a base of what one may change.
+    // A change of only the hidden field is not sent, and is no conflict with an edit of a visible field.
     app.engine
-        .patch::<Fields>(("notes", id), json!({"salary": 4712}))
+        .collection::<Fields>("notes")
+        .patch(id, json!({"salary": 4712}))
         .await
         .unwrap();
     app.engine
-        .patch::<Fields>(("notes", id), json!({"text": "c", "salary": 4713}))
+        .collection::<Fields>("notes")
+        .patch(id, json!({"text": "c", "salary": 4713}))
         .await
         .unwrap();
     let change = socket.expect("change").await;
     assert_eq!(change["fields"], json!({"text": "c"}));
-    heard.extend([base, change]);
+    messages.extend([base, change]);
     let stale = app
         .as_user("clerk", "PATCH", &path)
         .header("fieldsync-base", &old)
@@ -238,20 +244,20 @@ async fn a_fields_that_one_may_not_see_are_nowhere(app: App) {
     let (status, conflict_of_all) = reply(deletion).await;
     assert_eq!(status, 409);
     bodies.extend([conflict, conflict_of_all]);
-    // Catch-up goes through the same view.
+    // Missed changes show the same fields.
     let mut mirror = Mirror::default();
     let mut again = Socket::v1_as(&app, "clerk").await;
     again.subscribe("notes", Some(&old)).await;
     loop {
         let message = again.next().await.unwrap();
-        heard.push(message.clone());
+        messages.push(message.clone());
         if mirror.apply(&message) {
             break;
         }
     }
-    for said in heard.iter().chain(&bodies) {
-        let said = said.to_string();
-        assert!(!said.contains("471"), "{said}");
+    for sent in messages.iter().chain(&bodies) {
+        let sent = sent.to_string();
+        assert!(!sent.contains("471"), "{sent}");
     }
     // A cursor of another view does not resume.
     let mut boss = Socket::v1_as(&app, "boss").await;
@@ -259,7 +265,7 @@ async fn a_fields_that_one_may_not_see_are_nowhere(app: App) {
     assert_eq!(boss.expect("reset").await["reason"], "view");
 }
 
-async fn a_what_one_may_not_do_is_refused(app: App) {
+async fn a_an_action_without_permission_is_refused(app: App) {
     let request = app.request("POST", "/api/posts/").json(&json!({}));
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 401);
@@ -269,7 +275,7 @@ async fn a_what_one_may_not_do_is_refused(app: App) {
             .json(&json!({"text": "x"})),
     )
     .await;
-    // Who may write and not read sees the id alone.
+    // A principal that may write but not read sees only the id.
     assert_eq!(
         (status, made.as_object().unwrap().len()),
         (201, 1),
@@ -285,7 +291,7 @@ async fn a_what_one_may_not_do_is_refused(app: App) {
     assert_eq!(socket.expect("error").await["problem"]["status"], 403);
 }
 
-async fn a_collection_that_is_not_for_one_looks_like_none(app: App) {
+async fn a_a_hidden_collection_looks_like_one_that_does_not_exist(app: App) {
     let requests = [
         ("GET", ""),
         ("HEAD", ""),
@@ -323,7 +329,7 @@ async fn a_collection_that_is_not_for_one_looks_like_none(app: App) {
     }
 }
 
-async fn a_row_that_leaves_what_one_may_see_is_deleted_without_its_new_values(app: App) {
+async fn a_a_record_that_becomes_hidden_is_deleted_without_its_new_values(app: App) {
     let id = app.note(json!({"owner": "ada", "text": "old"})).await;
     let ada = app.engine.on_behalf_of(Principal::named("ada"));
     let mut updates = ada.subscribe("notes", None).await.unwrap();
@@ -334,7 +340,8 @@ async fn a_row_that_leaves_what_one_may_see_is_deleted_without_its_new_values(ap
     socket.expect("live").await;
     let given = json!({"owner": "bob", "text": "bobs secret"});
     app.engine
-        .patch::<Fields>(("notes", id), given)
+        .collection::<Fields>("notes")
+        .patch(id, given)
         .await
         .unwrap();
     let change = socket.expect("change").await;
@@ -343,9 +350,10 @@ async fn a_row_that_leaves_what_one_may_see_is_deleted_without_its_new_values(ap
     let update = updates.next().await.unwrap();
     assert!(matches!(update, Update::Change { .. }));
     assert!(!format!("{update:?}").contains("secret"), "{update:?}");
-    // And one that comes back is a record anew.
+    // A record that becomes visible again is created.
     app.engine
-        .patch::<Fields>(("notes", id), json!({"owner": "ada"}))
+        .collection::<Fields>("notes")
+        .patch(id, json!({"owner": "ada"}))
         .await
         .unwrap();
     let change = socket.expect("change").await;
@@ -355,7 +363,7 @@ async fn a_row_that_leaves_what_one_may_see_is_deleted_without_its_new_values(ap
     );
 }
 
-async fn a_replay_is_shown_through_todays_right(app: App) {
+async fn a_the_same_idempotency_key_of_two_users_is_two_keys(app: App) {
     let post = || {
         let request = app
             .as_user("ada", "POST", "/api/notes/")
@@ -365,16 +373,16 @@ async fn a_replay_is_shown_through_todays_right(app: App) {
     let (status, first) = post().await;
     assert_eq!((status, &first["text"]), (201, &json!("mine")));
     assert_eq!(post().await, (201, first.clone()));
-    let nobodys = app
+    let bobs = app
         .as_user("bob", "POST", "/api/notes/")
         .header("idempotency-key", "k");
-    let (status, other) = reply(nobodys.json(&json!({"owner": "bob", "text": "mine"}))).await;
-    // The same key of somebody else is another key.
+    let (status, other) = reply(bobs.json(&json!({"owner": "bob", "text": "mine"}))).await;
+    // The same key of another user is another key.
     assert_eq!(status, 201);
     assert_ne!(other["id"], first["id"]);
 }
 
-async fn a_pages_link_names_no_hidden_record(app: App) {
+async fn a_the_link_to_the_next_page_names_no_hidden_record(app: App) {
     for number in 0..9 {
         let owner = if number % 4 == 3 { "ada" } else { "bob" };
         app.note(json!({"owner": owner})).await;
@@ -405,7 +413,7 @@ async fn a_pages_link_names_no_hidden_record(app: App) {
     assert_eq!(all.unwrap().records.len(), 2);
 }
 
-async fn idempotency_keys_of_the_app_and_of_others_are_apart(app: App) {
+async fn idempotency_keys_of_the_app_and_of_principals_are_separate(app: App) {
     let create = |text: &str| {
         let fields = json!({"owner": "", "text": text});
         vec![Edit::create("notes", fields).with_idempotency_key("import")]
@@ -423,12 +431,17 @@ async fn idempotency_keys_of_the_app_and_of_others_are_apart(app: App) {
         .unwrap();
     engine.transaction(create("c")).await.unwrap();
     assert_eq!(
-        engine.list::<Fields>("notes", None, 9).await.unwrap().len(),
+        engine
+            .collection::<Fields>("notes")
+            .list(None, 9)
+            .await
+            .unwrap()
+            .len(),
         3
     );
 }
 
-async fn a_panic_in_the_apps_code_is_one_requests_failure(app: App) {
+async fn a_panic_in_the_apps_code_fails_one_request(app: App) {
     let id = app.note(json!({"owner": "ada"})).await;
     let path = format!("/api/notes/{id}/");
     for text in ["panic in the check", "panic in the rule"] {
@@ -440,20 +453,22 @@ async fn a_panic_in_the_apps_code_is_one_requests_failure(app: App) {
         assert_eq!(status, 500, "{text}");
         assert_eq!(problem["type"], "urn:fieldsync:internal");
     }
-    let closure = Edit::change(("notes", id), |_: &mut Fields| panic!("on purpose"));
+    let closure = Edit::update(("notes", id), |_: &mut Fields| -> () {
+        panic!("on purpose")
+    });
     let refused = app.engine.transaction(vec![closure]).await;
     assert!(matches!(
         refused,
         Err(EngineError::Refused(Refusal::AppPanicked))
     ));
-    // Nothing of them is stored, and others go on.
+    // None of them is stored, and other requests go on.
     let (status, note) = reply(
         app.as_user("ada", "PATCH", &path)
             .json(&json!({"text": "fine"})),
     )
     .await;
     assert_eq!((status, &note["text"]), (200, &json!("fine")));
-    // A row on which the rule panics is a failure of who asks for it, on either door.
+    // A panic in the row filter fails the request or the socket that asks for the row.
     app.note(json!({"owner": "ada", "text": "panic in the rule"}))
         .await;
     assert_eq!(reply(app.as_user("ada", "GET", "/api/notes/")).await.0, 500);
@@ -466,12 +481,12 @@ async fn a_panic_in_the_apps_code_is_one_requests_failure(app: App) {
     );
 }
 
-async fn a_panicking_feed_closes_its_socket_with_1011(app: App) {
+async fn a_panic_in_the_code_of_a_feed_closes_its_socket_with_1011(app: App) {
     let (mut feed, mut v1) = (Socket::feed(&app).await, Socket::v1_as(&app, "boss").await);
     v1.subscribe("notes", None).await;
     v1.expect("snapshot").await;
     v1.expect("live").await;
-    // A feed begins when its socket is heard of: it answers a ping only then.
+    // The feed has begun when it answers a ping.
     feed.ping().await;
     app.note(json!({"text": "panic in the feed"})).await;
     assert_eq!(feed.next().await, Err(1011));
@@ -481,11 +496,14 @@ async fn a_panicking_feed_closes_its_socket_with_1011(app: App) {
     );
 }
 
-async fn a_rule_that_never_answers_holds_up_nothing(app: App) {
+async fn an_authorizer_that_never_returns_does_not_delay_a_drain(app: App) {
     let mut socket = Socket::v1_as(&app, "ada").await;
     socket.subscribe("slow", None).await;
     let (drained, closed) = tokio::join!(app.engine.drain(Duration::from_secs(9)), socket.next());
-    assert!(drained, "the socket waits for the rule");
+    assert!(
+        drained.is_complete(),
+        "the socket does not wait for the authorizer"
+    );
     assert_eq!(closed, Err(1012));
 }
 
@@ -501,9 +519,7 @@ async fn a_subscription_ends_with_its_engine(_: App) {
     }
     drop(engine);
     assert_eq!(
-        timeout(Duration::from_secs(5), updates.next())
-            .await
-            .unwrap(),
+        within_limit("the end of a subscription", updates.next()).await,
         None
     );
 }

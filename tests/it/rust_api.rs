@@ -1,4 +1,4 @@
-//! The app's own code, without HTTP.
+//! The Rust API.
 
 use fieldsync::{Edit, EngineError, Fields, Outcome, Principal, Refusal, Update};
 use futures_util::StreamExt as _;
@@ -7,76 +7,94 @@ use serde_json::json;
 use crate::app::{App, User, on_every_store};
 
 on_every_store!(
-    records_are_read_and_written_by_type,
-    and_without_a_type,
-    several_edits_are_all_or_none,
-    sql_of_the_apps_own_is_announced_by_touch,
+    records_are_read_and_written_as_structs,
+    records_are_read_and_written_as_json_objects,
+    a_transaction_applies_all_of_its_edits_or_none,
+    a_refresh_announces_what_the_apps_own_sql_changed,
     a_subscription_is_a_stream,
-    f_closures_run_on_the_current_record,
-    one_may_act_on_behalf_of_somebody,
+    f_a_closure_edits_the_current_record,
+    an_app_can_act_on_behalf_of_a_principal,
 );
 
-async fn records_are_read_and_written_by_type(app: App) {
+async fn records_are_read_and_written_as_structs(app: App) {
     let engine = &app.engine;
     let user = engine
-        .create("users", User::named("John", "Doe"))
+        .collection("users")
+        .create(User::named("John", "Doe"))
         .await
         .unwrap();
     assert_eq!(user.fields, User::named("John", "Doe"));
     assert!(user.created_at.is_some() && user.created_at == user.updated_at);
-    let key = ("users", user.id);
-    let user = engine
-        .edit(key, |user: &mut User| user.first_name = "Jack".into())
+    let users = engine.collection::<User>("users");
+    let user = users
+        .update(user.id, |user| user.first_name = "Jack".into())
         .await
         .unwrap();
     assert_eq!(user.fields, User::named("Jack", "Doe"));
-    let user = engine
-        .patch::<User>(key, json!({"last_name": "Roe"}))
+    let user = users
+        .patch(user.id, json!({"last_name": "Roe"}))
         .await
         .unwrap();
     assert_eq!(user.fields, User::named("Jack", "Roe"));
-    assert_eq!(engine.get::<User>(key).await.unwrap().unwrap(), user);
+    let id = user.id;
+    assert_eq!(users.get(id).await.unwrap().unwrap(), user);
     assert_eq!(
-        engine.list::<User>("users", None, 10).await.unwrap(),
+        engine
+            .collection::<User>("users")
+            .list(None, 10)
+            .await
+            .unwrap(),
         [user]
     );
-    engine.delete(key).await.unwrap();
-    assert_eq!(engine.get::<User>(key).await.unwrap(), None);
-    let gone = engine
-        .edit(key, |user: &mut User| user.first_name.clear())
-        .await;
+    users.delete(id).await.unwrap();
+    assert_eq!(users.get(id).await.unwrap(), None);
+    let gone = users.update(id, |user| user.first_name.clear()).await;
     assert!(matches!(
         gone,
         Err(EngineError::Refused(Refusal::NotFound(_)))
     ));
 }
 
-async fn and_without_a_type(app: App) {
+async fn records_are_read_and_written_as_json_objects(app: App) {
     let fields = json!({"first_name": "John"}).as_object().unwrap().clone();
-    let user = app.engine.create::<Fields>("users", fields).await.unwrap();
+    let user = app
+        .engine
+        .collection::<Fields>("users")
+        .create(fields)
+        .await
+        .unwrap();
     assert_eq!(user.fields["last_name"], "");
     let refused = app
         .engine
-        .patch::<Fields>(("users", user.id), json!({"first_name": 1}))
+        .collection::<Fields>("users")
+        .patch(user.id, json!({"first_name": 1}))
         .await;
     assert!(
-        matches!(refused, Err(EngineError::Refused(Refusal::Invalid(errors))) if errors.contains_key("first_name"))
+        matches!(refused, Err(EngineError::Refused(Refusal::Invalid(errors))) if errors.contains("first_name"))
     );
     let refused = app
         .engine
-        .patch::<Fields>(("users", user.id), json!([]))
+        .collection::<Fields>("users")
+        .patch(user.id, json!([]))
         .await;
     assert!(matches!(
         refused,
         Err(EngineError::Refused(Refusal::Malformed(_)))
     ));
-    assert!(app.engine.get::<Fields>(("nothing", 1)).await.is_err());
+    assert!(
+        app.engine
+            .collection::<Fields>("nothing")
+            .get(1)
+            .await
+            .is_err()
+    );
 }
 
-async fn several_edits_are_all_or_none(app: App) {
+async fn a_transaction_applies_all_of_its_edits_or_none(app: App) {
     let user = app
         .engine
-        .create("users", User::named("John", "Doe"))
+        .collection("users")
+        .create(User::named("John", "Doe"))
         .await
         .unwrap();
     let edits = vec![
@@ -87,7 +105,8 @@ async fn several_edits_are_all_or_none(app: App) {
     assert!(app.engine.transaction(edits.clone()).await.is_err());
     assert_eq!(
         app.engine
-            .get::<User>(("users", user.id))
+            .collection::<User>("users")
+            .get(user.id)
             .await
             .unwrap()
             .unwrap(),
@@ -95,7 +114,8 @@ async fn several_edits_are_all_or_none(app: App) {
     );
     assert!(
         app.engine
-            .list::<Fields>("things", None, 1)
+            .collection::<Fields>("things")
+            .list(None, 1)
             .await
             .unwrap()
             .is_empty()
@@ -108,7 +128,8 @@ async fn several_edits_are_all_or_none(app: App) {
     );
     assert_eq!(
         app.engine
-            .list::<Fields>("things", None, 2)
+            .collection::<Fields>("things")
+            .list(None, 2)
             .await
             .unwrap()
             .len(),
@@ -116,21 +137,22 @@ async fn several_edits_are_all_or_none(app: App) {
     );
 }
 
-async fn sql_of_the_apps_own_is_announced_by_touch(app: App) {
+async fn a_refresh_announces_what_the_apps_own_sql_changed(app: App) {
     let user = app
         .engine
-        .create("users", User::named("John", "Doe"))
+        .collection("users")
+        .create(User::named("John", "Doe"))
         .await
         .unwrap();
     let mut changes = app.engine.subscribe("users", None).await.unwrap();
     while !matches!(changes.next().await, Some(Update::Live { .. })) {}
-    app.engine.touch(("users", user.id)).await.unwrap();
+    app.engine.refresh(("users", user.id)).await.unwrap();
     let Some(Update::Change { change, .. }) = changes.next().await else {
         panic!("a change")
     };
     assert_eq!(change.fields["first_name"], "John");
     assert_eq!(change.fields.len(), 4);
-    app.engine.touch(("users", 999)).await.unwrap();
+    app.engine.refresh(("users", 999)).await.unwrap();
     let Some(Update::Change { change, .. }) = changes.next().await else {
         panic!("a change")
     };
@@ -140,7 +162,8 @@ async fn sql_of_the_apps_own_is_announced_by_touch(app: App) {
 async fn a_subscription_is_a_stream(app: App) {
     let user = app
         .engine
-        .create("users", User::named("John", "Doe"))
+        .collection("users")
+        .create(User::named("John", "Doe"))
         .await
         .unwrap();
     let mut updates = app
@@ -157,7 +180,8 @@ async fn a_subscription_is_a_stream(app: App) {
     );
     assert!(matches!(updates.next().await, Some(Update::Live { .. })));
     app.engine
-        .edit(("users", user.id), |user: &mut User| {
+        .collection::<User>("users")
+        .update(user.id, |user: &mut User| {
             user.first_name = "Jack".into();
         })
         .await
@@ -166,7 +190,7 @@ async fn a_subscription_is_a_stream(app: App) {
         panic!("a change")
     };
     assert_eq!(change.fields["first_name"], "Jack");
-    // From a cursor on, what was missed comes folded.
+    // A subscription that resumes receives missed changes folded.
     let mut resumed = app
         .engine
         .subscribe(("users", user.id), cursor)
@@ -176,37 +200,44 @@ async fn a_subscription_is_a_stream(app: App) {
         panic!("a page")
     };
     assert_eq!(changes.len(), 1);
-    assert!(app.engine.drain(std::time::Duration::from_secs(5)).await);
+    assert!(
+        app.engine
+            .drain(std::time::Duration::from_secs(5))
+            .await
+            .is_complete()
+    );
     assert_eq!(updates.next().await, None);
-    let stopped = app.engine.create("users", User::default()).await;
+    let stopped = app.engine.collection("users").create(User::default()).await;
     assert!(matches!(stopped, Err(EngineError::Stopping)));
 }
 
-async fn f_closures_run_on_the_current_record(app: App) {
+async fn f_a_closure_edits_the_current_record(app: App) {
     let thing = app
         .engine
-        .create::<crate::app::Thing>("things", Default::default())
+        .collection::<crate::app::Thing>("things")
+        .create(Default::default())
         .await
         .unwrap();
+    let things = app.engine.collection::<crate::app::Thing>("things");
     let add = |_| {
-        app.engine
-            .edit(("things", thing.id), |thing: &mut crate::app::Thing| {
-                thing.count += 1;
-            })
+        things.update(thing.id, |thing: &mut crate::app::Thing| {
+            thing.count += 1;
+        })
     };
     for result in futures_util::future::join_all((0..500).map(add)).await {
         result.unwrap();
     }
     let thing = app
         .engine
-        .get::<crate::app::Thing>(("things", thing.id))
+        .collection::<crate::app::Thing>("things")
+        .get(thing.id)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(thing.fields.count, 500);
 }
 
-async fn one_may_act_on_behalf_of_somebody(app: App) {
+async fn an_app_can_act_on_behalf_of_a_principal(app: App) {
     let caller = app.engine.on_behalf_of(Principal::named("ada"));
     let seen = caller
         .transaction(vec![Edit::create("users", json!({"first_name": "Ada"}))])

@@ -1,10 +1,13 @@
-//! Servers that tests start for themselves, each on a free port of the loopback, gone with the test.
+//! Servers that a test starts on a free port, and that end with it.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A Redis that holds nothing.
+/// The limit on the start of a server: far longer than it takes on a machine whose disk is busy.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An empty Redis. It is killed when dropped.
 pub(crate) struct Redis {
     process: Child,
     pub(crate) port: u16,
@@ -31,12 +34,12 @@ impl Redis {
         let process = command.stdout(Stdio::null()).spawn();
         let process = process.expect("redis-server is missing: tests/run.sh installs it");
         let redis = Self { process, port };
-        while redis
-            .client()
-            .get_multiplexed_async_connection()
-            .await
-            .is_err()
-        {
+        let begun = Instant::now();
+        while let Err(error) = redis.client().get_multiplexed_async_connection().await {
+            assert!(
+                begun.elapsed() < START_TIMEOUT,
+                "redis-server on port {port} does not answer: {error}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         redis
@@ -50,16 +53,16 @@ impl Redis {
         redis::Client::open(self.url()).unwrap()
     }
 
-    /// Sends a command, given as its words.
-    pub(crate) async fn say(&self, command: &[&str]) {
+    /// Runs a command, given as its words.
+    pub(crate) async fn command(&self, command: &[&str]) {
         let mut connection = self
             .client()
             .get_multiplexed_async_connection()
             .await
             .unwrap();
-        let mut said = redis::cmd(command[0]);
-        said.arg(&command[1..]);
-        said.exec_async(&mut connection).await.unwrap();
+        let mut request = redis::cmd(command[0]);
+        request.arg(&command[1..]);
+        request.exec_async(&mut connection).await.unwrap();
     }
 
     /// Kills it, as `kill -9` does.
@@ -68,7 +71,7 @@ impl Redis {
         self.process.wait().unwrap();
     }
 
-    /// Starts it again where it was, empty.
+    /// Restarts it at the same port, empty.
     pub(crate) async fn start_again(&mut self) {
         *self = Self::start_at(self.port).await;
     }

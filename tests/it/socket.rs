@@ -1,8 +1,7 @@
-//! A client of the WebSocket, written from the protocol document alone.
+//! A WebSocket client, written from `docs/protocol.md` alone.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Map, Value, json};
@@ -10,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
 
 use crate::app::App;
+use crate::tasks::within_limit;
 
 pub(crate) struct Socket {
     pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -25,21 +25,21 @@ impl Socket {
         Self::open(app, Some("fieldsync.v1")).await
     }
 
-    /// On behalf of somebody.
+    /// Opens a socket as this user.
     pub(crate) async fn v1_as(app: &App, user: &str) -> Self {
         let (name, value) = ("x-user", user.parse().unwrap());
         let name = http::HeaderName::from_static(name);
         let builder = Self::builder(app.address).add_header(name, value).unwrap();
         let opened = Self::connect(builder, Some("fieldsync.v1")).await;
-        opened.expect("the server accepts sockets")
+        opened.expect("the server accepts the socket")
     }
 
     async fn open(app: &App, protocol: Option<&str>) -> Self {
         let opened = Self::connect(Self::builder(app.address), protocol).await;
-        opened.expect("the server accepts sockets")
+        opened.expect("the server accepts the socket")
     }
 
-    /// `None` when the server is not there.
+    /// Opens a socket; `None` when the server refuses it or is down.
     pub(crate) async fn open_at(address: &str, protocol: Option<&str>) -> Option<Self> {
         Self::connect(Self::builder(address), protocol).await
     }
@@ -73,18 +73,18 @@ impl Socket {
             .unwrap();
     }
 
-    /// Pings, and waits for the pong.
+    /// Sends a ping, and waits for the pong.
     pub(crate) async fn ping(&mut self) {
         self.stream.send(Message::ping("")).await.unwrap();
-        let pong = tokio::time::timeout(Duration::from_secs(20), self.stream.next()).await;
-        assert!(pong.unwrap().unwrap().unwrap().is_pong());
+        let pong = within_limit("a pong", self.stream.next()).await;
+        assert!(pong.unwrap().unwrap().is_pong());
     }
 
-    /// The next JSON message; the close code when there is none any more.
+    /// The next JSON message, or the close code when the connection ends.
     pub(crate) async fn next(&mut self) -> Result<Value, u16> {
         loop {
-            let message = tokio::time::timeout(Duration::from_secs(20), self.stream.next()).await;
-            match message.expect("a message within 20 s") {
+            let message = within_limit("a message", self.stream.next()).await;
+            match message {
                 Some(Ok(message)) => {
                     if let Some(text) = message.as_text() {
                         return Ok(serde_json::from_str(text).unwrap());
@@ -99,7 +99,7 @@ impl Socket {
         }
     }
 
-    /// The next message, which must be of this type.
+    /// Returns the next message, which must have this type.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         let message = self.next().await.unwrap();
         assert_eq!(message["type"], kind, "{message}");
@@ -110,7 +110,7 @@ impl Socket {
         self.try_subscribe(topic, since).await.unwrap();
     }
 
-    /// Fails when the server is gone.
+    /// Subscribes; an error when the connection is closed.
     pub(crate) async fn try_subscribe(
         &mut self,
         topic: &str,
@@ -124,20 +124,20 @@ impl Socket {
     }
 }
 
-/// What a window holds: the records of a topic, and the cursor up to which they are known.
+/// The records of a topic, as a window holds them, and the cursor of that state.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Mirror {
     pub(crate) records: BTreeMap<String, Map<String, Value>>,
     pub(crate) cursor: Option<String>,
     pub(crate) resets: Vec<String>,
-    /// How many pages of missed changes came.
+    /// The number of pages of missed changes.
     pub(crate) folded: usize,
-    /// The pieces of a snapshot that is not whole yet.
+    /// The records of a snapshot that is not complete.
     pieces: Option<BTreeMap<String, Map<String, Value>>>,
 }
 
 impl Mirror {
-    /// Applies a message; true when it was `live`.
+    /// Applies a message. Returns true for `live`.
     pub(crate) fn apply(&mut self, message: &Value) -> bool {
         let cursor = message["cursor"].as_str().map(str::to_owned);
         match message["type"].as_str().unwrap() {
@@ -196,14 +196,14 @@ impl Mirror {
         while !self.apply(&socket.next().await.unwrap()) {}
     }
 
-    /// The records as `GET` gives them.
+    /// The records in the form of a GET.
     pub(crate) fn list(&self) -> Value {
         let mut records: Vec<Value> = self.records.values().cloned().map(Value::Object).collect();
         records.sort_by_key(|record| (record["id"].as_i64(), record["id"].to_string()));
         Value::Array(records)
     }
 
-    /// Reads until what is held equals what `GET` gives, now that nobody writes; the socket's time limit ends it otherwise.
+    /// Reads until the records equal those of a GET, when writes have ended. The limit on the wait for a message ends it otherwise.
     pub(crate) async fn converge(&mut self, socket: &mut Socket, app: &App, path: &str) {
         let all = app.get(path).await;
         while self.list() != all {

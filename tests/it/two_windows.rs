@@ -1,27 +1,29 @@
-//! The demo as its user meets it on the command line and over HTTP.
+//! The demo: its command line, its pages, and its edits over HTTP.
 
 use serde_json::{Value, json};
 
 use crate::demo::{Demo, command, on_every_server};
+use crate::random;
 
 on_every_server!(
-    pages_health_and_a_clean_stop,
-    pages_of_other_origins_call_the_api_only_when_allowed,
-    d_what_was_acknowledged_survives_kill_9,
+    pages_and_the_health_check_are_served_until_sigterm,
+    pages_of_other_origins_call_the_api_only_if_allowed,
+    d_acknowledged_edits_survive_kill_9,
 );
 
 fn store(folder: &tempfile::TempDir) -> String {
     format!("sqlite:{}", folder.path().join("demo.db").display())
 }
 
-async fn d_what_was_acknowledged_survives_kill_9(server: &str) {
+async fn d_acknowledged_edits_survive_kill_9(server: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = Demo::start(&store(&folder), &["--server", server]);
+    let mut random = random::generator();
     for round in 0..5 {
         let http = reqwest::Client::new();
-        let enough = 2 + fastrand::usize(..60);
-        let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
-        // Writers go on until the server is gone; each remembers what it was told is saved.
+        let enough = 2 + random.usize(..60);
+        let (sender, mut acknowledged) = tokio::sync::mpsc::unbounded_channel();
+        // Each writer goes on until the server is killed, and returns the last number that was acknowledged.
         let writer = async |field: &'static str| {
             let mut saved = None;
             for number in 0.. {
@@ -33,7 +35,7 @@ async fn d_what_was_acknowledged_survives_kill_9(server: &str) {
                     Ok(reply) if reply.status() == 200 => saved = Some(number),
                     _ => break,
                 }
-                told.send(field).unwrap();
+                sender.send(field).unwrap();
             }
             saved.expect("some edits were saved")
         };
@@ -41,7 +43,7 @@ async fn d_what_was_acknowledged_survives_kill_9(server: &str) {
         let killer = async {
             let mut count = std::collections::HashMap::new();
             while count.len() < 2 || count.values().sum::<usize>() < enough {
-                *count.entry(hears.recv().await).or_default() += 1;
+                *count.entry(acknowledged.recv().await).or_default() += 1;
             }
             crate::demo::signal("KILL", &process);
         };
@@ -55,7 +57,7 @@ async fn d_what_was_acknowledged_survives_kill_9(server: &str) {
             .json()
             .await
             .unwrap();
-        // One more may be saved than was acknowledged.
+        // The next edit may be saved as well: its reply was lost.
         for (field, number) in [("first_name", first), ("last_name", last)] {
             let expected = [
                 format!("{round}-{number}"),
@@ -70,7 +72,7 @@ async fn d_what_was_acknowledged_survives_kill_9(server: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sample_data_is_made_once() {
+async fn sample_data_is_created_once() {
     let folder = tempfile::tempdir().unwrap();
     let names = async |demo: &Demo| {
         let users: Value = reqwest::get(demo.url("/api/users/"))
@@ -96,7 +98,7 @@ async fn sample_data_is_made_once() {
     );
 }
 
-async fn pages_health_and_a_clean_stop(server: &str) {
+async fn pages_and_the_health_check_are_served_until_sigterm(server: &str) {
     let mut demo = Demo::start("memory:", &["--server", server]);
     for (path, text) in [
         ("/", "Window 1"),
@@ -126,7 +128,7 @@ async fn pages_health_and_a_clean_stop(server: &str) {
     assert_eq!(demo.terminate(), Some(0));
 }
 
-async fn pages_of_other_origins_call_the_api_only_when_allowed(server: &str) {
+async fn pages_of_other_origins_call_the_api_only_if_allowed(server: &str) {
     let demo = Demo::start(
         "memory:",
         &[
@@ -185,7 +187,7 @@ async fn pages_of_other_origins_call_the_api_only_when_allowed(server: &str) {
 }
 
 #[test]
-fn a_failure_to_start_says_what_to_do() {
+fn an_error_at_the_start_says_what_to_do() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listener.local_addr().unwrap().to_string();
     let fail = |arguments: &[&str]| {

@@ -1,4 +1,4 @@
-//! Two versions of an app at once, as in the middle of a rolling restart: the newer one has a field more.
+//! Two versions of an app at once, as during a rolling upgrade: the newer one has one more field.
 
 use fieldsync::{Collection, Edit, Engine, Fields, Subscription, Update};
 use fieldsync_sqlite::SqliteStore;
@@ -23,18 +23,18 @@ async fn live(node: &Engine) -> Subscription {
     changes
 }
 
-/// What a subscriber has of the first note after so many changes.
+/// The fields of the first note that a subscriber received in a number of changes.
 async fn after(changes: &mut Subscription, mut count: usize) -> Fields {
     let mut note = Fields::new();
     while count > 0 {
-        let heard = match changes.next().await.unwrap() {
+        let received = match changes.next().await.unwrap() {
             Update::Change { change, .. } => vec![change],
             Update::Changes { changes, .. } => changes,
             Update::Reset(reason) => panic!("reset: {reason}"),
             _ => Vec::new(),
         };
-        count -= heard.len();
-        heard
+        count -= received.len();
+        received
             .into_iter()
             .for_each(|change| note.extend(change.fields));
     }
@@ -42,7 +42,7 @@ async fn after(changes: &mut Subscription, mut count: usize) -> Fields {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c_a_each_version_shows_its_own_fields_of_what_the_other_wrote() {
+async fn c_a_each_version_shows_only_its_own_fields_of_a_change_by_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let text = json!({"type": "string", "default": ""});
@@ -72,15 +72,16 @@ async fn c_a_each_version_shows_its_own_fields_of_what_the_other_wrote() {
         json!({"text": "b", "mood": "glad"})
     );
 
-    // Neither takes from the other what it does not know.
+    // Neither version changes a field that it does not know.
     write(&old, Edit::patch(("notes", 1), json!({"text": "c"}))).await;
     assert_eq!(json!(after(&mut at_new, 1).await), json!({"text": "c"}));
-    let note: fieldsync::Stored<Fields> = new.get(("notes", 1)).await.unwrap().unwrap();
+    let note = new.collection::<Fields>("notes").get(1).await;
+    let note = note.unwrap().unwrap();
     assert_eq!(note.fields["mood"], "glad");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c_what_one_version_does_not_know_another_does_not_forget() {
+async fn c_a_field_that_one_version_does_not_know_is_kept_for_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let text = json!({"type": "string", "default": ""});
@@ -103,11 +104,11 @@ async fn c_what_one_version_does_not_know_another_does_not_forget() {
     write(&old, Edit::patch(("notes", 1), json!({"text": "b"}))).await;
     seen.extend(after(&mut at_new, 1).await);
     assert_eq!(json!(seen), json!({"text": "b", "mood": "glad"}));
-    // The same for who was away.
+    // A subscriber that resumes receives the same.
     let mut resumed = new.subscribe("notes", Some(cursor)).await.unwrap();
     let seen = after(&mut resumed, 1).await;
     assert_eq!(json!(seen), json!({"text": "b", "mood": "glad"}));
-    // A change of what the old version does not know is none to it: the next that it hears is of the text.
+    // The old version does not send a change of a field that it does not know: the next one is of the text.
     after(&mut at_old, 2).await;
     write(&new, Edit::patch(("notes", 1), json!({"mood": "sad"}))).await;
     write(&new, Edit::patch(("notes", 1), json!({"text": "c"}))).await;

@@ -1,5 +1,5 @@
-//! A node of the demo, this version or the next one, whose users have a nick name as well: for the tests of restarts one
-//! node after the other.
+//! A node of the demo, in this version or in the next one, whose users also have a nickname: for the tests of rolling
+//! upgrades.
 
 #[path = "../../examples/two_windows/engine.rs"]
 mod engine;
@@ -23,7 +23,7 @@ struct NodeOptions {
     #[command(flatten)]
     demo: Options,
 
-    /// Users have a nick name as well.
+    /// Users also have a nickname.
     #[arg(long)]
     nick_names: bool,
 }

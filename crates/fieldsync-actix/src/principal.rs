@@ -16,7 +16,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 /// }
 /// # let _ = actix_web::App::new().route("/", actix_web::web::get().to(greet));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Principal(pub fieldsync::Principal);
 
 impl FromRequest for Principal {

@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 /// }
 /// # let _ = axum::Router::<()>::new().route("/", axum::routing::get(greet));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Principal(pub fieldsync::Principal);
 
 impl<S: Sync> FromRequestParts<S> for Principal {

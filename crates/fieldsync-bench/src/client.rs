@@ -1,20 +1,26 @@
-//! The cheapest clients that do the job, so that they leave the processor to the server.
+//! Minimal clients, which leave the processor to the server.
 
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::Result;
+use crate::wait::{Result, within_limit};
 
-/// A text frame of a server (RFC 6455, section 5.2).
-pub(crate) fn frame_of(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81];
+const TEXT: u8 = 1;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+/// The first bit of the last frame of a message.
+const FIN: u8 = 0x80;
+
+/// Encodes a server's text frame (RFC 6455, section 5.2).
+pub(crate) fn text_frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![FIN | TEXT];
     match u8::try_from(text.len()) {
         Ok(length @ ..126) => frame.push(length),
         _ => {
             frame.push(126);
-            let length = u16::try_from(text.len()).expect("messages of the floor are short");
+            let length = u16::try_from(text.len()).expect("messages are shorter than 64 KiB");
             frame.extend(length.to_be_bytes());
         }
     }
@@ -22,16 +28,24 @@ pub(crate) fn frame_of(text: &str) -> Vec<u8> {
     frame
 }
 
-/// A connection on which requests are sent one after the other.
+/// Encodes a client's frame of at most 125 bytes, masked with a key of zeros.
+fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![FIN | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    frame.extend(payload);
+    frame
+}
+
+/// A connection that sends one request after the other.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(crate) struct HttpClient {
     socket: TcpStream,
     buffer: Vec<u8>,
 }
 
-impl Requests {
+impl HttpClient {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let socket = TcpStream::connect(address).await?;
+        let connecting = TcpStream::connect(address);
+        let socket = within_limit("a connection to the server", connecting).await??;
         socket.set_nodelay(true)?;
         Ok(Self {
             socket,
@@ -39,76 +53,91 @@ impl Requests {
         })
     }
 
-    /// Sends a PATCH of a user's first name, and waits for its 200.
+    /// Patches a user's first name. Any status other than 200 is an error.
     pub(crate) async fn patch(&mut self, id: usize, name: &str) -> Result {
         let body = format!(r#"{{"first_name":"{name}"}}"#);
         let request = format!(
             "PATCH /api/users/{id}/ HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        self.socket.write_all(request.as_bytes()).await?;
+        let reply = async {
+            self.socket.write_all(request.as_bytes()).await?;
+            self.read_reply().await
+        };
+        within_limit("the reply to a PATCH", reply).await?
+    }
+
+    async fn read_reply(&mut self) -> Result {
         self.buffer.clear();
         loop {
             if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err("the server closed the connection".into());
+                return Err("the server closed the connection before it replied".into());
             }
-            if let Some(head) = self
-                .buffer
-                .windows(4)
-                .position(|bytes| bytes == b"\r\n\r\n")
-            {
-                let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
-                if !text.starts_with("http/1.1 200 ") {
-                    return Err(format!("refused: {text}").into());
-                }
-                let length = text
-                    .lines()
-                    .find_map(|line| line.strip_prefix("content-length: "));
-                let length: usize = length.ok_or("a reply without a length")?.parse()?;
-                if self.buffer.len() >= head + 4 + length {
-                    return Ok(());
-                }
+            let Some(head) = end_of_head(&self.buffer) else {
+                continue;
+            };
+            let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
+            if !text.starts_with("http/1.1 200 ") {
+                return Err(format!("the server refused a PATCH: {text}").into());
+            }
+            let length = text
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.ok_or("a reply has no Content-Length")?.parse()?;
+            if self.buffer.len() >= head + length {
+                return Ok(());
             }
         }
     }
 }
 
-/// A socket's frames.
-#[derive(Debug)]
-pub(crate) struct Frames {
-    socket: TcpStream,
-    buffer: Vec<u8>,
-    /// How many bytes of the buffer have been looked at.
-    read: usize,
+/// Where the body begins, when the head is complete.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    Some(end + 4)
 }
 
-impl Frames {
-    /// Reads frames without asking for any.
-    pub(crate) async fn raw(address: SocketAddr) -> Result<Self> {
-        let mut frames = Self {
-            socket: TcpStream::connect(address).await?,
-            buffer: Vec::with_capacity(1024),
-            read: 0,
+/// A connection that receives the text frames of a server, and answers its pings.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    socket: TcpStream,
+    buffer: Vec<u8>,
+    /// How many bytes of the buffer were returned already.
+    consumed: usize,
+}
+
+impl Subscriber {
+    /// Connects to the floor, which sends one frame when it has subscribed the connection.
+    pub(crate) async fn to_floor(address: SocketAddr) -> Result<Self> {
+        let connecting = TcpStream::connect(address);
+        let socket = within_limit("a connection to the server", connecting).await??;
+        let mut subscriber = Self::new(socket, Vec::with_capacity(1024));
+        within_limit("the first frame of the floor", subscriber.next()).await??;
+        Ok(subscriber)
+    }
+
+    /// Opens a WebSocket, subscribes to the users, and reads until the topic is live.
+    pub(crate) async fn live(address: SocketAddr) -> Result<Self> {
+        let mut subscriber = Self::unread(address).await?;
+        let live = async {
+            while !contains(subscriber.next().await?, b"\"live\"") {}
+            Result::Ok(())
         };
-        frames.next().await?;
-        Ok(frames)
+        within_limit("the message `live` of a subscriber", live).await??;
+        subscriber.buffer.shrink_to(1024);
+        Ok(subscriber)
     }
 
-    /// Opens a WebSocket, subscribes to the users, and reads until it is live.
-    pub(crate) async fn subscribed(address: SocketAddr) -> Result<Self> {
-        let mut frames = Self::asked(address).await?;
-        while !frames
-            .next()
-            .await?
-            .windows(6)
-            .any(|bytes| bytes == b"\"live\"")
-        {}
-        frames.buffer.shrink_to(1024);
-        Ok(frames)
+    /// Opens a WebSocket and subscribes to the users, but reads nothing of the answer.
+    pub(crate) async fn unread(address: SocketAddr) -> Result<Self> {
+        within_limit(
+            "the answer to a WebSocket handshake",
+            Self::upgrade(address),
+        )
+        .await?
     }
 
-    /// Opens a WebSocket and subscribes to the users.
-    pub(crate) async fn asked(address: SocketAddr) -> Result<Self> {
+    async fn upgrade(address: SocketAddr) -> Result<Self> {
         let mut socket = TcpStream::connect(address).await?;
         let handshake = "GET /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -117,48 +146,62 @@ impl Frames {
         let mut buffer = Vec::with_capacity(1024);
         let head = loop {
             if socket.read_buf(&mut buffer).await? == 0 {
-                return Err("the server refused the socket".into());
+                return Err("the server closed the connection during the handshake".into());
             }
-            if let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break head + 4;
+            if let Some(head) = end_of_head(&buffer) {
+                break head;
             }
         };
+        if !buffer.starts_with(b"HTTP/1.1 101 ") {
+            let head = String::from_utf8_lossy(&buffer[..head]);
+            return Err(format!("the server refused a WebSocket: {head}").into());
+        }
         buffer.drain(..head);
         let message = br#"{"type":"subscribe","topic":"users"}"#;
-        // Masked with a key of zeros.
-        let mut frame = vec![0x81, 0x80 | message.len() as u8, 0, 0, 0, 0];
-        frame.extend(message);
-        socket.write_all(&frame).await?;
-        Ok(Self {
-            socket,
-            buffer,
-            read: 0,
-        })
+        socket.write_all(&client_frame(TEXT, message)).await?;
+        Ok(Self::new(socket, buffer))
     }
 
-    /// The payload of the next text frame. Pings are left unanswered: nothing here takes that long.
+    fn new(socket: TcpStream, buffer: Vec<u8>) -> Self {
+        Self {
+            socket,
+            buffer,
+            consumed: 0,
+        }
+    }
+
+    /// The payload of the next text frame. The caller limits the wait.
     pub(crate) async fn next(&mut self) -> Result<&[u8]> {
         loop {
-            let whole = header(&self.buffer[self.read..])
-                .filter(|(.., end)| self.buffer.len() >= self.read + end);
-            if let Some((opcode, start, end)) = whole {
-                let payload = self.read + start..self.read + end;
-                self.read += end;
-                if opcode == 1 {
-                    return Ok(&self.buffer[payload]);
+            let frame = header(&self.buffer[self.consumed..])
+                .filter(|(.., end)| self.buffer.len() >= self.consumed + end);
+            let Some((opcode, start, end)) = frame else {
+                self.buffer.drain(..self.consumed);
+                self.consumed = 0;
+                if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                    return Err("the server closed the connection of a subscriber".into());
                 }
                 continue;
-            }
-            self.buffer.drain(..self.read);
-            self.read = 0;
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err("the server closed a socket".into());
+            };
+            let payload = self.consumed + start..self.consumed + end;
+            self.consumed += end;
+            match opcode {
+                TEXT => return Ok(&self.buffer[payload]),
+                PING => {
+                    let pong = client_frame(PONG, &self.buffer[payload]);
+                    self.socket.write_all(&pong).await?;
+                }
+                _ => {}
             }
         }
     }
 }
 
-/// The opcode of a frame, and where its payload begins and ends.
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// The opcode of a server's frame, and where its payload begins and ends.
 fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (opcode, length) = (bytes.first()? & 15, usize::from(bytes.get(1)? & 127));
     let (start, length) = match length {
@@ -173,4 +216,37 @@ fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
         length => (2, length),
     };
     Some((opcode, start, start + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ping_is_answered_and_is_no_message() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = async {
+            let (mut socket, _) = listener.accept().await?;
+            let frames = [&text_frame("first")[..], &[FIN | PING, 2, b'h', b'i']].concat();
+            socket.write_all(&frames).await?;
+            let mut pong = [0; 8];
+            socket.read_exact(&mut pong).await?;
+            assert_eq!(pong, *client_frame(PONG, b"hi"));
+            socket.write_all(&text_frame("second")).await?;
+            Result::Ok(socket)
+        };
+        let client = async {
+            let mut subscriber = Subscriber::to_floor(address).await?;
+            assert_eq!(subscriber.next().await?, b"second");
+            Result::Ok(())
+        };
+        let (served, received) = within_limit("both", async { tokio::join!(server, client) })
+            .await
+            .expect("they end");
+        served.expect("the server");
+        received.expect("the subscriber");
+    }
 }

@@ -1,22 +1,22 @@
-//! The disk that is measured: how long it takes to confirm, and that it is one.
+//! The disk that is measured: its latency, and a check that it is a disk.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use crate::wait::Result;
 
 const SYNCS: usize = 100;
 
-/// Prints how long the disk takes to confirm 4 KiB. Refuses a folder that is in memory, unless any will do.
+/// Prints the time that `fdatasync` takes in a folder. A folder in memory is an error, unless `any` file system will do.
 pub(crate) fn describe(folder: &Path, any: bool) -> Result {
     std::fs::create_dir_all(folder)
-        .map_err(|error| format!("the folder {} can't be used: {error}", folder.display()))?;
+        .map_err(|error| format!("--folder {}: {error}", folder.display()))?;
     let kind = file_system(folder)?;
     if matches!(kind.as_str(), "tmpfs" | "ramfs") && !any {
         let folder = folder.display();
         return Err(format!(
-            "{folder} is in memory ({kind}): choose a folder on a disk with --folder"
+            "--folder {folder}: the file system is in memory ({kind}); name a folder on a disk"
         )
         .into());
     }
@@ -38,11 +38,11 @@ pub(crate) fn describe(folder: &Path, any: bool) -> Result {
     Ok(())
 }
 
-/// The kind of file system that a folder is on: that of the longest mount point above it.
+/// The file system of a folder: that of the longest mount point above it.
 fn file_system(folder: &Path) -> Result<String> {
     let folder = folder.canonicalize()?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| format!("what {} is on can't be told: {error}", folder.display()))?;
+        .map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
     let mounts = mounts.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let point = Path::new(before.split(' ').nth(4)?);
@@ -50,7 +50,7 @@ fn file_system(folder: &Path) -> Result<String> {
             .starts_with(point)
             .then_some((point.as_os_str().len(), after.split(' ').next()?))
     });
-    // Of two mounts on one point the later one counts.
+    // Of two mounts on one point, the later one hides the first.
     let kind = mounts
         .max_by_key(|(length, _)| *length)
         .map(|(_, kind)| kind.to_owned());

@@ -1,19 +1,15 @@
-//! The server's processor time per delivery with 1,000 subscribers: under axum against ready-made bytes written to raw
-//! sockets, and under actix against axum.
+//! The server's processor time per delivery: under axum against bytes that were encoded in advance, and under actix-web
+//! against axum.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use tokio::sync::Notify;
-
-use crate::client::Frames;
 use crate::figure::{Figure, Limit};
+use crate::kind::ServerKind;
 use crate::pairs::Pairs;
+use crate::plan::Plan;
 use crate::server::Server;
-use crate::serving::Served;
-use crate::{Plan, Result};
+use crate::subscribers::Subscribers;
+use crate::wait::Result;
 
-/// How many changes come together in the second figure.
+/// The number of changes in one transaction, in the second figure.
 const BURST: usize = 8;
 
 pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
@@ -22,9 +18,9 @@ pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let (mut actix_single, mut actix_bursts) = (Pairs::default(), Pairs::default());
     for pair in 1..=plan.pairs {
         eprintln!("fanout: pair {pair} of {}", plan.pairs);
-        let theirs = Deliveries::measure(plan, Served::Floor, subscribers).await?;
-        let ours = Deliveries::measure(plan, Served::Memory, subscribers).await?;
-        let actix = Deliveries::measure(plan, Served::Actix, subscribers).await?;
+        let theirs = DeliveryCost::measure(plan, ServerKind::Floor, subscribers).await?;
+        let ours = DeliveryCost::measure(plan, ServerKind::Memory, subscribers).await?;
+        let actix = DeliveryCost::measure(plan, ServerKind::Actix, subscribers).await?;
         single.push(theirs.single, ours.single);
         bursts.push(theirs.single, ours.burst);
         actix_single.push(ours.single, actix.single);
@@ -60,58 +56,46 @@ pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
 }
 
 /// Microseconds of processor time per delivery.
-struct Deliveries {
+struct DeliveryCost {
     single: f64,
     burst: f64,
 }
 
-impl Deliveries {
-    async fn measure(plan: &Plan, what: Served, subscribers: usize) -> Result<Self> {
-        let mut server = Server::start(what, &plan.folder).await?;
-        let (heard, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        // One after the other, or the system's queue of connections to be accepted overflows.
-        let mut opened = Vec::new();
-        for _ in 0..subscribers {
-            opened.push(match what {
-                Served::Floor => Frames::raw(server.address).await?,
-                _ => Frames::subscribed(server.address).await?,
-            });
-        }
-        let listeners: Vec<_> = opened
-            .into_iter()
-            .map(|mut frames| {
-                let (heard, all) = (Arc::clone(&heard), Arc::clone(&all));
-                tokio::spawn(async move {
-                    while frames.next().await.is_ok() {
-                        heard.fetch_add(1, Ordering::AcqRel);
-                        all.notify_one();
-                    }
-                })
-            })
-            .collect();
-        let mut per_delivery = [0.0; 2];
-        for (at, burst) in [1, BURST].into_iter().enumerate() {
-            let rounds = plan.size(400 / burst, 5);
-            for warm_up in [true, false] {
-                let begun = server.processor_time()?;
-                for _ in 0..rounds {
-                    let expected = heard.load(Ordering::Acquire) + burst * subscribers;
-                    server.change(burst).await?;
-                    while heard.load(Ordering::Acquire) < expected {
-                        all.notified().await;
-                    }
-                }
-                if !warm_up {
-                    let deliveries = rounds * burst * subscribers;
-                    per_delivery[at] = (server.processor_time()? - begun) * 1e6 / deliveries as f64;
-                }
-            }
-        }
+impl DeliveryCost {
+    async fn measure(plan: &Plan, kind: ServerKind, subscribers: usize) -> Result<Self> {
+        let mut server = Server::start(kind, &plan.folder).await?;
+        let mut subscribers = Subscribers::open(kind, server.address, subscribers).await?;
+        let single = per_delivery(plan, &mut server, &mut subscribers, 1).await?;
+        let burst = per_delivery(plan, &mut server, &mut subscribers, BURST).await?;
         server.stop().await?;
-        for listener in listeners {
-            listener.await?;
-        }
-        let [single, burst] = per_delivery;
         Ok(Self { single, burst })
     }
+}
+
+async fn per_delivery(
+    plan: &Plan,
+    server: &mut Server,
+    subscribers: &mut Subscribers,
+    burst: usize,
+) -> Result<f64> {
+    let rounds = plan.size(400 / burst, 5);
+    // Once to warm up.
+    deliver(server, subscribers, rounds, burst).await?;
+    let begun = server.processor_time()?;
+    deliver(server, subscribers, rounds, burst).await?;
+    let deliveries = rounds * burst * subscribers.count();
+    Ok((server.processor_time()? - begun) * 1e6 / deliveries as f64)
+}
+
+async fn deliver(
+    server: &mut Server,
+    subscribers: &mut Subscribers,
+    rounds: usize,
+    burst: usize,
+) -> Result {
+    for _ in 0..rounds {
+        server.change(burst).await?;
+        subscribers.receive(burst, |_| {}).await?;
+    }
+    Ok(())
 }

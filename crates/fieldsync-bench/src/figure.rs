@@ -1,4 +1,4 @@
-//! A figure: pairs, what is compared, and the limit that it must keep. A row of the table at the end.
+//! A figure: pairs of measurements, and the limit on their comparison. It is printed as a row of a table.
 
 use std::fmt;
 
@@ -13,14 +13,14 @@ pub(crate) struct Figure {
     pub(crate) limit: Limit,
 }
 
-/// What a figure must keep.
+/// The limit on a figure, which also says how the two sides are compared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
-    /// Ours by theirs.
+    /// Ours divided by theirs.
     RatioAtLeast(f64),
     RatioAtMost(f64),
     RatioBelow(f64),
-    /// Ours less theirs.
+    /// Ours minus theirs.
     AboveTheirsAtMost(f64),
     /// Ours alone.
     OursAtMost(f64),
@@ -35,7 +35,7 @@ impl Limit {
         }
     }
 
-    fn is_kept(self, compared: f64) -> bool {
+    fn is_met(self, compared: f64) -> bool {
         match self {
             Self::RatioAtLeast(limit) => compared >= limit,
             Self::RatioBelow(limit) => compared < limit,
@@ -65,14 +65,14 @@ impl fmt::Display for Figure {
         } = self;
         let (theirs, ours) = (median(&pairs.theirs), median(&pairs.ours));
         let compared = limit.compare(theirs, ours);
-        let (least, most) = pairs.range(|theirs, ours| limit.compare(theirs, ours));
+        let (lowest, highest) = pairs.range(|theirs, ours| limit.compare(theirs, ours));
         write!(
             f,
             "| {title} | {} {unit} | {} {unit} | ",
             short(ours),
             short(theirs)
         )?;
-        write!(f, "**{compared:.2} ({least:.2} to {most:.2})** | ")?;
+        write!(f, "**{compared:.2} ({lowest:.2} to {highest:.2})** | ")?;
         match limit {
             Limit::RatioAtLeast(limit) => write!(f, "at least {limit}")?,
             Limit::RatioAtMost(limit) => write!(f, "at most {limit}")?,
@@ -80,7 +80,7 @@ impl fmt::Display for Figure {
             Limit::AboveTheirsAtMost(limit) => write!(f, "at most {limit} {unit} above theirs")?,
             Limit::OursAtMost(limit) => write!(f, "ours at most {limit} {unit}")?,
         }
-        let missed = if limit.is_kept(compared) {
+        let missed = if limit.is_met(compared) {
             ""
         } else {
             ": **missed**"
@@ -89,7 +89,7 @@ impl fmt::Display for Figure {
     }
 }
 
-/// Two digits behind the point, where they say something.
+/// Two decimals, or none for a large number.
 fn short(figure: f64) -> String {
     if figure < 1000.0 {
         format!("{figure:.2}")
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_compared_and_pairs_give_the_range() {
+    fn a_figure_shows_the_medians_and_the_range_of_the_pairs() {
         let pairs = [(2.0, 6.0), (1.0, 5.0), (4.0, 4000.0)];
         let medians = "6.00 ms | 2.00 ms";
         check(

@@ -1,4 +1,4 @@
-//! The peers: the app as one writes it by hand, a transaction per request and a channel to the windows.
+//! The peers: the app written by hand, with a transaction per request and a broadcast channel to the windows.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_postgres::NoTls;
 
-use crate::Result;
-use crate::serving::USERS;
+use crate::plan::USERS;
+use crate::wait::Result;
 
-/// As many as `PostgresStore::connect` makes.
+/// The size of the connection pool: that of `PostgresStore::connect`.
 const CONNECTIONS: usize = 16;
 
-/// What a handler has: the database, and who hears of changes.
+/// The state of a handler: the database, and the channel to the subscribers.
 type Shared<D> = (D, broadcast::Sender<Value>);
-type Answer = std::result::Result<Json<Value>, StatusCode>;
+type Reply = std::result::Result<Json<Value>, StatusCode>;
 
 fn app<D: Clone + Send + Sync + 'static>(database: D, update: MethodRouter<Shared<D>>) -> Router {
     let (changes, _) = broadcast::channel(64);
@@ -31,8 +31,8 @@ fn app<D: Clone + Send + Sync + 'static>(database: D, update: MethodRouter<Share
         .with_state((database, changes))
 }
 
-/// Tells those who listen, if anybody does, and answers.
-fn answer(user: Option<Value>, changes: &broadcast::Sender<Value>) -> Answer {
+/// Sends the user to the subscribers, if there are any, and replies with it.
+fn reply(user: Option<Value>, changes: &broadcast::Sender<Value>) -> Reply {
     let user = user.ok_or(StatusCode::NOT_FOUND)?;
     let _ = changes.send(user.clone());
     Ok(Json(user))
@@ -62,7 +62,7 @@ async fn update_on_sqlite(
     State((connection, changes)): State<Shared<Arc<Mutex<Connection>>>>,
     UrlPath(id): UrlPath<i64>,
     Json(body): Json<Value>,
-) -> Answer {
+) -> Reply {
     let user = tokio::task::spawn_blocking(move || -> rusqlite::Result<Option<Value>> {
         let mut connection = connection.lock().expect("nothing panics while it is held");
         let transaction = connection.transaction()?;
@@ -83,12 +83,11 @@ async fn update_on_sqlite(
         transaction.commit()?;
         Ok(user)
     });
-    let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
     let user = user
         .await
-        .map_err(failed)?
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    answer(user, &changes)
+    reply(user, &changes)
 }
 
 pub(crate) async fn on_postgres(url: &str) -> Result<Router> {
@@ -119,11 +118,11 @@ async fn update_on_postgres(
     State((pool, changes)): State<Shared<Pool>>,
     UrlPath(id): UrlPath<i64>,
     Json(body): Json<Value>,
-) -> Answer {
+) -> Reply {
     let user = update_and_log(&pool, id, &body)
         .await
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    answer(user, &changes)
+    reply(user, &changes)
 }
 
 async fn update_and_log(
@@ -138,8 +137,8 @@ async fn update_and_log(
     let Some(row) = transaction.query_opt(&select, &[&id]).await? else {
         return Ok(None);
     };
-    let (former, last_name): (String, String) = (row.get(0), row.get(1));
-    let first_name = body["first_name"].as_str().unwrap_or(&former);
+    let (previous, last_name): (String, String) = (row.get(0), row.get(1));
+    let first_name = body["first_name"].as_str().unwrap_or(&previous);
     let sql = "update users set first_name = $2, updated_at = now() where id = $1 returning updated_at::text";
     let update = transaction.prepare_cached(sql).await?;
     let row = transaction.query_one(&update, &[&id, &first_name]).await?;

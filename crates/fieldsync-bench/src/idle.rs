@@ -1,20 +1,21 @@
-//! What an idle subscriber costs the server in memory: under axum against a socket with a task, and under actix against axum.
+//! The server's memory per idle subscriber: under axum against a socket with a task, and under actix-web against axum.
 
-use crate::client::Frames;
 use crate::figure::{Figure, Limit};
+use crate::kind::ServerKind;
 use crate::pairs::Pairs;
+use crate::plan::Plan;
 use crate::server::Server;
-use crate::serving::Served;
-use crate::{Plan, Result};
+use crate::subscribers::Subscribers;
+use crate::wait::Result;
 
 pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let (mut pairs, mut actix) = (Pairs::default(), Pairs::default());
     for pair in 1..=plan.pairs {
         eprintln!("idle: pair {pair} of {}", plan.pairs);
-        let theirs = per_subscriber(plan, Served::Floor).await?;
-        let ours = per_subscriber(plan, Served::Memory).await?;
+        let theirs = per_subscriber(plan, ServerKind::Floor).await?;
+        let ours = per_subscriber(plan, ServerKind::Memory).await?;
         pairs.push(theirs, ours);
-        actix.push(ours, per_subscriber(plan, Served::Actix).await?);
+        actix.push(ours, per_subscriber(plan, ServerKind::Actix).await?);
     }
     figures.push(Figure {
         title: "memory of an idle subscriber".into(),
@@ -31,26 +32,21 @@ pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     Ok(())
 }
 
-/// Kibibytes per subscriber, beyond those of the first hundred.
-async fn per_subscriber(plan: &Plan, what: Served) -> Result<f64> {
-    let mut server = Server::start(what, &plan.folder).await?;
-    let mut sockets = Vec::new();
-    let mut memory = Vec::new();
-    for subscribers in [plan.size(100, 10), plan.size(2000, 50)] {
-        for _ in 0..subscribers {
-            sockets.push(match what {
-                Served::Floor => Frames::raw(server.address).await?,
-                _ => Frames::subscribed(server.address).await?,
-            });
-        }
-        // Each hears of a change once, so that nothing is counted that comes with the first.
-        server.change(1).await?;
-        for socket in &mut sockets {
-            socket.next().await?;
-        }
-        memory.push(server.memory()?);
-    }
-    let grown = memory[1] - memory[0];
+/// Kibibytes per subscriber, not counting the first hundred.
+async fn per_subscriber(plan: &Plan, kind: ServerKind) -> Result<f64> {
+    let (first, more) = (plan.size(100, 10), plan.size(2000, 50));
+    let mut server = Server::start(kind, &plan.folder).await?;
+    let mut subscribers = Subscribers::open(kind, server.address, first).await?;
+    let before = memory_after_a_change(&mut server, &mut subscribers).await?;
+    subscribers.add(kind, server.address, more).await?;
+    let after = memory_after_a_change(&mut server, &mut subscribers).await?;
     server.stop().await?;
-    Ok(grown / 1024.0 / plan.size(2000, 50) as f64)
+    Ok((after - before) / 1024.0 / more as f64)
+}
+
+/// Each subscriber receives a change first: what the first delivery allocates counts in both measurements.
+async fn memory_after_a_change(server: &mut Server, subscribers: &mut Subscribers) -> Result<f64> {
+    server.change(1).await?;
+    subscribers.receive(1, |_| {}).await?;
+    server.memory()
 }

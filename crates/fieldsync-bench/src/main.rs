@@ -1,5 +1,5 @@
-//! The figures that guard the design: each a ratio of medians over interleaved pairs, against a peer or a floor in the same
-//! run. `docs/performance.md` says what they mean.
+//! Measures the figures of `docs/performance.md`: each compares the medians of interleaved pairs of measurements, against a
+//! peer or a floor in the same run.
 
 mod client;
 #[path = "../../fieldsync-postgres/tests/it/cluster.rs"]
@@ -11,18 +11,21 @@ mod fanout;
 mod figure;
 mod hand_written;
 mod idle;
+mod kind;
 mod load;
 mod nodes;
 mod pairs;
+mod plan;
 mod server;
 #[path = "../../../tests/it/servers.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "shared with tests")]
 mod servers;
 mod serving;
 mod stalled;
+mod subscribers;
+mod wait;
 mod writes;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,72 +33,57 @@ use clap::{Parser, Subcommand};
 
 use crate::cluster::Cluster;
 use crate::figure::Figure;
-use crate::servers::Redis;
-use crate::serving::{Place, Served};
+use crate::kind::ServerKind;
+use crate::plan::Plan;
+use crate::serving::Services;
+use crate::wait::Result;
 
 /// Measures fieldsync against peers and limits.
 #[derive(Debug, Parser)]
 #[command(name = "fieldsync-bench")]
 struct Options {
     #[command(subcommand)]
-    what: What,
+    command: Measurement,
 
-    /// How many pairs of measurements each figure is taken from.
+    /// The pairs of measurements for each figure.
     #[arg(long, global = true, default_value_t = 7)]
     pairs: usize,
 
-    /// Where databases are made: on the disk that is to be measured.
+    /// The folder of the databases: it must be on the disk to be measured.
     #[arg(long, global = true, default_value = "target")]
     folder: PathBuf,
 
-    /// Only sees whether everything works: tiny, and any build will do.
+    /// Only check that the bench works: few requests, and a debug build and any file system will do.
     #[arg(long, global = true)]
     smoke: bool,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
-    /// All of the below.
+enum Measurement {
+    /// All of the following.
     All,
-    /// PATCH per second on SQLite, against a hand-written handler.
+    /// PATCH per second on SQLite, against a handler written by hand.
     Writes,
-    /// PATCH per second on PostgreSQL, against a hand-written handler. Starts a PostgreSQL of its own.
+    /// PATCH per second on PostgreSQL, against a handler written by hand. Starts a PostgreSQL.
     Postgres,
-    /// Server's processor time per delivery, against ready-made bytes on raw sockets; under actix, against axum.
+    /// The server's processor time per delivery, against bytes encoded in advance; under actix-web, against axum.
     Fanout,
-    /// Memory of an idle subscriber; under actix, against axum.
+    /// The server's memory per idle subscriber; under actix-web, against axum.
     Idle,
-    /// What one stalled subscriber does to the others.
+    /// The effect of a stalled subscriber on the others.
     Stalled,
-    /// From one node to another, and with Redis down. Starts a PostgreSQL and a Redis of its own.
+    /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
-    /// The process that is measured.
+    /// The measured process.
     #[command(hide = true)]
     Serve {
-        /// What it serves.
+        /// What to serve.
         #[arg(value_enum)]
-        what: Served,
+        kind: ServerKind,
         #[command(flatten)]
-        place: Place,
+        services: Services,
     },
 }
-
-/// How much is done for each figure.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) pairs: usize,
-    pub(crate) folder: PathBuf,
-    pub(crate) smoke: bool,
-}
-
-impl Plan {
-    /// One number for a measurement, another to see whether it works.
-    pub(crate) fn size(&self, measured: usize, smoke: usize) -> usize {
-        if self.smoke { smoke } else { measured }
-    }
-}
-
-type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -110,17 +98,17 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result {
     let Options {
-        what,
+        command,
         pairs,
         folder,
         smoke,
     } = options;
-    if let What::Serve { what, place } = what {
-        return serving::serve(what, &folder, &place).await;
+    if let Measurement::Serve { kind, services } = command {
+        return serving::serve(kind, &folder, &services).await;
     }
     disk::describe(&folder, smoke)?;
     if cfg!(debug_assertions) && !smoke {
-        return Err("a debug build says nothing of speed: run it with --release, or with --smoke to see that it works".into());
+        return Err("this is a debug build: build with --release to measure, or pass --smoke to check that the bench works".into());
     }
     let plan = Plan {
         pairs: if smoke { 1 } else { pairs.max(1) },
@@ -128,43 +116,44 @@ async fn run(options: Options) -> Result {
         smoke,
     };
     let mut figures = Vec::new();
-    let measured = measure(&what, &plan, &mut figures).await;
+    let measured = measure(&command, &plan, &mut figures).await;
     figure::print(&figures);
     measured
 }
 
-async fn measure(what: &What, plan: &Plan, figures: &mut Vec<Figure>) -> Result {
-    let all = matches!(what, What::All);
-    // First of all, so that what is missing is missed at once.
-    if all || matches!(what, What::Nodes) {
-        drop(Redis::start().await);
+async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) -> Result {
+    let all = matches!(command, Measurement::All);
+    // A missing service is reported before anything is measured.
+    if all || matches!(command, Measurement::Nodes) {
+        drop(nodes::start_redis().await?);
     }
-    let cluster = if all || matches!(what, What::Postgres | What::Nodes) {
-        let any_disk = std::env::temp_dir();
-        let folder = if plan.smoke { &any_disk } else { &plan.folder };
-        Some(Cluster::durable_in(&folder.canonicalize()?))
+    let cluster = if all || matches!(command, Measurement::Postgres | Measurement::Nodes) {
+        Some(match plan.smoke {
+            true => Cluster::fast(),
+            false => Cluster::durable_in(&plan.folder.canonicalize()?),
+        })
     } else {
         None
     };
-    if all || matches!(what, What::Writes) {
+    if all || matches!(command, Measurement::Writes) {
         writes::measure(plan, figures).await?;
     }
-    if all || matches!(what, What::Fanout) {
+    if all || matches!(command, Measurement::Fanout) {
         fanout::measure(plan, figures).await?;
     }
-    if all || matches!(what, What::Idle) {
+    if all || matches!(command, Measurement::Idle) {
         idle::measure(plan, figures).await?;
     }
-    if all || matches!(what, What::Stalled) {
+    if all || matches!(command, Measurement::Stalled) {
         stalled::measure(plan, figures).await?;
     }
     let Some(cluster) = cluster else {
         return Ok(());
     };
-    if all || matches!(what, What::Postgres) {
+    if all || matches!(command, Measurement::Postgres) {
         writes::measure_postgres(plan, &cluster, figures).await?;
     }
-    if all || matches!(what, What::Nodes) {
+    if all || matches!(command, Measurement::Nodes) {
         nodes::measure(plan, &cluster, figures).await?;
     }
     Ok(())

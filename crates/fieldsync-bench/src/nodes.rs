@@ -1,24 +1,28 @@
-//! What it costs to be one of several nodes, which share a database of PostgreSQL and tell each other by Redis: against one
-//! node alone, and with Redis down against Redis up.
+//! The cost of several nodes on one PostgreSQL that notify each other through Redis: against one node, and with Redis down
+//! against Redis up.
 
-use crate::client::{Frames, Requests};
+use crate::client::HttpClient;
 use crate::cluster::Cluster;
 use crate::delays::delays;
 use crate::figure::{Figure, Limit};
+use crate::kind::ServerKind;
+use crate::load;
 use crate::pairs::{Pairs, percentile};
+use crate::plan::Plan;
 use crate::server::Server;
 use crate::servers::Redis;
-use crate::serving::Served;
-use crate::{Plan, Result, load};
+use crate::subscribers::Subscribers;
+use crate::wait::{Result, within_limit};
 
 pub(crate) async fn measure(plan: &Plan, cluster: &Cluster, figures: &mut Vec<Figure>) -> Result {
     let (mut delays, mut writes) = (Pairs::default(), Pairs::default());
     for pair in 1..=plan.pairs {
         eprintln!("nodes: pair {pair} of {}", plan.pairs);
-        let alone = alone(plan, cluster).await?;
-        delays.push(alone, to_another(plan, cluster).await?);
-        let up = writes_per_second(plan, cluster, State::Up).await?;
-        writes.push(up, writes_per_second(plan, cluster, State::Down).await?);
+        let alone = on_one_node(plan, cluster).await?;
+        delays.push(alone, between_two_nodes(plan, cluster).await?);
+        let up = writes_per_second(plan, cluster, RedisState::Up).await?;
+        let down = writes_per_second(plan, cluster, RedisState::Down).await?;
+        writes.push(up, down);
     }
     figures.push(Figure {
         title: "p50 from PATCH at one node to a window at another (theirs: on one node)".into(),
@@ -35,18 +39,22 @@ pub(crate) async fn measure(plan: &Plan, cluster: &Cluster, figures: &mut Vec<Fi
     Ok(())
 }
 
-/// The p50 of the delays where there is one node, which tells nobody.
-async fn alone(plan: &Plan, cluster: &Cluster) -> Result<f64> {
+pub(crate) async fn start_redis() -> Result<Redis> {
+    within_limit("a connection to Redis", Redis::start()).await
+}
+
+/// The median delay on a node without a broker.
+async fn on_one_node(plan: &Plan, cluster: &Cluster) -> Result<f64> {
     let database = cluster.fresh_database().await;
-    let node = Server::on_database(Served::Postgres, &database).await?;
+    let node = Server::on_database(ServerKind::Postgres, &database).await?;
     let p50 = p50(plan, &node, &node).await?;
     node.stop().await?;
     Ok(p50)
 }
 
-/// The p50 of the delays from one of two nodes to the other.
-async fn to_another(plan: &Plan, cluster: &Cluster) -> Result<f64> {
-    let (database, redis) = (cluster.fresh_database().await, Redis::start().await);
+/// The median delay from one of two nodes to the other.
+async fn between_two_nodes(plan: &Plan, cluster: &Cluster) -> Result<f64> {
+    let (database, redis) = (cluster.fresh_database().await, start_redis().await?);
     let one = Server::node(&database, &redis.url()).await?;
     let other = Server::node(&database, &redis.url()).await?;
     let p50 = p50(plan, &one, &other).await?;
@@ -55,27 +63,28 @@ async fn to_another(plan: &Plan, cluster: &Cluster) -> Result<f64> {
     Ok(p50)
 }
 
-async fn p50(plan: &Plan, one: &Server, other: &Server) -> Result<f64> {
-    let mut requests = Requests::open(one.address).await?;
-    let warm_up = vec![Frames::subscribed(other.address).await?];
-    delays(&mut requests, warm_up, plan.size(200, 5), "").await?;
-    let subscriber = vec![Frames::subscribed(other.address).await?];
-    let mut delays = delays(&mut requests, subscriber, plan.size(1000, 20), "").await?;
+async fn p50(plan: &Plan, written: &Server, subscribed: &Server) -> Result<f64> {
+    let mut client = HttpClient::open(written.address).await?;
+    let opening = Subscribers::open(ServerKind::Postgres, subscribed.address, 1);
+    let mut subscribers = opening.await?;
+    // Once to warm up.
+    delays(&mut client, &mut subscribers, plan.size(200, 5), "").await?;
+    let mut delays = delays(&mut client, &mut subscribers, plan.size(1000, 20), "").await?;
     Ok(percentile(&mut delays, 50))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum State {
+enum RedisState {
     Up,
     Down,
 }
 
-/// Writes at a node whose Redis is there, or was.
-async fn writes_per_second(plan: &Plan, cluster: &Cluster, state: State) -> Result<f64> {
-    let (database, mut redis) = (cluster.fresh_database().await, Redis::start().await);
+/// Writes per second at a node whose Redis runs, or was killed after the warm-up.
+async fn writes_per_second(plan: &Plan, cluster: &Cluster, state: RedisState) -> Result<f64> {
+    let (database, mut redis) = (cluster.fresh_database().await, start_redis().await?);
     let node = Server::node(&database, &redis.url()).await?;
     load::warm_up(plan, &node).await?;
-    if state == State::Down {
+    if state == RedisState::Down {
         redis.kill();
     }
     let per_second = load::per_second(plan, &node).await?;

@@ -1,6 +1,6 @@
-//! Interleaved pairs: theirs, ours, theirs, ours… so that what else the machine does meets both.
+//! Interleaved pairs of measurements: theirs, ours, theirs, ours. Other load on the machine then affects both sides.
 
-/// The figures of two sides, pair by pair.
+/// The measurements of both sides, pair by pair.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
     pub(crate) theirs: Vec<f64>,
@@ -13,18 +13,19 @@ impl Pairs {
         self.ours.push(ours);
     }
 
-    /// The least and the most that comparing a pair gives.
+    /// The lowest and the highest result of comparing a pair.
     pub(crate) fn range(&self, compare: impl Fn(f64, f64) -> f64) -> (f64, f64) {
         let compared = self.theirs.iter().zip(&self.ours);
         let compared = compared.map(|(theirs, ours)| compare(*theirs, *ours));
-        compared.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), one| {
-            (least.min(one), most.max(one))
-        })
+        compared.fold(
+            (f64::INFINITY, f64::NEG_INFINITY),
+            |(lowest, highest), one| (lowest.min(one), highest.max(one)),
+        )
     }
 }
 
-pub(crate) fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
+pub(crate) fn median(measurements: &[f64]) -> f64 {
+    let mut sorted = measurements.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     if sorted.len().is_multiple_of(2) {
@@ -34,8 +35,8 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
     }
 }
 
-/// What so many of the figures do not exceed.
-pub(crate) fn percentile(figures: &mut [f64], percent: usize) -> f64 {
-    figures.sort_unstable_by(f64::total_cmp);
-    figures[(figures.len() * percent / 100).min(figures.len() - 1)]
+/// The value that a percentage of the measurements does not exceed.
+pub(crate) fn percentile(measurements: &mut [f64], percent: usize) -> f64 {
+    measurements.sort_unstable_by(f64::total_cmp);
+    measurements[(measurements.len() * percent / 100).min(measurements.len() - 1)]
 }

@@ -1,4 +1,4 @@
-//! A server as a process of its own, so that its processor time and memory are its own.
+//! A server as a process of its own, whose processor time and memory the system counts.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,10 +8,10 @@ use clap::ValueEnum as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::Result;
-use crate::serving::Served;
+use crate::kind::ServerKind;
+use crate::wait::{Result, within_limit};
 
-/// A second's part in which the system counts processor time (`CLK_TCK`, 100 on Linux).
+/// The unit in which the system counts processor time, in seconds (`CLK_TCK` is 100 on Linux).
 const TICK: f64 = 0.01;
 
 #[derive(Debug)]
@@ -24,77 +24,88 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts this program as a server, with its files in a folder.
-    pub(crate) async fn start(what: Served, folder: &Path) -> Result<Self> {
-        Self::run(what, |command| command.arg("--folder").arg(folder)).await
+    pub(crate) async fn start(kind: ServerKind, folder: &Path) -> Result<Self> {
+        Self::run(kind, |command| command.arg("--folder").arg(folder)).await
     }
 
-    /// The same on a database of PostgreSQL.
-    pub(crate) async fn on_database(what: Served, database: &str) -> Result<Self> {
-        Self::run(what, |command| command.args(["--database", database])).await
+    /// Starts it on a PostgreSQL database.
+    pub(crate) async fn on_database(kind: ServerKind, database: &str) -> Result<Self> {
+        Self::run(kind, |command| command.args(["--database", database])).await
     }
 
-    /// fieldsync as a node of several: on the same database, told of changes by Redis.
+    /// Starts fieldsync on a PostgreSQL database, as a node that other nodes notify through Redis.
     pub(crate) async fn node(database: &str, redis: &str) -> Result<Self> {
-        Self::run(Served::Postgres, |command| {
+        Self::run(ServerKind::Postgres, |command| {
             command.args(["--database", database, "--redis", redis])
         })
         .await
     }
 
-    async fn run(what: Served, place: impl FnOnce(&mut Command) -> &mut Command) -> Result<Self> {
-        let name = what.to_possible_value().expect("every kind can be named");
+    async fn run(
+        kind: ServerKind,
+        options: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Self> {
+        let name = kind.to_possible_value().expect("no kind is skipped");
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", name.get_name()]);
-        let mut process = place(&mut command)
+        let mut process = options(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
-        let stdout = stdout.ok_or("the server has no output")?;
+        let stdout = stdout.ok_or("the server has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
-        let address = lines.next_line().await?.ok_or("the server did not start")?;
+        let address = within_limit("the address of the server", lines.next_line()).await??;
+        let address = address.ok_or("the server ended before it printed its address")?;
         Ok(Self {
             address: address.parse()?,
             process,
-            stdin: stdin.ok_or("the server has no input")?,
+            stdin: stdin.ok_or("the server has no standard input")?,
             lines,
         })
     }
 
-    /// Has the server make so many changes that come together.
+    /// Has the server make a number of changes in one transaction.
     pub(crate) async fn change(&mut self, count: usize) -> Result {
-        self.stdin
-            .write_all(format!("{count}\n").as_bytes())
-            .await?;
-        self.lines.next_line().await?.ok_or("the server is gone")?;
+        let command = format!("{count}\n");
+        let done = async {
+            self.stdin.write_all(command.as_bytes()).await?;
+            self.lines.next_line().await
+        };
+        let done = within_limit("changes made by the server", done).await??;
+        done.ok_or("the server ended before it made the changes")?;
         Ok(())
     }
 
-    /// The processor time that the server has used so far, in seconds.
+    /// The processor time of the server, in seconds.
     pub(crate) fn processor_time(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()?))?;
-        // The second field, the name, may hold spaces; it ends with the last bracket.
+        // The second field, the name, may contain spaces. It ends with the last bracket.
         let fields = stat.rsplit(')').next().unwrap_or_default();
         let mut fields = fields.split_whitespace().skip(11);
-        let mut ticks = || -> Result<f64> { Ok(fields.next().ok_or("no times in stat")?.parse()?) };
+        let mut ticks = || -> Result<f64> {
+            let field = fields.next().ok_or("/proc/PID/stat has too few fields")?;
+            Ok(field.parse()?)
+        };
         Ok((ticks()? + ticks()?) * TICK)
     }
 
-    /// The memory that the server has in use, in bytes.
+    /// The resident memory of the server, in bytes.
     pub(crate) fn memory(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = resident.and_then(|text| text.split_whitespace().next());
-        Ok(kibibytes.ok_or("no VmRSS in status")?.parse::<f64>()? * 1024.0)
+        let kibibytes = kibibytes.ok_or("/proc/PID/status has no VmRSS")?;
+        Ok(kibibytes.parse::<f64>()? * 1024.0)
     }
 
     pub(crate) async fn stop(mut self) -> Result {
-        self.process.kill().await?;
+        within_limit("the end of the server", self.process.kill()).await??;
         Ok(())
     }
 
     fn id(&self) -> Result<u32> {
-        Ok(self.process.id().ok_or("the server is gone")?)
+        Ok(self.process.id().ok_or("the server ended")?)
     }
 }

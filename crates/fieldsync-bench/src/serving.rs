@@ -1,11 +1,11 @@
-//! What the measured process serves: ours, a peer, or a floor. Commands come by standard input.
+//! The measured process: serves fieldsync, a peer or the floor, and makes changes when a line on standard input says so.
 
 use std::path::Path;
 
 use actix_web::{App, HttpServer, web};
 use axum::Router;
 use axum::serve::ListenerExt as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fieldsync::{Collection, Edit, Engine, MemoryStore};
 use fieldsync_postgres::PostgresStore;
 use fieldsync_redis::RedisBroker;
@@ -17,37 +17,19 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 
-use crate::client::frame_of;
-use crate::{Result, hand_written};
+use crate::client::text_frame;
+use crate::hand_written;
+use crate::kind::ServerKind;
+use crate::plan::USERS;
+use crate::wait::Result;
 
-/// How many users there are to patch.
-pub(crate) const USERS: usize = 1000;
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Served {
-    /// fieldsync on SQLite.
-    Sqlite,
-    /// fieldsync in memory.
-    Memory,
-    /// The same under actix-web; the others are under axum.
-    Actix,
-    /// fieldsync on PostgreSQL, with Redis where there is one.
-    Postgres,
-    /// A handler as one writes it by hand: axum, rusqlite, a transaction per request, a broadcast channel.
-    HandWritten,
-    /// The same with a pool of PostgreSQL's connections, and a log of changes.
-    HandWrittenPostgres,
-    /// Ready-made bytes, written to raw sockets.
-    Floor,
-}
-
-/// Where the served has its data, and how it tells other nodes.
+/// The services of a measured process.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
-    /// The database of those on PostgreSQL.
+pub(crate) struct Services {
+    /// The PostgreSQL database.
     #[arg(long, default_value = "")]
     database: String,
-    /// The Redis by which nodes tell each other.
+    /// The Redis through which nodes notify each other.
     #[arg(long)]
     redis: Option<String>,
 }
@@ -59,46 +41,46 @@ struct User {
     last_name: String,
 }
 
-/// Serves until the process is killed, or its standard input ends.
-pub(crate) async fn serve(what: Served, folder: &Path, place: &Place) -> Result {
+/// Prints the address, and serves until the process is killed or its standard input ends.
+pub(crate) async fn serve(kind: ServerKind, folder: &Path, services: &Services) -> Result {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let mut builder = Engine::builder();
-    if let Some(redis) = &place.redis {
+    if let Some(redis) = &services.redis {
         builder = builder.broker(RedisBroker::connect(redis).await?);
     }
-    let engine = match what {
-        Served::Sqlite => {
+    let engine = match kind {
+        ServerKind::Sqlite => {
             let store = SqliteStore::open(folder.join("ours.db")).await?;
             start(builder.store(store)).await?
         }
-        Served::Memory | Served::Actix => start(builder.store(MemoryStore::new())).await?,
-        Served::Postgres => {
-            let store = PostgresStore::connect(&place.database).await?;
+        ServerKind::Memory | ServerKind::Actix => start(builder.store(MemoryStore::new())).await?,
+        ServerKind::Postgres => {
+            let store = PostgresStore::connect(&services.database).await?;
             start(builder.store(store)).await?
         }
-        Served::HandWritten | Served::HandWrittenPostgres => {
-            let app = match what {
-                Served::HandWritten => hand_written::on_sqlite(&folder.join("theirs.db"))?,
-                _ => hand_written::on_postgres(&place.database).await?,
+        ServerKind::HandWritten | ServerKind::HandWrittenPostgres => {
+            let app = match kind {
+                ServerKind::HandWritten => hand_written::on_sqlite(&folder.join("theirs.db"))?,
+                _ => hand_written::on_postgres(&services.database).await?,
             };
             println!("{address}");
             return Ok(axum::serve(listener.tap_io(no_delay), app).await?);
         }
-        Served::Floor => {
+        ServerKind::Floor => {
             println!("{address}");
             let (changes, _) = broadcast::channel(64);
             tokio::spawn(floor(listener, changes.clone()));
             return on_command(async |count| {
                 for number in 0..count {
-                    changes.send(frame_of(&message(number)))?;
+                    changes.send(text_frame(&message(number)))?;
                 }
                 Ok(())
             })
             .await;
         }
     };
-    if matches!(what, Served::Actix) {
+    if matches!(kind, ServerKind::Actix) {
         tokio::spawn(under_actix(listener.into_std()?, &engine)?);
     } else {
         tokio::spawn(under_axum(listener, engine.clone()));
@@ -108,7 +90,7 @@ pub(crate) async fn serve(what: Served, folder: &Path, place: &Place) -> Result 
 }
 
 fn no_delay(stream: &mut tokio::net::TcpStream) {
-    // Without it a peer that is slow to confirm makes the next write wait.
+    // Otherwise a write waits until the peer has acknowledged the one before.
     let _ = stream.set_nodelay(true);
 }
 
@@ -117,8 +99,8 @@ async fn start(builder: fieldsync::EngineBuilder) -> Result<Engine> {
         .timestamps()
         .open_to_everyone();
     let engine = builder.collection(users).start().await?;
-    if engine.get::<User>(("users", 1)).await?.is_some() {
-        // Another node was here before.
+    if engine.collection::<User>("users").get(1).await?.is_some() {
+        // Another node created them.
         return Ok(engine);
     }
     let create = || Edit::create("users", json!({"first_name": "", "last_name": ""}));
@@ -154,7 +136,7 @@ async fn change(engine: &Engine, count: usize) -> Result {
     Ok(())
 }
 
-/// A change as ours sends it, so that both write the same bytes.
+/// A change as fieldsync sends it: both write the same number of bytes.
 fn message(number: usize) -> String {
     let now = fieldsync::Timestamp::now().to_string();
     let name = "1790000000000000000";
@@ -165,7 +147,7 @@ fn message(number: usize) -> String {
     )
 }
 
-/// Runs a command for each line of standard input, a number, and answers with a line.
+/// Runs the command with the number in each line of standard input, and prints a line when it is done.
 async fn on_command(command: impl AsyncFn(usize) -> Result) -> Result {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
@@ -175,15 +157,15 @@ async fn on_command(command: impl AsyncFn(usize) -> Result) -> Result {
     Ok(())
 }
 
-/// One task per socket, one write per change.
+/// The floor: one task per socket, one write per change.
 async fn floor(listener: TcpListener, changes: broadcast::Sender<Vec<u8>>) -> Result {
     loop {
         let (mut socket, _) = listener.accept().await?;
         no_delay(&mut socket);
         let mut changes = changes.subscribe();
         tokio::spawn(async move {
-            // The first byte tells the client that it is heard.
-            socket.write_all(&frame_of("{}")).await?;
+            // The client waits for this frame: from now on it receives every change.
+            socket.write_all(&text_frame("{}")).await?;
             while let Ok(frame) = changes.recv().await {
                 socket.write_all(&frame).await?;
             }

@@ -1,4 +1,4 @@
-//! The measurements work. What they measure is not judged here: see `docs/performance.md`.
+//! The measurements run. These tests do not judge the figures: see `docs/performance.md`.
 
 use std::process::{Command, Output};
 
@@ -9,7 +9,7 @@ fn bench(arguments: &[&str]) -> Output {
         .expect("the bench starts")
 }
 
-/// Takes a measurement, and looks for its figures in the table.
+/// Runs a measurement, and looks for its figures in the table.
 fn check(measurement: &str, figures: &[&str]) {
     let folder = env!("CARGO_TARGET_TMPDIR");
     let output = bench(&[measurement, "--smoke", "--folder", folder]);
@@ -59,7 +59,7 @@ fn a_stalled_subscriber_is_measured() {
 
 #[cfg(feature = "services")]
 #[test]
-fn all_is_measured_those_on_postgresql_and_redis_included() {
+fn everything_is_measured_on_postgresql_and_redis_too() {
     check(
         "all",
         &[
@@ -75,19 +75,22 @@ fn all_is_measured_those_on_postgresql_and_redis_included() {
 }
 
 #[test]
-fn what_is_missing_is_said_before_anything_is_measured() {
+fn a_missing_service_is_reported_before_anything_is_measured() {
     let output = Command::new(env!("CARGO_BIN_EXE_fieldsync-bench"))
         .args(["all", "--smoke", "--folder", env!("CARGO_TARGET_TMPDIR")])
         .env("PATH", "")
         .output()
         .expect("the bench starts");
     let error = String::from_utf8_lossy(&output.stderr);
-    let said = "redis-server is missing: tests/run.sh installs it";
-    assert!(error.contains(said) && !error.contains("pair 1"), "{error}");
+    let expected = "redis-server is missing: tests/run.sh installs it";
+    assert!(
+        error.contains(expected) && !error.contains("pair 1"),
+        "{error}"
+    );
 }
 
 #[test]
-fn a_disk_that_is_memory_is_refused() {
+fn a_folder_in_memory_is_refused() {
     let output = bench(&["writes", "--folder", "/dev/shm"]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(

@@ -1,10 +1,9 @@
 //! [`RedisBroker`]: one connection to publish, and one per subscription (see `subscription`).
 
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use fieldsync::{Broker, BrokerError, Notice};
+use fieldsync::backend::{Broker, BrokerError, Notification};
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, unfold};
 use redis::aio::MultiplexedConnection;
@@ -12,15 +11,12 @@ use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::subscription::Subscription;
-
-/// The limit on connecting, and on waiting for a response.
-pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+use crate::subscription::{REDIS_TIMEOUT, Subscription};
 
 /// A broker on Redis pub/sub.
 ///
 /// ```no_run
-/// # async fn connect() -> Result<(), fieldsync::BrokerError> {
+/// # async fn connect() -> Result<(), fieldsync::backend::BrokerError> {
 /// use fieldsync_redis::RedisBroker;
 ///
 /// let broker = RedisBroker::connect("redis://127.0.0.1:6379").await?.with_prefix("shop");
@@ -83,7 +79,7 @@ async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
 
 #[async_trait]
 impl Broker for RedisBroker {
-    async fn publish(&self, notice: Notice) -> Result<(), BrokerError> {
+    async fn publish(&self, notice: Notification) -> Result<(), BrokerError> {
         let mut publisher = self.publisher.lock().await;
         // The connection is put back only after its response: if this future is dropped before, the next publish must
         // not take the late response for its own.
@@ -99,7 +95,7 @@ impl Broker for RedisBroker {
         Ok(())
     }
 
-    async fn subscribe(&self) -> Result<BoxStream<'static, Notice>, BrokerError> {
+    async fn subscribe(&self) -> Result<BoxStream<'static, Notification>, BrokerError> {
         let opening = Subscription::open(&self.client, &self.channel);
         let subscription = timeout(REDIS_TIMEOUT, opening)
             .await

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use fieldsync::Notice;
+use fieldsync::backend::Notification;
 use futures_util::StreamExt as _;
 use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Client, RedisResult};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use crate::broker::REDIS_TIMEOUT;
-
+/// The limit on connecting, and on waiting for a response.
+pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
 /// The interval between pings. Without them a connection that dies silently would not be detected.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -33,7 +33,7 @@ impl Subscription {
     }
 
     /// Returns the next notification, or `None` when the connection is lost. Other messages on the channel are ignored.
-    pub(crate) async fn next(&mut self) -> Option<Notice> {
+    pub(crate) async fn next(&mut self) -> Option<Notification> {
         loop {
             tokio::select! {
                 message = self.messages.next() => {

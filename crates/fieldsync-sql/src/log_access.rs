@@ -8,7 +8,6 @@ use fieldsync::backend::{
     StoreError,
 };
 use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
-use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
 
 use crate::dialect::Dialect;
 use crate::idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};

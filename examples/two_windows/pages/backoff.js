@@ -1,5 +1,5 @@
-// How long to wait before trying again: doubling, bounded, with full jitter, so that a thousand windows
-// that lost the same server do not come back in the same moment.
+// The delays between attempts: random below a ceiling that doubles up to a limit, so that the windows of a server that was
+// restarted do not all reconnect at the same moment.
 
 const SHORTEST = 200;
 const FIRST_CEILING = 500;
@@ -14,7 +14,7 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** The next delay in milliseconds: 200 to 500 at first, 200 to 10,000 in the end. */
+  /** The next delay in milliseconds: at first 200 to 500, in the end 200 to 10,000. */
   next() {
     const delay = SHORTEST + this.#random() * (this.#ceiling - SHORTEST);
     this.#ceiling = Math.min(LAST_CEILING, this.#ceiling * 2);

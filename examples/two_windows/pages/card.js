@@ -1,4 +1,4 @@
-// One user on the page: the fields, how saving goes, and deleting with a way back.
+// One user on the page: the fields, the state of saving, and a deletion that can be undone.
 
 import { Deletion } from './deletion.js';
 import { FieldView } from './field_view.js';
@@ -14,7 +14,7 @@ import { reasonsFor, summaryOf } from './problem.js';
  * @property {(field: string, value: string) => void} onEdit
  * @property {(onWaiting: (waiting: import('./retrier.js').Waiting) => void) =>
  *   Promise<import('./retrier.js').FinalAnswer>} sendDelete
- * @property {(text: string) => void} announce  tells a screen reader
+ * @property {(text: string) => void} announce  for screen readers
  */
 
 export class Card {
@@ -70,7 +70,7 @@ export class Card {
     return [...this.#fields.values()].some((field) => field.hasUnsent);
   }
 
-  /** Hands on what was typed, without waiting for a pause. */
+  /** Sends what was typed, without waiting for a pause. */
   send() {
     for (const field of this.#fields.values()) field.send();
   }
@@ -116,7 +116,7 @@ export class Card {
     }
   }
 
-  /** The record is gone; so is the card. */
+  /** Removes the card of a deleted record. */
   remove() {
     this.#deletion?.cancel();
     this.element.remove();
@@ -156,12 +156,12 @@ export class Card {
     const answer = await this.#options.sendDelete(({ why }) => {
       text.textContent = `Not deleted yet: ${why}. Retrying.`;
     });
-    // The card itself goes when the stream says so: until then the record may still be shown elsewhere.
+    // The stream removes the card, as in other windows.
     if (answer.kind === 'done' || [404, 410].includes(answer.problem.status)) text.textContent = 'Deleted.';
     else this.#endDeletion(summaryOf(answer.problem));
   }
 
-  /** @param {string} why  why it was not deleted; empty: because somebody thought again */
+  /** @param {string} why  the reason why it was not deleted; empty if the user undid it */
   #endDeletion(why) {
     this.#deletion?.cancel();
     this.#showUndo(false);
@@ -187,7 +187,7 @@ export class Card {
 
   /**
    * @param {string} selector
-   * @param {string} name  what a screen reader calls it: out of its card "Delete" says too little
+   * @param {string} name  for screen readers: outside of its card, "Delete" does not say of what
    */
   #button(selector, name) {
     const button = this.element.querySelector(selector);

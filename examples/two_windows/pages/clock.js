@@ -1,4 +1,4 @@
-// Time and chance, in one object that tests replace.
+// Time and randomness, in one object that tests replace.
 
 /**
  * @typedef {object} Clock
@@ -12,7 +12,7 @@
 export const systemClock = {
   now: () => Date.now(),
   random: () => Math.random(),
-  // Browsers refuse a setTimeout that is called as a method of another object, hence the arrows.
+  // Browsers refuse to call setTimeout as a method of another object, hence the arrow functions.
   setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
   clearTimeout: (timer) => clearTimeout(timer),
 };

@@ -1,4 +1,4 @@
-// What a closed WebSocket means for the next attempt: why it was closed, and how long to stay away.
+// What a closed WebSocket means for the next attempt: the reason, and the delay.
 
 const CLIENT_ERROR = 'the server did not understand this page';
 
@@ -20,14 +20,14 @@ const REASONS = {
 const POLICY_VIOLATION = 1008;
 const SERVER_CHOOSES_DELAY = [1012, 1013];
 
-// A timer above 2^31 ms would fire at once.
+// Browsers fire a timer of more than 2^31 ms at once.
 const LONGEST_DELAY = 3_600_000;
 
 /**
  * @typedef {object} Absence
- * @property {string} why  for a person to read, without a capital or a dot
- * @property {number | undefined} delay  milliseconds to stay away; undefined: the usual back-off
- * @property {boolean} patient  the delay is the server's wish: a network that is back does not cut it short
+ * @property {string} why  for the user, without a capital letter and a full stop
+ * @property {number | undefined} delay  milliseconds until the next attempt; undefined for the usual back-off
+ * @property {boolean} patient  the server asked for the delay: a new network does not cut it short
  */
 
 /**
@@ -44,7 +44,7 @@ export function absenceAfter({ code, reason }, random) {
 }
 
 /**
- * The server said no; asking again soon would be rude, asking never would need a person to reload.
+ * The server refused. The next attempt is made late, but it is made, so that the user need not reload.
  *
  * @param {string} why
  * @param {() => number} random

@@ -1,4 +1,4 @@
-// The line at the top of the page that says how the connection is.
+// The line at the top of the page that shows the state of the connection.
 
 import { systemClock } from './clock.js';
 
@@ -31,7 +31,7 @@ export class ConnectionView {
         this.#say('Connected to WebSocket', '');
         break;
       case 'connecting':
-        // While attempts come and go the words stay, so that a screen reader is not told every few seconds.
+        // The text stays the same during attempts, so that a screen reader does not read it every few seconds.
         if (this.#lost) this.#countdown.textContent = 'trying now…';
         else this.#say('Connecting…', '');
         break;
@@ -47,7 +47,7 @@ export class ConnectionView {
   }
 
   /**
-   * A wait of a second is over before anybody could press; a button that comes and goes is only in the way.
+   * Shows the button for waits of more than two seconds only: it would vanish before anyone could press it.
    *
    * @param {State} state
    */

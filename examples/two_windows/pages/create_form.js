@@ -1,5 +1,5 @@
-// The form that creates a user. One attempt per press; a failed one keeps what was typed, and pressing again with the
-// same values repeats the same write, so that an answer lost on the way does not make two users.
+// The form that creates a user. Each press is one attempt. After a failure the values stay in the form, and pressing again
+// with the same values retries the same write, so that a lost reply does not create two users.
 
 import { asSentence, reasonsFor, summaryOf } from './problem.js';
 
@@ -19,7 +19,7 @@ export function serveCreateForm(form, { send, url, makeKey, announce }) {
   const inputs = [...form.querySelectorAll('input')];
   const button = form.querySelector('button');
   const formError = form.querySelector('.form-error');
-  /** @type {{ values: string, key: string } | undefined} a write whose fate is unknown */
+  /** @type {{ values: string, key: string } | undefined} a write without an answer */
   let unanswered;
   let busy = false;
 
@@ -36,13 +36,13 @@ export function serveCreateForm(form, { send, url, makeKey, announce }) {
     unanswered = answer.kind === 'unknown' ? { values, key } : undefined;
     if (answer.kind === 'done') created(answer.record, body);
     else if (answer.kind === 'refused') showProblem(answer.problem);
-    else formError.textContent = `Not created: ${asSentence(answer.why)} What you typed is kept; press again.`;
+    else formError.textContent = `Not created: ${asSentence(answer.why)} Your input is kept: press again.`;
   });
 
   /** @param {boolean} now */
   function showBusy(now) {
     busy = now;
-    // Not `disabled`: that would take the focus away from whoever pressed it.
+    // Not `disabled`, which would take the focus from the button.
     button.setAttribute('aria-disabled', String(now));
   }
 
@@ -51,7 +51,7 @@ export function serveCreateForm(form, { send, url, makeKey, announce }) {
    * @param {Record<string, string>} body
    */
   function created(record, body) {
-    // Only what was sent is cleared, not what was typed while it was under way.
+    // Only the values that were sent are cleared, not what was typed meanwhile.
     for (const input of inputs) if (input.value === body[input.name]) input.value = '';
     if (form.contains(document.activeElement)) inputs[0].focus();
     announce(record === undefined ? 'User created.' : `User ${record.id} created.`);
@@ -59,15 +59,15 @@ export function serveCreateForm(form, { send, url, makeKey, announce }) {
 
   /** @param {import('./rest.js').Problem | undefined} problem */
   function showProblem(problem) {
-    let toldBesideAField = false;
+    let shownBesideAField = false;
     for (const input of inputs) {
       const reasons = problem && reasonsFor(problem, input.name);
       form.querySelector(`[data-error-for="${input.name}"]`).textContent = reasons ?? '';
       if (reasons === undefined) input.removeAttribute('aria-invalid');
       else input.setAttribute('aria-invalid', 'true');
-      toldBesideAField ||= reasons !== undefined;
+      shownBesideAField ||= reasons !== undefined;
     }
-    formError.textContent = problem && !toldBesideAField ? `Not created: ${summaryOf(problem)}` : '';
-    if (toldBesideAField) inputs.find((input) => input.hasAttribute('aria-invalid')).focus();
+    formError.textContent = problem && !shownBesideAField ? `Not created: ${summaryOf(problem)}` : '';
+    if (shownBesideAField) inputs.find((input) => input.hasAttribute('aria-invalid')).focus();
   }
 }

@@ -1,4 +1,4 @@
-// The time between "Delete" and the DELETE, in which one may think again.
+// The time between the button "Delete" and the request, in which the user can undo the deletion.
 
 import { systemClock } from './clock.js';
 

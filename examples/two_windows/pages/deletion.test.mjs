@@ -5,28 +5,28 @@ import { FakeClock } from './fake_clock.mjs';
 
 function start() {
   const clock = new FakeClock();
-  const told = [];
+  const events = [];
   const deletion = new Deletion({
     clock,
-    onTick: (seconds) => told.push(seconds),
-    onDue: () => told.push('due'),
+    onTick: (seconds) => events.push(seconds),
+    onDue: () => events.push('due'),
   });
-  return { clock, told, deletion };
+  return { clock, events, deletion };
 }
 
 test('a deletion counts down five seconds and is then due', async () => {
-  const { clock, told } = start();
+  const { clock, events } = start();
   await clock.advance(4999);
-  assert.deepEqual(told, [5, 4, 3, 2, 1]);
+  assert.deepEqual(events, [5, 4, 3, 2, 1]);
   await clock.advance(1);
-  assert.deepEqual(told.at(-1), 'due');
+  assert.deepEqual(events.at(-1), 'due');
   assert.equal(clock.pending, 0);
 });
 
 test('a deletion that is undone is never due', async () => {
-  const { clock, told, deletion } = start();
+  const { clock, events, deletion } = start();
   await clock.advance(3000);
   deletion.cancel();
   await clock.advance(60_000);
-  assert.deepEqual(told, [5, 4, 3, 2]);
+  assert.deepEqual(events, [5, 4, 3, 2]);
 });

@@ -1,14 +1,14 @@
-// One field between a person who types and a stream of changes: which of the two is shown, and when the one gives way
-// to the other. Pure; the page tells it what happens and shows `shown`.
+// The state of one field that both a user and a stream of changes edit: it decides which of the two values is shown.
+// It has no access to the page, which reports events and shows `shown`.
 
 export class Draft {
   #latest;
-  /** @type {string | undefined} what was typed, for as long as it takes precedence */
+  /** @type {string | undefined} the typed value, while it takes precedence */
   #typed = undefined;
-  /** What was typed has not been answered by the server yet. */
+  /** The server has not replied to the typed value yet. */
   #pending = false;
   #refused = false;
-  /** @type {string | undefined} the key of the saved write that the stream has not shown us yet */
+  /** @type {string | undefined} the key of the saved write, until its change comes on the stream */
   #awaitedKey = undefined;
   #focused = false;
 
@@ -22,7 +22,7 @@ export class Draft {
     return this.#typed ?? this.#latest;
   }
 
-  /** @returns {string | undefined} a newer value from elsewhere, held back while the person is still in the field */
+  /** @returns {string | undefined} a newer value from elsewhere that is not shown while the user is in the field */
   get heldBack() {
     const waiting = this.#typed === undefined || this.#pending || this.#refused || this.#awaitedKey !== undefined;
     return waiting || this.#latest === this.#typed ? undefined : this.#latest;
@@ -38,12 +38,12 @@ export class Draft {
 
   /**
    * @param {string} value
-   * @param {string | undefined} awaitedKey  undefined: the stream has shown this write already
+   * @param {string | undefined} awaitedKey  undefined if its change has come on the stream already
    */
   saved(value, awaitedKey) {
-    if (value !== this.#typed) return; // More has been typed since.
+    if (value !== this.#typed) return; // The user has typed more since then.
     this.#pending = false;
-    // A write that changed nothing has no echo.
+    // A write that changed nothing makes no change on the stream.
     this.#awaitedKey = value === this.#latest ? undefined : awaitedKey;
     this.#settle();
   }
@@ -56,7 +56,7 @@ export class Draft {
   }
 
   /**
-   * The stream has a (possibly new) value.
+   * The stream has a value, which may be new.
    *
    * @param {string} value
    * @param {string[]} keys
@@ -68,7 +68,7 @@ export class Draft {
     this.#settle();
   }
 
-  /** The stream is up to date: an echo that has not come by now is part of a snapshot or of a folded page. */
+  /** The stream is live: a change that has not come by now is part of a snapshot or of a folded page. */
   caughtUp() {
     this.#awaitedKey = undefined;
     this.#settle();
@@ -80,7 +80,7 @@ export class Draft {
     this.#settle();
   }
 
-  /** Gives up a refused value. */
+  /** Discards a refused value. Returns false if there is none. */
   discard() {
     if (!this.#refused) return false;
     this.#refused = false;

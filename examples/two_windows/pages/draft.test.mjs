@@ -9,20 +9,20 @@ function typing(value) {
   return draft;
 }
 
-test('an untouched field follows the stream, focused or not', () => {
+test('a field without input follows the stream, with and without focus', () => {
   const draft = new Draft('Ada');
   draft.focus(true);
   draft.receive('Grace', []);
   assert.equal(draft.shown, 'Grace');
 });
 
-test('a field that is being typed in is not overwritten', () => {
+test('a field is not overwritten while the user types', () => {
   const draft = typing('Adam');
   draft.receive('Eve', []);
   assert.equal(draft.shown, 'Adam');
 });
 
-test('a newer value from elsewhere is held back until the focus leaves', () => {
+test('a newer value from elsewhere is shown when the focus leaves', () => {
   const draft = typing('Adam');
   draft.receive('Adam', ['mine']);
   draft.saved('Adam', undefined);
@@ -33,7 +33,7 @@ test('a newer value from elsewhere is held back until the focus leaves', () => {
   assert.deepEqual([draft.shown, draft.heldBack], ['Eve', undefined]);
 });
 
-test('an unsaved value stays after the focus has left', () => {
+test('an unsaved value stays when the focus leaves', () => {
   const draft = typing('Adam');
   draft.focus(false);
   draft.receive('Eve', []);
@@ -44,7 +44,7 @@ test('an unsaved value stays after the focus has left', () => {
   assert.equal(draft.shown, 'Cain');
 });
 
-test('a saved value does not flicker back before its echo has come', () => {
+test('a saved value stays until its change comes', () => {
   const draft = typing('Adam');
   draft.focus(false);
   draft.saved('Adam', 'mine');
@@ -56,7 +56,7 @@ test('a saved value does not flicker back before its echo has come', () => {
   assert.equal(draft.shown, 'Eve');
 });
 
-test('an echo that was part of a snapshot is not waited for', () => {
+test('a change that was part of a snapshot is not awaited', () => {
   const draft = typing('Adam');
   draft.focus(false);
   draft.saved('Adam', 'mine');
@@ -64,7 +64,7 @@ test('an echo that was part of a snapshot is not waited for', () => {
   assert.equal(draft.shown, 'Ada');
 });
 
-test('a write that changed nothing has no echo', () => {
+test('a write that changed nothing awaits no change', () => {
   const draft = typing('Ada');
   draft.saved('Ada', 'mine');
   draft.focus(false);
@@ -72,7 +72,7 @@ test('a write that changed nothing has no echo', () => {
   assert.equal(draft.shown, 'Eve');
 });
 
-test('a refused value stays until it is changed or discarded', () => {
+test('a refused value stays until the user changes or discards it', () => {
   const draft = typing('x'.repeat(101));
   draft.refused('x'.repeat(101));
   draft.focus(false);
@@ -82,7 +82,7 @@ test('a refused value stays until it is changed or discarded', () => {
   assert.equal(draft.shown, 'Eve');
 });
 
-test('an answer about an older value settles nothing', () => {
+test('an answer to an older value is ignored', () => {
   const draft = typing('Adam');
   draft.type('Adams');
   draft.saved('Adam', 'older');

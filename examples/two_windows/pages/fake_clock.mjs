@@ -1,10 +1,10 @@
-// For tests: time that stands still until it is told to go on.
+// A clock for tests, which moves only when a test says so.
 
 export class FakeClock {
   #now = 1_000_000;
   #timers = new Map();
   #last = 0;
-  /** What `random` gives: 0 makes each delay the shortest, nearly 1 the longest. */
+  /** The value of `random`: 0 for the shortest delays, nearly 1 for the longest. */
   chance = 0;
 
   now = () => this.#now;
@@ -21,7 +21,7 @@ export class FakeClock {
     return this.#timers.size;
   }
 
-  /** Lets time pass, timers in order, promises in between. */
+  /** Moves the time, and runs timers in order, with promises in between. */
   async advance(milliseconds) {
     const end = this.#now + milliseconds;
     await settled();
@@ -38,5 +38,5 @@ export class FakeClock {
   }
 }
 
-/** Resolves when all promises that can settle by themselves have done so. */
+/** Resolves when every promise that can settle has settled. */
 export const settled = () => new Promise((resolve) => setImmediate(resolve));

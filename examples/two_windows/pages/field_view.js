@@ -1,12 +1,12 @@
-// One field of a card: label, input, badge, error. Which value is shown is decided in draft.js.
+// One field of a card: label, input, badge and error. draft.js decides which value is shown.
 
 import { systemClock } from './clock.js';
 import { Draft } from './draft.js';
 
-// Long enough to send words rather than letters, short enough to look like "as you type".
+// Long enough to send words instead of letters, short enough to seem immediate.
 const DEBOUNCE = 120;
 
-// As long as the animation of `.changed` in style.css.
+// The duration of the animation of `.changed` in style.css.
 const HIGHLIGHT = 1500;
 
 /**
@@ -17,7 +17,7 @@ const HIGHLIGHT = 1500;
  * @property {boolean} editable
  * @property {string} value
  * @property {(value: string) => void} onEdit  after a short pause in the typing
- * @property {() => void} onDiscard  a refused value was given up (with Escape)
+ * @property {() => void} onDiscard  when the user discards a refused value with Escape
  */
 
 export class FieldView {
@@ -61,7 +61,7 @@ export class FieldView {
     if (editable) this.#listen();
   }
 
-  /** Whether something was typed that was not handed on yet. */
+  /** Whether something was typed and not sent yet. */
   get hasUnsent() {
     return this.#debounce !== undefined;
   }
@@ -126,7 +126,7 @@ export class FieldView {
     });
   }
 
-  /** Hands on what was typed, without waiting for a pause. */
+  /** Sends what was typed, without waiting for a pause. */
   send() {
     if (this.#debounce === undefined) return;
     systemClock.clearTimeout(this.#debounce);
@@ -145,7 +145,7 @@ export class FieldView {
   #show({ highlight }) {
     const { shown, heldBack } = this.#draft;
     this.#note.textContent = heldBack === undefined ? '' : `Changed elsewhere to “${heldBack}”.`;
-    if (this.#input.value === shown) return; // Setting an equal value would still move the caret.
+    if (this.#input.value === shown) return; // Even an equal value would move the caret.
     this.#input.value = shown;
     if (highlight) this.#flash();
   }
@@ -153,7 +153,7 @@ export class FieldView {
   #flash() {
     systemClock.clearTimeout(this.#highlight);
     this.element.classList.remove('changed');
-    void this.element.offsetWidth; // Lets the animation begin anew when the next change comes during the last one's.
+    void this.element.offsetWidth; // Restarts the animation if it is still running.
     this.element.classList.add('changed');
     this.#highlight = systemClock.setTimeout(() => this.element.classList.remove('changed'), HIGHLIGHT);
   }

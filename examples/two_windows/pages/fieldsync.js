@@ -1,6 +1,5 @@
-// The fieldsync.v1 client: one WebSocket, one topic. Keeps the records in step with the server and, after every
-// loss of the connection, goes on from the cursor. What the messages mean for the records is told in records.js,
-// what a close code means in close_codes.js. Writes go over HTTP and are no business of this file.
+// The fieldsync.v1 client: one WebSocket, one topic. It keeps the records up to date, and resumes from the cursor after a
+// lost connection. records.js applies the messages, close_codes.js interprets close codes. Writes go over HTTP (rest.js).
 
 import { Backoff } from './backoff.js';
 import { absenceAfter, refusal } from './close_codes.js';
@@ -9,8 +8,8 @@ import { Records } from './records.js';
 
 const PROTOCOL = 'fieldsync.v1';
 
-// The server sends a heartbeat every 15 s. After 45 s without any message the connection is dead.
-const SILENCE = 45_000;
+// The server sends `live` about every 15 s. After three times that, the connection is considered lost.
+const SILENCE_TIMEOUT = 45_000;
 
 const CONNECTING = 0; // WebSocket.CONNECTING
 
@@ -21,7 +20,7 @@ const CONNECTING = 0; // WebSocket.CONNECTING
  * @typedef {{ name: 'connecting' }
  *   | { name: 'connected' }
  *   | { name: 'disconnected', why: string, retryAt: number }
- *   | { name: 'stopped' }} State  `connected` means: caught up, not merely that a socket is open
+ *   | { name: 'stopped' }} State  `connected` means that the topic is live, not only that a socket is open
  *
  * @typedef {object} Options
  * @property {string} url
@@ -37,11 +36,11 @@ export class Subscription {
   #options;
   #clock;
   #backoff;
-  /** @type {WebSocket | undefined} the socket that counts; whatever an older one still says is ignored */
+  /** @type {WebSocket | undefined} the current socket; messages of older ones are ignored */
   #socket = undefined;
-  /** @type {unknown} runs out when the server has been silent for too long */
+  /** @type {unknown} ends the connection when the server is silent for too long */
   #watchdog = undefined;
-  /** @type {{ timer: unknown, patient: boolean } | undefined} set between two attempts */
+  /** @type {{ timer: unknown, patient: boolean } | undefined} the wait between two attempts */
   #wait = undefined;
 
   /** @param {Options} options */
@@ -60,14 +59,14 @@ export class Subscription {
     this.#options.onState({ name: 'stopped' });
   }
 
-  /** Somebody does not want to wait for the next attempt. */
+  /** Tries to connect now, instead of waiting for the next attempt. */
   tryNow() {
     if (this.#wait !== undefined) this.#connect();
   }
 
   /**
-   * To be called on the browser's `online` event. A delay that the server asked for is kept; an attempt that began
-   * before there was a network may hang for long and is begun anew.
+   * Call this on the browser's `online` event. It does not cut short a delay that the server asked for. An attempt that
+   * began without a network may hang, and is replaced.
    */
   networkIsBack() {
     if (this.#wait?.patient === false || this.#socket?.readyState === CONNECTING) this.#connect();
@@ -83,7 +82,7 @@ export class Subscription {
     socket.onopen = () => {
       if (socket !== this.#socket) return;
       this.#watch();
-      const since = this.records.cursor; // Left out of the JSON where there is none.
+      const since = this.records.cursor; // JSON leaves it out if it is undefined.
       socket.send(JSON.stringify({ type: 'subscribe', topic, since }));
     };
     socket.onmessage = ({ data }) => {
@@ -106,7 +105,7 @@ export class Subscription {
       if (message.type === 'error') return this.#refused(message.problem ?? {});
       differences = this.records.apply(message);
     } catch {
-      // The cursor still stands before this message, so the next connection gets it again.
+      // The cursor is still before this message, so the next connection receives it again.
       return this.#stayAway({ why: 'the server sent something unreadable', delay: undefined, patient: false });
     }
     this.#options.onMessage(differences, message);
@@ -119,10 +118,10 @@ export class Subscription {
   /** @param {{ status?: number, title?: string, detail?: string }} problem */
   #refused({ status = 0, title, detail }) {
     const why = detail ?? title ?? 'the server refused the subscription';
-    const cursorIsToBlame = status === 400 && this.records.cursor !== undefined;
-    if (cursorIsToBlame) this.records.cursor = undefined;
-    const passing = cursorIsToBlame || status === 429 || status >= 500;
-    this.#stayAway(passing ? { why, delay: undefined, patient: false } : refusal(why, this.#clock.random));
+    const isBadCursor = status === 400 && this.records.cursor !== undefined;
+    if (isBadCursor) this.records.cursor = undefined;
+    const isTemporary = isBadCursor || status === 429 || status >= 500;
+    this.#stayAway(isTemporary ? { why, delay: undefined, patient: false } : refusal(why, this.#clock.random));
   }
 
   /** @param {Absence} absence */
@@ -133,21 +132,21 @@ export class Subscription {
     this.#options.onState({ name: 'disconnected', why, retryAt: this.#clock.now() + milliseconds });
   }
 
-  /** (Re)starts the time that the server has for saying something. */
+  /** Restarts the limit on the server's silence. */
   #watch() {
     this.#clock.clearTimeout(this.#watchdog);
     this.#watchdog = this.#clock.setTimeout(() => {
-      this.#stayAway({ why: 'the server has fallen silent', delay: undefined, patient: false });
-    }, SILENCE);
+      this.#stayAway({ why: 'the server stopped responding', delay: undefined, patient: false });
+    }, SILENCE_TIMEOUT);
   }
 
-  /** Lets go of the socket, of the wait and of all timers; says nothing to anybody. */
+  /** Drops the socket, the wait and all timers, without reporting a state. */
   #leave() {
     this.#clock.clearTimeout(this.#watchdog);
     this.#clock.clearTimeout(this.#wait?.timer);
     this.#wait = undefined;
     const socket = this.#socket;
-    this.#socket = undefined; // First: whatever the socket says from here on is stale.
+    this.#socket = undefined; // Before `close`: later events of the socket are ignored.
     socket?.close();
     this.records.connectionLost();
   }

@@ -71,7 +71,7 @@ function live() {
 
 const change = (action, id, fields, cursor, more) => ({ type: 'change', action, id, fields, cursor, ...more });
 
-test('the first subscription asks for a snapshot and is connected once it is live', () => {
+test('the first subscription has no cursor, and is connected when it is live', () => {
   const { states, records } = start();
   FakeSocket.last.open();
   assert.equal(FakeSocket.last.protocol, 'fieldsync.v1');
@@ -101,7 +101,7 @@ test('an update of an unknown record creates it', () => {
   assert.deepEqual(records()[2], { id: 9, first_name: 'Eve' });
 });
 
-test('after a lost connection it resumes from the cursor of the last message and keeps the records', async () => {
+test('a subscription resumes from the last cursor and keeps its records', async () => {
   const { clock, records } = live();
   FakeSocket.last.say(change('delete', 2, undefined, 'c2'), { type: 'live', cursor: 'c5' });
   FakeSocket.last.breaks();
@@ -111,7 +111,7 @@ test('after a lost connection it resumes from the cursor of the last message and
   assert.deepEqual(FakeSocket.last.sent, [{ type: 'subscribe', topic: 'users', since: 'c5' }]);
 });
 
-test('a change that was applied before the loss is not applied again', async () => {
+test('a change that was applied before a lost connection is not applied again', async () => {
   const { clock, differences } = live();
   const twice = change('update', 1, { first_name: 'Augusta' }, 'c2');
   FakeSocket.last.say(twice);
@@ -122,7 +122,7 @@ test('a change that was applied before the loss is not applied again', async () 
   assert.equal(differences.length, 1);
 });
 
-test('a folded page is applied whole and then its cursor is taken', () => {
+test('a folded page is applied with its cursor', () => {
   const { records, subscription, differences } = live();
   const changes = [
     { id: 1, action: 'update', fields: { last_name: 'King' }, keys: ['a', 'b'] },
@@ -135,7 +135,7 @@ test('a folded page is applied whole and then its cursor is taken', () => {
   assert.equal(subscription.records.cursor, 'c7');
 });
 
-test('a page with an unreadable entry leaves everything as it was and is asked for again', async () => {
+test('a page with a malformed entry changes nothing and is requested again', async () => {
   const { clock, records } = live();
   const changes = [{ id: 1, action: 'delete' }, { id: 2, action: 'explode' }];
   FakeSocket.last.say({ type: 'changes', folded: true, changes, cursor: 'c7' });
@@ -146,7 +146,7 @@ test('a page with an unreadable entry leaves everything as it was and is asked f
   assert.equal(FakeSocket.last.sent[0].since, 'c1');
 });
 
-test('a snapshot in pieces is shown with its last piece, changes in between included', () => {
+test('a snapshot in pieces is shown with its last piece, with the changes in between', () => {
   const { records, subscription, differences } = start();
   FakeSocket.last.open();
   FakeSocket.last.say(
@@ -162,7 +162,7 @@ test('a snapshot in pieces is shown with its last piece, changes in between incl
   assert.equal(subscription.records.cursor, 'c9');
 });
 
-test('half a snapshot is thrown away with its connection', async () => {
+test('an incomplete snapshot is discarded with its connection', async () => {
   const { clock, records } = start();
   FakeSocket.last.open();
   FakeSocket.last.say({ type: 'snapshot', records: [ADA] });
@@ -174,7 +174,7 @@ test('half a snapshot is thrown away with its connection', async () => {
   assert.deepEqual(records(), [GRACE]);
 });
 
-test('a reset keeps the old records until the new ones are whole, and tells what vanished', () => {
+test('a reset keeps the old records until the snapshot is complete, and reports deleted ones', () => {
   const { records, differences } = live();
   FakeSocket.last.say({ type: 'reset', reason: 'trimmed' }, { type: 'snapshot', records: [] });
   assert.deepEqual(records(), [ADA, GRACE]);
@@ -183,7 +183,7 @@ test('a reset keeps the old records until the new ones are whole, and tells what
   assert.deepEqual(differences.map(({ id, after }) => [id, after]), [[2, undefined], [1, ADA]]);
 });
 
-test('a connection lost after a reset does not resume from the cursor that was reset', async () => {
+test('a connection lost after a reset does not resume from the old cursor', async () => {
   const { clock } = live();
   FakeSocket.last.say({ type: 'reset', reason: 'epoch' });
   FakeSocket.last.breaks();
@@ -192,7 +192,7 @@ test('a connection lost after a reset does not resume from the cursor that was r
   assert.equal('since' in FakeSocket.last.sent[0], false);
 });
 
-test('what an old socket still says is ignored', async () => {
+test('messages of an old socket are ignored', async () => {
   const { clock, records } = live();
   const old = FakeSocket.last;
   await clock.advance(45_000 + 200);
@@ -204,7 +204,7 @@ test('what an old socket still says is ignored', async () => {
   assert.equal(FakeSocket.all.length, 2);
 });
 
-test('45 s without a message is a lost connection, a heartbeat puts it off', async () => {
+test('45 s without a message, also a heartbeat, mean a lost connection', async () => {
   const { clock, states } = live();
   await clock.advance(44_000);
   FakeSocket.last.say({ type: 'live', cursor: 'c3' });
@@ -212,11 +212,11 @@ test('45 s without a message is a lost connection, a heartbeat puts it off', asy
   assert.equal(states.at(-1).name, 'connected');
   await clock.advance(1_000);
   assert.deepEqual(states.at(-1), {
-    name: 'disconnected', why: 'the server has fallen silent', retryAt: clock.now() + 200,
+    name: 'disconnected', why: 'the server stopped responding', retryAt: clock.now() + 200,
   });
 });
 
-test('a connection that never opens is given up', async () => {
+test('a connection that does not open is closed', async () => {
   const { clock, states } = start();
   await clock.advance(45_000);
   assert.equal(states.at(-1).name, 'disconnected');
@@ -233,7 +233,7 @@ async function delays(clock, states, count) {
   return seen;
 }
 
-test('the back-off doubles up to 10 s, with full jitter above 200 ms', async () => {
+test('the back-off doubles up to 10 s, with random delays of at least 200 ms', async () => {
   const { clock, states } = start();
   clock.chance = 1;
   assert.deepEqual(await delays(clock, states, 7), [500, 1000, 2000, 4000, 8000, 10000, 10000]);
@@ -264,7 +264,7 @@ async function checkClose(code, reason, expected) {
   subscription.stop();
 }
 
-test('a close code says how long to stay away', async () => {
+test('a close code decides the delay', async () => {
   await checkClose(1012, 'retry-after-ms=1234', 1234);
   await checkClose(1013, 'retry-after-ms=0', 0);
   await checkClose(1013, 'busy', 200);
@@ -272,12 +272,12 @@ test('a close code says how long to stay away', async () => {
   for (const code of [1000, 1001, 1002, 1003, 1006, 1007, 1009, 1011, 4999]) await checkClose(code, '', 200);
 });
 
-test('a network that is back ends the back-off, but not a delay that the server asked for', () => {
+test('a new network ends the back-off, but not a delay that the server asked for', () => {
   const { subscription } = live();
   FakeSocket.last.breaks();
   subscription.networkIsBack();
   assert.equal(FakeSocket.all.length, 2);
-  subscription.networkIsBack(); // Still connecting, from a time without a network perhaps.
+  subscription.networkIsBack(); // Still connecting, perhaps since a time without a network.
   assert.equal(FakeSocket.all.length, 3);
   FakeSocket.last.open();
   subscription.networkIsBack();
@@ -296,17 +296,17 @@ function refuse(problem) {
   return { name, why, delay: retryAt - clock.now(), cursor: subscription.records.cursor };
 }
 
-test('a refused subscription is told and not repeated soon', () => {
+test('a refused subscription is reported and retried late', () => {
   assert.deepEqual(refuse({ status: 403, detail: 'not for you' }), {
     name: 'disconnected', why: 'not for you', delay: 30_000, cursor: 'c1',
   });
 });
 
-test('a subscription refused for a passing reason is repeated with back-off', () => {
+test('a subscription refused for a temporary reason is retried with back-off', () => {
   assert.equal(refuse({ status: 503, title: 'busy' }).delay, 200);
 });
 
-test('a cursor that the server cannot read is forgotten', () => {
+test('a cursor that the server refuses is discarded', () => {
   const { delay, cursor } = refuse({ status: 400, title: 'malformed cursor' });
   assert.deepEqual([delay, cursor], [200, undefined]);
 });
@@ -318,7 +318,7 @@ test('other topics and unknown messages are ignored', () => {
   assert.equal(states.at(-1).name, 'connected');
 });
 
-test('a stopped subscription leaves no timer and no socket', async () => {
+test('a stopped subscription has neither timers nor a socket', async () => {
   const { clock, subscription, states } = live();
   subscription.stop();
   assert.equal(clock.pending, 0);

@@ -1,4 +1,4 @@
-// The keys that make a write safe to repeat, and the memory of which keys are this window's own.
+// The keys that make a write safe to retry, and a list of the keys of this window.
 
 /**
  * A random UUID. `crypto.randomUUID` is missing on http origins other than localhost; `getRandomValues` is not.
@@ -15,11 +15,11 @@ export function randomKey(crypto = globalThis.crypto) {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
-// An echo comes within seconds; keys older than this many writes are not waited for.
-const REMEMBERED = 500;
+// The change of a write comes within seconds, so only the keys of the last writes are kept.
+const MAX_KEYS = 500;
 
 export class OwnKeys {
-  /** @type {Map<string, boolean>} key → its echo has come */
+  /** @type {Map<string, boolean>} key → whether its change has come */
   #echoed = new Map();
   #random;
 
@@ -31,7 +31,7 @@ export class OwnKeys {
   make() {
     const key = this.#random();
     this.#echoed.set(key, false);
-    if (this.#echoed.size > REMEMBERED) this.#echoed.delete(this.#echoed.keys().next().value);
+    if (this.#echoed.size > MAX_KEYS) this.#echoed.delete(this.#echoed.keys().next().value);
     return key;
   }
 

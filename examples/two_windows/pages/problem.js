@@ -1,11 +1,11 @@
-// What problem details (RFC 9457) say to a person.
+// Problem details (RFC 9457) as text for users.
 
 /** @typedef {import('./rest.js').Problem} Problem */
 
 /**
  * @param {Problem} problem
  * @param {string} field
- * @returns {string | undefined} undefined: this field is not to blame
+ * @returns {string | undefined} undefined if the problem is not about this field
  */
 export function reasonsFor(problem, field) {
   const messages = problem.errors?.[field];

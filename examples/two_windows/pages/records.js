@@ -1,5 +1,5 @@
-// The records of one topic as this window knows them, and the cursor that says how far that knowledge goes.
-// Pure data: messages of fieldsync.v1 in, differences out. Knows no socket and no page.
+// The records of one topic, and the cursor of that state. It takes messages of fieldsync.v1 and returns differences,
+// without access to the socket or the page.
 
 /**
  * @typedef {{ id: number | string, [field: string]: unknown }} StoredRecord
@@ -13,23 +13,23 @@
  *
  * @typedef {object} Difference
  * @property {number | string} id
- * @property {StoredRecord | undefined} before  undefined: there was no such record
- * @property {StoredRecord | undefined} after  undefined: it was deleted
- * @property {string[]} keys  the Idempotency-Keys of the writes, as far as the server told them
+ * @property {StoredRecord | undefined} before  undefined if there was no such record
+ * @property {StoredRecord | undefined} after  undefined if it was deleted
+ * @property {string[]} keys  the Idempotency-Keys of the writes that had one
  */
 
 export class Records {
-  /** @type {Map<number | string, StoredRecord>} what may be shown */
+  /** @type {Map<number | string, StoredRecord>} the records to show */
   byId = new Map();
-  /** @type {string | undefined} the place in the change log that `byId` stands for */
+  /** @type {string | undefined} the position in the change log of `byId` */
   cursor = undefined;
-  /** Whether there ever was a whole snapshot. */
+  /** Whether a snapshot was completed. */
   loaded = false;
-  /** @type {Map<number | string, StoredRecord> | undefined} a snapshot of which the last piece is still to come */
+  /** @type {Map<number | string, StoredRecord> | undefined} a snapshot that is not complete */
   #incoming = undefined;
 
   /**
-   * Takes one message and says what is different now. An error thrown here leaves everything as it was.
+   * Applies a message, and returns the differences. If it throws, nothing has changed.
    *
    * @param {any} message
    * @returns {Difference[]}
@@ -46,16 +46,16 @@ export class Records {
         if (this.#incoming === undefined && this.loaded) this.cursor = message.cursor ?? this.cursor;
         return [];
       case 'reset':
-        // The old records stay on screen, but they no longer stand for a place in the log.
+        // The old records stay on the page, but they have no position in the log.
         this.cursor = undefined;
         this.#incoming = new Map();
         return [];
       default:
-        return []; // A later version of the protocol may say more than we know.
+        return []; // A later version of the protocol may have more types.
     }
   }
 
-  /** The rest of a half-received snapshot will never come. */
+  /** Discards an incomplete snapshot. */
   connectionLost() {
     this.#incoming = undefined;
   }
@@ -90,9 +90,9 @@ export class Records {
    * @param {string | undefined} cursor
    */
   #takePage(entries, cursor) {
-    if (cursor !== undefined && cursor === this.cursor) return []; // Seen already, before the connection was lost.
+    if (cursor !== undefined && cursor === this.cursor) return []; // It was applied before the connection was lost.
     const shown = this.#incoming === undefined;
-    // Worked out on a copy: a page counts as a whole or not at all.
+    // Applied to a copy: a page is applied completely or not at all.
     const records = new Map(this.#incoming ?? this.byId);
     const differences = entries.map((entry) => {
       const before = records.get(entry.id);

@@ -1,18 +1,18 @@
-// One write over HTTP: one attempt, one answer. Whether to try again is decided elsewhere (retrier.js).
+// One attempt to write over HTTP, and its result. retrier.js decides whether to try again.
 
 import { systemClock } from './clock.js';
 
-// Longer than the server's own deadline, so that what we give up on is most likely lost.
-const PATIENCE = 20_000;
+// Longer than the server's own limit, so that a request without a reply is probably lost.
+const REPLY_TIMEOUT = 20_000;
 
 /**
  * @typedef {object} Write
  * @property {'POST' | 'PATCH' | 'DELETE'} method
  * @property {string} url
- * @property {string} key  the Idempotency-Key; the same one whenever the same write is tried again
+ * @property {string} key  the Idempotency-Key, which is the same for each attempt
  * @property {Record<string, unknown>} [body]
  *
- * @typedef {object} Problem  problem details (RFC 9457), with the fields that are to blame
+ * @typedef {object} Problem  problem details (RFC 9457), with the fields that they are about
  * @property {string} [title]
  * @property {number} [status]
  * @property {string} [detail]
@@ -21,7 +21,7 @@ const PATIENCE = 20_000;
  * @typedef {{ kind: 'done', record: any }
  *   | { kind: 'refused', problem: Problem }
  *   | { kind: 'unknown', why: string, retryAfter?: number }} Answer
- *   `refused`: not applied. `unknown`: perhaps applied, try again with the same key, after `retryAfter` ms if given.
+ *   `refused`: not applied. `unknown`: perhaps applied; retry with the same key, after `retryAfter` ms if given.
  */
 
 /**
@@ -31,7 +31,7 @@ const PATIENCE = 20_000;
 export function restClient({ fetch = (...args) => globalThis.fetch(...args), clock = systemClock } = {}) {
   return async ({ method, url, key, body }) => {
     const giveUp = new AbortController();
-    const timer = clock.setTimeout(() => giveUp.abort(), PATIENCE);
+    const timer = clock.setTimeout(() => giveUp.abort(), REPLY_TIMEOUT);
     try {
       /** @type {Record<string, string>} */
       const headers = { Accept: 'application/json, application/problem+json', 'Idempotency-Key': key };
@@ -59,7 +59,7 @@ export function restClient({ fetch = (...args) => globalThis.fetch(...args), clo
  * @returns {Promise<Answer>}
  */
 async function answerOf(response, clock) {
-  // The status alone decides. A body that is cut off or no JSON (a proxy's) takes nothing back.
+  // Only the status counts. The body may be truncated, or a proxy's, which is not JSON.
   const body = await response.json().catch(() => undefined);
   if (response.ok) return { kind: 'done', record: body };
   const problem = { status: response.status, title: `the server answered ${response.status}`, ...body };

@@ -1,4 +1,4 @@
-// Repeats a write until the server has answered it: with the same key, so that it is applied once at most.
+// Retries a write until the server answers it, with the same key, so that it is applied once at most.
 
 import { Backoff } from './backoff.js';
 import { systemClock } from './clock.js';
@@ -13,7 +13,7 @@ import { systemClock } from './clock.js';
 export class Retrier {
   #send;
   #clock;
-  /** @type {Set<() => void>} ends the waits that may be ended early */
+  /** @type {Set<() => void>} end the waits that may end early */
   #wake = new Set();
 
   /** @param {{ send: (write: Write) => Promise<Answer>, clock?: import('./clock.js').Clock }} options */
@@ -32,14 +32,14 @@ export class Retrier {
     for (;;) {
       const answer = await this.#send(write);
       if (answer.kind !== 'unknown') return answer;
-      // The server's wish is a lower bound: the jitter comes on top of it.
+      // The delay that the server asks for is a minimum, to which the random delay is added.
       const milliseconds = (answer.retryAfter ?? 0) + backoff.next();
       onWaiting({ why: answer.why, retryAt: this.#clock.now() + milliseconds });
       await this.#wait(milliseconds, answer.retryAfter === undefined);
     }
   }
 
-  /** The server is back: whoever waits by mere guess tries at once. */
+  /** Ends the waits for which the server gave no delay. Call this when the server is back. */
   tryNow() {
     for (const wake of [...this.#wake]) wake();
   }

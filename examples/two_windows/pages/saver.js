@@ -1,8 +1,8 @@
-// Saves what is typed: for each field of each record one PATCH at a time; what is typed meanwhile is sent after it,
-// and of that only the latest.
+// Saves what the user types: one PATCH at a time for each field of each record. Of the values typed meanwhile, only the
+// latest is sent next.
 //
-// A value whose fate is unknown (no answer, 5xx) is sent again until it is known, even where a newer one waits: the
-// first request may still be under way somewhere, and arriving after the newer value it would overwrite it.
+// A value without an answer (a network error, a 5xx) is retried until there is one, even if a newer value waits: otherwise
+// the first request could arrive after the newer value, and overwrite it.
 
 /**
  * @typedef {number | string} RecordId
@@ -17,12 +17,12 @@
  * @property {(id: RecordId) => string} urlOf
  * @property {() => string} makeKey
  * @property {(id: RecordId, field: string, state: SaveState) => void} onState
- *   `saved` and `refused` only for the latest value, when nothing is waiting behind it
+ *   `saved` and `refused` only for the latest value, when no newer one waits
  */
 
 export class FieldSaver {
   #options;
-  /** @type {Map<string, { next: { value: string } | undefined }>} fields being saved, with what waits behind */
+  /** @type {Map<string, { next: { value: string } | undefined }>} the fields that are being saved, with the value that waits */
   #busy = new Map();
 
   /** @param {Options} options */
@@ -30,7 +30,7 @@ export class FieldSaver {
     this.#options = options;
   }
 
-  /** Whether there is a value that the server has not answered yet. */
+  /** Whether a value has no answer yet. */
   get hasUnsaved() {
     return this.#busy.size > 0;
   }
@@ -41,24 +41,24 @@ export class FieldSaver {
    * @param {string} value
    */
   save(id, field, value) {
-    const place = JSON.stringify([id, field]);
-    const queue = this.#busy.get(place);
+    const slot = JSON.stringify([id, field]);
+    const queue = this.#busy.get(slot);
     if (queue !== undefined) {
       queue.next = { value };
       return;
     }
-    this.#busy.set(place, { next: { value } });
-    this.#work(id, field, place);
+    this.#busy.set(slot, { next: { value } });
+    this.#work(id, field, slot);
   }
 
   /**
    * @param {RecordId} id
    * @param {string} field
-   * @param {string} place
+   * @param {string} slot
    */
-  async #work(id, field, place) {
+  async #work(id, field, slot) {
     const { makeKey, onState, retrier, urlOf } = this.#options;
-    const queue = this.#busy.get(place);
+    const queue = this.#busy.get(slot);
     while (queue.next !== undefined) {
       const { value } = queue.next;
       queue.next = undefined;
@@ -68,8 +68,8 @@ export class FieldSaver {
         { method: 'PATCH', url: urlOf(id), key, body: { [field]: value } },
         (waiting) => onState(id, field, { name: 'retrying', ...waiting }),
       );
-      if (queue.next !== undefined) continue; // Whatever became of it, a newer value decides.
-      this.#busy.delete(place);
+      if (queue.next !== undefined) continue; // A newer value follows, whatever the answer to this one is.
+      this.#busy.delete(slot);
       if (answer.kind === 'done') onState(id, field, { name: 'saved', value, key });
       else onState(id, field, { name: 'refused', value, problem: answer.problem });
     }

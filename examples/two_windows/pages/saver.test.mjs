@@ -35,7 +35,7 @@ function start() {
   return { clock, requests, states, names, retrier, saver };
 }
 
-test('an edit is one merge patch with a key', async () => {
+test('an edit is a merge patch with an idempotency key', async () => {
   const { requests, states, saver } = start();
   saver.save(1, 'first_name', 'Ada');
   const [{ method, url, body, headers, answer }] = requests;
@@ -51,7 +51,7 @@ test('an edit is one merge patch with a key', async () => {
   assert.equal(saver.hasUnsaved, false);
 });
 
-test('while one is in flight only the latest waits', async () => {
+test('while a request is in flight, only the latest value waits', async () => {
   const { requests, states, saver } = start();
   for (const value of ['A', 'Ad', 'Ada']) saver.save(1, 'first_name', value);
   assert.equal(requests.length, 1);
@@ -62,7 +62,7 @@ test('while one is in flight only the latest waits', async () => {
   assert.deepEqual(states.filter(({ name }) => name === 'saved').map(({ value }) => value), ['Ada']);
 });
 
-test('other fields and other records do not wait', () => {
+test('edits of other fields and records do not wait', () => {
   const { requests, saver } = start();
   saver.save(1, 'first_name', 'Ada');
   saver.save(1, 'last_name', 'Lovelace');
@@ -70,7 +70,7 @@ test('other fields and other records do not wait', () => {
   assert.equal(requests.length, 3);
 });
 
-test('network errors and 5xx are tried again with the same key and a growing delay', async () => {
+test('network errors and 5xx are retried with the same key and a growing delay', async () => {
   const { clock, requests, states, names, saver } = start();
   clock.chance = 1;
   saver.save(1, 'first_name', 'Ada');
@@ -85,7 +85,7 @@ test('network errors and 5xx are tried again with the same key and a growing del
   assert.deepEqual(names(), ['saving', 'retrying', 'retrying', 'saved']);
 });
 
-test('a value of unknown fate is settled before a newer one is sent', async () => {
+test('a value without an answer is retried before a newer one is sent', async () => {
   const { clock, requests, saver } = start();
   saver.save(1, 'first_name', 'A');
   await requests[0].fail();
@@ -101,19 +101,19 @@ async function checkRetryAfter(status, header, expected) {
   saver.save(1, 'first_name', 'Ada');
   await requests[0].answer(status, {}, { 'Retry-After': header(clock.now()) });
   assert.equal(states.at(-1).retryAt - clock.now(), expected);
-  retrier.tryNow(); // Does not cut short what the server asked for.
+  retrier.tryNow(); // It does not cut short a delay that the server asked for.
   await clock.advance(expected - 1);
   assert.equal(requests.length, 1);
   await clock.advance(1);
   assert.equal(requests.length, 2);
 }
 
-test('Retry-After is honoured, in seconds and as a date', async () => {
+test('Retry-After is respected, in seconds and as a date', async () => {
   await checkRetryAfter(429, () => '3', 3200);
   await checkRetryAfter(503, (now) => new Date(now + 5000).toUTCString(), 5200);
 });
 
-test('a server that is back is tried at once', async () => {
+test('a write is retried at once when the server is back', async () => {
   const { requests, names, retrier, saver, clock } = start();
   saver.save(1, 'first_name', 'Ada');
   await requests[0].fail();
@@ -124,7 +124,7 @@ test('a server that is back is tried at once', async () => {
   assert.equal(clock.pending, 0);
 });
 
-test('a request that is never answered is given up and tried again', async () => {
+test('a request without a reply is aborted and retried', async () => {
   const { clock, requests, states, saver } = start();
   saver.save(1, 'first_name', 'Ada');
   await clock.advance(20_000);
@@ -133,7 +133,7 @@ test('a request that is never answered is given up and tried again', async () =>
   assert.equal(requests.length, 2);
 });
 
-test('a 4xx is final and hands on the problem', async () => {
+test('a 4xx is final and reports the problem', async () => {
   const { clock, requests, states, saver } = start();
   saver.save(1, 'first_name', 'x');
   await requests[0].answer(422, { title: 'invalid', errors: { first_name: ['too long'] } });
@@ -143,7 +143,7 @@ test('a 4xx is final and hands on the problem', async () => {
   assert.equal(clock.pending, 0);
 });
 
-test('a refusal does not stop what was typed after it, and is not told', async () => {
+test('a refusal is not reported when a newer value waits, which is sent', async () => {
   const { requests, names, saver } = start();
   saver.save(1, 'first_name', 'too long');
   saver.save(1, 'first_name', 'Ada');
@@ -152,14 +152,14 @@ test('a refusal does not stop what was typed after it, and is not told', async (
   assert.deepEqual(names(), ['saving', 'saving', 'saved']);
 });
 
-test('a 2xx counts even if its body was lost', async () => {
+test('a 2xx counts even if its body is truncated', async () => {
   const { requests, names, saver } = start();
   saver.save(1, 'first_name', 'Ada');
   await requests[0].answer(200, '{"id":1,"fir');
   assert.deepEqual(names(), ['saving', 'saved']);
 });
 
-test('keys are random UUIDs, on insecure origins too', () => {
+test('keys are random UUIDs on insecure origins, too', () => {
   const insecure = { getRandomValues: (bytes) => webcrypto.getRandomValues(bytes) };
   const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
   assert.match(randomKey(webcrypto), uuid);
@@ -167,7 +167,7 @@ test('keys are random UUIDs, on insecure origins too', () => {
   assert.notEqual(randomKey(insecure), randomKey(insecure));
 });
 
-test('a window knows its own keys and their echoes, and forgets the oldest', () => {
+test('a window keeps its latest keys, and knows which changes have come', () => {
   let last = 0;
   const keys = new OwnKeys(() => String(++last));
   const first = keys.make();

@@ -1,5 +1,5 @@
-// START HERE: one window. Changes come in through the subscription and go to the cards; what is typed goes from the
-// cards to the saver and out over HTTP. The two windows differ only in the field that may be edited.
+// START HERE: one window. Changes come from the subscription and go to the cards. Input goes from the cards to the saver,
+// and out over HTTP. The two windows differ only in the field that is editable.
 
 import { Card } from './card.js';
 import { ConnectionView } from './connection_view.js';
@@ -50,7 +50,7 @@ const subscription = new Subscription({
   onMessage: (differences, message) => {
     const firstLoad = message.type === 'snapshot' && cards.size === 0;
     for (const difference of differences) showDifference(difference, { firstLoad });
-    const caughtUp = message.type === 'live'; // A snapshot is followed by one, too.
+    const caughtUp = message.type === 'live'; // It follows a snapshot as well.
     if (caughtUp) for (const card of cards.values()) card.caughtUp();
     if (differences.length > 0 || caughtUp) showCount();
   },
@@ -69,7 +69,7 @@ window.addEventListener('online', () => {
 window.addEventListener('beforeunload', (event) => {
   const cardsToSend = [...cards.values()].filter((card) => card.hasUnsent);
   for (const card of cardsToSend) card.send();
-  if (saver.hasUnsaved) event.preventDefault(); // The browser asks whether to leave and lose it.
+  if (saver.hasUnsaved) event.preventDefault(); // The browser asks the user whether to leave.
 });
 subscription.start();
 
@@ -102,7 +102,7 @@ function addCard(record, { arriving }) {
   });
   card.element.classList.toggle('arriving', arriving);
   cards.set(id, card);
-  // By id, so that both windows have the same order. A new user nearly always belongs at the end.
+  // Sorted by id, so that both windows have the same order. A new user nearly always belongs at the end.
   let next = null;
   for (let last = list.lastElementChild; last !== null && isAfter(last, id); last = last.previousElementSibling) next = last;
   list.insertBefore(card.element, next);
@@ -123,7 +123,7 @@ function removeCard(id) {
   const hadFocus = card.element.contains(document.activeElement);
   card.remove();
   cards.delete(id);
-  if (hadFocus) heading.focus(); // Rather than losing it to the top of the page.
+  if (hadFocus) heading.focus(); // Otherwise the focus would move to the top of the page.
 }
 
 function showCount() {

@@ -1,4 +1,4 @@
-//! Under actix-web, which has both limits, and whose own signals are left to the demo: it knows nothing of sockets either.
+//! The server with actix-web, which has both limits. The demo handles the signals: actix's shutdown does not include WebSockets.
 
 use actix_cors::Cors;
 use actix_web::http::StatusCode;
@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use crate::options::Options;
 use crate::pages;
 use crate::server::{
-    ALLOWED_HEADERS, CONNECTIONS, DRAIN_TIME, EXPOSED_HEADERS, HEAD_TIME, METHODS, StopSignals,
-    drain, health,
+    ALLOWED_HEADERS, DRAIN_TIMEOUT, EXPOSED_HEADERS, HEAD_TIMEOUT, MAX_CONNECTIONS, METHODS,
+    StopSignals, drain, health,
 };
 
 pub(crate) async fn serve(
@@ -36,11 +36,11 @@ pub(crate) async fn serve(
     };
     let server = HttpServer::new(app)
         .workers(workers)
-        .max_connections(CONNECTIONS / workers)
-        .client_request_timeout(HEAD_TIME)
+        .max_connections(MAX_CONNECTIONS / workers)
+        .client_request_timeout(HEAD_TIMEOUT)
         .tcp_nodelay(true)
         .h1_allow_half_closed(false)
-        .shutdown_timeout(DRAIN_TIME.as_secs())
+        .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
         .disable_signals()
         .listen(listener)
         .map_err(failed)?
@@ -53,7 +53,7 @@ pub(crate) async fn serve(
     served.map_err(failed)
 }
 
-/// A resource that is only read. actix answers neither HEAD nor other methods by itself.
+/// A resource for GET and HEAD. actix does not add HEAD itself, nor 405 for other methods.
 fn read<A: FromRequest + 'static>(
     path: &str,
     handler: impl Handler<A, Output: Responder + 'static>,
@@ -77,7 +77,7 @@ async fn page(uri: actix_web::http::Uri) -> HttpResponse {
     response.body(page.text)
 }
 
-/// Lets pages of the allowed origins call the API. The socket checks its origin by itself.
+/// Allows pages of these origins to call the API. The socket checks the origin itself.
 fn cors(origins: &[String]) -> Cors {
     origins
         .iter()

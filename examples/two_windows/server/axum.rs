@@ -1,4 +1,4 @@
-//! Under axum, on hyper: `axum::serve` has neither of the limits, and its graceful shutdown knows nothing of sockets.
+//! The server with axum, on hyper: `axum::serve` has neither limit, and its graceful shutdown does not include WebSockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,32 +17,33 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::options::Options;
 use crate::pages;
 use crate::server::{
-    ALLOWED_HEADERS, CONNECTIONS, EXPOSED_HEADERS, HEAD_TIME, METHODS, StopSignals, drain, health,
+    ALLOWED_HEADERS, EXPOSED_HEADERS, HEAD_TIMEOUT, MAX_CONNECTIONS, METHODS, StopSignals, drain,
+    health,
 };
 
-/// A socket frees its place among the connections when it is open.
+/// Serves connections. One that became a WebSocket no longer counts for the limit.
 pub(crate) async fn serve(
     listener: TcpListener,
     engine: Engine,
     options: &Options,
 ) -> Result<(), String> {
     let app = app(&engine, options)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (stopping, stop) = watch::channel(false);
     let mut stop_signals = StopSignals::listen();
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            let permit = permit.expect("the semaphore is never closed");
             let (stream, _) = listener.accept().await?;
-            Ok::<_, std::io::Error>((place, stream))
+            Ok::<_, std::io::Error>((permit, stream))
         };
-        let (place, stream) = tokio::select! {
+        let (permit, stream) = tokio::select! {
             accepted = next => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, most likely: some will be free again.
-                    eprintln!("a connection could not be accepted: {error}");
+                    // Probably there is no free file descriptor. Connections that end free some.
+                    eprintln!("can't accept a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -53,7 +54,8 @@ pub(crate) async fn serve(
         let (service, mut stop) = (TowerToHyperService::new(app.clone()), stop.clone());
         tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+            http.timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT);
             let connection = http
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
@@ -65,14 +67,14 @@ pub(crate) async fn serve(
                     let _ = connection.await;
                 }
             }
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
     stopping.send_replace(true);
     drain(&engine, stop_signals).await;
-    // A request holds its connection's place until its reply is written.
-    let all = places.acquire_many(CONNECTIONS as u32);
+    // A request holds the permit of its connection until its reply is written.
+    let all = permits.acquire_many(MAX_CONNECTIONS as u32);
     let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
     Ok(())
 }
@@ -103,11 +105,13 @@ async fn page(uri: Uri) -> Response {
     }
 }
 
-/// Lets pages of the allowed origins call the API. The socket checks its origin by itself.
+/// Allows pages of these origins to call the API. The socket checks the origin itself.
 fn cors(origins: &[String]) -> Result<CorsLayer, String> {
     let origin = |origin: &String| {
         origin.parse::<HeaderValue>().map_err(|_| {
-            format!("--allow-origin {origin}: that is no origin; it is like https://app.example")
+            format!(
+                "--allow-origin {origin}: not an origin; expected one such as https://app.example"
+            )
         })
     };
     let origins = origins.iter().map(origin).collect::<Result<Vec<_>, _>>()?;

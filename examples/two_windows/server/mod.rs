@@ -1,5 +1,5 @@
-//! The same app under either web framework: the pages, the REST routes, the socket, and what a server needs besides: a limit
-//! on connections, a limit on how long a request's head may take, and a stop that finishes what is under way.
+//! The app under either web framework: the pages, the REST routes and the socket, a limit on connections, a timeout for the
+//! head of a request, and a stop that finishes the requests that have begun.
 
 mod actix;
 mod axum;
@@ -13,14 +13,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::options::{Options, ServerOption};
 
-/// So many connections are served at a time; further ones wait to be accepted.
-const CONNECTIONS: usize = 10_000;
-/// How long the head of a request may take.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// How long requests and sockets under way may take to end.
-const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// The most connections at a time. Further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 10_000;
+/// The limit on the time until the head of a request has come.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The limit on the time until requests and sockets have ended at a stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What pages of other origins may call, send and read, where the options allow any.
+/// The methods and headers for pages of other origins, if the options allow any.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
 const ALLOWED_HEADERS: [&str; 6] = [
     "content-type",
@@ -40,15 +40,16 @@ const EXPOSED_HEADERS: [&str; 7] = [
     "retry-after",
 ];
 
-/// Serves until the process is told to stop (SIGTERM or Ctrl-C), then drains. A second Ctrl-C stops at once.
+/// Serves until SIGTERM or Ctrl-C, then drains. A second Ctrl-C stops at once.
 pub(crate) async fn serve(engine: Engine, options: &Options) -> Result<(), String> {
     let listen = options.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
-        let what_to_do = "Is another one running? Stop it, or choose another address with --listen 127.0.0.1:8001";
-        format!("Can't listen on {listen}: {error}.\n{what_to_do}")
+        let what_to_do =
+            "If another demo is running, stop it, or name another address: --listen 127.0.0.1:8001";
+        format!("can't listen on {listen}: {error}\n{what_to_do}")
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    // Whoever started the program may not read what it says.
+    // The standard output may be closed.
     let _ = writeln!(
         stdout(),
         "Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/"
@@ -59,7 +60,7 @@ pub(crate) async fn serve(engine: Engine, options: &Options) -> Result<(), Strin
     }
 }
 
-/// What `/healthz` answers: a status, and why.
+/// The reply of `/healthz`: a status, and the reason.
 fn health(engine: &Engine) -> (u16, &'static str) {
     if engine.is_ready() {
         (200, "ok")
@@ -68,19 +69,22 @@ fn health(engine: &Engine) -> (u16, &'static str) {
     }
 }
 
-/// Finishes what is under way in the engine: edits, and sockets, which are asked to come back.
+/// Finishes edits, and closes sockets with a request to reconnect.
 async fn drain(engine: &Engine, mut stop_signals: StopSignals) {
     eprintln!("Stopping. Press Ctrl-C again to stop at once.");
     tokio::spawn(async move {
         stop_signals.next().await;
         std::process::exit(130);
     });
-    if !engine.drain(DRAIN_TIME).await {
-        eprintln!("Some requests were not finished in time.");
+    if !engine.drain(DRAIN_TIMEOUT).await.is_complete() {
+        eprintln!(
+            "Some requests did not end within {} s.",
+            DRAIN_TIMEOUT.as_secs()
+        );
     }
 }
 
-/// SIGTERM and Ctrl-C. Listened to from the beginning on, so that none is missed between the first and the second.
+/// SIGTERM and Ctrl-C. Both are registered at the start, so that no second signal is missed.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -88,7 +92,7 @@ struct StopSignals {
 
 impl StopSignals {
     fn listen() -> Self {
-        let listen = |kind| signal(kind).expect("the process may listen to signals");
+        let listen = |kind| signal(kind).expect("signals can be registered");
         Self {
             terminate: listen(SignalKind::terminate()),
             interrupt: listen(SignalKind::interrupt()),

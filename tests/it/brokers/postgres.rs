@@ -1,17 +1,18 @@
-//! Notices on PostgreSQL's LISTEN and NOTIFY.
+//! Notifications through PostgreSQL's LISTEN and NOTIFY.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fieldsync::conformance::BrokerFixture;
-use fieldsync::{Broker, MemoryStore};
+use fieldsync::MemoryStore;
+use fieldsync::backend::Broker;
+use fieldsync::backend::conformance::BrokerFixture;
 use fieldsync_postgres::PostgresBroker;
 use futures_util::StreamExt as _;
 
 use crate::cluster::{Cluster, cluster, connect, fresh_database};
 use crate::proxy::{Network, Proxy};
 
-use super::{Nodes, do_no_harm_when_forged, engine, hear_all, live, notice, write};
+use super::{Nodes, check_forged_notifications, engine, live, notice, receive_all, write};
 
 struct Database(String);
 
@@ -27,7 +28,7 @@ impl BrokerFixture for Database {
 }
 
 mod broker {
-    fieldsync::broker_tests!(super::Database);
+    fieldsync::backend::broker_tests!(super::Database);
 }
 
 async fn broker(url: &str) -> PostgresBroker {
@@ -39,20 +40,20 @@ async fn nodes(url: &str) -> Nodes {
 }
 
 #[tokio::test]
-async fn b_a_database_that_was_stopped_is_found_again() {
+async fn b_the_broker_reconnects_to_a_database_that_was_stopped() {
     let mut cluster = Cluster::fast();
     let mut nodes = nodes(&cluster.url("postgres")).await;
     for round in 1..3 {
-        nodes.publish_until_heard(round * 1000).await;
+        nodes.publish_until_received(round * 1000).await;
         cluster.stop_at_once();
         assert!(!nodes.publish(0).await);
         cluster.start_again();
     }
-    nodes.publish_until_heard(10_000).await;
+    nodes.publish_until_received(10_000).await;
 }
 
 #[tokio::test]
-async fn b_sessions_that_are_ended_come_back() {
+async fn b_the_broker_reconnects_when_its_sessions_are_terminated() {
     let url = fresh_database().await;
     let mut nodes = nodes(&url).await;
     let admin = connect(&url).await;
@@ -60,45 +61,45 @@ async fn b_sessions_that_are_ended_come_back() {
                where datname = current_database() and pid <> pg_backend_pid()";
     for round in 1..10 {
         admin.batch_execute(end).await.unwrap();
-        nodes.publish_until_heard(round * 1000).await;
+        nodes.publish_until_received(round * 1000).await;
     }
 }
 
 #[tokio::test]
-async fn b_a_network_that_swallows_everything_is_noticed() {
+async fn b_a_network_that_drops_everything_is_detected() {
     let url = fresh_database().await;
     let port = cluster().port;
     let proxy = Proxy::to(port).await;
     let through = url.replace(&format!("127.0.0.1:{port}"), &proxy.address.to_string());
     let nodes = nodes(&through).await;
-    nodes.find_each_other_after_the_network_failed(&proxy).await;
+    nodes.check_network_failures(&proxy).await;
 }
 
 #[tokio::test]
-async fn b_it_starts_while_the_database_is_away() {
+async fn b_the_broker_starts_while_the_database_is_down() {
     let mut cluster = Cluster::fast();
     cluster.stop_at_once();
     let mut nodes = nodes(&cluster.url("postgres")).await;
     assert!(!nodes.publish(1).await);
     cluster.start_again();
-    nodes.publish_until_heard(2).await;
+    nodes.publish_until_received(2).await;
 }
 
 #[tokio::test]
-async fn apps_with_other_prefixes_do_not_hear_each_other() {
+async fn apps_with_different_prefixes_do_not_receive_each_others_notifications() {
     let url = fresh_database().await;
     let shop = broker(&url).await.with_prefix("the \"shop\"; it's");
     let blog = broker(&url).await.with_prefix("blog");
-    let mut heard = shop.subscribe().await.unwrap();
+    let mut notifications = shop.subscribe().await.unwrap();
     blog.publish(notice(1)).await.unwrap();
     shop.publish(notice(2)).await.unwrap();
-    assert_eq!(heard.next().await, Some(notice(2)));
+    assert_eq!(notifications.next().await, Some(notice(2)));
     let endless = broker(&url).await.with_prefix(&"x".repeat(56));
     assert!(endless.subscribe().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_forged_repeated_and_malformed_notices_do_no_harm() {
+async fn b_forged_repeated_and_malformed_notifications_do_no_harm() {
     let url = fresh_database().await;
     let (one, two) = (broker(&url).await, broker(&url).await);
     let forger = connect(&url).await;
@@ -106,11 +107,11 @@ async fn b_forged_repeated_and_malformed_notices_do_no_harm() {
         let sql = "select pg_notify('fieldsync:notices', $1)";
         forger.query(sql, &[&message]).await.unwrap();
     };
-    do_no_harm_when_forged(one, two, forge).await;
+    check_forged_notifications(one, two, forge).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b_writes_do_not_wait_for_a_database_that_hangs() {
+async fn b_writes_do_not_wait_for_a_database_that_does_not_answer() {
     let url = fresh_database().await;
     let port = cluster().port;
     let proxy = Proxy::to(port).await;
@@ -119,8 +120,8 @@ async fn b_writes_do_not_wait_for_a_database_that_hangs() {
     let (one, two) = (broker(&through).await, broker(&through).await);
     let (one, two) = (engine(&store, one).await, engine(&store, two).await);
     let changes = live(&two).await;
-    proxy.set(Network::Swallows);
+    proxy.set(Network::Blackhole);
     write(&one, 1000).await;
-    // The poll finds what no notice told.
-    hear_all(changes, 1000).await;
+    // The poll finds the changes without a notification.
+    receive_all(changes, 1000).await;
 }

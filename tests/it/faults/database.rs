@@ -1,4 +1,4 @@
-//! The database, read past fieldsync: what must be true of it at any moment, whatever happened.
+//! The database, read without fieldsync, and what must be true of it at any moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -7,7 +7,7 @@ use fieldsync::Timestamp;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 
-/// Records by the JSON of their ids, as a `Mirror` has them.
+/// Records by the JSON of their ids, like those of a `Mirror`.
 pub(crate) type Records = BTreeMap<String, Map<String, Value>>;
 
 /// One row of the log.
@@ -20,7 +20,7 @@ pub(crate) struct Logged {
     pub(crate) key: Option<String>,
 }
 
-/// What a database holds that was found to be whole.
+/// The contents of a database, which were found consistent.
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(crate) log: Vec<Logged>,
@@ -29,8 +29,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Reads a database that nobody writes now: its server is dead, or stopped. It is copied first, so that the server
-    /// has to recover by itself what it left.
+    /// Reads the file of a server that is dead or stopped. It reads a copy: the server itself must recover what it left.
     pub(crate) fn read(path: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("copy.db");
@@ -42,8 +41,8 @@ impl Database {
         Self::of(&Connection::open(&copy).unwrap())
     }
 
-    /// Reads it in one transaction, and checks that it is whole: sound pages, offsets without a gap, no key twice, and
-    /// the table equal to the fold of its log.
+    /// Reads a database in one transaction, and checks it: SQLite finds no corrupt page, offsets have no gap, no idempotency
+    /// key was applied twice, and the table equals the fold of the log.
     pub(crate) fn of(connection: &Connection) -> Self {
         connection.execute_batch("begin").unwrap();
         let integrity: String = connection
@@ -57,12 +56,12 @@ impl Database {
                 |row| row.get::<_, i64>(0),
             )
             .unwrap();
-        let (log, remembered, users) = (log(connection), remembered(connection), users(connection));
+        let (log, keys, users) = (log(connection), keys(connection), users(connection));
         connection.execute_batch("rollback").unwrap();
-        Self::whole(log, head.cast_unsigned(), remembered, users)
+        Self::checked(log, head.cast_unsigned(), keys, users)
     }
 
-    /// Reads a PostgreSQL while others write.
+    /// Reads a PostgreSQL database while others write, and checks it likewise.
     #[cfg(feature = "services")]
     pub(crate) async fn read_postgres(url: &str) -> Self {
         let mut client = crate::cluster::connect(url).await;
@@ -81,8 +80,8 @@ impl Database {
         });
         let head = rows("select last from fieldsync_heads where collection = 'users'").await;
         let head = head[0].get::<_, i64>(0).cast_unsigned();
-        let remembered = rows("select key, \"offset\" from fieldsync_keys").await;
-        let remembered = remembered
+        let keys = rows("select key, \"offset\" from fieldsync_keys").await;
+        let keys = keys
             .into_iter()
             .map(|row| (row.get(0), row.get::<_, i64>(1).cast_unsigned()));
         let users = "select id::text, to_jsonb(users)::text, \
@@ -96,10 +95,10 @@ impl Database {
             }
             (row.get(0), record)
         });
-        Self::whole(log.collect(), head, remembered.collect(), users.collect())
+        Self::checked(log.collect(), head, keys.collect(), users.collect())
     }
 
-    fn whole(log: Vec<Logged>, head: u64, remembered: Vec<(String, u64)>, users: Records) -> Self {
+    fn checked(log: Vec<Logged>, head: u64, keys: Vec<(String, u64)>, users: Records) -> Self {
         let offsets = log.iter().map(|change| change.offset);
         assert!(offsets.eq(1..=log.len() as u64), "the log has a gap");
         assert_eq!(head, log.len() as u64);
@@ -107,24 +106,24 @@ impl Database {
         for (at, change) in log.iter().enumerate() {
             if let Some(key) = &change.key {
                 let twice = by_key.insert(key.clone(), at);
-                assert_eq!(twice, None, "{key} was applied twice");
+                assert_eq!(twice, None, "the edit with the key {key} was applied twice");
             }
         }
-        assert_eq!(remembered.len(), by_key.len());
-        for (key, offset) in remembered {
+        assert_eq!(keys.len(), by_key.len());
+        for (key, offset) in keys {
             assert_eq!(log[by_key[&key]].offset, offset, "{key}");
         }
         let read = Self { log, by_key, users };
         assert_eq!(
             read.at(head, &read.users),
             read.users,
-            "the table is not what the log says"
+            "the table is not the fold of the log"
         );
         read
     }
 
-    /// The table as the log says that it was after the change with this offset, for a version of the app that shows records
-    /// like these: a field that it does not know is left out, one that another version did not write has its default.
+    /// The fold of the log up to an offset, as the version of the app that shows records like `shown` reads it: without fields
+    /// that it does not know, and with the default of a field that another version did not write.
     pub(crate) fn at(&self, offset: u64, shown: &Records) -> Records {
         let mut records = Records::new();
         for change in self.log.iter().take_while(|change| change.offset <= offset) {
@@ -144,14 +143,14 @@ impl Database {
         records
     }
 
-    /// The one change that was made with this idempotency key.
+    /// The change that was made with an idempotency key.
     pub(crate) fn change_by(&self, key: &str) -> Option<&Logged> {
         self.by_key.get(key).map(|at| &self.log[*at])
     }
 }
 
 impl Logged {
-    /// The record after the change, as replies show it.
+    /// The record after the change, in the form of a reply.
     pub(crate) fn record(&self) -> Map<String, Value> {
         let mut record = self.after.clone();
         record.insert("id".into(), self.id.into());
@@ -175,7 +174,7 @@ fn log(connection: &Connection) -> Vec<Logged> {
     rows.unwrap().map(Result::unwrap).collect()
 }
 
-fn remembered(connection: &Connection) -> Vec<(String, u64)> {
+fn keys(connection: &Connection) -> Vec<(String, u64)> {
     let sql = "select key, \"offset\" from fieldsync_keys";
     let mut statement = connection.prepare(sql).unwrap();
     let rows = statement.query_map([], |row| {

@@ -1,4 +1,4 @@
-//! The disk is full: a small file system of our own, which takes a privilege to mount.
+//! A full disk: a small file system that the test mounts, which needs root.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -10,10 +10,11 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::demo::Demo;
+use crate::faults::clients::{EditRequest, send};
 use crate::faults::database::Database;
-use crate::faults::load::{Load, Wish, check_applied, send};
+use crate::faults::load::{Load, check_applied};
 
-/// A file system of 16 MiB: what is written ahead alone takes 4. Gone when dropped.
+/// A file system of 16 MiB, of which SQLite's write-ahead log takes 4. It is unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -23,13 +24,13 @@ impl SmallDisk {
         let said = String::from_utf8_lossy(&mounted.stderr);
         assert!(
             mounted.status.success(),
-            "a small file system can't be mounted; run this test as root (in a container with CAP_SYS_ADMIN), or as \
-             somebody who may sudo without a password: {said}"
+            "mount failed; run this test as root (in a container with CAP_SYS_ADMIN), or as a user who may run sudo \
+             without a password: {said}"
         );
         Self(folder)
     }
 
-    /// Takes all the room that is left.
+    /// Fills the disk to its last byte.
     fn fill(&self) {
         let mut ballast = File::create(self.ballast()).unwrap();
         for size in [4096, 1] {
@@ -43,7 +44,7 @@ impl SmallDisk {
         }
     }
 
-    fn make_room(&self) {
+    fn free_space(&self) {
         std::fs::remove_file(self.ballast()).unwrap();
     }
 
@@ -54,12 +55,12 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the server may still be dying.
+        // Lazily: the server may still be exiting.
         as_root("umount -l", self.0.path());
     }
 }
 
-/// Runs a command about a folder, by `sudo` where need be.
+/// Runs a command on a folder, with `sudo` if this is not root.
 fn as_root(command: &str, folder: &Path) -> Output {
     let script = format!(r#"[ "$(id -u)" = 0 ] || sudo='sudo -n'; exec ${{sudo-}} {command} "$0""#);
     let shell = Command::new("sh")
@@ -67,11 +68,11 @@ fn as_root(command: &str, folder: &Path) -> Output {
         .arg(script)
         .arg(folder)
         .output();
-    shell.expect("there is a shell")
+    shell.expect("the command sh is missing")
 }
 
-fn wish(number: usize) -> Wish {
-    Wish {
+fn edit(number: usize) -> EditRequest {
+    EditRequest {
         key: format!("full-{number}"),
         method: "POST",
         path: "/api/users/".into(),
@@ -79,9 +80,9 @@ fn wish(number: usize) -> Wish {
     }
 }
 
-async fn post(demo: &Demo, wish: &Wish) -> Response {
-    let request = Client::new().post(demo.url(&wish.path)).json(&wish.body);
-    let request = request.header("idempotency-key", &wish.key);
+async fn post(demo: &Demo, edit: &EditRequest) -> Response {
+    let request = Client::new().post(demo.url(&edit.path)).json(&edit.body);
+    let request = request.header("idempotency-key", &edit.key);
     request.send().await.unwrap()
 }
 
@@ -92,13 +93,13 @@ async fn users(demo: &Demo) -> Value {
     reply.json().await.unwrap()
 }
 
-/// The file as it is now, which others write.
-fn file(path: &Path) -> Database {
+/// Reads the file while the server writes to it.
+fn read(path: &Path) -> Database {
     Database::of(&Connection::open(path).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s_a_full_disk_refuses_edits_and_nothing_else_and_works_again_when_there_is_room() {
+async fn s_a_full_disk_refuses_edits_and_nothing_else_until_there_is_space_again() {
     let disk = SmallDisk::mount();
     let path = disk.0.path().join("demo.db");
     let mut demo = Demo::start(&format!("sqlite:{}", path.display()), &[]);
@@ -106,39 +107,42 @@ async fn s_a_full_disk_refuses_edits_and_nothing_else_and_works_again_when_there
     load.acknowledged(20).await;
     for round in 0..2 {
         disk.fill();
-        // The log that is written ahead goes on in its old room for a while, and begins anew now and then.
+        // Some edits still fit into the space that the write-ahead log has already.
         let mut refused = Vec::new();
         let mut number = round * 100_000;
         while refused.len() < 20 {
             number += 1;
-            let wish = wish(number);
-            let reply = post(&demo, &wish).await;
+            let edit = edit(number);
+            let reply = post(&demo, &edit).await;
             if reply.status() == 503 {
                 assert_eq!(reply.headers()["retry-after"], "1");
-                refused.push(wish);
+                refused.push(edit);
             } else {
                 assert_eq!(reply.status(), 201);
             }
         }
         let listed = users(&demo).await;
-        let whole = file(&path);
+        let database = read(&path);
         assert!(
             refused
                 .iter()
-                .all(|wish| whole.change_by(&wish.key).is_none())
+                .all(|edit| database.change_by(&edit.key).is_none())
         );
         assert!(listed.as_array().unwrap().len() >= 2);
 
-        disk.make_room();
+        disk.free_space();
         load.acknowledged(20).await;
         let mut applied = Vec::new();
-        for wish in refused {
-            let answer = send(&Client::new(), &demo.address, &wish).await;
-            applied.push((wish, answer.expect("there is room again")));
+        for edit in refused {
+            let reply = send(&Client::new(), &demo.address, &edit).await;
+            applied.push((
+                edit,
+                reply.expect("the edit is answered: there is space again"),
+            ));
         }
-        let whole = file(&path);
-        for (wish, answer) in &applied {
-            check_applied(&whole, wish, answer);
+        let database = read(&path);
+        for (edit, reply) in &applied {
+            check_applied(&database, edit, reply);
         }
     }
     load.finish_and_check(&path, || demo.kill()).await;

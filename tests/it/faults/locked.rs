@@ -1,4 +1,4 @@
-//! Another process holds SQLite's lock.
+//! SQLite's lock is held by another process.
 
 use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::Path;
@@ -11,14 +11,18 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::demo::Demo;
+use crate::faults::clients::{EditRequest, send};
 use crate::faults::database::Database;
-use crate::faults::load::{Load, Wish, check_applied, send};
+use crate::faults::load::{Load, check_applied};
 
+/// The busy timeout of the store.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Names the file to be locked.
 const PATH: &str = "FIELDSYNC_TEST_LOCKS";
 
-/// Not a test: what the other process does. It is this binary, which runs nothing else.
+/// Not a test: the other process, which is this binary with this "test" alone.
 #[test]
-#[ignore = "the part of another process in the test below"]
+#[ignore = "run by the test below, in a process of its own"]
 fn another_process_locks_the_database() {
     let Ok(path) = std::env::var(PATH) else {
         return;
@@ -27,19 +31,19 @@ fn another_process_locks_the_database() {
     connection.busy_timeout(Duration::from_secs(20)).unwrap();
     connection.execute_batch("begin exclusive").unwrap();
     println!("\nlocked");
-    // Until whoever started this one closes it.
+    // The parent closes this input to end the lock.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     connection.execute_batch("rollback").unwrap();
 }
 
-/// Another process that has the lock. Lets go of it when its input is closed, and dies when dropped.
-struct Holder {
+/// A process that holds the lock until its standard input is closed. It is killed when dropped.
+struct LockHolder {
     process: Child,
-    /// It still has something to say in the end.
-    _says: Lines<BufReader<ChildStdout>>,
+    /// Kept open, since the process prints more when it ends.
+    _output: Lines<BufReader<ChildStdout>>,
 }
 
-impl Holder {
+impl LockHolder {
     fn start(path: &Path) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "--nocapture"])
@@ -53,25 +57,25 @@ impl Holder {
         assert!(lines.any(|line| line.unwrap() == "locked"));
         Self {
             process,
-            _says: lines,
+            _output: lines,
         }
     }
 
-    fn let_go(mut self) {
+    fn release(mut self) {
         drop(self.process.stdin.take());
         self.process.wait().unwrap();
     }
 }
 
-impl Drop for Holder {
+impl Drop for LockHolder {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-fn wish(number: usize) -> Wish {
-    Wish {
+fn edit(number: usize) -> EditRequest {
+    EditRequest {
         key: format!("locked-{number}"),
         method: "PATCH",
         path: "/api/users/1/".into(),
@@ -79,13 +83,13 @@ fn wish(number: usize) -> Wish {
     }
 }
 
-/// One lock, until these edits are refused: how long that takes.
-async fn check_refused(demo: &Demo, wishes: &[Wish]) -> Duration {
+/// Sends edits while the database is locked, and checks that they are refused. Returns how long that took.
+async fn check_refused(demo: &Demo, edits: &[EditRequest]) -> Duration {
     let http = Client::new();
     let begun = Instant::now();
-    let refused = join_all(wishes.iter().map(|wish| {
-        let request = http.patch(demo.url(&wish.path)).json(&wish.body);
-        request.header("idempotency-key", &wish.key).send()
+    let refused = join_all(edits.iter().map(|edit| {
+        let request = http.patch(demo.url(&edit.path)).json(&edit.body);
+        request.header("idempotency-key", &edit.key).send()
     }));
     let mut refused = std::pin::pin!(refused);
     loop {
@@ -93,7 +97,8 @@ async fn check_refused(demo: &Demo, wishes: &[Wish]) -> Duration {
             let begun = Instant::now();
             let read = http.get(demo.url("/api/users/")).send().await.unwrap();
             assert_eq!(read.status(), 200);
-            assert!(begun.elapsed() < Duration::from_secs(2), "a read waited");
+            // A read that waited for the lock would take as long as the busy timeout.
+            assert!(begun.elapsed() < BUSY_TIMEOUT, "a read waited for the lock");
         };
         tokio::select! {
             replies = &mut refused => {
@@ -110,35 +115,34 @@ async fn check_refused(demo: &Demo, wishes: &[Wish]) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s_while_another_process_holds_the_lock_edits_are_refused_in_time_and_reads_go_on() {
+async fn s_while_another_process_holds_the_lock_edits_are_refused_and_reads_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.db");
     let mut demo = Demo::start(&format!("sqlite:{}", path.display()), &[]);
     let load = Load::start(&demo.address, 2);
     load.acknowledged(10).await;
-    let holder = Holder::start(&path);
-    let wishes: Vec<Wish> = (0..20).map(wish).collect();
-    // The busy timeout is 5 s, and an edit's own time is 10 s.
-    let took = check_refused(&demo, &wishes).await;
-    assert!(took < Duration::from_secs(12), "{took:?}");
-    // The file is whole as others see it, and has nothing of what was refused.
+    let holder = LockHolder::start(&path);
+    let edits: Vec<EditRequest> = (0..20).map(edit).collect();
+    // The first batch waits for the busy timeout; edits behind it are refused when they have waited for 10 s.
+    let took = check_refused(&demo, &edits).await;
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    // The file is consistent for other processes, and has none of the refused edits.
     let file = Database::of(&Connection::open(&path).unwrap());
-    assert!(
-        wishes
-            .iter()
-            .all(|wish| file.change_by(&wish.key).is_none())
-    );
+    assert!(edits.iter().all(|edit| file.change_by(&edit.key).is_none()));
 
-    holder.let_go();
+    holder.release();
     load.acknowledged(10).await;
     let mut applied = Vec::new();
-    for wish in wishes {
-        let answer = send(&Client::new(), &demo.address, &wish).await;
-        applied.push((wish, answer.expect("it works again")));
+    for edit in edits {
+        let reply = send(&Client::new(), &demo.address, &edit).await;
+        applied.push((
+            edit,
+            reply.expect("the edit is answered: the lock was released"),
+        ));
     }
     load.finish_and_check(&path, || demo.kill()).await;
     let file = Database::read(&path);
-    for (wish, answer) in &applied {
-        check_applied(&file, wish, answer);
+    for (edit, reply) in &applied {
+        check_applied(&file, edit, reply);
     }
 }

@@ -1,6 +1,7 @@
-//! Faults made on purpose: the server killed, the disk full, the lock taken, the backup put back. `docs/faults.md` says
-//! what each shows, and what can't be shown.
+//! Faults: a killed server, a full disk, a lock of another process, a restored backup. `docs/faults.md` says what each test
+//! shows, and what none of them can show.
 
+pub(crate) mod clients;
 mod database;
 pub(crate) mod load;
 

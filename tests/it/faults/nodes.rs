@@ -1,37 +1,38 @@
-//! Three nodes of an app, under axum and actix: nodes are killed and replaced, Redis and PostgreSQL fail in every way, and
-//! clients go from node to node with their cursors.
+//! Three nodes of an app, under axum and actix: nodes are killed and upgraded, Redis and PostgreSQL fail in several ways, and
+//! clients move from node to node with their cursors.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::cluster::{Cluster, connect};
-use crate::demo::{Demo, Tally};
-use crate::faults::load::{Load, Wish};
+use crate::demo::{Demo, LogCounter};
+use crate::faults::clients::EditRequest;
+use crate::faults::load::Load;
 use crate::proxy::{Network, Proxy};
 use crate::servers::Redis;
 
-/// What becomes of Redis.
+/// What happens to Redis.
 #[derive(Debug, Clone, Copy)]
-enum RedisIs {
+enum RedisFault {
     Killed,
     Paused,
-    /// It ends all subscriptions, again and again.
-    ThrowingOut,
+    /// It disconnects all subscribers, several times.
+    Disconnecting,
 }
 
-impl RedisIs {
-    async fn happen(self, redis: &mut Redis) {
+impl RedisFault {
+    async fn inject(self, redis: &mut Redis) {
         match self {
             Self::Killed => {
                 redis.kill();
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 redis.start_again().await;
             }
-            Self::Paused => redis.say(&["CLIENT", "PAUSE", "1500", "ALL"]).await,
-            Self::ThrowingOut => {
+            Self::Paused => redis.command(&["CLIENT", "PAUSE", "1500", "ALL"]).await,
+            Self::Disconnecting => {
                 for _ in 0..5 {
-                    redis.say(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+                    redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }
@@ -42,12 +43,13 @@ impl RedisIs {
 /// The servers of the three nodes.
 const SERVERS: [&str; 3] = ["axum", "actix", "axum"];
 
-/// What is counted of the ways that things can go, by what the nodes say.
+/// Log lines of the nodes that are counted: each shows that a path of the code was taken.
 const READ_FROM_STORE: &str = "this node has not announced were read from the store";
-const LOOKED_UP: &str = "it was looked up";
+const LOOKED_UP: &str = "a lookup found the transaction";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d_f_o_x_c_b_nodes_on_one_file_lose_and_double_nothing_whatever_dies() {
+async fn d_f_o_x_c_b_nodes_on_one_file_lose_nothing_and_apply_nothing_twice_when_a_node_or_redis_dies()
+ {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.db");
     let mut redis = Redis::start().await;
@@ -56,21 +58,21 @@ async fn d_f_o_x_c_b_nodes_on_one_file_lose_and_double_nothing_whatever_dies() {
     let mut nodes = SERVERS.map(start);
     let addresses = nodes.iter().map(|node| node.address.clone()).collect();
     let load = Load::start_at(addresses, 6, &[]);
-    let troubles = [
+    let faults = [
         None,
-        Some(RedisIs::Killed),
-        Some(RedisIs::ThrowingOut),
-        Some(RedisIs::Paused),
+        Some(RedisFault::Killed),
+        Some(RedisFault::Disconnecting),
+        Some(RedisFault::Paused),
         None,
     ];
-    for (round, trouble) in troubles.into_iter().enumerate() {
+    for (round, fault) in faults.into_iter().enumerate() {
         load.acknowledged(50).await;
         let node = &mut nodes[round % 3];
         node.kill();
-        if let Some(trouble) = trouble {
-            trouble.happen(&mut redis).await;
+        if let Some(fault) = fault {
+            fault.inject(&mut redis).await;
         }
-        // The others go on meanwhile.
+        // The other nodes go on.
         load.acknowledged(50).await;
         node.restart();
         load.caught_up().await;
@@ -78,73 +80,73 @@ async fn d_f_o_x_c_b_nodes_on_one_file_lose_and_double_nothing_whatever_dies() {
     let count = load
         .finish_and_check(&path, || nodes.iter_mut().for_each(Demo::kill))
         .await;
-    println!("{count} edits were acknowledged");
+    println!("{count} acknowledged edits");
 }
 
-/// What happens to nodes on PostgreSQL.
+/// What happens to the nodes, or to their services.
 #[derive(Debug, Clone, Copy)]
-enum Trouble {
+enum Fault {
     NodeKilled,
-    Redis(RedisIs),
-    /// The network between the nodes and Redis swallows everything.
-    RedisOutOfReach,
-    /// Once a second.
+    Redis(RedisFault),
+    /// The network drops everything between the nodes and Redis.
+    RedisUnreachable,
+    /// PostgreSQL ends all sessions, once a second.
     SessionsEnded,
     PostgresRestarted,
-    /// The answer to a COMMIT does not arrive.
+    /// The connection is cut when the reply to a COMMIT comes.
     CommitUnanswered,
 }
 
-/// What happens where PostgreSQL carries the notices as well.
-const TROUBLES_WITHOUT_REDIS: [Trouble; 4] = [
-    Trouble::NodeKilled,
-    Trouble::SessionsEnded,
-    Trouble::CommitUnanswered,
-    Trouble::PostgresRestarted,
+/// The faults for nodes that use PostgreSQL as their broker.
+const FAULTS_WITHOUT_REDIS: [Fault; 4] = [
+    Fault::NodeKilled,
+    Fault::SessionsEnded,
+    Fault::CommitUnanswered,
+    Fault::PostgresRestarted,
 ];
 
-const TROUBLES: [Trouble; 8] = [
-    Trouble::NodeKilled,
-    Trouble::Redis(RedisIs::Killed),
-    Trouble::Redis(RedisIs::ThrowingOut),
-    Trouble::Redis(RedisIs::Paused),
-    Trouble::RedisOutOfReach,
-    Trouble::SessionsEnded,
-    Trouble::CommitUnanswered,
-    Trouble::PostgresRestarted,
+const FAULTS: [Fault; 8] = [
+    Fault::NodeKilled,
+    Fault::Redis(RedisFault::Killed),
+    Fault::Redis(RedisFault::Disconnecting),
+    Fault::Redis(RedisFault::Paused),
+    Fault::RedisUnreachable,
+    Fault::SessionsEnded,
+    Fault::CommitUnanswered,
+    Fault::PostgresRestarted,
 ];
 
-/// Nodes, what they need, and who uses them.
+/// The nodes and their services.
 struct World {
     nodes: [Demo; 3],
     redis: Redis,
     to_redis: Proxy,
     cluster: Cluster,
     to_postgres: Proxy,
-    tally: Tally,
+    counter: LogCounter,
 }
 
-/// What carries the notices.
+/// The broker of the nodes.
 #[derive(Debug, Clone, Copy)]
-enum Via {
+enum BrokerKind {
     Redis,
     Postgres,
 }
 
 impl World {
-    async fn start(via: Via) -> Self {
+    async fn start(via: BrokerKind) -> Self {
         let (cluster, redis) = (Cluster::durable(), Redis::start().await);
         let to_postgres = Proxy::to(cluster.port).await;
         let to_redis = Proxy::to(redis.port).await;
         let store = format!("postgres://postgres@{}/postgres", to_postgres.address);
         let broker = match via {
-            Via::Redis => format!("redis://{}", to_redis.address),
-            Via::Postgres => store.clone(),
+            BrokerKind::Redis => format!("redis://{}", to_redis.address),
+            BrokerKind::Postgres => store.clone(),
         };
-        let tally = Tally::of(&[READ_FROM_STORE, LOOKED_UP]);
+        let counter = LogCounter::of(&[READ_FROM_STORE, LOOKED_UP]);
         let start = |server| {
             let options = ["--store", &store, "--broker", &broker, "--server", server];
-            Demo::node(&options, &tally)
+            Demo::node(&options, &counter)
         };
         let nodes = SERVERS.map(start);
         for first_name in ["John", "Jane"] {
@@ -158,7 +160,7 @@ impl World {
             to_redis,
             cluster,
             to_postgres,
-            tally,
+            counter,
         }
     }
 
@@ -166,22 +168,22 @@ impl World {
         self.cluster.url("postgres")
     }
 
-    async fn meet(&mut self, trouble: Trouble, round: usize, load: &Load) {
-        match trouble {
-            Trouble::NodeKilled => {
+    async fn inject(&mut self, fault: Fault, round: usize, load: &Load) {
+        match fault {
+            Fault::NodeKilled => {
                 let node = &mut self.nodes[round % 3];
                 node.kill();
                 load.acknowledged(50).await;
                 node.restart();
             }
-            Trouble::Redis(trouble) => trouble.happen(&mut self.redis).await,
-            Trouble::RedisOutOfReach => {
-                self.to_redis.set(Network::Swallows);
+            Fault::Redis(fault) => fault.inject(&mut self.redis).await,
+            Fault::RedisUnreachable => {
+                self.to_redis.set(Network::Blackhole);
                 load.acknowledged(50).await;
                 load.caught_up().await;
                 self.to_redis.set(Network::Works);
             }
-            Trouble::SessionsEnded => {
+            Fault::SessionsEnded => {
                 let admin = connect(&self.url()).await;
                 let end = "select pg_terminate_backend(pid) from pg_stat_activity \
                            where application_name = 'fieldsync'";
@@ -190,14 +192,14 @@ impl World {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
-            Trouble::CommitUnanswered => {
+            Fault::CommitUnanswered => {
                 for _ in 0..5 {
-                    self.to_postgres.cut_answer_to(b"commit\0");
-                    self.to_postgres.words_came().await;
+                    self.to_postgres.cut_reply_to(b"commit\0");
+                    self.to_postgres.fault_triggered().await;
                     load.acknowledged(10).await;
                 }
             }
-            Trouble::PostgresRestarted => {
+            Fault::PostgresRestarted => {
                 tokio::task::block_in_place(|| {
                     self.cluster.stop_at_once();
                     self.cluster.start_again();
@@ -206,18 +208,18 @@ impl World {
         }
     }
 
-    /// Replaces one node after the other by the next version of the app, whose users have a nick name.
+    /// Replaces one node after the other with the next version of the app, whose users have a nickname.
     async fn upgrade(&mut self, load: &Load) {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             node.restart_with("--nick-names");
             for edit in 0..10 {
-                let wish = Wish {
+                let edit = EditRequest {
                     key: format!("nick-{number}-{edit}"),
                     method: "PATCH",
                     path: format!("/api/users/{}/", edit % 2 + 1),
                     body: json!({"nick_name": format!("{number}-{edit}")}),
                 };
-                load.edit_at(&node.address, wish).await;
+                load.edit_at(&node.address, edit).await;
             }
             load.acknowledged(50).await;
         }
@@ -225,28 +227,34 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d_f_o_x_c_b_r_nodes_on_postgresql_lose_and_double_nothing_whatever_fails() {
-    live_through(Via::Redis, &TROUBLES).await;
+async fn d_f_o_x_c_b_r_nodes_on_postgresql_and_redis_lose_nothing_and_apply_nothing_twice_whatever_fails()
+ {
+    inject_faults(BrokerKind::Redis, &FAULTS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d_f_o_x_c_b_r_nodes_with_postgresql_alone_lose_and_double_nothing_whatever_fails() {
-    live_through(Via::Postgres, &TROUBLES_WITHOUT_REDIS).await;
+async fn d_f_o_x_c_b_r_nodes_on_postgresql_alone_lose_nothing_and_apply_nothing_twice_whatever_fails()
+ {
+    inject_faults(BrokerKind::Postgres, &FAULTS_WITHOUT_REDIS).await;
 }
 
-/// `FIELDSYNC_NODES_ROUNDS` has it go on for longer.
-async fn live_through(via: Via, troubles: &[Trouble]) {
+/// Injects each fault in each round. `FIELDSYNC_NODES_ROUNDS` sets the number of rounds.
+async fn inject_faults(via: BrokerKind, faults: &[Fault]) {
     let rounds = std::env::var("FIELDSYNC_NODES_ROUNDS");
-    let rounds = rounds.map_or(1, |rounds| rounds.parse().unwrap());
+    let rounds = rounds.map_or(1, |rounds| {
+        rounds
+            .parse()
+            .expect("FIELDSYNC_NODES_ROUNDS: not a whole number")
+    });
     let mut world = World::start(via).await;
     let nodes = world.nodes.iter();
     let addresses = nodes.map(|node| node.address.clone()).collect();
     let load = Load::start_at(addresses, 6, &["schema"]);
     let url = world.url();
     for round in 0..rounds {
-        for &trouble in troubles {
+        for &fault in faults {
             load.acknowledged(50).await;
-            world.meet(trouble, round, &load).await;
+            world.inject(fault, round, &load).await;
             load.acknowledged(50).await;
             load.check_postgres(&url).await;
         }
@@ -255,15 +263,15 @@ async fn live_through(via: Via, troubles: &[Trouble]) {
     world.upgrade(&load).await;
     load.check_postgres(&url).await;
     let (resumed, reset) = load.resumed_and_reset();
-    let paths = world.tally.counts();
+    let paths = world.counter.counts();
     let (edits, head) = load.finish_and_check_postgres(&url).await;
-    println!("| rounds of {} troubles | {rounds} |", troubles.len());
-    println!("| edits acknowledged | {edits} |");
+    println!("| rounds of {} faults | {rounds} |", faults.len());
+    println!("| acknowledged edits | {edits} |");
     println!("| changes in the log | {head} |");
-    println!("| subscribers that resumed and had missed something | {resumed} |");
+    println!("| subscribers that resumed and had missed changes | {resumed} |");
     println!("| subscribers that were reset | {reset} |");
     for (words, count) in &paths {
-        println!("| the nodes said: {words} | {count} |");
+        println!("| log lines with \"{words}\" | {count} |");
     }
     let taken = paths
         .iter()
@@ -271,6 +279,6 @@ async fn live_through(via: Via, troubles: &[Trouble]) {
         .chain([resumed, reset]);
     assert!(
         taken.into_iter().all(|count| count > 0),
-        "a way was never taken"
+        "a path was never taken"
     );
 }

@@ -1,5 +1,5 @@
-//! The power fails, as far as a test can have it: `strace` tells what the server wrote and when it had the disk confirm
-//! it. From that is built what a disk may hold that kept all that was confirmed, and of the rest what it liked.
+//! Power failures, simulated: `strace` records what the server wrote, and when it synced. The test then builds what a disk may
+//! contain after a power failure: everything that was synced, and any part of the rest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -10,30 +10,33 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::demo::{Demo, command_under};
+use crate::faults::clients::{EditRequest, offset_of, send};
 use crate::faults::database::Database;
-use crate::faults::load::{Load, Wish, offset_of, send};
+use crate::faults::load::Load;
+use crate::random;
+use crate::tasks::within_limit;
 
-/// What disks write whole.
+/// The unit that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// What the server did, in order.
+/// An action of the server.
 #[derive(Debug)]
 enum Event {
-    /// It wrote to a file, which is in the system's memory then.
+    /// It wrote to a file. The bytes are in the system's cache.
     Wrote {
         file: String,
         at: usize,
         bytes: Vec<u8>,
     },
-    /// It set the file's length, which SQLite does before it has a database confirmed.
+    /// It set the length of a file, as SQLite does before it syncs a database.
     Truncated { file: String, length: usize },
-    /// All that was written to the file is on the disk now.
+    /// It synced a file: the bytes are on the disk.
     Synced { file: String },
-    /// It begins to tell somebody of a change with this offset, in a reply or on a WebSocket.
-    Told { offset: u64 },
+    /// It began to send a change with this offset, in a reply or on a WebSocket.
+    Sent { offset: u64 },
 }
 
-/// A demo whose system calls are written down.
+/// A demo whose system calls are recorded.
 struct Traced {
     demo: Demo,
     folder: tempfile::TempDir,
@@ -44,26 +47,26 @@ impl Traced {
         let folder = tempfile::tempdir().unwrap();
         let store = format!("sqlite:{}", folder.path().join("demo.db").display());
         let mut strace = Command::new("strace");
-        // As a child of the demo's, so that the demo is ours to kill.
+        // `-D` makes strace the child, and the demo the process that this test can kill.
         strace.args(["-D", "-f", "-y", "-xx", "-s", "100000", "-o"]);
         strace.arg(folder.path().join("trace"));
         strace.arg("-e").arg(
             "trace=fsync,fdatasync,pwrite64,pwritev,ftruncate,rename,unlink,write,writev,sendto,sendmsg",
         );
         let found = Command::new("strace").arg("-V").output();
-        found.expect("the command strace is missing; tests/run.sh installs it");
+        found.expect("the command strace is missing: tests/run.sh installs it");
         let options = ["--store", &store];
         let arguments = [&["--listen", "127.0.0.1:0"], &options[..]].concat();
         let demo = Demo::launch(command_under(strace, &arguments), &options);
         Self { demo, folder }
     }
 
-    /// Kills it, and reads what it did.
+    /// Kills the demo, and returns its actions.
     async fn events(mut self) -> Vec<Event> {
         let process = self.demo.process_id();
         self.demo.kill();
         let trace = self.folder.path().join("trace");
-        // The last that is written down is the end of the first thread.
+        // The record ends with the exit of the first thread.
         let read_whole = async {
             loop {
                 let text = fs::read_to_string(&trace).unwrap();
@@ -74,13 +77,11 @@ impl Traced {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        let limit = std::time::Duration::from_secs(30);
-        let text = tokio::time::timeout(limit, read_whole).await;
-        events(&text.expect("strace ends with the demo"))
+        events(&within_limit("the end of strace", read_whole).await)
     }
 }
 
-/// Reads what `strace -f -y -xx` wrote. A call is there when it begins, for a write, or when it is done, for a sync.
+/// Parses the output of `strace -f -y -xx`. A write counts from its beginning, a sync from its end.
 fn events(trace: &str) -> Vec<Event> {
     let mut events = Vec::new();
     let mut unfinished: HashMap<&str, String> = HashMap::new();
@@ -98,7 +99,7 @@ fn events(trace: &str) -> Vec<Event> {
         let Some((name, arguments)) = call.split_once('(') else {
             continue;
         };
-        // `11</path>, …`: the descriptor and what it is.
+        // `11</path>, …`: the file descriptor and its path.
         let file = arguments
             .split_once('<')
             .and_then(|(_, rest)| rest.split_once('>'))
@@ -121,7 +122,7 @@ fn events(trace: &str) -> Vec<Event> {
                 let digits = at.find(|letter: char| !letter.is_ascii_digit());
                 let at = at[..digits.unwrap_or(at.len())].parse().unwrap();
                 let bytes = strings(arguments);
-                assert_eq!(bytes.len(), length, "strace cut it off");
+                assert_eq!(bytes.len(), length, "strace truncated the bytes");
                 events.push(Event::Wrote { file, at, bytes });
             }
             "ftruncate" if is_database => {
@@ -131,17 +132,17 @@ fn events(trace: &str) -> Vec<Event> {
                 events.push(Event::Truncated { file, length });
             }
             "write" | "writev" | "pwritev" | "rename" | "unlink" if is_database => {
-                panic!("the test does not know what this does: {name}")
+                panic!("the test can't simulate {name}")
             }
             "write" | "writev" | "sendto" | "sendmsg" if file.starts_with("socket:") => {
                 let text = String::from_utf8_lossy(&strings(arguments)).into_owned();
-                let told = ["fieldsync-cursor: ", "\"cursor\":\""]
+                let sent = ["fieldsync-cursor: ", "\"cursor\":\""]
                     .iter()
                     .flat_map(|name| {
                         text.match_indices(name)
                             .map(|(at, _)| offset_of(&text[at + name.len()..][..38]))
                     });
-                events.extend(told.max().map(|offset| Event::Told { offset }));
+                events.extend(sent.max().map(|offset| Event::Sent { offset }));
             }
             _ => {}
         }
@@ -149,7 +150,7 @@ fn events(trace: &str) -> Vec<Event> {
     events
 }
 
-/// The strings among the arguments, one after the other.
+/// The strings among the arguments, concatenated.
 fn strings(arguments: &str) -> Vec<u8> {
     arguments
         .split('"')
@@ -159,7 +160,7 @@ fn strings(arguments: &str) -> Vec<u8> {
         .collect()
 }
 
-/// `\x48\x54` as bytes.
+/// Decodes `\x48\x54`.
 fn unescaped(text: &str) -> Vec<u8> {
     let digits = text.split("\\x").skip(1);
     digits
@@ -167,7 +168,7 @@ fn unescaped(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// What is on the disk, and what is on its way there.
+/// What is on the disk, and what is still in the system's cache.
 #[derive(Default)]
 struct Disk {
     files: BTreeMap<String, File>,
@@ -176,7 +177,7 @@ struct Disk {
 #[derive(Default)]
 struct File {
     synced: Vec<u8>,
-    on_the_way: Vec<(usize, Vec<u8>)>,
+    cached: Vec<(usize, Vec<u8>)>,
 }
 
 impl Disk {
@@ -184,34 +185,31 @@ impl Disk {
         match event {
             Event::Wrote { file, at, bytes } => {
                 let file = self.files.entry(file.clone()).or_default();
-                file.on_the_way.push((*at, bytes.clone()));
+                file.cached.push((*at, bytes.clone()));
             }
             Event::Truncated { file, length } => {
                 let file = self.files.entry(file.clone()).or_default();
-                let ends = file.on_the_way.iter().map(|(at, bytes)| at + bytes.len());
+                let ends = file.cached.iter().map(|(at, bytes)| at + bytes.len());
                 let end = ends.fold(file.synced.len(), usize::max);
-                assert!(
-                    end <= *length,
-                    "the test does not know when something is cut off"
-                );
-                file.on_the_way.push((*length, Vec::new()));
+                assert!(end <= *length, "the test can't simulate a truncation");
+                file.cached.push((*length, Vec::new()));
             }
             Event::Synced { file } => {
                 let file = self.files.entry(file.clone()).or_default();
-                for (at, bytes) in std::mem::take(&mut file.on_the_way) {
+                for (at, bytes) in std::mem::take(&mut file.cached) {
                     put(&mut file.synced, at, &bytes);
                 }
             }
-            Event::Told { .. } => {}
+            Event::Sent { .. } => {}
         }
     }
 
-    /// The power fails. What was on its way arrives as `arrives` has it, sector by sector. Opens what is left.
-    fn left(&self, mut arrives: impl FnMut() -> bool) -> Database {
+    /// Opens the database after a power failure. `arrives` decides for each cached sector whether it reached the disk.
+    fn after_power_failure(&self, mut arrives: impl FnMut() -> bool) -> Database {
         let folder = tempfile::tempdir().unwrap();
         for (name, file) in &self.files {
             let mut left = file.synced.clone();
-            for (at, bytes) in &file.on_the_way {
+            for (at, bytes) in &file.cached {
                 let (mut at, mut bytes) = (*at, &bytes[..]);
                 while !bytes.is_empty() {
                     let (sector, rest) = bytes.split_at(bytes.len().min(SECTOR - at % SECTOR));
@@ -237,68 +235,78 @@ fn put(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d_the_disk_has_confirmed_an_edit_before_its_reply_is_written() {
+async fn d_an_edit_is_synced_before_its_reply_is_written() {
     let traced = Traced::start();
     let http = reqwest::Client::new();
     let mut offsets = Vec::new();
     for number in 0..5 {
-        let wish = Wish {
+        let edit = EditRequest {
             key: number.to_string(),
             method: "PATCH",
             path: "/api/users/1/".into(),
             body: json!({"first_name": number.to_string()}),
         };
-        let answer = send(&http, &traced.demo.address, &wish).await.unwrap();
-        offsets.push(answer.offset);
+        let reply = send(&http, &traced.demo.address, &edit).await.unwrap();
+        offsets.push(reply.offset);
     }
-    let (mut written, mut confirmed, mut told) = (0, 0, Vec::new());
+    let (mut written, mut synced, mut sent) = (0, 0, Vec::new());
     for event in traced.events().await {
         match event {
             Event::Wrote { file, .. } if file.ends_with("-wal") => written += 1,
-            Event::Synced { file } if file.ends_with("-wal") => confirmed = written,
-            Event::Told { offset } => {
-                // Whoever is told of an edit is told after all of it was written, and that was confirmed.
+            Event::Synced { file } if file.ends_with("-wal") => synced = written,
+            Event::Sent { offset } => {
+                // Everything that was written for the edit was synced before it is sent.
                 assert!(
-                    written > 0 && confirmed == written,
-                    "{offset} was told too soon"
+                    written > 0 && synced == written,
+                    "{offset} was sent before it was synced"
                 );
-                told.push(offset);
-                (written, confirmed) = (0, 0);
+                sent.push(offset);
+                (written, synced) = (0, 0);
             }
             _ => {}
         }
     }
-    assert_eq!(told, offsets);
+    assert_eq!(sent, offsets);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d_what_anybody_was_told_survives_a_failure_of_power() {
+async fn d_every_change_that_was_sent_survives_a_power_failure() {
     let traced = Traced::start();
     let load = Load::start(&traced.demo.address, 4);
-    // Enough for the log that is written ahead to be carried over into the database, more than once.
+    // Enough for more than one checkpoint of the write-ahead log.
     load.acknowledged(600).await;
     load.finish().await;
     let events = traced.events().await;
-    let carried_over =
+    let checkpoint =
         |event: &&Event| matches!(event, Event::Synced { file } if file.ends_with("demo.db"));
-    assert!(events.iter().filter(carried_over).count() > 1);
+    assert!(events.iter().filter(checkpoint).count() > 1);
     let (mut disk, mut known, mut failures) = (Disk::default(), 0, 0);
-    let often = 1 + events.len() / 150;
+    let mut random = random::generator();
+    let interval = 1 + events.len() / 150;
     for event in &events {
         disk.apply(event);
-        if let Event::Told { offset } = event {
+        if let Event::Sent { offset } = event {
             known = known.max(*offset);
         }
-        // Before anybody was told of anything there may be no tables.
-        if known == 0 || fastrand::usize(..often) > 0 {
+        // Before the first change is sent there may be no tables.
+        if known == 0 || random.usize(..interval) > 0 {
             continue;
         }
-        let share = fastrand::f64();
-        for left in [disk.left(|| false), disk.left(|| fastrand::f64() < share)] {
+        let share = random.f64();
+        let nothing = disk.after_power_failure(|| false);
+        let some = disk.after_power_failure(|| random.f64() < share);
+        for left in [nothing, some] {
             let last = left.log.len() as u64;
-            assert!(last >= known, "{known} was told, and the disk has {last}");
+            assert!(
+                last >= known,
+                "change {known} was sent, and the disk has changes up to {last}"
+            );
             failures += 1;
         }
     }
-    println!("{failures} failures of power in {} events", events.len());
+    assert!(
+        failures > 50,
+        "{failures} power failures in {} events",
+        events.len()
+    );
 }

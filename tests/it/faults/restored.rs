@@ -1,4 +1,4 @@
-//! A backup is put back: subscribers are told so, and begin again.
+//! A restored backup: subscribers are reset, and begin with a snapshot.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::demo::Demo;
-use crate::faults::load::offset_of;
+use crate::faults::clients::offset_of;
 use crate::socket::{Mirror, Socket};
 
 async fn rename(demo: &Demo, name: &str) {
@@ -16,7 +16,7 @@ async fn rename(demo: &Demo, name: &str) {
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
-/// Resumes where it was left, and hears all that GET tells.
+/// Resumes from the mirror's cursor, and checks that the mirror equals what GET returns.
 async fn resume(mirror: &mut Mirror, demo: &Demo) -> Socket {
     let socket = Socket::open_at(&demo.address, Some("fieldsync.v1")).await;
     let mut socket = socket.unwrap();
@@ -31,8 +31,8 @@ async fn users(demo: &Demo) -> Value {
     reply.json().await.unwrap()
 }
 
-/// Hears of one more change while the server runs.
-async fn hear(mirror: &mut Mirror, socket: &mut Socket, demo: &Demo, name: &str) {
+/// Makes a change, which the subscriber receives.
+async fn receive_change(mirror: &mut Mirror, socket: &mut Socket, demo: &Demo, name: &str) {
     rename(demo, name).await;
     let change = socket.expect("change").await;
     assert_eq!(change["fields"]["first_name"], name);
@@ -47,7 +47,7 @@ fn restore(backup: &Path, path: &Path) {
     std::fs::copy(backup, path).unwrap();
 }
 
-/// Writes, backs up, writes so much more, restores, writes so much, and resumes.
+/// Writes, backs up, makes `lost` changes, restores, makes `written_since` changes, and resumes.
 async fn check(lost: usize, written_since: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.db");
@@ -55,14 +55,14 @@ async fn check(lost: usize, written_since: usize) {
     let mut demo = Demo::start(&format!("sqlite:{}", path.display()), &[]);
     let mut mirror = Mirror::default();
     let mut socket = resume(&mut mirror, &demo).await;
-    hear(&mut mirror, &mut socket, &demo, "kept").await;
+    receive_change(&mut mirror, &mut socket, &demo, "kept").await;
     let sql = format!("vacuum into '{}'", backup.display());
     Connection::open(&path)
         .unwrap()
         .execute_batch(&sql)
         .unwrap();
     for number in 0..lost {
-        hear(&mut mirror, &mut socket, &demo, &format!("lost {number}")).await;
+        receive_change(&mut mirror, &mut socket, &demo, &format!("lost {number}")).await;
     }
 
     demo.kill();
@@ -77,34 +77,34 @@ async fn check(lost: usize, written_since: usize) {
     assert_eq!(
         mirror.resets,
         ["restored"],
-        "{lost} lost, {written_since} since"
+        "{lost} changes lost, {written_since} since"
     );
     let name = match written_since {
         0 => "kept".to_owned(),
         more => format!("since {}", more - 1),
     };
     assert_eq!(mirror.records["1"]["first_name"], *name);
-    hear(&mut mirror, &mut socket, &demo, "goes on").await;
+    receive_change(&mut mirror, &mut socket, &demo, "goes on").await;
     assert_eq!(mirror.resets.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn h_a_restored_backup_resets_subscribers_that_know_more_than_it() {
+async fn h_a_restored_backup_resets_subscribers_that_are_ahead_of_it() {
     check(3, 0).await;
-    // The log is shorter than the cursor, as long, and longer: only the tag tells.
+    // The log ends before the cursor, at it, and after it: only the tag shows the difference.
     check(3, 2).await;
     check(3, 3).await;
     check(3, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn h_a_log_that_was_deleted_resets_subscribers_by_its_epoch() {
+async fn h_a_deleted_log_resets_subscribers_by_its_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.db");
     let mut demo = Demo::start(&format!("sqlite:{}", path.display()), &[]);
     let mut mirror = Mirror::default();
     let mut socket = resume(&mut mirror, &demo).await;
-    hear(&mut mirror, &mut socket, &demo, "Ada").await;
+    receive_change(&mut mirror, &mut socket, &demo, "Ada").await;
     demo.kill();
     let sql = "drop table fieldsync_heads; drop table fieldsync_changes; drop table fieldsync_keys";
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
@@ -112,5 +112,5 @@ async fn h_a_log_that_was_deleted_resets_subscribers_by_its_epoch() {
     let mut socket = resume(&mut mirror, &demo).await;
     assert_eq!(mirror.resets, ["epoch"]);
     assert_eq!(mirror.records["1"]["first_name"], "Ada");
-    hear(&mut mirror, &mut socket, &demo, "Augusta").await;
+    receive_change(&mut mirror, &mut socket, &demo, "Augusta").await;
 }

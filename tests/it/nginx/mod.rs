@@ -1,4 +1,4 @@
-//! Two nodes behind nginx with TLS, as `docs/nginx.conf` has them: whatever crosses it is what the nodes say.
+//! Two nodes behind nginx with TLS, with the configuration in `docs/nginx.conf`.
 
 mod server;
 
@@ -22,11 +22,11 @@ use crate::socket::{Mirror, Socket};
 
 use self::server::Nginx;
 
-/// A site as one runs it: one node under axum, one under actix, on one SQLite file.
+/// A site: one node under axum and one under actix, on one SQLite file.
 struct Site {
     nodes: [Demo; 2],
     nginx: Nginx,
-    /// Where clients find it.
+    /// The address for clients, without TLS: `tls_to` adds that.
     address: SocketAddr,
     database: PathBuf,
     _redis: Redis,
@@ -70,7 +70,7 @@ impl Site {
     }
 }
 
-/// The clients' end of TLS: what is sent here in the clear goes to nginx encrypted.
+/// Starts a proxy that connects to nginx with TLS, for clients without it.
 async fn tls_to(nginx: &Nginx) -> SocketAddr {
     let mut roots = RootCertStore::empty();
     roots.add(nginx.certificate.clone()).unwrap();
@@ -86,7 +86,7 @@ async fn tls_to(nginx: &Nginx) -> SocketAddr {
                 let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
                 let name = "app.example".try_into().unwrap();
                 let server = connector.connect(name, server.await.unwrap()).await;
-                // Either may leave.
+                // Either side may close the connection.
                 let _ = copy_bidirectional(&mut client, &mut server.unwrap()).await;
             });
         }
@@ -102,7 +102,7 @@ fn request(address: SocketAddr, method: &str, path: &str) -> RequestBuilder {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_reaches_the_subscribers_of_both_nodes() {
     let site = Site::start().await;
-    // nginx gives one connection to each node in turn.
+    // nginx assigns connections to the nodes in turn.
     let mut sockets = [site.subscribe().await, site.subscribe().await];
     for name in ["Ada", "Grace"] {
         let patch = json!({"first_name": name});
@@ -120,7 +120,7 @@ async fn a_change_reaches_the_subscribers_of_both_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_the_site_may_open_a_socket_and_no_other() {
+async fn only_pages_of_the_site_may_open_a_socket() {
     let site = Site::start().await;
     for (host, origin, status) in [
         ("app.example", "https://app.example", 101),
@@ -143,9 +143,9 @@ async fn a_page_of_the_site_may_open_a_socket_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_not_held_back() {
+async fn events_are_not_buffered() {
     let site = Site::start().await;
-    // At each node.
+    // One stream at each node.
     let open = || Events::of(site.request("GET", "/api/users/"));
     let mut streams = [open().await, open().await];
     for events in &mut streams {
@@ -163,7 +163,7 @@ async fn events_are_not_held_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replies_keep_their_headers() {
+async fn replies_pass_nginx_with_their_headers() {
     let site = Site::start().await;
     let created = site.send("POST", "/api/users/", &json!({})).await;
     assert_eq!(created.status(), 201);
@@ -196,7 +196,7 @@ async fn replies_keep_their_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_without_tls_is_sent_to_it() {
+async fn a_request_without_tls_is_redirected() {
     let site = Site::start().await;
     let policy = reqwest::redirect::Policy::none();
     let client = Client::builder().redirect(policy).build().unwrap();
@@ -210,7 +210,7 @@ async fn who_comes_without_tls_is_sent_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_over_the_limit_is_refused_by_nginx_and_what_it_lets_through_by_fieldsync() {
+async fn a_body_over_the_limit_is_refused_by_nginx_and_one_at_the_limit_reaches_fieldsync() {
     let site = Site::start().await;
     let frame = json!({"first_name": ""}).to_string().len();
     for (length, status, media_type) in [
@@ -224,43 +224,43 @@ async fn a_body_over_the_limit_is_refused_by_nginx_and_what_it_lets_through_by_f
     }
 }
 
-/// A node that has one answer to all requests, and closes.
-async fn bad_node(answer: &'static str, heard: Arc<AtomicUsize>) -> String {
+/// Starts a node that counts requests, sends the same reply to each, and closes the connection.
+async fn bad_node(reply: &'static str, requests: Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             while stream.read_u8().await.unwrap() != b'\n' {}
-            heard.fetch_add(1, Ordering::SeqCst);
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            requests.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(reply.as_bytes()).await.unwrap();
         }
     });
     address.to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_node_did_not_answer_goes_to_the_other_unless_it_could_be_done_twice() {
+async fn a_request_without_an_answer_is_retried_at_the_other_node_only_if_that_is_safe() {
     let dies = ("", 502);
     let stops = (
         "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
         503,
     );
-    for (answer, status) in [dies, stops] {
+    for (reply, status) in [dies, stops] {
         for (method, times) in [("GET", 2), ("DELETE", 2), ("PATCH", 1), ("POST", 1)] {
-            let heard = Arc::new(AtomicUsize::new(0));
-            let one = bad_node(answer, Arc::clone(&heard)).await;
-            let other = bad_node(answer, Arc::clone(&heard)).await;
+            let requests = Arc::new(AtomicUsize::new(0));
+            let one = bad_node(reply, Arc::clone(&requests)).await;
+            let other = bad_node(reply, Arc::clone(&requests)).await;
             let nginx = Nginx::start([&one, &other]).await;
             let request = request(tls_to(&nginx).await, method, "/api/users/1/");
             assert_eq!(request.send().await.unwrap().status(), status);
-            assert_eq!(heard.load(Ordering::SeqCst), times, "{method} {status}");
+            assert_eq!(requests.load(Ordering::SeqCst), times, "{method} {status}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d_x_r_when_nodes_die_or_stop_clients_come_back_through_nginx_and_miss_nothing() {
+async fn d_x_r_when_a_node_dies_or_stops_clients_reconnect_through_nginx_and_miss_nothing() {
     let mut site = Site::start().await;
     let load = Load::start_at(vec![site.address.to_string()], 6, &[]);
     for (dies, node) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
@@ -271,7 +271,7 @@ async fn d_x_r_when_nodes_die_or_stop_clients_come_back_through_nginx_and_miss_n
         } else {
             assert_eq!(node.terminate(), Some(0));
         }
-        // The other goes on meanwhile.
+        // The other node goes on.
         load.acknowledged(50).await;
         node.restart();
         load.caught_up().await;

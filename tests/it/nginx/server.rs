@@ -1,4 +1,4 @@
-//! A real nginx, with the configuration of the docs.
+//! A real nginx with the configuration in `docs/nginx.conf`.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command};
@@ -9,19 +9,20 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::servers::free_port;
+use crate::tasks::within_limit;
 
-/// nginx with `docs/nginx.conf`, in front of two nodes. It is one process, of the user who runs the test.
+/// A running nginx in front of two nodes: one process of the user who runs the test. It is killed when dropped.
 pub(super) struct Nginx {
     process: Child,
-    /// Where it speaks TLS, and where it does not.
+    /// The ports with and without TLS.
     pub(super) port: u16,
     pub(super) plain_port: u16,
-    /// Of `app.example`, signed by itself.
+    /// The self-signed certificate of `app.example`.
     pub(super) certificate: CertificateDer<'static>,
     _folder: TempDir,
 }
 
-/// What `docs/nginx.conf` leaves to whoever includes it, and folders that this user may write to.
+/// The rest of a configuration, with folders that this user may write to.
 const NGINX: &str = "
     daemon off; master_process off; pid nginx.pid; error_log stderr crit;
     events {}
@@ -54,12 +55,15 @@ impl Nginx {
             ("127.0.0.1:8001", nodes[0]),
             ("127.0.0.1:8002", nodes[1]),
         ] {
-            assert!(site.contains(sample), "docs/nginx.conf has {sample}");
+            assert!(
+                site.contains(sample),
+                "docs/nginx.conf: {sample} is missing"
+            );
             site = site.replace(sample, ours);
         }
         write("site.conf", &site);
         write("nginx.conf", NGINX);
-        // Debian keeps it out of the path of ordinary users.
+        // On Debian it is not in the PATH of ordinary users.
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
         let mut command = Command::new("nginx");
         command.env("PATH", path).arg("-p").arg(folder.path());
@@ -72,14 +76,14 @@ impl Nginx {
             certificate: made.cert.der().clone(),
             _folder: folder,
         };
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-            .await
-            .is_err()
-        {
-            let ended = nginx.process.try_wait().unwrap();
-            assert!(ended.is_none(), "nginx did not start");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let listening = async {
+            while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                let ended = nginx.process.try_wait().unwrap();
+                assert!(ended.is_none(), "nginx ended at its start: {error}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within_limit("a connection to nginx", listening).await;
         nginx
     }
 }

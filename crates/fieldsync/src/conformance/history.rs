@@ -12,11 +12,13 @@ use crate::model::edit::Edit;
 use crate::model::record::{Fields, RecordId};
 
 pub async fn the_table_is_the_fold_of_the_log<F: Fixture>() {
-    let seed = match std::env::var("FIELDSYNC_SEED") {
-        Ok(seed) => seed.parse().expect("FIELDSYNC_SEED is a number"),
+    let seed = match std::env::var("FIELDSYNC_TEST_SEED") {
+        Ok(seed) => seed
+            .parse()
+            .expect("FIELDSYNC_TEST_SEED: not a whole number"),
         Err(_) => fastrand::u64(..),
     };
-    println!("FIELDSYNC_SEED={seed} makes the same edits again");
+    println!("FIELDSYNC_TEST_SEED={seed} repeats the random choices of this test");
     let (database, node) = notes_on::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let mut random = fastrand::Rng::with_seed(seed);

@@ -1,4 +1,7 @@
-//! Ways by which a record, or a field, could reach somebody for whom it does not exist.
+//! Records and fields that a principal may not read must not reach it through touches, conflicts or replays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use fieldsync::{
@@ -8,13 +11,16 @@ use fieldsync::{
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-/// Everybody has notes of one's own, and writes only them, or all.
 #[derive(Debug)]
 enum Rule {
+    /// A principal may read and write its own notes.
     Own,
+    /// A principal may read its own notes, and write all.
     OwnToRead,
-    /// Nobody sees texts.
+    /// Every principal may read the field `owner` of all notes.
     OwnerOnly,
+    /// Every principal may read all fields, until this is set: then only the field `owner`.
+    Revocable(Arc<AtomicBool>),
 }
 
 #[async_trait]
@@ -27,7 +33,10 @@ impl Authorizer for Rule {
     ) -> Result<Grant, Denied> {
         let owner = who.name().unwrap_or_default().to_owned();
         Ok(match (self, access) {
-            (Self::OwnerOnly, _) => Grant::full().with_view(View::only(["owner"])),
+            (Self::Revocable(revoked), _) if !revoked.load(Ordering::SeqCst) => Grant::full(),
+            (Self::OwnerOnly | Self::Revocable(_), _) => {
+                Grant::full().with_view(View::only(["owner"]))
+            }
             (Self::OwnToRead, Access::Create | Access::Update | Access::Delete) => Grant::full(),
             _ => Grant::full().with_rows(format!("of {owner}"), move |note| {
                 note.fields["owner"] == owner.as_str()
@@ -61,7 +70,7 @@ async fn cursor_of(engine: &Engine, who: &str) -> Cursor {
     who.list("notes", None, 10).await.unwrap().cursor
 }
 
-/// How an edit of the note on this base is refused.
+/// Edits the note as bob on this base, which is refused.
 async fn refused(engine: &Engine, edit: Edit, base: Cursor) -> Refusal {
     let bob = engine.on_behalf_of(Principal::named("bob"));
     match bob.transaction(vec![edit.with_base(base)]).await {
@@ -76,10 +85,10 @@ async fn patch(engine: &Engine, patch: Value) {
 }
 
 #[tokio::test]
-async fn a_a_touch_tells_nothing_of_a_record_of_others() {
+async fn a_a_touched_record_of_another_principal_shows_nothing() {
     let engine = engine(Rule::Own).await;
     let mut changes = live(&engine, "bob").await;
-    engine.touch(("notes", 1)).await.unwrap();
+    engine.refresh(("notes", 1)).await.unwrap();
     let Some(Update::Change { change, .. }) = changes.next().await else {
         panic!("a change")
     };
@@ -90,7 +99,7 @@ async fn a_a_touch_tells_nothing_of_a_record_of_others() {
 }
 
 #[tokio::test]
-async fn a_a_conflict_tells_nothing_of_the_time_when_a_record_was_of_others() {
+async fn a_a_conflict_shows_nothing_of_the_time_when_the_record_belonged_to_another_principal() {
     let engine = engine(Rule::Own).await;
     let base = cursor_of(&engine, "bob").await;
     patch(&engine, json!({"text": ""})).await;
@@ -102,11 +111,11 @@ async fn a_a_conflict_tells_nothing_of_the_time_when_a_record_was_of_others() {
 }
 
 #[tokio::test]
-async fn a_a_conflict_tells_nothing_of_a_record_that_one_may_write_and_not_read() {
+async fn a_a_conflict_shows_nothing_of_a_record_that_the_principal_may_write_but_not_read() {
     let engine = engine(Rule::OwnToRead).await;
     let base = cursor_of(&engine, "bob").await;
     let edit = || Edit::patch(("notes", 1), json!({"text": "mine"}));
-    // Of a log that is not this one.
+    // A cursor of another log.
     let foreign = format!("AAAA{}", &base.to_string()[4..]).parse().unwrap();
     let refusal = refused(&engine, edit(), foreign).await;
     let Refusal::BaseUnknown { current } = &refusal else {
@@ -119,7 +128,7 @@ async fn a_a_conflict_tells_nothing_of_a_record_that_one_may_write_and_not_read(
 }
 
 #[tokio::test]
-async fn a_a_conflict_tells_nothing_of_fields_that_one_does_not_see() {
+async fn a_a_conflict_shows_no_field_that_the_principal_may_not_read() {
     let engine = engine(Rule::OwnerOnly).await;
     let base = cursor_of(&engine, "bob").await;
     patch(&engine, json!({"text": "another secret", "owner": "eve"})).await;
@@ -128,4 +137,23 @@ async fn a_a_conflict_tells_nothing_of_fields_that_one_does_not_see() {
         panic!("{refusal:?}")
     };
     assert!(conflicts.keys().eq(["owner"]), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn a_a_replay_shows_no_field_that_the_principal_may_no_longer_read() {
+    let revoked = Arc::new(AtomicBool::new(false));
+    let engine = engine(Rule::Revocable(Arc::clone(&revoked))).await;
+    let bob = engine.on_behalf_of(Principal::named("bob"));
+    let create = || {
+        let note = json!({"owner": "bob", "text": "bob's secret"});
+        vec![Edit::create("notes", note).with_idempotency_key("key")]
+    };
+    let first = bob.transaction(create()).await.unwrap().remove(0);
+    let replayed = bob.transaction(create()).await.unwrap().remove(0);
+    assert_eq!(replayed.record, first.record);
+    assert!(format!("{first:?}").contains("secret"), "{first:?}");
+    revoked.store(true, Ordering::SeqCst);
+    let replayed = bob.transaction(create()).await.unwrap().remove(0);
+    assert_eq!(json!(replayed.record), json!({"id": 2, "owner": "bob"}));
+    assert!(!format!("{replayed:?}").contains("secret"), "{replayed:?}");
 }
