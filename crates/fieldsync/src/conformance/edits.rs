@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Fixture;
 use super::node::{Node, ada, committed, fields, note, notes, notes_on};
+use super::tasks::spawn;
 
 use crate::model::change::{Action, Change};
 use crate::model::edit::Edit;
@@ -190,13 +191,13 @@ pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() 
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"stars": 0})).await;
     let counting = node.clone();
-    let counter = tokio::spawn(async move {
+    let counter = spawn(async move {
         for _ in 0..EDITS {
             committed(counting.edit(one_star_more(id)).await);
         }
     });
     let other = Node::start(&database, [notes()]).await;
-    let writer = tokio::spawn(async move {
+    let writer = spawn(async move {
         for edit in 1..=EDITS {
             let patch = json!({"title": edit.to_string(), "body": edit.to_string()});
             let change = other.change(Edit::patch(note(id), patch)).await;
@@ -229,7 +230,7 @@ pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
     let id = node.create(json!({"stars": 0})).await;
     let other = Node::start(&database, [notes()]).await;
     let counters = [node.clone(), node.clone(), other].map(|counting| {
-        tokio::spawn(async move {
+        spawn(async move {
             for _ in 0..EDITS {
                 let change = counting.change(one_star_more(id)).await;
                 let (before, after) = (&change.previous["stars"], &change.after["stars"]);

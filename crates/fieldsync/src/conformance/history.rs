@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, note, notes, notes_on};
+use super::tasks::spawn;
 
 use crate::model::change::{Action, Change};
 use crate::model::edit::Edit;
@@ -24,8 +25,8 @@ pub async fn the_table_is_the_fold_of_the_log<F: Fixture>() {
     let mut random = fastrand::Rng::with_seed(seed);
     let (one, two) = (random.fork(), random.fork());
     let (one, two) = tokio::join!(
-        tokio::spawn(edit_at_random(node.clone(), one)),
-        tokio::spawn(edit_at_random(other, two))
+        spawn(edit_at_random(node.clone(), one)),
+        spawn(edit_at_random(other, two))
     );
     let committed = one.expect("one node") + two.expect("the other node");
 

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Fixture;
 use super::node::{Node, collection, note, notes, notes_on};
+use super::tasks::spawn;
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
@@ -14,7 +15,7 @@ pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let writers = [node.clone(), node.clone(), other.clone(), other].map(|writer| {
-        tokio::spawn(async move {
+        spawn(async move {
             let mut written: Vec<Position> = Vec::new();
             for _ in 0..50 {
                 let change = writer.change(Edit::create("notes", json!({}))).await;
@@ -50,7 +51,7 @@ pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let writers = [node.clone(), other].map(|writer| {
-        tokio::spawn(async move {
+        spawn(async move {
             for _ in 0..100 {
                 writer.create(json!({})).await;
             }

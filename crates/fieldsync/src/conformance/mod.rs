@@ -4,10 +4,9 @@
 //! your tests, and write `fieldsync::backend::store_tests!(ThatType);` in a module of its own: it makes one test per sentence of
 //! the contract. The tests themselves are in one file per theme.
 
-use std::time::Duration;
-
 mod fixture;
 mod node;
+mod tasks;
 
 #[doc(hidden)]
 pub mod bases;
@@ -43,18 +42,8 @@ pub mod types;
 pub use fixture::{Column, ColumnKind, Constraint, Constraints, Fixture, Table};
 pub use notices::BrokerFixture;
 
-/// Runs one test on a runtime of its own; one that hangs fails.
 #[doc(hidden)]
-pub fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime can be made");
-    let done =
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), test).await });
-    assert!(done.is_ok(), "the test hangs");
-}
+pub use tasks::run;
 
 #[doc(hidden)]
 #[macro_export]

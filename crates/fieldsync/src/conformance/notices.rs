@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::tasks::spawn;
 use crate::broker::broker::Broker;
 use crate::broker::notification::Notification;
 
@@ -86,7 +87,7 @@ pub async fn many_nodes_may_publish_at_once<F: BrokerFixture>() {
             .collect();
         expected.extend(sent.iter().cloned());
         let node = broker.connect().await;
-        publishers.push(tokio::spawn(async move {
+        publishers.push(spawn(async move {
             for notice in sent {
                 node.publish(notice).await.expect("publish");
             }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Fixture;
 use super::edits::one_star_more;
 use super::node::{Node, collection, fields, note, notes, notes_on};
+use super::tasks::spawn;
 
 use crate::model::edit::Edit;
 use crate::model::record::{Record, RecordId, RecordKey};
@@ -18,7 +19,7 @@ pub async fn a_record_and_the_end_of_the_log_are_one_consistent_read<F: Fixture>
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"stars": 1})).await;
     let other = Node::start(&database, [notes()]).await;
-    let counter = tokio::spawn(async move {
+    let counter = spawn(async move {
         for _ in 1..CHANGES {
             other.edit(one_star_more(id)).await;
         }

@@ -47,8 +47,11 @@ pub(crate) enum EditKind {
 pub(crate) enum EditFields {
     Given(Fields),
     /// Computed from the ids of the records that the earlier edits of the transaction are about.
-    FromIds(Arc<dyn Fn(&[RecordId]) -> Result<Fields, String> + Send + Sync>),
+    FromIds(FieldsFn),
 }
+
+/// Computes fields from ids. An error says why the result is not an object of fields.
+type FieldsFn = Arc<dyn Fn(&[RecordId]) -> Result<Fields, String> + Send + Sync>;
 
 /// Computes the fields to change from the current values of the record's own fields.
 type UpdateFn = Arc<dyn Fn(&Fields) -> Result<Fields, UpdateError> + Send + Sync>;

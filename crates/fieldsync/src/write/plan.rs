@@ -79,7 +79,6 @@ impl Plan {
     }
 
     /// The result of a batch of one group when the database has refused the mutation with this index.
-    #[must_use]
     pub fn refused_by_database(&self, mutation: usize, refusal: Refusal) -> GroupResult {
         Err(RefusedEdit {
             edit: self
