@@ -439,12 +439,14 @@ impl PathReader {
 fn takes_double_colon(
     tokens: &mut std::iter::Peekable<proc_macro2::token_stream::IntoIter>,
 ) -> bool {
-    let is_colon = |token: &TokenTree, spacing| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ':' && punct.spacing() == spacing);
     let mut ahead = tokens.clone();
-    let first = ahead.next();
-    let second = ahead.next();
-    let found = first.is_some_and(|token| is_colon(&token, Spacing::Joint))
-        && second.is_some_and(|token| is_colon(&token, Spacing::Alone));
+    let mut is_colon = |is_joint: bool| match ahead.next() {
+        Some(TokenTree::Punct(punct)) if punct.as_char() == ':' => {
+            !is_joint || punct.spacing() == Spacing::Joint
+        }
+        _ => false,
+    };
+    let found = is_colon(true) && is_colon(false);
     if found {
         tokens.nth(1);
     }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses what it needs")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -133,14 +134,19 @@ impl Cluster {
         if matches!(self.fsync, Fsync::Off) {
             server.args(["-c", "fsync=off"]);
         }
-        // It ends when this process does, however that ends: its standard input is closed then.
-        let mut words = vec![server.get_program().to_owned()];
+        // When this process ends, however that happens, the standard input of the shell is closed. It then ends the server,
+        // and deletes the data unless this process asked to keep them.
+        let mut words = vec![
+            folder.as_os_str().to_owned(),
+            server.get_program().to_owned(),
+        ];
         words.extend(server.get_args().map(ToOwned::to_owned));
-        let script = "\"$@\" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server";
-        let mut catch_panic = Command::new("sh");
-        catch_panic.args(["-c", script, "sh"]).args(words);
-        catch_panic.stdin(Stdio::piped()).stderr(Stdio::null());
-        self.guard = Some(catch_panic.spawn().unwrap());
+        let script = "folder=$1; shift; \"$@\" & server=$!; said=$(cat); kill -QUIT $server; wait $server; \
+                      [ \"$said\" = keep ] || rm -rf \"$folder\"";
+        let mut guard = Command::new("sh");
+        guard.args(["-c", script, "sh"]).args(words);
+        guard.stdin(Stdio::piped()).stderr(Stdio::null());
+        self.guard = Some(guard.spawn().unwrap());
         let mut ready = Command::new(find("pg_isready"));
         ready.args(["-q", "-h", "127.0.0.1", "-p", &port]);
         for _ in 0..600 {
@@ -155,7 +161,9 @@ impl Cluster {
     /// Stops the server at once, as `pg_ctl stop -m immediate` does. On the next start it recovers from its log.
     pub(crate) fn stop_at_once(&mut self) {
         if let Some(mut guard) = self.guard.take() {
-            drop(guard.stdin.take());
+            let mut stdin = guard.stdin.take().unwrap();
+            stdin.write_all(b"keep").unwrap();
+            drop(stdin);
             guard.wait().unwrap();
         }
     }

@@ -3,8 +3,7 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
-
-use crate::protocol::messages::ServerMessage;
+use serde::Serialize;
 
 /// What carries a message of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +15,18 @@ pub(crate) enum Envelope {
 }
 
 impl Envelope {
-    /// Writes a message as JSON, which contains no line breaks.
-    pub(crate) fn encode(self, message: &ServerMessage<'_>) -> Bytes {
+    /// Writes a message as JSON, which contains no line breaks. `name` is the message's type.
+    pub(crate) fn encode(
+        self,
+        message: &impl Serialize,
+        name: &str,
+        cursor: Option<&str>,
+    ) -> Bytes {
         const NEVER_FAILS: &str = "writing to a Vec does not fail";
         let mut bytes = Vec::new();
         if self == Self::Event {
-            writeln!(bytes, "event: {}", message.name()).expect(NEVER_FAILS);
-            if let Some(cursor) = message.cursor() {
+            writeln!(bytes, "event: {name}").expect(NEVER_FAILS);
+            if let Some(cursor) = cursor {
                 writeln!(bytes, "id: {cursor}").expect(NEVER_FAILS);
             }
             bytes.extend(b"data: ");

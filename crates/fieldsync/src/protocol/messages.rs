@@ -114,8 +114,12 @@ pub(crate) struct ChangeMessage {
 }
 
 impl ServerMessage<'_> {
+    fn encode(&self, envelope: Envelope) -> Bytes {
+        envelope.encode(self, self.name(), self.cursor())
+    }
+
     /// The value of its `type`.
-    pub(crate) fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Snapshot { .. } => "snapshot",
             Self::Change { .. } => "change",
@@ -126,7 +130,7 @@ impl ServerMessage<'_> {
         }
     }
 
-    pub(crate) fn cursor(&self) -> Option<&str> {
+    fn cursor(&self) -> Option<&str> {
         match self {
             Self::Change { cursor, .. } | Self::Live { cursor, .. } => Some(cursor),
             Self::Snapshot { cursor, .. } | Self::Changes { cursor, .. } => cursor.as_deref(),
@@ -180,7 +184,7 @@ pub(crate) fn update_message(
             reason: reason.to_string(),
         },
     };
-    envelope.encode(&message)
+    message.encode(envelope)
 }
 
 /// The message for a live change, as the grant shows it.
@@ -192,12 +196,12 @@ pub(crate) fn live_message(
     envelope: Envelope,
 ) -> Bytes {
     let change = FoldedChange::of(seen, grant);
-    envelope.encode(&change_message(topic, change, cursor))
+    change_message(topic, change, cursor).encode(envelope)
 }
 
 /// The frame that answers a client's message with a problem.
 pub(crate) fn error_message(topic: Option<&str>, problem: &Problem) -> Bytes {
-    Envelope::Frame.encode(&ServerMessage::Error { topic, problem })
+    ServerMessage::Error { topic, problem }.encode(Envelope::Frame)
 }
 
 fn change_message(topic: &str, change: FoldedChange, cursor: Cursor) -> ServerMessage<'_> {
