@@ -277,7 +277,7 @@ fn check_other_columns<D: Dialect>(
         Some(column) if collection.is_creatable() => Err(mismatch(
             collection,
             &column.name,
-            "not null without a default, and no such field",
+            "not null without default, and no such field",
             "a default in the table, a field of this name, or .no_create() for the collection",
         )),
         _ => Ok(()),
@@ -350,7 +350,7 @@ mod tests {
         );
         assert_eq!(
             message(check(&[], Some(table(&["id", "owner"])))),
-            "table notes, column owner: found not null without a default, and no such field, expected a default in the table, \
+            "table notes, column owner: found not null without default, and no such field, expected a default in the table, \
              a field of this name, or .no_create() for the collection"
         );
         let long = "a_name_of_21_letters_";

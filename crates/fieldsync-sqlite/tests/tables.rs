@@ -252,7 +252,7 @@ async fn the_error_for_a_table_that_does_not_fit_says_what_to_do() {
         (
             "create table things (id integer primary key, title text, owner text not null)",
             title(),
-            "column owner: found not null without a default, and no such field, expected a default in \
+            "column owner: found not null without default, and no such field, expected a default in \
              the table, a field of this name, or .no_create() for the collection",
         ),
         (
