@@ -75,7 +75,7 @@ step 'Lints'
 cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings
 
 step 'Documentation'
-RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --all-features
 
 if [ "$mode" = full ] || command -v node >/dev/null; then
     step 'Scripts of the pages'

@@ -1,6 +1,6 @@
 //! Bad input, as bytes on the wire. Each row of a table is an input and the response that every framework gives to it.
 //!
-//! RowFilter that need more than one request are tests of their own: H26 and H31 in `rules.rs`, H38 to H40 in `http.rs`, H41 in
+//! Rows that need more than one request are tests of their own: H26 and H31 in `rules.rs`, H38 to H40 in `http.rs`, H41 in
 //! the stores' conformance, H45 and W22 in `live.rs` and `events.rs`, H47 in `faults/`, W24 in `frames.rs`, W31 and W32 in
 //! `timeouts.rs`, W33 and W34 in `faults/stop.rs`, W35 in `rules.rs`.
 

@@ -1,4 +1,4 @@
-//! The suites that every [`Store`](crate::Store) and every [`Broker`](crate::Broker) must pass, for authors of stores and brokers.
+//! The suites that every [`Store`](crate::backend::Store) and every [`Broker`](crate::backend::Broker) must pass, for authors of stores and brokers.
 //!
 //! Enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] (or [`BrokerFixture`]) for a type of
 //! your tests, and write `fieldsync::backend::store_tests!(ThatType);` in a module of its own: it makes one test per sentence of
@@ -58,8 +58,8 @@ macro_rules! __conformance_tests {
     };
 }
 
-/// Makes one test per sentence of the contract of [`Store`](crate::Store), for a type that is a
-/// [`Fixture`](crate::conformance::Fixture).
+/// Makes one test per sentence of the contract of [`Store`](crate::backend::Store), for a type that is a
+/// [`Fixture`](crate::backend::conformance::Fixture).
 ///
 /// ```ignore
 /// mod store {
@@ -191,8 +191,8 @@ macro_rules! __store_tests {
     };
 }
 
-/// Makes one test per sentence of the contract of [`Broker`](crate::Broker), for a type that is a
-/// [`BrokerFixture`](crate::conformance::BrokerFixture).
+/// Makes one test per sentence of the contract of [`Broker`](crate::backend::Broker), for a type that is a
+/// [`BrokerFixture`](crate::backend::conformance::BrokerFixture).
 #[macro_export]
 macro_rules! __broker_tests {
     ($fixture:ty) => {
