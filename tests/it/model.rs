@@ -407,6 +407,7 @@ impl Reader {
             Action::Delete => {
                 records.remove(&change.id);
             }
+            other => panic!("unknown action {other}"),
         }
     }
 }

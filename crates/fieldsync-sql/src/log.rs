@@ -90,12 +90,7 @@ pub fn change<D: Dialect, R: Row + ?Sized>(
     epoch: u64,
 ) -> Result<(Change, usize), StoreError> {
     let row = SideTableRow::new(row, "fieldsync_changes", &CHANGE_COLUMNS, first);
-    let action = match &*row.text(3)? {
-        "create" => Action::Create,
-        "update" => Action::Update,
-        "delete" => Action::Delete,
-        _ => return Err(row.unreadable(3)),
-    };
+    let action = Action::from_name(&row.text(3)?).ok_or_else(|| row.unreadable(3))?;
     let (after, former) = (row.text(4)?, row.text(5)?);
     let fields = |column, text: &str| {
         serde_json::from_str(text).map_err(|_| SideTableRow::unreadable(&row, column))
@@ -121,11 +116,6 @@ pub fn change<D: Dialect, R: Row + ?Sized>(
 /// # Errors
 /// If its fields can't be written as JSON.
 pub fn change_values<D: Dialect>(change: &Change) -> Result<[SqlValue<'_>; 10], StoreError> {
-    let action = match change.action {
-        Action::Create => "create",
-        Action::Update => "update",
-        Action::Delete => "delete",
-    };
     let json = |fields| {
         let json = serde_json::to_string(fields);
         json.map_err(|error| StoreError::Backend(error.into()))
@@ -135,7 +125,7 @@ pub fn change_values<D: Dialect>(change: &Change) -> Result<[SqlValue<'_>; 10], 
         SqlValue::Integer(change.position.offset.cast_signed()),
         SqlValue::Integer(change.position.tag.into()),
         D::encode_id(change.key.id),
-        SqlValue::text(action),
+        SqlValue::text(change.action.as_str()),
         SqlValue::text(json(&change.after)?),
         SqlValue::text(json(&change.previous)?),
         SqlValue::Integer(change.at.as_micros()),

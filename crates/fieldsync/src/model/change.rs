@@ -13,6 +13,7 @@ use crate::model::timestamp::Timestamp;
 /// What a change does to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Action {
     /// The record was created, or it has become visible to the subscriber.
     Create,
@@ -22,13 +23,28 @@ pub enum Action {
     Delete,
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Action {
+    /// The name: `create`, `update` or `delete`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Create => "create",
             Self::Update => "update",
             Self::Delete => "delete",
-        })
+        }
+    }
+
+    /// The action with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let actions = [Self::Create, Self::Update, Self::Delete];
+        actions.into_iter().find(|action| action.as_str() == name)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::record::{RecordId, RecordKey};
 
 /// What a subscriber can subscribe to: a collection (`users`), or one record of it (`users/1`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Topic {
     /// The name of the collection.
     pub collection: Arc<str>,

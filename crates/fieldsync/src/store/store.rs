@@ -95,6 +95,20 @@ pub struct Retention {
     pub count: u64,
 }
 
+impl Retention {
+    /// Keeps changes for this long.
+    #[must_use]
+    pub fn with_age(self, age: Duration) -> Self {
+        Self { age, ..self }
+    }
+
+    /// Keeps this many changes of a collection.
+    #[must_use]
+    pub fn with_count(self, count: u64) -> Self {
+        Self { count, ..self }
+    }
+}
+
 impl Default for Retention {
     fn default() -> Self {
         Self {
