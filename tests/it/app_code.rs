@@ -1,5 +1,6 @@
 //! The app's own code that runs on edits: rules as closures, checks that see the principal, and what is set on creation.
 
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use fieldsync::{
@@ -279,24 +280,24 @@ async fn a_setting_that_can_not_work_stops_the_start() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_reports_what_was_left_undone() {
-    let items = Collection::of::<Item>("items").validate(|_: Option<&Item>, _: &Item| {
-        std::thread::sleep(Duration::from_millis(500));
+    // The write waits in the app's own code, twice for this test.
+    let barrier = Arc::new(Barrier::new(2));
+    let waiting = Arc::clone(&barrier);
+    let items = Collection::of::<Item>("items").validate(move |_: Option<&Item>, _: &Item| {
+        waiting.wait();
+        waiting.wait();
         Ok(())
     });
     let builder = Engine::builder().collection(items.open_to_everyone());
     let engine = builder.store(MemoryStore::new()).start().await.unwrap();
-    let writer = engine.clone();
-    let write = tokio::spawn(async move {
-        writer
-            .collection::<Item>("items")
-            .create(Item::default())
-            .await
-    });
-    tokio::task::yield_now().await;
+    let items = engine.collection::<Item>("items");
+    let write = tokio::spawn(async move { items.create(Item::default()).await });
+    tokio::task::block_in_place(|| barrier.wait());
     let report = engine.drain(Duration::ZERO).await;
     assert_eq!((report.writes, report.is_complete()), (1, false));
+    tokio::task::block_in_place(|| barrier.wait());
     write.await.unwrap().unwrap();
     assert!(engine.drain(Duration::from_secs(5)).await.is_complete());
 }
