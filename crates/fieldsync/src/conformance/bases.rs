@@ -29,7 +29,7 @@ fn conflict(refusal: &Refusal, field: &str) -> FieldConflict {
     }
 }
 
-pub async fn an_edit_is_applied_when_its_fields_did_not_change_since_its_base<F: Fixture>() {
+pub async fn an_edit_is_applied_if_its_fields_have_not_changed_since_its_base<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let other = Node::start(&database, [notes()]).await;
@@ -52,7 +52,7 @@ pub async fn an_edit_is_applied_when_its_fields_did_not_change_since_its_base<F:
     .await;
 }
 
-pub async fn an_edit_of_a_field_that_changed_since_its_base_is_refused<F: Fixture>() {
+pub async fn an_edit_of_a_field_that_has_changed_since_its_base_is_refused<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let other = Node::start(&database, [notes()]).await;
@@ -89,7 +89,7 @@ pub async fn an_edit_of_a_field_that_changed_since_its_base_is_refused<F: Fixtur
     );
 }
 
-pub async fn of_edits_with_one_base_in_one_batch_the_first_wins<F: Fixture>() {
+pub async fn of_edits_with_the_same_base_in_a_batch_the_first_is_applied<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let base = node.head("notes").await;
@@ -108,7 +108,7 @@ pub async fn of_edits_with_one_base_in_one_batch_the_first_wins<F: Fixture>() {
     assert_eq!(conflict(&refused.refusal, "title"), expected);
 }
 
-pub async fn an_edit_whose_base_the_log_does_not_have_is_refused<F: Fixture>() {
+pub async fn an_edit_whose_base_is_not_in_the_log_is_refused<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let head = node.head("notes").await;

@@ -78,7 +78,7 @@ fn invalid(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Invalid(_))
 }
 
-pub async fn what_must_be_unique_is_a_conflict<F: Fixture>() {
+pub async fn a_create_that_violates_a_unique_constraint_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let results = node
         .commit(vec![
@@ -106,7 +106,7 @@ pub async fn what_must_be_unique_is_a_conflict<F: Fixture>() {
     assert_eq!(offsets, (1..=expected as u64).collect::<Vec<_>>(), "no gap");
 }
 
-pub async fn an_update_to_what_another_record_has_is_a_conflict<F: Fixture>() {
+pub async fn an_update_that_violates_a_unique_constraint_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let a = node.change(create("a")).await.key.clone();
     let b = node.change(create("b")).await.key.clone();
@@ -126,7 +126,7 @@ pub async fn an_update_to_what_another_record_has_is_a_conflict<F: Fixture>() {
     }
 }
 
-pub async fn a_check_that_fails_is_invalid<F: Fixture>() {
+pub async fn a_violated_check_constraint_is_invalid<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let id = node.change(create("a")).await.key.id;
     let results = node
@@ -139,7 +139,7 @@ pub async fn a_check_that_fails_is_invalid<F: Fixture>() {
     assert!(results[1].is_ok(), "the others commit: {results:?}");
 }
 
-pub async fn a_reference_to_nothing_is_a_conflict<F: Fixture>() {
+pub async fn a_reference_to_a_missing_record_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
     let to = |folder| {
@@ -155,7 +155,7 @@ pub async fn a_reference_to_nothing_is_a_conflict<F: Fixture>() {
     assert!(results[1].is_ok(), "the others commit: {results:?}");
 }
 
-pub async fn deleting_what_another_record_refers_to_is_a_conflict<F: Fixture>() {
+pub async fn deleting_a_referenced_record_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
     node.edit(Edit::create(

@@ -14,7 +14,7 @@ use crate::model::record::{Fields, RecordId};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 
-pub async fn creating_logs_one_change<F: Fixture>() {
+pub async fn a_create_logs_one_change<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let (before, edit) = (
         Timestamp::now(),
@@ -36,7 +36,7 @@ pub async fn creating_logs_one_change<F: Fixture>() {
     assert_eq!(change.after["created_at"], change.after["updated_at"]);
 }
 
-pub async fn a_patch_logs_one_change_with_the_former_values<F: Fixture>() {
+pub async fn a_patch_logs_one_change_with_the_previous_values<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let created = node
         .change(Edit::create("notes", json!({"title": "a", "stars": 1})))
@@ -67,7 +67,7 @@ pub(super) fn one_star_more(id: RecordId) -> Edit {
     Edit::update(note(id), |note: &mut Stars| note.stars += 1)
 }
 
-pub async fn a_closure_logs_the_fields_that_it_changed<F: Fixture>() {
+pub async fn an_update_logs_only_the_fields_that_its_closure_changed<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a", "stars": 6})).await;
     let before = Timestamp::now();
@@ -84,7 +84,7 @@ pub async fn a_closure_logs_the_fields_that_it_changed<F: Fixture>() {
     assert!(!change.previous.contains_key("title"));
 }
 
-pub async fn deleting_logs_the_whole_former_record<F: Fixture>() {
+pub async fn a_delete_logs_the_whole_previous_record<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let created = node
         .change(Edit::create("notes", json!({"title": "a"})))
@@ -104,7 +104,7 @@ pub async fn deleting_logs_the_whole_former_record<F: Fixture>() {
     );
 }
 
-pub async fn touching_logs_what_others_wrote<F: Fixture>() {
+pub async fn a_refresh_logs_what_another_program_wrote<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let row = fields(json!({"title": "past"}));
@@ -119,7 +119,7 @@ pub async fn touching_logs_what_others_wrote<F: Fixture>() {
     assert_eq!(change.after["title"], "past");
 }
 
-pub async fn touching_a_row_that_others_deleted_logs_a_deletion<F: Fixture>() {
+pub async fn a_refresh_of_a_row_that_another_program_deleted_logs_a_delete<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     database.write_past("notes", id, None).await;
@@ -168,7 +168,7 @@ pub async fn an_edit_that_changes_nothing_logs_nothing<F: Fixture>() {
     );
 }
 
-pub async fn an_edit_that_changes_nothing_has_its_key_remembered<F: Fixture>() {
+pub async fn an_edit_that_changes_nothing_stores_its_key<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let edit = Edit::patch(note(id), json!({"title": "a"})).with_idempotency_key("k");
@@ -186,7 +186,7 @@ pub async fn an_edit_that_changes_nothing_has_its_key_remembered<F: Fixture>() {
     assert_eq!(node.field(id, "title").await, "b");
 }
 
-pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() {
+pub async fn concurrent_edits_of_different_fields_all_survive<F: Fixture>() {
     const EDITS: i64 = 1000;
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"stars": 0})).await;
@@ -224,7 +224,7 @@ pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() 
 }
 
 /// A closure is given the current row, inside the transaction.
-pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
+pub async fn concurrent_updates_by_closure_all_count<F: Fixture>() {
     const EDITS: i64 = 300;
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"stars": 0})).await;
@@ -244,7 +244,7 @@ pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
     assert_eq!(node.field(id, "stars").await, 3 * EDITS);
 }
 
-pub async fn ids_are_never_used_twice<F: Fixture>() {
+pub async fn ids_are_never_reused<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let first = node.create(json!({})).await;
     let newest = node.create(json!({})).await;

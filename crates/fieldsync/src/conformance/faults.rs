@@ -59,7 +59,7 @@ pub async fn a_commit_waits_for_a_lock_until_its_deadline<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 2);
 }
 
-pub async fn a_commit_goes_on_when_the_lock_is_released<F: Fixture>() {
+pub async fn a_commit_proceeds_when_the_lock_is_released<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let held = database.hold_write_lock("notes", id).await;
@@ -120,7 +120,7 @@ pub async fn an_edit_whose_deadline_has_passed_is_not_applied<F: Fixture>() {
 
 /// Drops the future of a commit at one moment after another, and then sends the same again: either all of it had been
 /// committed, or nothing.
-pub async fn a_commit_whose_future_is_dropped_is_whole_or_absent<F: Fixture>() {
+pub async fn a_dropped_commit_is_applied_as_a_whole_or_not_at_all<F: Fixture>() {
     const ROUNDS: usize = 100;
     const GROUPS: usize = 5;
     let (_database, node) = notes_on::<F>().await;

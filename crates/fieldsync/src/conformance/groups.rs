@@ -14,7 +14,7 @@ use crate::write::batch::RefusedEdit;
 
 const NOBODY: RecordId = RecordId::Integer(987_654);
 
-pub async fn a_group_is_all_or_nothing<F: Fixture>() {
+pub async fn a_group_is_applied_as_a_whole_or_not_at_all<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let before = (node.list("notes").await, node.head("notes").await);
@@ -35,7 +35,7 @@ pub async fn a_group_is_all_or_nothing<F: Fixture>() {
         .await;
 }
 
-pub async fn a_refused_group_is_refused_alone<F: Fixture>() {
+pub async fn a_refused_group_does_not_affect_other_groups<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let results = node
         .commit(vec![
@@ -62,7 +62,7 @@ pub async fn a_refused_group_is_refused_alone<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 2);
 }
 
-pub async fn what_a_refused_group_did_is_not_seen_by_the_next<F: Fixture>() {
+pub async fn later_groups_do_not_see_the_edits_of_a_refused_group<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let patch = Edit::patch(note(id), json!({"title": "b"}));
@@ -79,7 +79,7 @@ pub async fn what_a_refused_group_did_is_not_seen_by_the_next<F: Fixture>() {
     assert_eq!(node.field(id, "title").await, "b");
 }
 
-pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
+pub async fn edits_of_one_record_in_a_batch_build_on_each_other<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let created = node
         .change(Edit::create("notes", json!({"title": "a"})))
@@ -139,7 +139,7 @@ pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
     );
 }
 
-pub async fn an_edit_that_undoes_nothing_new_in_its_batch_is_unchanged<F: Fixture>() {
+pub async fn an_edit_that_repeats_an_earlier_one_of_its_batch_is_unchanged<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let patch = || vec![Edit::patch(note(id), json!({"title": "b"}))];

@@ -12,7 +12,7 @@ use crate::model::change::{Action, Change};
 use crate::model::edit::Edit;
 use crate::model::record::{Fields, RecordId};
 
-pub async fn the_table_is_the_fold_of_the_log<F: Fixture>() {
+pub async fn the_table_equals_the_fold_of_the_log<F: Fixture>() {
     let seed = match std::env::var("FIELDSYNC_TEST_SEED") {
         Ok(seed) => seed
             .parse()

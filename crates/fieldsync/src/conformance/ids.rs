@@ -27,7 +27,7 @@ fn ids_of(outcomes: &[Outcome]) -> Vec<RecordId> {
     outcomes.iter().map(Outcome::id).collect()
 }
 
-pub async fn a_later_edit_uses_the_id_that_an_earlier_one_creates<F: Fixture>() {
+pub async fn an_edit_can_use_the_id_of_a_record_created_earlier_in_its_group<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     // One id is used before, so that it is not the first.
     node.create(json!({"title": "before"})).await;
@@ -49,7 +49,7 @@ pub async fn a_later_edit_uses_the_id_that_an_earlier_one_creates<F: Fixture>() 
     assert_eq!((listed.len(), distinct.len()), (5, 5));
 }
 
-pub async fn an_id_that_was_reserved_is_not_given_again<F: Fixture>() {
+pub async fn a_reserved_id_is_given_to_one_record_only<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let (one, another) = tokio::join!(
@@ -70,7 +70,7 @@ fn things() -> Arc<Collection> {
     collection("things").uuid_ids().into()
 }
 
-pub async fn a_given_uuid_is_the_id_of_the_record<F: Fixture>() {
+pub async fn a_record_can_be_created_with_a_given_uuid<F: Fixture>() {
     let database = F::fresh().await;
     let node = Node::start(&database, [things()]).await;
     let id = Uuid::from_u128(0x1234_5678);
@@ -92,7 +92,7 @@ pub async fn a_given_uuid_is_the_id_of_the_record<F: Fixture>() {
     );
 }
 
-pub async fn of_two_creates_with_one_id_in_one_batch_the_first_wins<F: Fixture>() {
+pub async fn of_two_creates_with_the_same_id_in_a_batch_the_first_is_applied<F: Fixture>() {
     let database = F::fresh().await;
     let node = Node::start(&database, [things()]).await;
     let id = Uuid::from_u128(0x1234_5678);
@@ -106,7 +106,7 @@ pub async fn of_two_creates_with_one_id_in_one_batch_the_first_wins<F: Fixture>(
     );
 }
 
-pub async fn of_two_creates_with_one_id_from_two_nodes_one_wins<F: Fixture>() {
+pub async fn of_two_creates_with_the_same_id_from_two_nodes_one_is_applied<F: Fixture>() {
     let database = F::fresh().await;
     let node = Node::start(&database, [things()]).await;
     let other = Node::start(&database, [things()]).await;

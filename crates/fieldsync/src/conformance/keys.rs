@@ -37,7 +37,7 @@ fn check(first: &Outcome, again: Outcome) {
     assert_eq!(&*remembered.collection, "notes");
 }
 
-pub async fn an_edit_sent_twice_in_one_batch_is_applied_once<F: Fixture>() {
+pub async fn an_edit_repeated_in_one_batch_is_applied_once<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let results = node
         .commit(vec![vec![create("a")], vec![create("a")]])
@@ -52,7 +52,7 @@ pub async fn an_edit_sent_twice_in_one_batch_is_applied_once<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 1);
 }
 
-pub async fn an_edit_sent_again_is_answered_as_the_first_was<F: Fixture>() {
+pub async fn a_repeated_edit_returns_the_outcome_of_the_first<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let first = node.edit(create("a")).await;
     let id = first.record().expect("it was made").id;
@@ -70,7 +70,7 @@ pub async fn an_edit_sent_again_is_answered_as_the_first_was<F: Fixture>() {
     assert_eq!(reopened.head("notes").await.offset, 2);
 }
 
-pub async fn an_edit_sent_to_two_nodes_at_once_is_applied_once<F: Fixture>() {
+pub async fn an_edit_sent_to_two_nodes_at_the_same_time_is_applied_once<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     for round in 0..20 {
@@ -84,7 +84,7 @@ pub async fn an_edit_sent_to_two_nodes_at_once_is_applied_once<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 20);
 }
 
-pub async fn a_key_is_its_principals_own<F: Fixture>() {
+pub async fn a_key_belongs_to_one_principal<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     for who in [ada(), Principal::named("grace"), Principal::anonymous()] {
         let outcome = node
@@ -101,7 +101,7 @@ pub async fn a_key_is_its_principals_own<F: Fixture>() {
     assert_eq!(node.list("notes").await.len(), 3);
 }
 
-pub async fn a_key_used_for_another_edit_is_refused<F: Fixture>() {
+pub async fn a_key_that_was_used_for_another_edit_is_refused<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let results = node
         .commit(vec![vec![create("a")], vec![create("b")]])
@@ -125,7 +125,7 @@ pub async fn a_key_used_for_another_edit_is_refused<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 1);
 }
 
-pub async fn a_delete_sent_again_is_answered_as_the_first_was<F: Fixture>() {
+pub async fn a_repeated_delete_returns_the_outcome_of_the_first<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({})).await;
     let delete = || Edit::delete(note(id)).with_idempotency_key("k");
@@ -149,14 +149,14 @@ pub async fn a_key_is_looked_up_before_any_precondition<F: Fixture>() {
     check(&first, node.edit(edit()).await);
 }
 
-pub async fn the_key_of_a_refused_edit_is_not_remembered<F: Fixture>() {
+pub async fn the_key_of_a_refused_edit_is_not_stored<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let refused = Edit::delete(note(987_654.into())).with_idempotency_key("k");
     node.try_edit(refused).await.expect_err("it is not there");
     node.change(create("a")).await;
 }
 
-pub async fn a_key_survives_the_trimming_of_its_change<F: Fixture>() {
+pub async fn a_key_is_kept_when_its_change_is_trimmed<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let first = node.edit(create("a")).await;
     node.create(json!({})).await;
@@ -169,7 +169,7 @@ pub async fn a_key_survives_the_trimming_of_its_change<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 2);
 }
 
-pub async fn a_key_is_remembered_for_24_hours<F: Fixture>() {
+pub async fn a_key_is_kept_for_24_hours<F: Fixture>() {
     const MINUTE: Duration = Duration::from_secs(60);
     let (database, node) = notes_on::<F>().await;
     let first = node.edit(create("a")).await;

@@ -74,7 +74,7 @@ pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
     assert_eq!(place, node.head("notes").await);
 }
 
-pub async fn offsets_are_never_used_twice<F: Fixture>() {
+pub async fn offsets_are_never_reused<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({})).await;
     let last = node.change(Edit::delete(note(id))).await.position;
@@ -89,7 +89,7 @@ pub async fn offsets_are_never_used_twice<F: Fixture>() {
     assert_eq!((next.epoch, next.offset), (last.epoch, last.offset + 1));
 }
 
-pub async fn each_collection_has_a_log_of_its_own<F: Fixture>() {
+pub async fn each_collection_has_its_own_log<F: Fixture>() {
     let database = F::fresh().await;
     let collections = ["notes", "others"].map(|name| collection(name).into());
     let node = Node::start(&database, collections).await;
@@ -114,7 +114,7 @@ pub async fn each_collection_has_a_log_of_its_own<F: Fixture>() {
     }
 }
 
-pub async fn heads_are_the_last_changes_of_all_collections<F: Fixture>() {
+pub async fn the_heads_are_the_ends_of_all_logs<F: Fixture>() {
     let database = F::fresh().await;
     let collections = ["notes", "busy", "idle"].map(|name| collection(name).into());
     let node = Node::start(&database, collections).await;
@@ -162,7 +162,7 @@ pub async fn changes_are_read_in_order_and_in_pages<F: Fixture>() {
     }
 }
 
-pub async fn nothing_follows_the_end_of_the_log<F: Fixture>() {
+pub async fn no_changes_follow_the_end_of_the_log<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let nothing = || ChangesSince::Changes {
         changes: Vec::new(),
@@ -183,7 +183,7 @@ async fn check_lost(node: &Node, place: Position, reason: ResetReason) {
     );
 }
 
-pub async fn a_place_of_another_epoch_is_lost<F: Fixture>() {
+pub async fn a_position_of_another_epoch_is_out_of_range<F: Fixture>() {
     let (_database, node, log) = ten::<F>().await;
     for place in [node.start_of_log().await, log[4].position, log[9].position] {
         let place = Position {
@@ -194,7 +194,7 @@ pub async fn a_place_of_another_epoch_is_lost<F: Fixture>() {
     }
 }
 
-pub async fn a_place_that_the_log_never_had_is_lost<F: Fixture>() {
+pub async fn a_position_that_the_log_never_had_is_out_of_range<F: Fixture>() {
     let (_database, node, log) = ten::<F>().await;
     for change in [&log[0], &log[4], &log[9]] {
         let tag = change.position.tag ^ 1;

@@ -39,7 +39,7 @@ async fn hear(notices: &mut BoxStream<'static, Notification>, mut expected: Hash
     }
 }
 
-pub async fn a_notice_reaches_the_other_nodes<F: BrokerFixture>() {
+pub async fn a_notification_reaches_the_other_nodes<F: BrokerFixture>() {
     let broker = F::fresh().await;
     let (one, two, three) = tokio::join!(broker.connect(), broker.connect(), broker.connect());
     let mut heard_by_two = two.subscribe().await.expect("subscribe");
@@ -52,7 +52,7 @@ pub async fn a_notice_reaches_the_other_nodes<F: BrokerFixture>() {
     hear(&mut heard_by_three, sent.into()).await;
 }
 
-pub async fn nodes_hear_each_other<F: BrokerFixture>() {
+pub async fn notifications_travel_in_both_directions<F: BrokerFixture>() {
     let broker = F::fresh().await;
     let (one, two) = tokio::join!(broker.connect(), broker.connect());
     let mut heard_by_one = one.subscribe().await.expect("subscribe");
@@ -63,7 +63,7 @@ pub async fn nodes_hear_each_other<F: BrokerFixture>() {
     hear(&mut heard_by_one, [notice("two", 2)].into()).await;
 }
 
-pub async fn publishing_without_subscribers_is_no_error<F: BrokerFixture>() {
+pub async fn publishing_without_subscribers_succeeds<F: BrokerFixture>() {
     let broker = F::fresh().await;
     let (one, two) = tokio::join!(broker.connect(), broker.connect());
     one.publish(notice("notes", 1)).await.expect("publish");
@@ -75,7 +75,7 @@ pub async fn publishing_without_subscribers_is_no_error<F: BrokerFixture>() {
     hear(&mut heard, [notice("notes", 3)].into()).await;
 }
 
-pub async fn many_nodes_may_publish_at_once<F: BrokerFixture>() {
+pub async fn many_nodes_can_publish_at_the_same_time<F: BrokerFixture>() {
     let broker = F::fresh().await;
     let listener = broker.connect().await;
     let mut heard = listener.subscribe().await.expect("subscribe");

@@ -33,7 +33,7 @@ async fn check(node: &Node, id: RecordId, precondition: Precondition, holds: boo
     assert_eq!(node.head("notes").await.offset, before + u64::from(holds));
 }
 
-pub async fn a_precondition_is_judged_on_the_current_row<F: Fixture>() {
+pub async fn a_precondition_is_checked_on_the_current_row<F: Fixture>() {
     use Precondition::{Absent, Exists, Matches, MatchesNone};
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
@@ -58,7 +58,7 @@ pub async fn a_precondition_is_judged_on_the_current_row<F: Fixture>() {
     check(&node, id, MatchesNone(vec![current]), true).await;
 }
 
-pub async fn of_edits_with_one_entity_tag_in_one_batch_the_first_wins<F: Fixture>() {
+pub async fn of_edits_with_the_same_entity_tag_in_a_batch_the_first_is_applied<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let precondition = Precondition::Matches(vec![tag(&node, id).await]);
@@ -74,7 +74,7 @@ pub async fn of_edits_with_one_entity_tag_in_one_batch_the_first_wins<F: Fixture
     assert_eq!(node.field(id, "title").await, "b");
 }
 
-pub async fn of_edits_with_one_entity_tag_from_two_nodes_one_wins<F: Fixture>() {
+pub async fn of_edits_with_the_same_entity_tag_from_two_nodes_one_is_applied<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let id = node.create(json!({"stars": 0})).await;

@@ -14,7 +14,7 @@ use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
 
 /// While somebody counts stars, one per change after the first, what is read must fit the offset read with it.
-pub async fn a_record_and_the_end_of_the_log_are_one_consistent_read<F: Fixture>() {
+pub async fn a_record_and_the_end_of_the_log_are_read_consistently<F: Fixture>() {
     const CHANGES: u64 = 300;
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"stars": 1})).await;
@@ -38,7 +38,7 @@ pub async fn a_record_and_the_end_of_the_log_are_one_consistent_read<F: Fixture>
 }
 
 /// Whoever got an answer sees its edit in every later read, on every node.
-pub async fn every_later_read_on_any_node_sees_a_write<F: Fixture>() {
+pub async fn every_later_read_on_any_node_sees_a_committed_edit<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let id = node.create(json!({})).await;
@@ -55,7 +55,7 @@ pub async fn every_later_read_on_any_node_sees_a_write<F: Fixture>() {
     }
 }
 
-pub async fn a_record_that_is_not_there_is_none<F: Fixture>() {
+pub async fn a_missing_record_is_none<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     node.create(json!({})).await;
     let (record, end) = node.store.get(&note(987_654.into())).await.expect("get");
@@ -132,7 +132,7 @@ pub async fn records_with_uuids_are_listed_in_the_order_of_their_ids<F: Fixture>
     assert_eq!(node.log("things").await.len(), 12);
 }
 
-pub async fn rows_written_past_fieldsync_are_seen_at_once<F: Fixture>() {
+pub async fn rows_written_by_another_program_are_read_at_once<F: Fixture>() {
     let database = F::fresh().await;
     let node = Node::start(&database, [collection("notes").into()]).await;
     let id = node.create(json!({"title": "a"})).await;

@@ -13,7 +13,7 @@ use crate::model::record::RecordKey;
 use crate::schema::collection::Collection;
 use crate::store::error::{SchemaMismatch, StoreError};
 
-pub async fn preparing_makes_what_is_missing<F: Fixture>() {
+pub async fn prepare_creates_what_is_missing<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     assert_eq!(node.list("notes").await, []);
     let Position { offset, tag, .. } = node.head("notes").await;
@@ -22,7 +22,7 @@ pub async fn preparing_makes_what_is_missing<F: Fixture>() {
     assert_eq!(node.field(id, "title").await, "a");
 }
 
-pub async fn preparing_again_changes_nothing<F: Fixture>() {
+pub async fn a_second_prepare_changes_nothing<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     node.create(json!({"title": "a"})).await;
     let before = (node.list("notes").await, node.head("notes").await);
@@ -35,7 +35,7 @@ pub async fn preparing_again_changes_nothing<F: Fixture>() {
     );
 }
 
-pub async fn two_nodes_may_prepare_at_once<F: Fixture>() {
+pub async fn nodes_can_prepare_at_the_same_time<F: Fixture>() {
     let database = F::fresh().await;
     let collections: Vec<Arc<Collection>> = ["notes", "one", "two"]
         .map(|name| collection(name).into())
@@ -50,7 +50,7 @@ pub async fn two_nodes_may_prepare_at_once<F: Fixture>() {
     }
 }
 
-pub async fn a_new_field_gets_its_default_in_old_records<F: Fixture>() {
+pub async fn existing_rows_get_the_default_of_a_new_field<F: Fixture>() {
     let (database, old) = notes_on::<F>().await;
     let id = old.create(json!({"title": "a"})).await;
     let new = Node::start(
@@ -76,7 +76,7 @@ pub async fn a_new_field_gets_its_default_in_old_records<F: Fixture>() {
     assert_eq!(new.field(id, "rank").await, 3);
 }
 
-pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_records<F: Fixture>() {
+pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_rows<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let grown = grown(json!({"rank": {"type": "integer"}}));
@@ -85,7 +85,7 @@ pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_records<F: 
     assert_eq!(node.field(id, "title").await, "a");
 }
 
-pub async fn data_survives_reopening<F: Fixture>() {
+pub async fn data_survives_a_restart<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     node.edit(Edit::patch(note(id), json!({"stars": 5}))).await;
@@ -104,7 +104,7 @@ pub async fn data_survives_reopening<F: Fixture>() {
     assert_eq!(after, before);
 }
 
-pub async fn a_table_that_is_there_is_used_as_it_is<F: Fixture>() {
+pub async fn an_existing_table_is_used_as_it_is<F: Fixture>() {
     let database = F::fresh().await;
     let title = Column::text("title").with_default("");
     let owner = Column::text("owner").with_default("nobody");
@@ -133,7 +133,7 @@ pub async fn a_table_that_is_there_is_used_as_it_is<F: Fixture>() {
     assert_eq!(owner.fields["owner"], "nobody");
 }
 
-pub async fn the_key_may_have_any_column<F: Fixture>() {
+pub async fn the_key_column_can_have_any_name<F: Fixture>() {
     let database = F::fresh().await;
     let table = Table {
         key: "note_nr".to_owned(),
@@ -158,7 +158,7 @@ pub async fn a_column_of_another_type_does_not_fit<F: Fixture>() {
     assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
 }
 
-pub async fn a_column_that_somebody_else_must_set_fits_only_without_creating<F: Fixture>() {
+pub async fn a_required_column_without_a_field_fits_only_with_no_create<F: Fixture>() {
     let database = F::fresh().await;
     let columns = [
         Column::text("title"),

@@ -30,7 +30,7 @@ fn offsets(backlog: ChangesSince) -> Vec<u64> {
     }
 }
 
-pub async fn trimming_keeps_the_newest_by_count<F: Fixture>() {
+pub async fn trimming_keeps_the_newest_changes<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     for _ in 0..10 {
         node.create(json!({})).await;
@@ -68,7 +68,7 @@ pub async fn trimming_keeps_the_newest_by_count<F: Fixture>() {
     );
 }
 
-pub async fn trimming_keeps_the_youngest_by_age<F: Fixture>() {
+pub async fn trimming_deletes_changes_that_are_too_old<F: Fixture>() {
     let (database, node) = notes_on::<F>().await;
     node.create(json!({})).await;
     node.create(json!({})).await;
@@ -86,7 +86,7 @@ pub async fn trimming_keeps_the_youngest_by_age<F: Fixture>() {
     assert_eq!(offsets(node.since(log[1].position, 10).await), [3]);
 }
 
-pub async fn a_fully_trimmed_log_still_resumes_at_its_end<F: Fixture>() {
+pub async fn a_cursor_at_the_end_of_a_fully_trimmed_log_resumes<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     node.create(json!({})).await;
     let id = node.create(json!({})).await;
@@ -122,7 +122,7 @@ pub async fn a_fully_trimmed_log_still_resumes_at_its_end<F: Fixture>() {
     );
 }
 
-pub async fn trimming_goes_in_bounded_steps<F: Fixture>() {
+pub async fn one_trim_deletes_a_bounded_number_of_changes<F: Fixture>() {
     let (_database, node) = notes_on::<F>().await;
     let total = 2 * F::TRIM_STEP as u64 + 1;
     let mut written = 0;

@@ -92,7 +92,7 @@ async fn check<F: Fixture>(kind: &str, values: &[Value]) {
     assert_eq!(logged, twice.collect::<Vec<_>>());
 }
 
-pub async fn text_comes_back<F: Fixture>() {
+pub async fn text_round_trips<F: Fixture>() {
     let long = "long ".repeat(10_000);
     let texts = [
         "",
@@ -115,7 +115,7 @@ pub async fn text_comes_back<F: Fixture>() {
     check::<F>("choice", &["red", "green"].map(Value::from)).await;
 }
 
-pub async fn times_come_back<F: Fixture>() {
+pub async fn times_round_trip<F: Fixture>() {
     let times = [
         "1969-12-31T23:59:59.999999Z",
         "1970-01-01T00:00:00.000000Z",
@@ -127,7 +127,7 @@ pub async fn times_come_back<F: Fixture>() {
     check::<F>("time", &times.map(Value::from)).await;
 }
 
-pub async fn days_come_back<F: Fixture>() {
+pub async fn dates_round_trip<F: Fixture>() {
     check::<F>(
         "day",
         &[
@@ -142,7 +142,7 @@ pub async fn days_come_back<F: Fixture>() {
     .await;
 }
 
-pub async fn uuids_come_back<F: Fixture>() {
+pub async fn uuids_round_trip<F: Fixture>() {
     let uuids = [
         "00000000-0000-0000-0000-000000000000",
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
@@ -151,7 +151,7 @@ pub async fn uuids_come_back<F: Fixture>() {
     check::<F>("uuid", &uuids.map(Value::from)).await;
 }
 
-pub async fn whole_numbers_come_back<F: Fixture>() {
+pub async fn integers_round_trip<F: Fixture>() {
     check::<F>(
         "whole",
         &[0, 1, -1, i64::from(i32::MAX) + 1, MAX_SAFE, -MAX_SAFE].map(Value::from),
@@ -159,7 +159,7 @@ pub async fn whole_numbers_come_back<F: Fixture>() {
     .await;
 }
 
-pub async fn numbers_come_back<F: Fixture>() {
+pub async fn numbers_round_trip<F: Fixture>() {
     let numbers = [
         0.0,
         1.0,
@@ -176,11 +176,11 @@ pub async fn numbers_come_back<F: Fixture>() {
     check::<F>("number", &numbers.map(Value::from)).await;
 }
 
-pub async fn truth_comes_back<F: Fixture>() {
+pub async fn booleans_round_trip<F: Fixture>() {
     check::<F>("truth", &[true, false].map(Value::from)).await;
 }
 
-pub async fn json_comes_back<F: Fixture>() {
+pub async fn json_round_trips<F: Fixture>() {
     let objects = [
         json!({}),
         json!({"b": 1, "a": [null, {"x": 1.5}], "ü": "é"}),
@@ -208,7 +208,7 @@ pub async fn json_comes_back<F: Fixture>() {
     check::<F>("anything", &anything).await;
 }
 
-pub async fn null_comes_back_where_it_is_allowed<F: Fixture>() {
+pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
     let database = F::fresh().await;
     let mut properties = fields(json!({}));
     for (name, schema) in KINDS {
@@ -243,7 +243,7 @@ pub async fn null_comes_back_where_it_is_allowed<F: Fixture>() {
     assert_eq!(node.log("things").await[2].previous, values);
 }
 
-pub async fn columns_may_have_any_name<F: Fixture>() {
+pub async fn columns_can_have_any_name<F: Fixture>() {
     let database = F::fresh().await;
     let names = [
         "order", "select", "group by", "naïve", "it's", "a\"b", "Mixed", "a.b", "1st", "fields",
