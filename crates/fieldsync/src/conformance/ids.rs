@@ -1,4 +1,4 @@
-//! Ids that edits of one transaction share, and ids that the caller gives.
+//! Ids that a later edit of the same group uses, and ids that the caller gives.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Fixture;
-use super::node::{Node, collection, committed, notes, notes_on};
+use super::node::{Node, collection, committed, database_with_notes, notes};
 
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
@@ -15,7 +15,7 @@ use crate::model::record::RecordId;
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 
-/// A note, and another one that holds the id of the first.
+/// Edits that create a note, and a second note that contains the id of the first.
 fn linked(title: &'static str) -> Vec<Edit> {
     vec![
         Edit::create("notes", json!({"title": title})),
@@ -28,14 +28,14 @@ fn ids_of(outcomes: &[Outcome]) -> Vec<RecordId> {
 }
 
 pub async fn an_edit_can_use_the_id_of_a_record_created_earlier_in_its_group<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
-    // One id is used before, so that it is not the first.
+    let (_database, node) = database_with_notes::<F>().await;
+    // The ids of the groups are not the first ids of the table.
     node.create(json!({"title": "before"})).await;
     let results = node.commit(vec![linked("a"), linked("b")]).await;
     for result in results {
         let outcomes = result.expect("the group is committed");
         let [first, second] = &outcomes[..] else {
-            panic!("expected an outcome per edit: {outcomes:?}");
+            panic!("expected one outcome per edit: {outcomes:?}");
         };
         let link = second.record().expect("the link exists");
         assert_eq!(
@@ -50,7 +50,7 @@ pub async fn an_edit_can_use_the_id_of_a_record_created_earlier_in_its_group<F: 
 }
 
 pub async fn a_reserved_id_is_given_to_one_record_only<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let (one, another) = tokio::join!(
         node.commit(vec![linked("a"), linked("b")]),
@@ -75,7 +75,7 @@ pub async fn a_record_can_be_created_with_a_given_uuid<F: Fixture>() {
     let node = Node::start(&database, [things()]).await;
     let id = Uuid::from_u128(0x1234_5678);
     let create = || Edit::create("things", json!({"title": "a"})).with_id(id);
-    // A later edit of the same transaction changes the record.
+    // A later edit of the same group changes the record.
     let group = vec![create(), Edit::patch(("things", id), json!({"title": "b"}))];
     let outcomes = node.commit(vec![group]).await.remove(0);
     let outcomes = outcomes.expect("the group is committed");
@@ -85,7 +85,7 @@ pub async fn a_record_can_be_created_with_a_given_uuid<F: Fixture>() {
     let listed = node.list("things").await;
     assert_eq!((listed.len(), &listed[0].fields["title"]), (1, &json!("b")));
     let again = node.commit(vec![vec![create()]]).await.remove(0);
-    let refused = again.expect_err("the id is used").refusal;
+    let refused = again.expect_err("the id is already used").refusal;
     assert!(
         matches!(&refused, Refusal::Conflict(errors) if !errors.get("id").is_empty()),
         "{refused}"
@@ -99,7 +99,10 @@ pub async fn of_two_creates_with_the_same_id_in_a_batch_the_first_is_applied<F: 
     let create = |title: &str| vec![Edit::create("things", json!({"title": title})).with_id(id)];
     let results = node.commit(vec![create("a"), create("b")]).await;
     assert!(results[0].is_ok(), "{results:?}");
-    let refused = &results[1].as_ref().expect_err("the id is used").refusal;
+    let refused = &results[1]
+        .as_ref()
+        .expect_err("the id is already used")
+        .refusal;
     assert!(
         matches!(refused, Refusal::Conflict(errors) if !errors.get("id").is_empty()),
         "{refused}"
@@ -118,10 +121,10 @@ pub async fn of_two_creates_with_the_same_id_from_two_nodes_one_is_applied<F: Fi
     };
     let (one, another) = tokio::join!(node.commit(create()), other.commit(create()));
     let results: Vec<_> = one.into_iter().chain(another).collect();
-    let won = results.iter().filter(|result| result.is_ok()).count();
-    assert_eq!(won, 1, "{results:?}");
+    let applied = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(applied, 1, "{results:?}");
     let refused = results.iter().find_map(|result| result.as_ref().err());
-    let refusal = &refused.expect("one is refused").refusal;
+    let refusal = &refused.expect("one create is refused").refusal;
     assert!(
         matches!(refusal, Refusal::Conflict(errors) if !errors.get("id").is_empty()),
         "{refusal}"

@@ -1,8 +1,9 @@
 //! The suites that every [`Store`](crate::backend::Store) and every [`Broker`](crate::backend::Broker) must pass, for authors of stores and brokers.
 //!
-//! Enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] (or [`BrokerFixture`]) for a type of
-//! your tests, and write `fieldsync::backend::store_tests!(ThatType);` in a module of its own: it makes one test per sentence of
-//! the contract. The tests themselves are in one file per theme.
+//! To test a store, enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] for a type of the tests,
+//! and call `fieldsync::backend::store_tests!(ThatType);` in a module of its own. For a broker these are
+//! [`BrokerFixture`] and `fieldsync::backend::broker_tests!`. Each macro generates one test per sentence of the contract.
+//! The cases are in one file per topic.
 
 mod fixture;
 mod node;
@@ -58,7 +59,7 @@ macro_rules! __conformance_tests {
     };
 }
 
-/// Makes one test per sentence of the contract of [`Store`](crate::backend::Store), for a type that is a
+/// Generates one test per sentence of the contract of [`Store`](crate::backend::Store), for a type that implements
 /// [`Fixture`](crate::backend::conformance::Fixture).
 ///
 /// ```ignore
@@ -191,7 +192,7 @@ macro_rules! __store_tests {
     };
 }
 
-/// Makes one test per sentence of the contract of [`Broker`](crate::backend::Broker), for a type that is a
+/// Generates one test per sentence of the contract of [`Broker`](crate::backend::Broker), for a type that implements
 /// [`BrokerFixture`](crate::backend::conformance::BrokerFixture).
 #[macro_export]
 macro_rules! __broker_tests {
@@ -210,7 +211,7 @@ macro_rules! __broker_tests {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_test_of_the_suites_is_run() {
+    fn every_case_is_in_a_suite() {
         let listed: Vec<&str> = include_str!("mod.rs").split_whitespace().collect();
         let themes = [
             include_str!("bases.rs"),
@@ -219,6 +220,7 @@ mod tests {
             include_str!("faults.rs"),
             include_str!("groups.rs"),
             include_str!("history.rs"),
+            include_str!("ids.rs"),
             include_str!("keys.rs"),
             include_str!("log.rs"),
             include_str!("notifications.rs"),
@@ -229,9 +231,9 @@ mod tests {
             include_str!("types.rs"),
         ];
         for line in themes.iter().flat_map(|theme| theme.lines()) {
-            if let Some(test) = line.strip_prefix("pub async fn ") {
-                let name = test.split('<').next().unwrap();
-                assert!(listed.contains(&name), "{name} is in no list");
+            if let Some(case) = line.strip_prefix("pub async fn ") {
+                let name = case.split('<').next().unwrap();
+                assert!(listed.contains(&name), "{name} is not listed in mod.rs");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Every type of field comes back as it was stored.
+//! Values of every field type are read as they were written.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::model::edit::Edit;
 use crate::model::record::Fields;
 use crate::schema::collection::Collection;
 
-const KINDS: [(&str, &str); 11] = [
+const FIELD_TYPES: [(&str, &str); 11] = [
     ("text", r#"{"type": "string"}"#),
     ("choice", r#"{"type": "string", "enum": ["red", "green"]}"#),
     ("time", r#"{"type": "string", "format": "date-time"}"#),
-    ("day", r#"{"type": "string", "format": "date"}"#),
+    ("date", r#"{"type": "string", "format": "date"}"#),
     ("uuid", r#"{"type": "string", "format": "uuid"}"#),
-    ("whole", r#"{"type": "integer"}"#),
+    ("integer", r#"{"type": "integer"}"#),
     ("number", r#"{"type": "number"}"#),
-    ("truth", r#"{"type": "boolean"}"#),
+    ("boolean", r#"{"type": "boolean"}"#),
     ("object", r#"{"type": "object"}"#),
     ("array", r#"{"type": "array"}"#),
     ("anything", "true"),
@@ -27,12 +27,12 @@ const KINDS: [(&str, &str); 11] = [
 
 const MAX_SAFE: i64 = (1 << 53) - 1;
 
-async fn check<F: Fixture>(kind: &str, values: &[Value]) {
-    let (_, schema) = KINDS
+async fn check<F: Fixture>(field_type: &str, values: &[Value]) {
+    let (_, schema) = FIELD_TYPES
         .iter()
-        .find(|(name, _)| *name == kind)
-        .expect("a kind");
-    let schema: Value = serde_json::from_str(schema).expect("a schema");
+        .find(|(name, _)| *name == field_type)
+        .expect("the field type is in the list");
+    let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
     let schema = json!({"type": "object", "properties": {"value": schema}, "required": ["value"]});
     let things: Arc<Collection> = Collection::from_schema("things", &schema).into();
     let database = F::fresh().await;
@@ -41,7 +41,7 @@ async fn check<F: Fixture>(kind: &str, values: &[Value]) {
         .change(Edit::create("things", json!({"value": values[0]})))
         .await;
     let other = Node::start(&database, [things]).await;
-    // Each is set by a patch, and then made as a new record.
+    // Each value is set by a patch, and is then the value of a new record.
     for (at, value) in values.iter().enumerate() {
         if at > 0 {
             let change = node
@@ -52,20 +52,20 @@ async fn check<F: Fixture>(kind: &str, values: &[Value]) {
                 (value, &values[at - 1])
             );
         }
-        let made = node
+        let created = node
             .change(Edit::create("things", json!({"value": value})))
             .await;
-        assert_eq!(&made.after["value"], value);
-        for key in [&first.key, &made.key] {
-            let record = other.get(key).await.expect("it is there");
+        assert_eq!(&created.after["value"], value);
+        for key in [&first.key, &created.key] {
+            let record = other.get(key).await.expect("the record exists");
             assert_eq!(record.fields, fields(json!({"value": value})));
         }
         let again = node
-            .edit(Edit::patch(made.key.clone(), json!({"value": value})))
+            .edit(Edit::patch(created.key.clone(), json!({"value": value})))
             .await;
         assert!(
             matches!(again, crate::Outcome::Unchanged { .. }),
-            "{value} is the same as itself"
+            "writing {value} again changes nothing"
         );
     }
     let read: Vec<Value> = other
@@ -129,7 +129,7 @@ pub async fn times_round_trip<F: Fixture>() {
 
 pub async fn dates_round_trip<F: Fixture>() {
     check::<F>(
-        "day",
+        "date",
         &[
             "2026-01-13",
             "2024-02-29",
@@ -153,7 +153,7 @@ pub async fn uuids_round_trip<F: Fixture>() {
 
 pub async fn integers_round_trip<F: Fixture>() {
     check::<F>(
-        "whole",
+        "integer",
         &[0, 1, -1, i64::from(i32::MAX) + 1, MAX_SAFE, -MAX_SAFE].map(Value::from),
     )
     .await;
@@ -177,7 +177,7 @@ pub async fn numbers_round_trip<F: Fixture>() {
 }
 
 pub async fn booleans_round_trip<F: Fixture>() {
-    check::<F>("truth", &[true, false].map(Value::from)).await;
+    check::<F>("boolean", &[true, false].map(Value::from)).await;
 }
 
 pub async fn json_round_trips<F: Fixture>() {
@@ -211,8 +211,8 @@ pub async fn json_round_trips<F: Fixture>() {
 pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
     let database = F::fresh().await;
     let mut properties = fields(json!({}));
-    for (name, schema) in KINDS {
-        let schema: Value = serde_json::from_str(schema).expect("a schema");
+    for (name, schema) in FIELD_TYPES {
+        let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
         properties.insert(
             name.to_owned(),
             json!({"anyOf": [schema, {"type": "null"}]}),
@@ -229,17 +229,23 @@ pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
     let change = node.change(Edit::create("things", json!({}))).await;
     assert_eq!(change.after, nothing);
     let values = fields(json!({
-        "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "day": "2026-01-13",
-        "uuid": "01890a5d-ac96-774b-bcce-b302099a8057", "whole": 0, "number": 0.0, "truth": false,
+        "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "date": "2026-01-13",
+        "uuid": "01890a5d-ac96-774b-bcce-b302099a8057", "integer": 0, "number": 0.0, "boolean": false,
         "object": {}, "array": [], "anything": false,
     }));
     let key = change.key.clone();
     let change = node.change(Edit::patch(key.clone(), &values)).await;
     assert_eq!((&change.after, &change.previous), (&values, &nothing));
-    assert_eq!(node.get(&key).await.expect("it is there").fields, values);
+    assert_eq!(
+        node.get(&key).await.expect("the record exists").fields,
+        values
+    );
     let change = node.change(Edit::patch(key.clone(), &nothing)).await;
     assert_eq!((&change.after, &change.previous), (&nothing, &values));
-    assert_eq!(node.get(&key).await.expect("it is there").fields, nothing);
+    assert_eq!(
+        node.get(&key).await.expect("the record exists").fields,
+        nothing
+    );
     assert_eq!(node.log("things").await[2].previous, values);
 }
 
@@ -274,7 +280,10 @@ pub async fn columns_can_have_any_name<F: Fixture>() {
         changed.insert(name.to_owned(), json!("x"));
     }
     assert_eq!(
-        node.get(&change.key).await.expect("it is there").fields,
+        node.get(&change.key)
+            .await
+            .expect("the record exists")
+            .fields,
         changed
     );
 }
