@@ -10,7 +10,7 @@ use super::tasks::spawn;
 use crate::model::change::{Action, Change};
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
-use crate::model::record::{Fields, RecordId};
+use crate::model::record::{Fields, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 
@@ -63,15 +63,16 @@ struct Stars {
     stars: u32,
 }
 
-pub(super) fn one_star_more(id: RecordId) -> Edit {
-    Edit::update(note(id), |note: &mut Stars| note.stars += 1)
+/// Adds a star to a record, by a closure.
+pub(super) fn add_star(key: RecordKey) -> Edit {
+    Edit::update(key, |record: &mut Stars| record.stars += 1)
 }
 
 pub async fn an_update_logs_only_the_fields_that_its_closure_changed<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "stars": 6})).await;
     let before = Timestamp::now();
-    let change = node.change(one_star_more(id)).await;
+    let change = node.change(add_star(note(id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(
         (change.action, &change.previous["stars"]),
@@ -129,7 +130,8 @@ pub async fn a_refresh_of_a_row_that_another_program_deleted_logs_a_delete<F: Fi
     assert_eq!(change.action, Action::Delete);
 }
 
-/// Checks that the change is the last of the log, is logged once, names its author, and contains the record as it is read.
+/// Checks that the change is the last of the log, is logged once and names its author, and that it contains the record as
+/// it is read.
 async fn check(node: &Node, change: &Change, before: Timestamp, key: Option<&str>) {
     let log = node.log("notes").await;
     assert_eq!(log.last(), Some(change));
@@ -190,7 +192,7 @@ pub async fn concurrent_edits_of_different_fields_all_survive<F: Fixture>() {
     let counting = node.clone();
     let counter = spawn(async move {
         for _ in 0..EDITS {
-            committed(counting.edit(one_star_more(id)).await);
+            committed(counting.edit(add_star(note(id))).await);
         }
     });
     let other = Node::start(&database, [notes()]).await;
@@ -229,7 +231,7 @@ pub async fn concurrent_updates_by_closure_all_count<F: Fixture>() {
     let counters = [node.clone(), node.clone(), other].map(|counting| {
         spawn(async move {
             for _ in 0..EDITS {
-                let change = counting.change(one_star_more(id)).await;
+                let change = counting.change(add_star(note(id))).await;
                 let (before, after) = (&change.previous["stars"], &change.after["stars"]);
                 assert_eq!(before.as_i64().map(|stars| stars + 1), after.as_i64());
             }
@@ -239,6 +241,27 @@ pub async fn concurrent_updates_by_closure_all_count<F: Fixture>() {
         counter.await.expect("the counter does not fail");
     }
     assert_eq!(node.field(id, "stars").await, 3 * EDITS);
+}
+
+/// Another program writes a field while a node edits another field of the same record.
+pub async fn an_update_writes_only_the_columns_that_change<F: Fixture>() {
+    const EDITS: i64 = 50;
+    let (database, node) = database_with_notes::<F>().await;
+    let id = node.create(json!({"title": "0", "stars": 0})).await;
+    let counting = node.clone();
+    let counter = spawn(async move {
+        for _ in 0..EDITS {
+            counting.edit(add_star(note(id))).await;
+        }
+    });
+    for title in 1..=EDITS {
+        let row = fields(json!({"title": title.to_string()}));
+        database.write_externally("notes", id, Some(row)).await;
+        assert_eq!(node.field(id, "title").await, title.to_string());
+    }
+    counter.await.expect("the counter does not fail");
+    assert_eq!(node.field(id, "title").await, EDITS.to_string());
+    assert_eq!(node.field(id, "stars").await, EDITS);
 }
 
 pub async fn ids_are_never_reused<F: Fixture>() {

@@ -3,16 +3,24 @@
 use serde_json::json;
 
 use super::Fixture;
-use super::node::{committed, database_with_notes, note};
+use super::edits::add_star;
+use super::node::{Node, collection, committed, database_with_notes, note};
+use super::tasks::spawn;
 
 use crate::model::change::Action;
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
-use crate::model::record::RecordId;
+use crate::model::record::{RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::write::batch::RefusedEdit;
 
 const MISSING: RecordId = RecordId::Integer(987_654);
+
+pub async fn an_empty_batch_has_no_results<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
+    assert!(node.commit(Vec::new()).await.is_empty());
+    assert_eq!(node.head("notes").await.offset, 0);
+}
 
 pub async fn a_group_is_applied_as_a_whole_or_not_at_all<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
@@ -159,4 +167,35 @@ pub async fn an_edit_that_repeats_an_earlier_one_of_its_batch_is_unchanged<F: Fi
         (outcomes[0].record(), outcomes[0].position())
     );
     assert_eq!(node.head("notes").await.offset, 2);
+}
+
+/// The store locks records and heads in the order of the batch's record keys, so that two transactions cannot deadlock.
+pub async fn batches_that_edit_the_same_records_in_different_orders_all_commit<F: Fixture>() {
+    const ROUNDS: usize = 30;
+    let database = F::fresh().await;
+    let collections = ["notes", "others"].map(|name| collection(name).into());
+    let node = Node::start(&database, collections.clone()).await;
+    let other = Node::start(&database, collections).await;
+    let mut keys: Vec<RecordKey> = Vec::new();
+    for name in ["notes", "others", "notes", "others"] {
+        keys.push(node.change(Edit::create(name, json!({}))).await.key.clone());
+    }
+    let reversed = keys.iter().rev().cloned().collect();
+    let writers = [(node.clone(), keys.clone()), (other, reversed)].map(|(writer, keys)| {
+        spawn(async move {
+            for _ in 0..ROUNDS {
+                let groups = keys.chunks(2);
+                let groups = groups.map(|keys| keys.iter().cloned().map(add_star).collect());
+                let results = writer.commit(groups.collect()).await;
+                assert!(results.iter().all(Result::is_ok), "{results:?}");
+            }
+        })
+    });
+    for writer in writers {
+        writer.await.expect("the writer does not fail");
+    }
+    for key in keys {
+        let record = node.get(&key).await.expect("the record exists");
+        assert_eq!(record.fields["stars"], 2 * ROUNDS);
+    }
 }

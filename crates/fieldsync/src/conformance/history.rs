@@ -67,7 +67,7 @@ fn random_edit(random: &mut fastrand::Rng) -> Edit {
         0..3 => Edit::create("notes", json!({"title": title})),
         3..5 => Edit::patch(note(id), json!({"title": title})),
         5..7 => Edit::patch(note(id), json!({"body": title, "mood": null})),
-        7 => super::edits::one_star_more(id),
+        7 => super::edits::add_star(note(id)),
         8 => Edit::delete(note(id)),
         _ => Edit::refresh(note(id)),
     }

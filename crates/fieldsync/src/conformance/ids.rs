@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Fixture;
 use super::node::{Node, collection, committed, database_with_notes, notes};
+use super::{Column, Fixture, Table};
 
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
@@ -50,15 +50,41 @@ pub async fn an_edit_can_use_the_id_of_a_record_created_earlier_in_its_group<F: 
 }
 
 pub async fn a_reserved_id_is_given_to_one_record_only<F: Fixture>() {
+    // A create that needs no reserved id gets one too, if the batch reserves ids in its collection.
+    let create = || vec![Edit::create("notes", json!({"title": "plain"}))];
     let (database, node) = database_with_notes::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let (one, another) = tokio::join!(
-        node.commit(vec![linked("a"), linked("b")]),
-        other.commit(vec![linked("c"), linked("d")])
+        node.commit(vec![linked("a"), create(), linked("b")]),
+        other.commit(vec![linked("c"), create(), linked("d")])
     );
     let mut used = BTreeSet::new();
     for result in one.into_iter().chain(another) {
         for id in ids_of(&result.expect("the group is committed")) {
+            assert!(used.insert(id), "{id} was given twice");
+        }
+    }
+    let next = node.create(json!({"title": "after"})).await;
+    assert!(used.insert(next), "{next} was given twice");
+}
+
+pub async fn ids_are_reserved_in_an_existing_table<F: Fixture>() {
+    let database = F::fresh().await;
+    let columns = [
+        Column::text("title"),
+        Column::text("body"),
+        Column::integer("stars"),
+        Column::text("mood").nullable(),
+    ];
+    database.create_table(Table::new("notes", columns)).await;
+    let node = Node::start(&database, [collection("notes").into()]).await;
+    let mut used = BTreeSet::from([node.create(json!({"title": "before"})).await]);
+    for result in node.commit(vec![linked("a"), linked("b")]).await {
+        let outcomes = result.expect("the group is committed");
+        let link = outcomes[1].record().expect("the link exists");
+        let linked = link.fields["stars"].as_i64().map(RecordId::from);
+        assert_eq!(linked, Some(outcomes[0].id()));
+        for id in ids_of(&outcomes) {
             assert!(used.insert(id), "{id} was given twice");
         }
     }

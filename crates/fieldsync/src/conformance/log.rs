@@ -20,7 +20,7 @@ pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
             let mut written: Vec<Position> = Vec::new();
             for _ in 0..50 {
                 let change = writer.change(Edit::create("notes", json!({}))).await;
-                // An edit that begins after the commit of another has a higher offset, and its change is in the log at once.
+                // An edit that begins after the commit of another has a higher offset. Its change is in the log at once.
                 assert!(
                     written
                         .last()
@@ -161,6 +161,30 @@ pub async fn changes_are_read_in_order_and_in_pages<F: Fixture>() {
             ChangesSince::Changes { changes, more }
         );
     }
+}
+
+/// A store may limit the bytes of a page, but every page brings the reader closer to the end of the log.
+pub async fn a_page_contains_at_least_one_change_of_any_size<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
+    let body = "x".repeat(2 * 1024 * 1024);
+    for _ in 0..3 {
+        node.create(json!({"body": body})).await;
+    }
+    let mut position = node.start_of_log().await;
+    let mut is_last = false;
+    while !is_last {
+        let ChangesSince::Changes { changes, more } = node.since(position, 10).await else {
+            panic!("the position is in the log");
+        };
+        assert!(!changes.is_empty(), "a page contains at least one change");
+        for change in changes {
+            assert_eq!(change.position.offset, position.offset + 1);
+            assert_eq!(change.after["body"], body);
+            position = change.position;
+        }
+        is_last = !more;
+    }
+    assert_eq!(position, node.head("notes").await);
 }
 
 pub async fn no_changes_follow_the_end_of_the_log<F: Fixture>() {

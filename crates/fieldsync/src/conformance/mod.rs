@@ -1,7 +1,8 @@
-//! The suites that every [`Store`](crate::backend::Store) and every [`Broker`](crate::backend::Broker) must pass, for authors of stores and brokers.
+//! The suites that every [`Store`](crate::backend::Store) and every [`Broker`](crate::backend::Broker) must pass, for
+//! authors of stores and brokers.
 //!
-//! To test a store, enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] for a type of the tests,
-//! and call `fieldsync::backend::store_tests!(ThatType);` in a module of its own. For a broker these are
+//! To test a store, enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] for a type of the
+//! tests, and call `fieldsync::backend::store_tests!(ThatType);` in a module of its own. For a broker these are
 //! [`BrokerFixture`] and `fieldsync::backend::broker_tests!`. Each macro generates one test per sentence of the contract.
 //! The cases are in one file per topic.
 
@@ -49,11 +50,11 @@ pub use tasks::run;
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
-    ($fixture:ty; $($theme:ident: $($name:ident)*;)*) => {
+    ($fixture:ty; $($topic:ident: $($name:ident)*;)*) => {
         $($(
             #[test]
             fn $name() {
-                $crate::backend::conformance::run($crate::backend::conformance::$theme::$name::<$fixture>());
+                $crate::backend::conformance::run($crate::backend::conformance::$topic::$name::<$fixture>());
             }
         )*)*
     };
@@ -81,6 +82,7 @@ macro_rules! __store_tests {
                 an_existing_table_is_used_as_it_is
                 the_key_column_can_have_any_name
                 a_column_of_another_type_does_not_fit
+                a_nullable_field_does_not_fit_a_not_null_column
                 a_required_column_without_a_field_fits_only_with_no_create
             ;
             edits:
@@ -94,14 +96,17 @@ macro_rules! __store_tests {
                 an_edit_that_changes_nothing_stores_its_key
                 concurrent_edits_of_different_fields_all_survive
                 concurrent_updates_by_closure_all_count
+                an_update_writes_only_the_columns_that_change
                 ids_are_never_reused
             ;
             groups:
+                an_empty_batch_has_no_results
                 a_group_is_applied_as_a_whole_or_not_at_all
                 a_refused_group_does_not_affect_other_groups
                 later_groups_do_not_see_the_edits_of_a_refused_group
                 edits_of_one_record_in_a_batch_build_on_each_other
                 an_edit_that_repeats_an_earlier_one_of_its_batch_is_unchanged
+                batches_that_edit_the_same_records_in_different_orders_all_commit
             ;
             constraints:
                 a_create_that_violates_a_unique_constraint_is_a_conflict
@@ -113,6 +118,7 @@ macro_rules! __store_tests {
             ids:
                 an_edit_can_use_the_id_of_a_record_created_earlier_in_its_group
                 a_reserved_id_is_given_to_one_record_only
+                ids_are_reserved_in_an_existing_table
                 a_record_can_be_created_with_a_given_uuid
                 of_two_creates_with_the_same_id_in_a_batch_the_first_is_applied
                 of_two_creates_with_the_same_id_from_two_nodes_one_is_applied
@@ -148,6 +154,7 @@ macro_rules! __store_tests {
                 each_collection_has_its_own_log
                 the_heads_are_the_ends_of_all_logs
                 changes_are_read_in_order_and_in_pages
+                a_page_contains_at_least_one_change_of_any_size
                 no_changes_follow_the_end_of_the_log
                 a_position_of_another_epoch_is_out_of_range
                 a_position_that_the_log_never_had_is_out_of_range
@@ -157,6 +164,7 @@ macro_rules! __store_tests {
                 trimming_deletes_changes_that_are_too_old
                 a_cursor_at_the_end_of_a_fully_trimmed_log_resumes
                 one_trim_deletes_a_bounded_number_of_changes
+                one_trim_deletes_a_bounded_number_of_keys
             ;
             reads:
                 a_record_and_the_end_of_the_log_are_read_consistently
@@ -185,6 +193,7 @@ macro_rules! __store_tests {
                 readers_do_not_wait_for_writers
                 a_commit_waits_for_a_lock_until_its_deadline
                 a_commit_proceeds_when_the_lock_is_released
+                groups_that_a_lock_refused_can_be_committed_again
                 an_edit_whose_deadline_has_passed_is_not_applied
                 a_dropped_commit_is_applied_as_a_whole_or_not_at_all
             ;
@@ -203,6 +212,7 @@ macro_rules! __broker_tests {
                 notifications_travel_in_both_directions
                 publishing_without_subscribers_succeeds
                 many_nodes_can_publish_at_the_same_time
+                a_dropped_publish_does_not_affect_later_ones
             ;
         }
     };
@@ -213,7 +223,7 @@ mod tests {
     #[test]
     fn every_case_is_in_a_suite() {
         let listed: Vec<&str> = include_str!("mod.rs").split_whitespace().collect();
-        let themes = [
+        let topics = [
             include_str!("bases.rs"),
             include_str!("constraints.rs"),
             include_str!("edits.rs"),
@@ -230,7 +240,7 @@ mod tests {
             include_str!("trimming.rs"),
             include_str!("types.rs"),
         ];
-        for line in themes.iter().flat_map(|theme| theme.lines()) {
+        for line in topics.iter().flat_map(|topic| topic.lines()) {
             if let Some(case) = line.strip_prefix("pub async fn ") {
                 let name = case.split('<').next().unwrap();
                 assert!(listed.contains(&name), "{name} is not listed in mod.rs");

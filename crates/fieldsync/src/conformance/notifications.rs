@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 
 use super::tasks::spawn;
 use crate::broker::broker::Broker;
@@ -112,4 +112,18 @@ pub async fn many_nodes_can_publish_at_the_same_time<F: BrokerFixture>() {
     for publisher in publishers {
         publisher.await.expect("the publisher does not fail");
     }
+}
+
+pub async fn a_dropped_publish_does_not_affect_later_ones<F: BrokerFixture>() {
+    let broker = F::fresh().await;
+    let (one, two) = tokio::join!(broker.connect(), broker.connect());
+    let mut received = two.subscribe().await.expect("subscribe");
+    for offset in 0..50 {
+        // The future is polled once.
+        let _ = one.publish(notification("dropped", offset)).now_or_never();
+    }
+    one.publish(notification("notes", 1))
+        .await
+        .expect("publish");
+    receive_all(&mut received, [notification("notes", 1)].into()).await;
 }

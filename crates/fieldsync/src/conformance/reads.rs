@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Fixture;
-use super::edits::one_star_more;
+use super::edits::add_star;
 use super::node::{Node, collection, database_with_notes, fields, note, notes};
 use super::tasks::spawn;
 
@@ -21,7 +21,7 @@ pub async fn a_record_and_the_end_of_the_log_are_read_consistently<F: Fixture>()
     let other = Node::start(&database, [notes()]).await;
     let counter = spawn(async move {
         for _ in 1..CHANGES {
-            other.edit(one_star_more(id)).await;
+            other.edit(add_star(note(id))).await;
         }
     });
     let mut read = 0;

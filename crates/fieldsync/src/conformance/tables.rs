@@ -160,6 +160,16 @@ pub async fn a_column_of_another_type_does_not_fit<F: Fixture>() {
     assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
 }
 
+pub async fn a_nullable_field_does_not_fit_a_not_null_column<F: Fixture>() {
+    let database = F::fresh().await;
+    let stars = Column::integer("stars").with_default(0);
+    database.create_table(Table::new("notes", [stars])).await;
+    let schema = json!({"stars": {"type": ["integer", "null"]}});
+    let collection = table_of("notes", "notes", schema);
+    let mismatch = mismatch(&database, collection.into()).await;
+    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
+}
+
 pub async fn a_required_column_without_a_field_fits_only_with_no_create<F: Fixture>() {
     let database = F::fresh().await;
     let columns = [

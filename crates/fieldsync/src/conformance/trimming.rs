@@ -10,10 +10,11 @@ use super::node::{Node, database_with_notes, note};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::edit::Edit;
-use crate::store::store::Retention;
+use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// Trims until no change or key exceeds the retention.
 async fn trim(node: &Node, age: Duration, count: u64) {
     let retention = Retention { age, count };
     while node.store.trim(retention).await.expect("trim") {}
@@ -130,17 +131,18 @@ pub async fn a_cursor_at_the_end_of_a_fully_trimmed_log_resumes<F: Fixture>() {
     );
 }
 
+async fn create_notes(node: &Node, count: usize, prepare: fn(Edit, usize) -> Edit) {
+    let numbers: Vec<usize> = (0..count).collect();
+    for numbers in numbers.chunks(256) {
+        let create = |number: &usize| vec![prepare(Edit::create("notes", json!({})), *number)];
+        let results = node.commit(numbers.iter().map(create).collect()).await;
+        assert!(results.iter().all(Result::is_ok));
+    }
+}
+
 pub async fn one_trim_deletes_a_bounded_number_of_changes<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
-    let total = 2 * F::TRIM_STEP as u64 + 1;
-    let mut written = 0;
-    while written < total {
-        let groups = (total - written).min(256);
-        let create = |_| vec![Edit::create("notes", json!({}))];
-        let results = node.commit((0..groups).map(create).collect()).await;
-        assert!(results.iter().all(Result::is_ok));
-        written += groups;
-    }
+    create_notes(&node, 2 * F::TRIM_STEP + 1, |edit, _| edit).await;
     let log = node.log("notes").await;
     let keep_none = Retention { age: DAY, count: 0 };
     for step in 1..=2 {
@@ -168,4 +170,22 @@ pub async fn one_trim_deletes_a_bounded_number_of_changes<F: Fixture>() {
         node.since(last_but_one, 1).await,
         ChangesSince::OutOfRange(ResetReason::Trimmed)
     );
+}
+
+pub async fn one_trim_deletes_a_bounded_number_of_keys<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
+    let total = 2 * F::TRIM_STEP + 1;
+    let with_key = |edit: Edit, number: usize| edit.with_idempotency_key(number.to_string());
+    create_notes(&node, total, with_key).await;
+    database
+        .grow_older(IDEMPOTENCY_KEY_RETENTION + Duration::from_secs(1))
+        .await;
+    for _ in 1..=2 {
+        assert!(
+            node.store.trim(Retention::default()).await.expect("trim"),
+            "more keys remain"
+        );
+    }
+    trim(&node, 7 * DAY, 1_000_000).await;
+    assert_eq!(node.log("notes").await.len(), total, "no change is deleted");
 }

@@ -219,7 +219,7 @@ pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
         );
     }
     properties.insert("anything".to_owned(), json!(true));
-    let nothing: Fields = properties
+    let nulls: Fields = properties
         .keys()
         .map(|name| (name.clone(), Value::Null))
         .collect();
@@ -227,7 +227,7 @@ pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
     let things: Arc<Collection> = Collection::from_schema("things", &schema).into();
     let node = Node::start(&database, [things]).await;
     let change = node.change(Edit::create("things", json!({}))).await;
-    assert_eq!(change.after, nothing);
+    assert_eq!(change.after, nulls);
     let values = fields(json!({
         "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "date": "2026-01-13",
         "uuid": "01890a5d-ac96-774b-bcce-b302099a8057", "integer": 0, "number": 0.0, "boolean": false,
@@ -235,16 +235,16 @@ pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
     }));
     let key = change.key.clone();
     let change = node.change(Edit::patch(key.clone(), &values)).await;
-    assert_eq!((&change.after, &change.previous), (&values, &nothing));
+    assert_eq!((&change.after, &change.previous), (&values, &nulls));
     assert_eq!(
         node.get(&key).await.expect("the record exists").fields,
         values
     );
-    let change = node.change(Edit::patch(key.clone(), &nothing)).await;
-    assert_eq!((&change.after, &change.previous), (&nothing, &values));
+    let change = node.change(Edit::patch(key.clone(), &nulls)).await;
+    assert_eq!((&change.after, &change.previous), (&nulls, &values));
     assert_eq!(
         node.get(&key).await.expect("the record exists").fields,
-        nothing
+        nulls
     );
     assert_eq!(node.log("things").await[2].previous, values);
 }
