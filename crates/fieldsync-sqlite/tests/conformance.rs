@@ -97,7 +97,7 @@ impl Fixture for File {
         self.connect().execute_batch(&sql).unwrap();
     }
 
-    async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>) {
+    async fn write_externally(&self, table: &str, id: RecordId, row: Option<Fields>) {
         let connection = self.connect();
         let Some(row) = row else {
             connection

@@ -158,7 +158,7 @@ pub mod backend {
         };
         #[doc(hidden)]
         pub use crate::conformance::{
-            bases, constraints, edits, faults, groups, history, ids, keys, log, notices,
+            bases, constraints, edits, faults, groups, history, ids, keys, log, notifications,
             preconditions, reads, run, tables, trimming, types,
         };
     }

@@ -74,7 +74,7 @@ impl Fixture for Database {
         client.batch_execute(&sql).await.unwrap();
     }
 
-    async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>) {
+    async fn write_externally(&self, table: &str, id: RecordId, row: Option<Fields>) {
         let client = crate::cluster::connect(&self.0).await;
         let id = id_literal(id);
         let Some(row) = row else {

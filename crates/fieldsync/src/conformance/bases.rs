@@ -1,9 +1,9 @@
-//! An edit with a base is applied unless a field that it touches has changed since.
+//! An edit with a base is refused if a field that it sets has changed since the base.
 
 use serde_json::{Value, json};
 
 use super::Fixture;
-use super::node::{Node, note, notes, notes_on};
+use super::node::{Node, database_with_notes, note, notes};
 
 use crate::model::cursor::{Cursor, Position, Shape};
 use crate::model::edit::Edit;
@@ -25,25 +25,25 @@ fn conflict(refusal: &Refusal, field: &str) -> FieldConflict {
             assert_eq!(conflicts.keys().collect::<Vec<_>>(), [field]);
             conflicts[field].clone()
         }
-        other => panic!("not a conflict: {other:?}"),
+        other => panic!("expected a conflict with a change since the base: {other:?}"),
     }
 }
 
-pub async fn an_edit_is_applied_when_its_fields_did_not_change_since_its_base<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn an_edit_is_applied_if_its_fields_have_not_changed_since_its_base<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let other = Node::start(&database, [notes()]).await;
-    let neighbour = node.create(json!({"title": "n"})).await;
+    let other_note = node.create(json!({"title": "n"})).await;
     let base = node.head("notes").await;
     other
         .edit(Edit::patch(note(id), json!({"body": "b"})))
         .await;
     other
-        .edit(Edit::patch(note(neighbour), json!({"title": "m"})))
+        .edit(Edit::patch(note(other_note), json!({"title": "m"})))
         .await;
     node.edit(patch(id, json!({"title": "b"}), base)).await;
     assert_eq!(node.field(id, "title").await, "b");
-    // From the newest place on everything goes.
+    // Nothing has changed since the end of the log.
     node.edit(patch(
         id,
         json!({"title": "c", "body": "c"}),
@@ -52,8 +52,8 @@ pub async fn an_edit_is_applied_when_its_fields_did_not_change_since_its_base<F:
     .await;
 }
 
-pub async fn an_edit_of_a_field_that_changed_since_its_base_is_refused<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn an_edit_of_a_field_that_has_changed_since_its_base_is_refused<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let other = Node::start(&database, [notes()]).await;
     let base = node.head("notes").await;
@@ -72,11 +72,11 @@ pub async fn an_edit_of_a_field_that_changed_since_its_base_is_refused<F: Fixtur
         theirs: Some(json!("c")),
     };
     assert_eq!(
-        conflict(&refusal.expect_err("it changed"), "title"),
+        conflict(&refusal.expect_err("the title has changed"), "title"),
         expected
     );
     assert_eq!(node.field(id, "body").await, "a");
-    // Back at its old value it has changed all the same.
+    // A field that was changed back counts as changed.
     other
         .edit(Edit::patch(note(id), json!({"title": "a"})))
         .await;
@@ -84,13 +84,13 @@ pub async fn an_edit_of_a_field_that_changed_since_its_base_is_refused<F: Fixtur
         .try_edit(patch(id, json!({"title": "mine"}), base))
         .await;
     assert_eq!(
-        conflict(&refusal.expect_err("it changed"), "title").theirs,
+        conflict(&refusal.expect_err("the title has changed"), "title").theirs,
         Some(json!("a"))
     );
 }
 
-pub async fn of_edits_with_one_base_in_one_batch_the_first_wins<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn of_edits_with_the_same_base_in_a_batch_the_first_is_applied<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let base = node.head("notes").await;
     let edits = ["b", "c"].map(|title| vec![patch(id, json!({"title": title}), base)]);
@@ -99,7 +99,9 @@ pub async fn of_edits_with_one_base_in_one_batch_the_first_wins<F: Fixture>() {
         .commit(edits.into_iter().chain([other_field]).collect())
         .await;
     assert!(results[0].is_ok() && results[2].is_ok());
-    let refused = results[1].as_ref().expect_err("the first changed it");
+    let refused = results[1]
+        .as_ref()
+        .expect_err("the first edit changed the title");
     let expected = FieldConflict {
         base: Some(json!("a")),
         mine: Some(json!("c")),
@@ -108,8 +110,8 @@ pub async fn of_edits_with_one_base_in_one_batch_the_first_wins<F: Fixture>() {
     assert_eq!(conflict(&refused.refusal, "title"), expected);
 }
 
-pub async fn an_edit_whose_base_the_log_does_not_have_is_refused<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn an_edit_whose_base_is_not_in_the_log_is_refused<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let head = node.head("notes").await;
     for base in [
@@ -136,13 +138,13 @@ pub async fn an_edit_whose_base_the_log_does_not_have_is_refused<F: Fixture>() {
 }
 
 pub async fn an_edit_whose_base_is_too_far_back_is_refused<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let other = node.create(json!({"title": "b"})).await;
     let base = node.head("notes").await;
     for _ in 0..MAX_BASE_DISTANCE / 500 {
-        let touches = (0..500).map(|_| Edit::refresh(note(other)));
-        node.commit(vec![touches.collect()]).await;
+        let refreshes = (0..500).map(|_| Edit::refresh(note(other)));
+        node.commit(vec![refreshes.collect()]).await;
     }
     node.edit(patch(id, json!({"title": "c"}), base)).await;
     let refusal = node.try_edit(patch(id, json!({"title": "d"}), base)).await;

@@ -1,4 +1,4 @@
-//! The database's own constraints refuse the guilty group alone, and name the field.
+//! A constraint of the database refuses only the group that violates it, and the refusal names the field.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::write::batch::GroupResult;
 
-/// Notes in a table with a column of each kind of constraint.
+/// Notes in a table with a column for each kind of constraint.
 async fn constrained<F: Fixture>() -> (F, Node) {
     let database = F::fresh().await;
     let title = Column::text("title").with_default("");
@@ -47,7 +47,7 @@ fn create(slug: &str) -> Edit {
     Edit::create("notes", json!({"slug": slug}))
 }
 
-/// What the database refuses where it has constraints; where it has none, nothing may be refused.
+/// Checks that the database refused this edit because of this field, or nothing if it has no constraints.
 #[track_caller]
 fn check<F: Fixture>(
     result: &GroupResult,
@@ -58,15 +58,18 @@ fn check<F: Fixture>(
     match (F::CONSTRAINTS, result) {
         (Constraints::Absent, Ok(_)) => {}
         (Constraints::Enforced, Err(refused)) => {
-            assert_eq!(refused.edit, edit, "the guilty edit");
+            assert_eq!(
+                refused.edit, edit,
+                "the refusal names the edit that violates the constraint"
+            );
             let (Refusal::Conflict(errors) | Refusal::Invalid(errors)) = &refused.refusal else {
-                panic!("refused for something else: {refused:?}");
+                panic!("refused for another reason: {refused:?}");
             };
             assert!(is_kind(&refused.refusal), "{refused:?}");
             let fields: Vec<_> = errors.iter().map(|(field, _)| field).collect();
             assert_eq!(fields, [field]);
         }
-        (constraints, result) => panic!("constraints are {constraints:?}, but {result:?}"),
+        (constraints, result) => panic!("constraints: {constraints:?}, result: {result:?}"),
     }
 }
 
@@ -78,7 +81,7 @@ fn invalid(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Invalid(_))
 }
 
-pub async fn what_must_be_unique_is_a_conflict<F: Fixture>() {
+pub async fn a_create_that_violates_a_unique_constraint_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let results = node
         .commit(vec![
@@ -89,24 +92,32 @@ pub async fn what_must_be_unique_is_a_conflict<F: Fixture>() {
         .await;
     assert!(
         results[0].is_ok() && results[2].is_ok(),
-        "the others commit: {results:?}"
+        "the other groups commit: {results:?}"
     );
     check::<F>(&results[1], 1, "slug", conflict);
     let expected = match F::CONSTRAINTS {
         Constraints::Enforced => 2,
         Constraints::Absent => 4,
     };
-    assert_eq!(node.list("notes").await.len(), expected, "all or nothing");
+    assert_eq!(
+        node.list("notes").await.len(),
+        expected,
+        "a group is applied as a whole or not at all"
+    );
     let offsets: Vec<u64> = node
         .log("notes")
         .await
         .iter()
         .map(|change| change.position.offset)
         .collect();
-    assert_eq!(offsets, (1..=expected as u64).collect::<Vec<_>>(), "no gap");
+    assert_eq!(
+        offsets,
+        (1..=expected as u64).collect::<Vec<_>>(),
+        "the log has no gap"
+    );
 }
 
-pub async fn an_update_to_what_another_record_has_is_a_conflict<F: Fixture>() {
+pub async fn an_update_that_violates_a_unique_constraint_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let a = node.change(create("a")).await.key.clone();
     let b = node.change(create("b")).await.key.clone();
@@ -117,16 +128,16 @@ pub async fn an_update_to_what_another_record_has_is_a_conflict<F: Fixture>() {
         ])
         .await;
     check::<F>(&results[0], 0, "slug", conflict);
-    assert!(results[1].is_ok(), "the others commit: {results:?}");
+    assert!(results[1].is_ok(), "the other groups commit: {results:?}");
     if F::CONSTRAINTS == Constraints::Enforced {
         assert_eq!(node.field(b.id, "slug").await, "b");
-        // The key of a refused edit is not remembered.
+        // The key of a refused edit is not stored.
         node.change(Edit::patch(b, json!({"slug": "c"})).with_idempotency_key("k"))
             .await;
     }
 }
 
-pub async fn a_check_that_fails_is_invalid<F: Fixture>() {
+pub async fn a_violated_check_constraint_is_invalid<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let id = node.change(create("a")).await.key.id;
     let results = node
@@ -136,10 +147,10 @@ pub async fn a_check_that_fails_is_invalid<F: Fixture>() {
         ])
         .await;
     check::<F>(&results[0], 0, "stars", invalid);
-    assert!(results[1].is_ok(), "the others commit: {results:?}");
+    assert!(results[1].is_ok(), "the other groups commit: {results:?}");
 }
 
-pub async fn a_reference_to_nothing_is_a_conflict<F: Fixture>() {
+pub async fn a_reference_to_a_missing_record_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
     let to = |folder| {
@@ -150,12 +161,12 @@ pub async fn a_reference_to_nothing_is_a_conflict<F: Fixture>() {
     };
     let missing = json!(987_654);
     let results = node.commit(vec![to(missing), to(json!(folder))]).await;
-    // Not every database tells which column the reference is in; the one of a collection with one reference is known.
+    // Not every database reports the column of the reference. The collection has only one.
     check::<F>(&results[0], 0, "folder", conflict);
-    assert!(results[1].is_ok(), "the others commit: {results:?}");
+    assert!(results[1].is_ok(), "the other groups commit: {results:?}");
 }
 
-pub async fn deleting_what_another_record_refers_to_is_a_conflict<F: Fixture>() {
+pub async fn deleting_a_referenced_record_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
     node.edit(Edit::create(
@@ -171,6 +182,6 @@ pub async fn deleting_what_another_record_refers_to_is_a_conflict<F: Fixture>() 
             assert!(node.get(&key).await.is_some());
             assert_eq!(node.head("folders").await.offset, 1);
         }
-        (constraints, other) => panic!("constraints are {constraints:?}, but {other:?}"),
+        (constraints, other) => panic!("constraints: {constraints:?}, result: {other:?}"),
     }
 }

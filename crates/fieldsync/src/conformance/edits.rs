@@ -1,21 +1,21 @@
-//! Single edits: each commits and logs exactly one change, or none where nothing changes.
+//! Single edits. Each logs exactly one change, or none if it changes nothing.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Fixture;
-use super::node::{Node, ada, committed, fields, note, notes, notes_on};
+use super::node::{Node, ada, committed, database_with_notes, fields, note, notes};
 use super::tasks::spawn;
 
 use crate::model::change::{Action, Change};
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
-use crate::model::record::{Fields, RecordId};
+use crate::model::record::{Fields, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 
-pub async fn creating_logs_one_change<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_create_logs_one_change<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let (before, edit) = (
         Timestamp::now(),
         Edit::create("notes", json!({"title": "a"})),
@@ -36,8 +36,8 @@ pub async fn creating_logs_one_change<F: Fixture>() {
     assert_eq!(change.after["created_at"], change.after["updated_at"]);
 }
 
-pub async fn a_patch_logs_one_change_with_the_former_values<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_patch_logs_one_change_with_the_previous_values<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let created = node
         .change(Edit::create("notes", json!({"title": "a", "stars": 1})))
         .await;
@@ -63,15 +63,16 @@ struct Stars {
     stars: u32,
 }
 
-pub(super) fn one_star_more(id: RecordId) -> Edit {
-    Edit::update(note(id), |note: &mut Stars| note.stars += 1)
+/// Adds a star to a record, by a closure.
+pub(super) fn add_star(key: RecordKey) -> Edit {
+    Edit::update(key, |record: &mut Stars| record.stars += 1)
 }
 
-pub async fn a_closure_logs_the_fields_that_it_changed<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn an_update_logs_only_the_fields_that_its_closure_changed<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "stars": 6})).await;
     let before = Timestamp::now();
-    let change = node.change(one_star_more(id)).await;
+    let change = node.change(add_star(note(id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(
         (change.action, &change.previous["stars"]),
@@ -84,8 +85,8 @@ pub async fn a_closure_logs_the_fields_that_it_changed<F: Fixture>() {
     assert!(!change.previous.contains_key("title"));
 }
 
-pub async fn deleting_logs_the_whole_former_record<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_delete_logs_the_whole_previous_record<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let created = node
         .change(Edit::create("notes", json!({"title": "a"})))
         .await;
@@ -99,16 +100,16 @@ pub async fn deleting_logs_the_whole_former_record<F: Fixture>() {
     assert_eq!(node.list("notes").await, []);
     let again = node.try_edit(Edit::delete(created.key.clone())).await;
     assert_eq!(
-        again.expect_err("it is gone"),
+        again.expect_err("the record was deleted"),
         Refusal::NotFound(created.key.clone())
     );
 }
 
-pub async fn touching_logs_what_others_wrote<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn a_refresh_logs_what_another_program_wrote<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    let row = fields(json!({"title": "past"}));
-    database.write_past("notes", id, Some(row)).await;
+    let row = fields(json!({"title": "external"}));
+    database.write_externally("notes", id, Some(row)).await;
     let before = Timestamp::now();
     let change = node.change(Edit::refresh(note(id))).await;
     check(&node, &change, before, None).await;
@@ -116,20 +117,21 @@ pub async fn touching_logs_what_others_wrote<F: Fixture>() {
         (change.action, &change.previous),
         (Action::Update, &Fields::new())
     );
-    assert_eq!(change.after["title"], "past");
+    assert_eq!(change.after["title"], "external");
 }
 
-pub async fn touching_a_row_that_others_deleted_logs_a_deletion<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn a_refresh_of_a_row_that_another_program_deleted_logs_a_delete<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    database.write_past("notes", id, None).await;
+    database.write_externally("notes", id, None).await;
     let before = Timestamp::now();
     let change = node.change(Edit::refresh(note(id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(change.action, Action::Delete);
 }
 
-/// The change is the last of the log, once, tells who, and holds the record as it is read.
+/// Checks that the change is the last of the log, is logged once and names its author, and that it contains the record as
+/// it is read.
 async fn check(node: &Node, change: &Change, before: Timestamp, key: Option<&str>) {
     let log = node.log("notes").await;
     assert_eq!(log.last(), Some(change));
@@ -151,49 +153,46 @@ async fn check(node: &Node, change: &Change, before: Timestamp, key: Option<&str
 }
 
 pub async fn an_edit_that_changes_nothing_logs_nothing<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let before = (node.get(&note(id)).await, node.head("notes").await);
     let Outcome::Unchanged { record, position } = node
         .edit(Edit::patch(note(id), json!({"title": "a"})))
         .await
     else {
-        panic!("nothing changes");
+        panic!("the edit changes nothing");
     };
     assert_eq!((Some(record), position), before);
-    // updated_at is among the fields.
+    // The record is the same, including `updated_at`.
     assert_eq!(
         (node.get(&note(id)).await, node.head("notes").await),
         before
     );
 }
 
-pub async fn an_edit_that_changes_nothing_has_its_key_remembered<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn an_edit_that_changes_nothing_stores_its_key<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let edit = Edit::patch(note(id), json!({"title": "a"})).with_idempotency_key("k");
     let first = node.edit(edit.clone()).await;
     node.edit(Edit::patch(note(id), json!({"title": "b"})))
         .await;
-    let Outcome::Replayed(remembered) = node.edit(edit).await else {
-        panic!("the key was used");
+    let Outcome::Replayed(replayed) = node.edit(edit).await else {
+        panic!("the key was used before");
     };
-    assert_eq!(
-        remembered.record,
-        first.record().map(|record| record.fields)
-    );
-    assert_eq!(remembered.position, first.position());
+    assert_eq!(replayed.record, first.record().map(|record| record.fields));
+    assert_eq!(replayed.position, first.position());
     assert_eq!(node.field(id, "title").await, "b");
 }
 
-pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() {
+pub async fn concurrent_edits_of_different_fields_all_survive<F: Fixture>() {
     const EDITS: i64 = 1000;
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"stars": 0})).await;
     let counting = node.clone();
     let counter = spawn(async move {
         for _ in 0..EDITS {
-            committed(counting.edit(one_star_more(id)).await);
+            committed(counting.edit(add_star(note(id))).await);
         }
     });
     let other = Node::start(&database, [notes()]).await;
@@ -212,52 +211,73 @@ pub async fn edits_of_different_fields_from_two_nodes_all_survive<F: Fixture>() 
             );
             assert!(
                 !change.previous.contains_key("stars"),
-                "a field that was not edited"
+                "the edit did not set this field"
             );
         }
     });
-    counter.await.expect("the counter");
-    writer.await.expect("the writer");
+    counter.await.expect("the counter does not fail");
+    writer.await.expect("the writer does not fail");
     assert_eq!(node.field(id, "stars").await, EDITS);
     assert_eq!(node.field(id, "title").await, EDITS.to_string());
     assert_eq!(node.head("notes").await.offset, 1 + 2 * EDITS as u64);
 }
 
-/// A closure is given the current row, inside the transaction.
-pub async fn closures_from_two_nodes_all_count<F: Fixture>() {
+/// The closure runs inside the transaction, on the current row.
+pub async fn concurrent_updates_by_closure_all_count<F: Fixture>() {
     const EDITS: i64 = 300;
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"stars": 0})).await;
     let other = Node::start(&database, [notes()]).await;
     let counters = [node.clone(), node.clone(), other].map(|counting| {
         spawn(async move {
             for _ in 0..EDITS {
-                let change = counting.change(one_star_more(id)).await;
+                let change = counting.change(add_star(note(id))).await;
                 let (before, after) = (&change.previous["stars"], &change.after["stars"]);
                 assert_eq!(before.as_i64().map(|stars| stars + 1), after.as_i64());
             }
         })
     });
     for counter in counters {
-        counter.await.expect("a counter");
+        counter.await.expect("the counter does not fail");
     }
     assert_eq!(node.field(id, "stars").await, 3 * EDITS);
 }
 
-pub async fn ids_are_never_used_twice<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+/// Another program writes a field while a node edits another field of the same record.
+pub async fn an_update_writes_only_the_columns_that_change<F: Fixture>() {
+    const EDITS: i64 = 50;
+    let (database, node) = database_with_notes::<F>().await;
+    let id = node.create(json!({"title": "0", "stars": 0})).await;
+    let counting = node.clone();
+    let counter = spawn(async move {
+        for _ in 0..EDITS {
+            counting.edit(add_star(note(id))).await;
+        }
+    });
+    for title in 1..=EDITS {
+        let row = fields(json!({"title": title.to_string()}));
+        database.write_externally("notes", id, Some(row)).await;
+        assert_eq!(node.field(id, "title").await, title.to_string());
+    }
+    counter.await.expect("the counter does not fail");
+    assert_eq!(node.field(id, "title").await, EDITS.to_string());
+    assert_eq!(node.field(id, "stars").await, EDITS);
+}
+
+pub async fn ids_are_never_reused<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let first = node.create(json!({})).await;
     let newest = node.create(json!({})).await;
     node.edit(Edit::delete(note(newest))).await;
     drop(node);
     let node = Node::start(&database, [notes()]).await;
     let next = node.create(json!({})).await;
-    assert!(next != newest && next != first, "{next:?} was given before");
+    assert!(next != newest && next != first, "{next:?} was used before");
     node.edit(Edit::delete(note(next))).await;
     node.edit(Edit::delete(note(first))).await;
     let last = node.create(json!({})).await;
     assert!(
         ![first, newest, next].contains(&last),
-        "{last:?} was given before"
+        "{last:?} was used before"
     );
 }

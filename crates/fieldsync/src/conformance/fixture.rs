@@ -1,4 +1,4 @@
-//! What the author of a store provides: a database for each test, and what can be done to it past fieldsync.
+//! What the author of a store provides to the suite: a database for each test, and access to it without the store.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,75 +10,77 @@ use serde_json::Value;
 use crate::model::record::{Fields, RecordId};
 use crate::store::store::Store;
 
-/// A database for one test, and what can be done to it past fieldsync. What fails panics.
+/// A database for one test, and access to it without the store. A method that fails panics.
 #[async_trait]
 pub trait Fixture: Send + Sync + Sized + 'static {
-    /// Whether the database has constraints. Where it has none, the suite checks that nothing is refused for one.
+    /// Whether the database has constraints. If it has none, the suite checks that no edit is refused because of one.
     const CONSTRAINTS: Constraints;
 
-    /// The most changes that one call of [`Store::trim`] forgets. The suite writes that many and more.
+    /// The most changes, and the most idempotency keys, that one call of [`Store::trim`] deletes. The suite writes more.
     const TRIM_STEP: usize;
 
-    /// Makes an empty database. It is gone when the fixture is dropped.
+    /// Creates an empty database. It is deleted when the fixture is dropped.
     async fn fresh() -> Self;
 
-    /// Opens a store on the database. Each is another node, or the same node after a restart.
+    /// Opens a store on the database. Each store stands for another node, or for the same node after a restart.
     async fn open(&self) -> Arc<dyn Store>;
 
-    /// Makes a table, as an app would that had it before fieldsync.
+    /// Creates a table, as an app does before it uses fieldsync.
     async fn create_table(&self, table: Table);
 
-    /// Writes to a row, as SQL of the app's own would: sets these columns of it, inserts it with them if it is not
-    /// there, or deletes it (`None`). The key's column is `id`. Other columns get the table's defaults.
-    /// Values are as fields hold them: a time is text in RFC 3339.
-    async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>);
+    /// Writes to a row as another program does, with SQL. Sets these columns of the row, inserts the row with these
+    /// columns if it does not exist, or deletes the row (`None`).
+    ///
+    /// The key column is `id`. In a new row the other columns get the defaults of the table. The values are those of
+    /// fields: a time is text in RFC 3339.
+    async fn write_externally(&self, table: &str, id: RecordId, row: Option<Fields>);
 
-    /// Begins a transaction of somebody else that has locked this row for writing (key's column `id`), and the whole
-    /// database where a lock is that coarse. It is rolled back when the guard is dropped.
+    /// Begins a transaction of another program that locks this row for writing, or the whole database if the database
+    /// has no row locks. The key column is `id`. The transaction is rolled back when the guard is dropped.
     async fn hold_write_lock(&self, table: &str, id: RecordId) -> Box<dyn Any + Send>;
 
-    /// Makes all that the store has written that much older: changes and idempotency keys.
+    /// Makes every change and every idempotency key that the store has written older by this duration.
     async fn grow_older(&self, by: Duration);
 }
 
 /// Whether a database has constraints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Constraints {
-    /// It has: a [`Column`]'s constraint holds for every write.
+    /// The constraint of a [`Column`] is enforced for every write.
     Enforced,
-    /// It has none: a [`Column`]'s constraint is ignored.
+    /// The database has no constraints. The constraint of a [`Column`] is ignored.
     Absent,
 }
 
-/// A table to make.
+/// A table to create.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Table {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The column of the key: integers that the database gives.
+    /// The key column. The database generates its values, which are integers.
     pub key: String,
     /// The other columns.
     pub columns: Vec<Column>,
 }
 
-/// A column to make.
+/// A column to create.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Column {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it holds.
+    /// The type of its values.
     pub kind: ColumnKind,
     /// Whether null is allowed.
     pub nullable: bool,
-    /// Its default, if it has one.
+    /// The default, if the column has one.
     pub default: Option<Value>,
-    /// What else must hold.
+    /// The constraint, if the column has one.
     pub constraint: Option<Constraint>,
 }
 
-/// What a column holds.
+/// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnKind {
     /// Text of any length.
@@ -87,14 +89,14 @@ pub enum ColumnKind {
     Integer,
 }
 
-/// What must hold for a column.
+/// A constraint of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Constraint {
-    /// No two rows have the same.
+    /// No two rows have the same value.
     Unique,
-    /// It is at least this.
+    /// The value is at least this number.
     AtLeast(i64),
-    /// It is the `id` of a row of this table.
+    /// The value is the `id` of a row of this table.
     References(String),
 }
 

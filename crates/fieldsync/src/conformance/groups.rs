@@ -1,42 +1,53 @@
-//! Batches: groups are all or nothing, one refused is refused alone, and edits of one record chain.
+//! Batches of groups. A group is applied as a whole or not at all, and a refused group does not affect the others.
 
 use serde_json::json;
 
 use super::Fixture;
-use super::node::{committed, note, notes_on};
+use super::edits::add_star;
+use super::node::{Node, collection, committed, database_with_notes, note};
+use super::tasks::spawn;
 
 use crate::model::change::Action;
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
-use crate::model::record::RecordId;
+use crate::model::record::{RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::write::batch::RefusedEdit;
 
-const NOBODY: RecordId = RecordId::Integer(987_654);
+const MISSING: RecordId = RecordId::Integer(987_654);
 
-pub async fn a_group_is_all_or_nothing<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn an_empty_batch_has_no_results<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
+    assert!(node.commit(Vec::new()).await.is_empty());
+    assert_eq!(node.head("notes").await.offset, 0);
+}
+
+pub async fn a_group_is_applied_as_a_whole_or_not_at_all<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let before = (node.list("notes").await, node.head("notes").await);
     let group = vec![
         Edit::patch(note(id), json!({"title": "b"})).with_idempotency_key("k"),
         Edit::create("notes", json!({"title": "c"})),
-        Edit::patch(note(NOBODY), json!({"title": "d"})),
+        Edit::patch(note(MISSING), json!({"title": "d"})),
     ];
     let results = node.commit(vec![group]).await;
     let refused = RefusedEdit {
         edit: 2,
-        refusal: Refusal::NotFound(note(NOBODY)),
+        refusal: Refusal::NotFound(note(MISSING)),
     };
-    assert_eq!(results[0].as_ref().expect_err("nobody is there"), &refused);
+    assert_eq!(
+        results[0].as_ref().expect_err("the record does not exist"),
+        &refused
+    );
     assert_eq!((node.list("notes").await, node.head("notes").await), before);
-    // Nor is its key remembered: it may be used for another edit.
+    // The key was not stored. Another edit can use it.
     node.change(Edit::patch(note(id), json!({"title": "e"})).with_idempotency_key("k"))
         .await;
 }
 
-pub async fn a_refused_group_is_refused_alone<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_refused_group_does_not_affect_other_groups<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let results = node
         .commit(vec![
             vec![Edit::create("notes", json!({"title": "a"}))],
@@ -62,15 +73,15 @@ pub async fn a_refused_group_is_refused_alone<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 2);
 }
 
-pub async fn what_a_refused_group_did_is_not_seen_by_the_next<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn later_groups_do_not_see_the_edits_of_a_refused_group<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let patch = Edit::patch(note(id), json!({"title": "b"}));
     let results = node
         .commit(vec![
             vec![
                 Edit::delete(note(id)).with_idempotency_key("k"),
-                Edit::delete(note(NOBODY)),
+                Edit::delete(note(MISSING)),
             ],
             vec![patch.with_idempotency_key("k")],
         ])
@@ -79,8 +90,8 @@ pub async fn what_a_refused_group_did_is_not_seen_by_the_next<F: Fixture>() {
     assert_eq!(node.field(id, "title").await, "b");
 }
 
-pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn edits_of_one_record_in_a_batch_build_on_each_other<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let created = node
         .change(Edit::create("notes", json!({"title": "a"})))
         .await;
@@ -107,7 +118,7 @@ pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
     let outcomes = results
         .into_iter()
         .take(4)
-        .flat_map(|result| result.expect("not refused"));
+        .flat_map(|result| result.expect("the group is not refused"));
     let changes: Vec<_> = outcomes.map(committed).collect();
     let mut before = &created;
     for change in &changes {
@@ -124,7 +135,7 @@ pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
     assert_eq!(changes[1].previous["title"], "b");
     assert_eq!(
         changes[3].after, changes[2].after,
-        "touching changes nothing"
+        "a refresh does not change the record"
     );
     assert_eq!(
         (changes[4].action, &changes[4].previous),
@@ -139,21 +150,52 @@ pub async fn edits_of_one_record_in_one_batch_chain<F: Fixture>() {
     );
 }
 
-pub async fn an_edit_that_undoes_nothing_new_in_its_batch_is_unchanged<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn an_edit_that_repeats_an_earlier_one_of_its_batch_is_unchanged<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let patch = || vec![Edit::patch(note(id), json!({"title": "b"}))];
     let results = node.commit(vec![patch(), patch()]).await;
     let outcomes: Vec<_> = results
         .into_iter()
-        .flat_map(|result| result.expect("not refused"))
+        .flat_map(|result| result.expect("the group is not refused"))
         .collect();
     let Outcome::Unchanged { record, position } = &outcomes[1] else {
-        panic!("nothing changes: {:?}", outcomes[1]);
+        panic!("the second edit changes nothing: {:?}", outcomes[1]);
     };
     assert_eq!(
         (Some(record.clone()), *position),
         (outcomes[0].record(), outcomes[0].position())
     );
     assert_eq!(node.head("notes").await.offset, 2);
+}
+
+/// The store locks records and heads in the order of the batch's record keys, so that two transactions cannot deadlock.
+pub async fn batches_that_edit_the_same_records_in_different_orders_all_commit<F: Fixture>() {
+    const ROUNDS: usize = 30;
+    let database = F::fresh().await;
+    let collections = ["notes", "others"].map(|name| collection(name).into());
+    let node = Node::start(&database, collections.clone()).await;
+    let other = Node::start(&database, collections).await;
+    let mut keys: Vec<RecordKey> = Vec::new();
+    for name in ["notes", "others", "notes", "others"] {
+        keys.push(node.change(Edit::create(name, json!({}))).await.key.clone());
+    }
+    let reversed = keys.iter().rev().cloned().collect();
+    let writers = [(node.clone(), keys.clone()), (other, reversed)].map(|(writer, keys)| {
+        spawn(async move {
+            for _ in 0..ROUNDS {
+                let groups = keys.chunks(2);
+                let groups = groups.map(|keys| keys.iter().cloned().map(add_star).collect());
+                let results = writer.commit(groups.collect()).await;
+                assert!(results.iter().all(Result::is_ok), "{results:?}");
+            }
+        })
+    });
+    for writer in writers {
+        writer.await.expect("the writer does not fail");
+    }
+    for key in keys {
+        let record = node.get(&key).await.expect("the record exists");
+        assert_eq!(record.fields["stars"], 2 * ROUNDS);
+    }
 }

@@ -1,11 +1,11 @@
-//! Idempotency keys: an edit is applied once, however often it is sent.
+//! Idempotency keys: an edit is applied once, even if it is sent several times.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Fixture;
-use super::node::{Node, ada, committed, note, notes, notes_on};
+use super::node::{Node, ada, committed, database_with_notes, note, notes};
 
 use crate::model::edit::Edit;
 use crate::model::outcome::{IdempotencyRecord, Outcome};
@@ -21,30 +21,27 @@ fn create(title: &str) -> Edit {
 #[track_caller]
 fn replayed(outcome: Outcome) -> IdempotencyRecord {
     match outcome {
-        Outcome::Replayed(remembered) => remembered,
-        other => panic!("not replayed: {other:?}"),
+        Outcome::Replayed(record) => record,
+        other => panic!("expected a replay: {other:?}"),
     }
 }
 
 #[track_caller]
 fn check(first: &Outcome, again: Outcome) {
-    let remembered = replayed(again);
-    assert_eq!(remembered.position, first.position());
-    assert_eq!(
-        remembered.record,
-        first.record().map(|record| record.fields)
-    );
-    assert_eq!(&*remembered.collection, "notes");
+    let record = replayed(again);
+    assert_eq!(record.position, first.position());
+    assert_eq!(record.record, first.record().map(|record| record.fields));
+    assert_eq!(&*record.collection, "notes");
 }
 
-pub async fn an_edit_sent_twice_in_one_batch_is_applied_once<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn an_edit_repeated_in_one_batch_is_applied_once<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let results = node
         .commit(vec![vec![create("a")], vec![create("a")]])
         .await;
     let outcomes: Vec<_> = results
         .into_iter()
-        .flat_map(|result| result.expect("not refused"))
+        .flat_map(|result| result.expect("the edit is not refused"))
         .collect();
     assert_eq!(outcomes[0].record(), outcomes[1].record());
     assert_eq!(outcomes[0].position(), outcomes[1].position());
@@ -52,10 +49,10 @@ pub async fn an_edit_sent_twice_in_one_batch_is_applied_once<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 1);
 }
 
-pub async fn an_edit_sent_again_is_answered_as_the_first_was<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn a_repeated_edit_returns_the_outcome_of_the_first<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let first = node.edit(create("a")).await;
-    let id = first.record().expect("it was made").id;
+    let id = first.record().expect("the note was created").id;
     node.edit(Edit::patch(note(id), json!({"title": "b"})))
         .await;
     check(&first, node.edit(create("a")).await);
@@ -64,14 +61,14 @@ pub async fn an_edit_sent_again_is_answered_as_the_first_was<F: Fixture>() {
     drop((node, other));
     let reopened = Node::start(&database, [notes()]).await;
     let again = reopened.edit(create("a")).await;
-    assert_eq!(again.record().expect("it was made").id, id);
+    assert_eq!(again.record().expect("the note was created").id, id);
     check(&first, again);
     assert_eq!(reopened.field(id, "title").await, "b");
     assert_eq!(reopened.head("notes").await.offset, 2);
 }
 
-pub async fn an_edit_sent_to_two_nodes_at_once_is_applied_once<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn an_edit_sent_to_two_nodes_at_the_same_time_is_applied_once<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     for round in 0..20 {
         let key = round.to_string();
@@ -84,31 +81,34 @@ pub async fn an_edit_sent_to_two_nodes_at_once_is_applied_once<F: Fixture>() {
     assert_eq!(node.head("notes").await.offset, 20);
 }
 
-pub async fn a_key_is_its_principals_own<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
-    for who in [ada(), Principal::named("grace"), Principal::anonymous()] {
+pub async fn a_key_belongs_to_one_principal<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
+    for principal in [ada(), Principal::named("grace"), Principal::anonymous()] {
         let outcome = node
-            .try_edit_as(&who, create(who.name().unwrap_or("?")))
+            .try_edit_as(&principal, create(principal.name().unwrap_or("anonymous")))
             .await;
-        let change = committed(outcome.expect("not refused"));
-        assert_eq!(change.who.as_deref(), who.name());
+        let change = committed(outcome.expect("the edit is not refused"));
+        assert_eq!(change.who.as_deref(), principal.name());
         replayed(
-            node.try_edit_as(&who, create(who.name().unwrap_or("?")))
+            node.try_edit_as(&principal, create(principal.name().unwrap_or("anonymous")))
                 .await
-                .expect("not refused"),
+                .expect("the edit is not refused"),
         );
     }
     assert_eq!(node.list("notes").await.len(), 3);
 }
 
-pub async fn a_key_used_for_another_edit_is_refused<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_key_that_was_used_for_another_edit_is_refused<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let results = node
         .commit(vec![vec![create("a")], vec![create("b")]])
         .await;
     assert!(results[0].is_ok());
     assert_eq!(
-        results[1].as_ref().expect_err("another edit").refusal,
+        results[1]
+            .as_ref()
+            .expect_err("the key belongs to another edit")
+            .refusal,
         Refusal::KeyReused
     );
     let other = create("a").with_precondition(Precondition::Absent);
@@ -118,15 +118,17 @@ pub async fn a_key_used_for_another_edit_is_refused<F: Fixture>() {
         Edit::refresh(note(1.into())).with_idempotency_key("k"),
     ] {
         assert_eq!(
-            node.try_edit(edit).await.expect_err("another edit"),
+            node.try_edit(edit)
+                .await
+                .expect_err("the key belongs to another edit"),
             Refusal::KeyReused
         );
     }
     assert_eq!(node.head("notes").await.offset, 1);
 }
 
-pub async fn a_delete_sent_again_is_answered_as_the_first_was<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_repeated_delete_returns_the_outcome_of_the_first<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({})).await;
     let delete = || Edit::delete(note(id)).with_idempotency_key("k");
     let first = node.edit(delete()).await;
@@ -138,7 +140,7 @@ pub async fn a_delete_sent_again_is_answered_as_the_first_was<F: Fixture>() {
 }
 
 pub async fn a_key_is_looked_up_before_any_precondition<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let edit = || {
         Edit::delete(note(id))
@@ -149,36 +151,38 @@ pub async fn a_key_is_looked_up_before_any_precondition<F: Fixture>() {
     check(&first, node.edit(edit()).await);
 }
 
-pub async fn the_key_of_a_refused_edit_is_not_remembered<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn the_key_of_a_refused_edit_is_not_stored<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let refused = Edit::delete(note(987_654.into())).with_idempotency_key("k");
-    node.try_edit(refused).await.expect_err("it is not there");
+    node.try_edit(refused)
+        .await
+        .expect_err("the record does not exist");
     node.change(create("a")).await;
 }
 
-pub async fn a_key_survives_the_trimming_of_its_change<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_key_is_kept_when_its_change_is_trimmed<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let first = node.edit(create("a")).await;
     node.create(json!({})).await;
-    let nothing = Retention {
+    let keep_none = Retention {
         age: Duration::from_secs(24 * 3600),
         count: 0,
     };
-    while node.store.trim(nothing).await.expect("trim") {}
+    while node.store.trim(keep_none).await.expect("trim") {}
     check(&first, node.edit(create("a")).await);
     assert_eq!(node.head("notes").await.offset, 2);
 }
 
-pub async fn a_key_is_remembered_for_24_hours<F: Fixture>() {
+pub async fn a_key_is_kept_for_24_hours<F: Fixture>() {
     const MINUTE: Duration = Duration::from_secs(60);
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let first = node.edit(create("a")).await;
     database
         .grow_older(IDEMPOTENCY_KEY_RETENTION - MINUTE)
         .await;
     while node.store.trim(Retention::default()).await.expect("trim") {}
     check(&first, node.edit(create("a")).await);
-    // Whether it is still stored or not, an old key is free for another edit, and is then remembered anew.
+    // An expired key can be used for another edit, even if it has not been deleted yet. It is then kept for 24 hours.
     database.grow_older(2 * MINUTE).await;
     node.change(create("b")).await;
     while node.store.trim(Retention::default()).await.expect("trim") {}

@@ -1,25 +1,26 @@
-//! The log: offsets without gap, in commit order, and an honest answer for every place.
+//! The change log: offsets without a gap, in commit order, and the reason when a position is out of range.
 
 use serde_json::json;
 
 use super::Fixture;
-use super::node::{Node, collection, note, notes, notes_on};
+use super::node::{Node, collection, database_with_notes, note, notes};
 use super::tasks::spawn;
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::edit::Edit;
+use crate::store::store::Retention;
 
 pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let writers = [node.clone(), node.clone(), other.clone(), other].map(|writer| {
         spawn(async move {
             let mut written: Vec<Position> = Vec::new();
             for _ in 0..50 {
                 let change = writer.change(Edit::create("notes", json!({}))).await;
-                // What began after another was acknowledged comes after it, and is at once in the log.
+                // An edit that begins after the commit of another has a higher offset. Its change is in the log at once.
                 assert!(
                     written
                         .last()
@@ -33,7 +34,7 @@ pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
     });
     let mut written = Vec::new();
     for writer in writers {
-        written.extend(writer.await.expect("a writer"));
+        written.extend(writer.await.expect("the writer does not fail"));
     }
     written.sort_by_key(|position| position.offset);
     let log: Vec<Position> = node
@@ -48,7 +49,7 @@ pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
 }
 
 pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let writers = [node.clone(), other].map(|writer| {
         spawn(async move {
@@ -57,39 +58,39 @@ pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
             }
         })
     });
-    // A reader that follows the log while both write.
-    let mut place = node.start_of_log().await;
-    while place.offset < 200 {
-        let ChangesSince::Changes { changes, .. } = node.since(place, 7).await else {
-            panic!("the place is in the log");
+    // Read the log while both nodes write.
+    let mut position = node.start_of_log().await;
+    while position.offset < 200 {
+        let ChangesSince::Changes { changes, .. } = node.since(position, 7).await else {
+            panic!("the position is in the log");
         };
         for change in changes {
-            assert_eq!(change.position.offset, place.offset + 1);
-            place = change.position;
+            assert_eq!(change.position.offset, position.offset + 1);
+            position = change.position;
         }
     }
     for writer in writers {
-        writer.await.expect("a writer");
+        writer.await.expect("the writer does not fail");
     }
-    assert_eq!(place, node.head("notes").await);
+    assert_eq!(position, node.head("notes").await);
 }
 
-pub async fn offsets_are_never_used_twice<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn offsets_are_never_reused<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({})).await;
     let last = node.change(Edit::delete(note(id))).await.position;
-    let everything = crate::Retention {
+    let keep_none = Retention {
         age: std::time::Duration::from_secs(3600),
         count: 0,
     };
-    while node.store.trim(everything).await.expect("trim") {}
+    while node.store.trim(keep_none).await.expect("trim") {}
     drop(node);
     let node = Node::start(&database, [notes()]).await;
     let next = node.change(Edit::create("notes", json!({}))).await.position;
     assert_eq!((next.epoch, next.offset), (last.epoch, last.offset + 1));
 }
 
-pub async fn each_collection_has_a_log_of_its_own<F: Fixture>() {
+pub async fn each_collection_has_its_own_log<F: Fixture>() {
     let database = F::fresh().await;
     let collections = ["notes", "others"].map(|name| collection(name).into());
     let node = Node::start(&database, collections).await;
@@ -114,7 +115,7 @@ pub async fn each_collection_has_a_log_of_its_own<F: Fixture>() {
     }
 }
 
-pub async fn heads_are_the_last_changes_of_all_collections<F: Fixture>() {
+pub async fn the_heads_are_the_ends_of_all_logs<F: Fixture>() {
     let database = F::fresh().await;
     let collections = ["notes", "busy", "idle"].map(|name| collection(name).into());
     let node = Node::start(&database, collections).await;
@@ -132,9 +133,9 @@ pub async fn heads_are_the_last_changes_of_all_collections<F: Fixture>() {
     assert_ne!(node.head("busy").await.epoch, idle.epoch);
 }
 
-/// A log of ten changes.
-async fn ten<F: Fixture>() -> (F, Node, Vec<Change>) {
-    let (database, node) = notes_on::<F>().await;
+/// A database whose log has ten changes.
+async fn ten_changes<F: Fixture>() -> (F, Node, Vec<Change>) {
+    let (database, node) = database_with_notes::<F>().await;
     for _ in 0..10 {
         node.create(json!({})).await;
     }
@@ -144,7 +145,7 @@ async fn ten<F: Fixture>() -> (F, Node, Vec<Change>) {
 }
 
 pub async fn changes_are_read_in_order_and_in_pages<F: Fixture>() {
-    let (_database, node, log) = ten::<F>().await;
+    let (_database, node, log) = ten_changes::<F>().await;
     let start = node.start_of_log().await;
     for (since, limit, expected, more) in [
         (start, 3, 0..3, true),
@@ -162,43 +163,70 @@ pub async fn changes_are_read_in_order_and_in_pages<F: Fixture>() {
     }
 }
 
-pub async fn nothing_follows_the_end_of_the_log<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
-    let nothing = || ChangesSince::Changes {
+/// A store may limit the bytes of a page, but every page brings the reader closer to the end of the log.
+pub async fn a_page_contains_at_least_one_change_of_any_size<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
+    let body = "x".repeat(2 * 1024 * 1024);
+    for _ in 0..3 {
+        node.create(json!({"body": body})).await;
+    }
+    let mut position = node.start_of_log().await;
+    let mut is_last = false;
+    while !is_last {
+        let ChangesSince::Changes { changes, more } = node.since(position, 10).await else {
+            panic!("the position is in the log");
+        };
+        assert!(!changes.is_empty(), "a page contains at least one change");
+        for change in changes {
+            assert_eq!(change.position.offset, position.offset + 1);
+            assert_eq!(change.after["body"], body);
+            position = change.position;
+        }
+        is_last = !more;
+    }
+    assert_eq!(position, node.head("notes").await);
+}
+
+pub async fn no_changes_follow_the_end_of_the_log<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
+    let no_changes = || ChangesSince::Changes {
         changes: Vec::new(),
         more: false,
     };
-    assert_eq!(node.since(node.head("notes").await, 10).await, nothing());
+    assert_eq!(node.since(node.head("notes").await, 10).await, no_changes());
     node.create(json!({})).await;
-    assert_eq!(node.since(node.head("notes").await, 10).await, nothing());
+    assert_eq!(node.since(node.head("notes").await, 10).await, no_changes());
     let other = Node::start(&database, [notes()]).await;
-    assert_eq!(other.since(node.head("notes").await, 10).await, nothing());
-}
-
-async fn check_lost(node: &Node, place: Position, reason: ResetReason) {
     assert_eq!(
-        node.since(place, 10).await,
-        ChangesSince::OutOfRange(reason),
-        "{place:?}"
+        other.since(node.head("notes").await, 10).await,
+        no_changes()
     );
 }
 
-pub async fn a_place_of_another_epoch_is_lost<F: Fixture>() {
-    let (_database, node, log) = ten::<F>().await;
-    for place in [node.start_of_log().await, log[4].position, log[9].position] {
-        let place = Position {
-            epoch: place.epoch ^ 1,
-            ..place
+async fn check_out_of_range(node: &Node, position: Position, reason: ResetReason) {
+    assert_eq!(
+        node.since(position, 10).await,
+        ChangesSince::OutOfRange(reason),
+        "{position:?}"
+    );
+}
+
+pub async fn a_position_of_another_epoch_is_out_of_range<F: Fixture>() {
+    let (_database, node, log) = ten_changes::<F>().await;
+    for position in [node.start_of_log().await, log[4].position, log[9].position] {
+        let position = Position {
+            epoch: position.epoch ^ 1,
+            ..position
         };
-        check_lost(&node, place, ResetReason::Epoch).await;
+        check_out_of_range(&node, position, ResetReason::Epoch).await;
     }
 }
 
-pub async fn a_place_that_the_log_never_had_is_lost<F: Fixture>() {
-    let (_database, node, log) = ten::<F>().await;
+pub async fn a_position_that_the_log_never_had_is_out_of_range<F: Fixture>() {
+    let (_database, node, log) = ten_changes::<F>().await;
     for change in [&log[0], &log[4], &log[9]] {
         let tag = change.position.tag ^ 1;
-        check_lost(
+        check_out_of_range(
             &node,
             Position {
                 tag,
@@ -209,9 +237,9 @@ pub async fn a_place_that_the_log_never_had_is_lost<F: Fixture>() {
         .await;
     }
     let start = node.start_of_log().await;
-    check_lost(&node, Position { tag: 1, ..start }, ResetReason::Restored).await;
+    check_out_of_range(&node, Position { tag: 1, ..start }, ResetReason::Restored).await;
     for offset in [11, 12, i64::MAX as u64] {
-        check_lost(
+        check_out_of_range(
             &node,
             Position {
                 offset,

@@ -1,8 +1,10 @@
-//! The suites that every [`Store`](crate::backend::Store) and every [`Broker`](crate::backend::Broker) must pass, for authors of stores and brokers.
+//! The suites that every [`Store`](crate::backend::Store) and every [`Broker`](crate::backend::Broker) must pass, for
+//! authors of stores and brokers.
 //!
-//! Enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] (or [`BrokerFixture`]) for a type of
-//! your tests, and write `fieldsync::backend::store_tests!(ThatType);` in a module of its own: it makes one test per sentence of
-//! the contract. The tests themselves are in one file per theme.
+//! To test a store, enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] for a type of the
+//! tests, and call `fieldsync::backend::store_tests!(ThatType);` in a module of its own. For a broker these are
+//! [`BrokerFixture`] and `fieldsync::backend::broker_tests!`. Each macro generates one test per sentence of the contract.
+//! The cases are in one file per topic.
 
 mod fixture;
 mod node;
@@ -27,7 +29,7 @@ pub mod keys;
 #[doc(hidden)]
 pub mod log;
 #[doc(hidden)]
-pub mod notices;
+pub mod notifications;
 #[doc(hidden)]
 pub mod preconditions;
 #[doc(hidden)]
@@ -40,7 +42,7 @@ pub mod trimming;
 pub mod types;
 
 pub use fixture::{Column, ColumnKind, Constraint, Constraints, Fixture, Table};
-pub use notices::BrokerFixture;
+pub use notifications::BrokerFixture;
 
 #[doc(hidden)]
 pub use tasks::run;
@@ -48,17 +50,17 @@ pub use tasks::run;
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
-    ($fixture:ty; $($theme:ident: $($name:ident)*;)*) => {
+    ($fixture:ty; $($topic:ident: $($name:ident)*;)*) => {
         $($(
             #[test]
             fn $name() {
-                $crate::backend::conformance::run($crate::backend::conformance::$theme::$name::<$fixture>());
+                $crate::backend::conformance::run($crate::backend::conformance::$topic::$name::<$fixture>());
             }
         )*)*
     };
 }
 
-/// Makes one test per sentence of the contract of [`Store`](crate::backend::Store), for a type that is a
+/// Generates one test per sentence of the contract of [`Store`](crate::backend::Store), for a type that implements
 /// [`Fixture`](crate::backend::conformance::Fixture).
 ///
 /// ```ignore
@@ -71,137 +73,146 @@ macro_rules! __store_tests {
     ($fixture:ty) => {
         $crate::__conformance_tests! { $fixture;
             tables:
-                preparing_makes_what_is_missing
-                preparing_again_changes_nothing
-                two_nodes_may_prepare_at_once
-                a_new_field_gets_its_default_in_old_records
-                a_new_field_without_a_default_does_not_fit_a_table_with_records
-                data_survives_reopening
-                a_table_that_is_there_is_used_as_it_is
-                the_key_may_have_any_column
+                prepare_creates_what_is_missing
+                a_second_prepare_changes_nothing
+                nodes_can_prepare_at_the_same_time
+                existing_rows_get_the_default_of_a_new_field
+                a_new_field_without_a_default_does_not_fit_a_table_with_rows
+                data_survives_a_restart
+                an_existing_table_is_used_as_it_is
+                the_key_column_can_have_any_name
                 a_column_of_another_type_does_not_fit
-                a_column_that_somebody_else_must_set_fits_only_without_creating
+                a_nullable_field_does_not_fit_a_not_null_column
+                a_required_column_without_a_field_fits_only_with_no_create
             ;
             edits:
-                creating_logs_one_change
-                a_patch_logs_one_change_with_the_former_values
-                a_closure_logs_the_fields_that_it_changed
-                deleting_logs_the_whole_former_record
-                touching_logs_what_others_wrote
-                touching_a_row_that_others_deleted_logs_a_deletion
+                a_create_logs_one_change
+                a_patch_logs_one_change_with_the_previous_values
+                an_update_logs_only_the_fields_that_its_closure_changed
+                a_delete_logs_the_whole_previous_record
+                a_refresh_logs_what_another_program_wrote
+                a_refresh_of_a_row_that_another_program_deleted_logs_a_delete
                 an_edit_that_changes_nothing_logs_nothing
-                an_edit_that_changes_nothing_has_its_key_remembered
-                edits_of_different_fields_from_two_nodes_all_survive
-                closures_from_two_nodes_all_count
-                ids_are_never_used_twice
+                an_edit_that_changes_nothing_stores_its_key
+                concurrent_edits_of_different_fields_all_survive
+                concurrent_updates_by_closure_all_count
+                an_update_writes_only_the_columns_that_change
+                ids_are_never_reused
             ;
             groups:
-                a_group_is_all_or_nothing
-                a_refused_group_is_refused_alone
-                what_a_refused_group_did_is_not_seen_by_the_next
-                edits_of_one_record_in_one_batch_chain
-                an_edit_that_undoes_nothing_new_in_its_batch_is_unchanged
+                an_empty_batch_has_no_results
+                a_group_is_applied_as_a_whole_or_not_at_all
+                a_refused_group_does_not_affect_other_groups
+                later_groups_do_not_see_the_edits_of_a_refused_group
+                edits_of_one_record_in_a_batch_build_on_each_other
+                an_edit_that_repeats_an_earlier_one_of_its_batch_is_unchanged
+                batches_that_edit_the_same_records_in_different_orders_all_commit
             ;
             constraints:
-                what_must_be_unique_is_a_conflict
-                an_update_to_what_another_record_has_is_a_conflict
-                a_check_that_fails_is_invalid
-                a_reference_to_nothing_is_a_conflict
-                deleting_what_another_record_refers_to_is_a_conflict
+                a_create_that_violates_a_unique_constraint_is_a_conflict
+                an_update_that_violates_a_unique_constraint_is_a_conflict
+                a_violated_check_constraint_is_invalid
+                a_reference_to_a_missing_record_is_a_conflict
+                deleting_a_referenced_record_is_a_conflict
             ;
             ids:
-                a_later_edit_uses_the_id_that_an_earlier_one_creates
-                an_id_that_was_reserved_is_not_given_again
-                a_given_uuid_is_the_id_of_the_record
-                of_two_creates_with_one_id_in_one_batch_the_first_wins
-                of_two_creates_with_one_id_from_two_nodes_one_wins
+                an_edit_can_use_the_id_of_a_record_created_earlier_in_its_group
+                a_reserved_id_is_given_to_one_record_only
+                ids_are_reserved_in_an_existing_table
+                a_record_can_be_created_with_a_given_uuid
+                of_two_creates_with_the_same_id_in_a_batch_the_first_is_applied
+                of_two_creates_with_the_same_id_from_two_nodes_one_is_applied
             ;
             keys:
-                an_edit_sent_twice_in_one_batch_is_applied_once
-                an_edit_sent_again_is_answered_as_the_first_was
-                an_edit_sent_to_two_nodes_at_once_is_applied_once
-                a_key_is_its_principals_own
-                a_key_used_for_another_edit_is_refused
-                a_delete_sent_again_is_answered_as_the_first_was
+                an_edit_repeated_in_one_batch_is_applied_once
+                a_repeated_edit_returns_the_outcome_of_the_first
+                an_edit_sent_to_two_nodes_at_the_same_time_is_applied_once
+                a_key_belongs_to_one_principal
+                a_key_that_was_used_for_another_edit_is_refused
+                a_repeated_delete_returns_the_outcome_of_the_first
                 a_key_is_looked_up_before_any_precondition
-                the_key_of_a_refused_edit_is_not_remembered
-                a_key_survives_the_trimming_of_its_change
-                a_key_is_remembered_for_24_hours
+                the_key_of_a_refused_edit_is_not_stored
+                a_key_is_kept_when_its_change_is_trimmed
+                a_key_is_kept_for_24_hours
             ;
             preconditions:
-                a_precondition_is_judged_on_the_current_row
-                of_edits_with_one_entity_tag_in_one_batch_the_first_wins
-                of_edits_with_one_entity_tag_from_two_nodes_one_wins
+                a_precondition_is_checked_on_the_current_row
+                of_edits_with_the_same_entity_tag_in_a_batch_the_first_is_applied
+                of_edits_with_the_same_entity_tag_from_two_nodes_one_is_applied
             ;
             bases:
-                an_edit_is_applied_when_its_fields_did_not_change_since_its_base
-                an_edit_of_a_field_that_changed_since_its_base_is_refused
-                of_edits_with_one_base_in_one_batch_the_first_wins
-                an_edit_whose_base_the_log_does_not_have_is_refused
+                an_edit_is_applied_if_its_fields_have_not_changed_since_its_base
+                an_edit_of_a_field_that_has_changed_since_its_base_is_refused
+                of_edits_with_the_same_base_in_a_batch_the_first_is_applied
+                an_edit_whose_base_is_not_in_the_log_is_refused
                 an_edit_whose_base_is_too_far_back_is_refused
             ;
             log:
                 offsets_rise_by_one_in_commit_order
                 a_reader_never_sees_a_gap
-                offsets_are_never_used_twice
-                each_collection_has_a_log_of_its_own
-                heads_are_the_last_changes_of_all_collections
+                offsets_are_never_reused
+                each_collection_has_its_own_log
+                the_heads_are_the_ends_of_all_logs
                 changes_are_read_in_order_and_in_pages
-                nothing_follows_the_end_of_the_log
-                a_place_of_another_epoch_is_lost
-                a_place_that_the_log_never_had_is_lost
+                a_page_contains_at_least_one_change_of_any_size
+                no_changes_follow_the_end_of_the_log
+                a_position_of_another_epoch_is_out_of_range
+                a_position_that_the_log_never_had_is_out_of_range
             ;
             trimming:
-                trimming_keeps_the_newest_by_count
-                trimming_keeps_the_youngest_by_age
-                a_fully_trimmed_log_still_resumes_at_its_end
-                trimming_goes_in_bounded_steps
+                trimming_keeps_the_newest_changes
+                trimming_deletes_changes_that_are_too_old
+                a_cursor_at_the_end_of_a_fully_trimmed_log_resumes
+                one_trim_deletes_a_bounded_number_of_changes
+                one_trim_deletes_a_bounded_number_of_keys
             ;
             reads:
-                a_record_and_the_end_of_the_log_are_one_consistent_read
-                every_later_read_on_any_node_sees_a_write
-                a_record_that_is_not_there_is_none
+                a_record_and_the_end_of_the_log_are_read_consistently
+                every_later_read_on_any_node_sees_a_committed_edit
+                a_missing_record_is_none
                 records_are_listed_in_the_order_of_their_ids
                 records_with_uuids_are_listed_in_the_order_of_their_ids
-                rows_written_past_fieldsync_are_seen_at_once
+                rows_written_by_another_program_are_read_at_once
             ;
             history:
-                the_table_is_the_fold_of_the_log
+                the_table_equals_the_fold_of_the_log
             ;
             types:
-                text_comes_back
-                times_come_back
-                days_come_back
-                uuids_come_back
-                whole_numbers_come_back
-                numbers_come_back
-                truth_comes_back
-                json_comes_back
-                null_comes_back_where_it_is_allowed
-                columns_may_have_any_name
+                text_round_trips
+                times_round_trip
+                dates_round_trip
+                uuids_round_trip
+                integers_round_trip
+                numbers_round_trip
+                booleans_round_trip
+                json_round_trips
+                null_round_trips_in_nullable_fields
+                columns_can_have_any_name
             ;
             faults:
                 readers_do_not_wait_for_writers
                 a_commit_waits_for_a_lock_until_its_deadline
-                a_commit_goes_on_when_the_lock_is_released
+                a_commit_proceeds_when_the_lock_is_released
+                groups_that_a_lock_refused_can_be_committed_again
                 an_edit_whose_deadline_has_passed_is_not_applied
-                a_commit_whose_future_is_dropped_is_whole_or_absent
+                a_dropped_commit_is_applied_as_a_whole_or_not_at_all
             ;
         }
     };
 }
 
-/// Makes one test per sentence of the contract of [`Broker`](crate::backend::Broker), for a type that is a
+/// Generates one test per sentence of the contract of [`Broker`](crate::backend::Broker), for a type that implements
 /// [`BrokerFixture`](crate::backend::conformance::BrokerFixture).
 #[macro_export]
 macro_rules! __broker_tests {
     ($fixture:ty) => {
         $crate::__conformance_tests! { $fixture;
-            notices:
-                a_notice_reaches_the_other_nodes
-                nodes_hear_each_other
-                publishing_without_subscribers_is_no_error
-                many_nodes_may_publish_at_once
+            notifications:
+                a_notification_reaches_the_other_nodes
+                notifications_travel_in_both_directions
+                publishing_without_subscribers_succeeds
+                many_nodes_can_publish_at_the_same_time
+                a_dropped_publish_does_not_affect_later_ones
             ;
         }
     };
@@ -210,28 +221,29 @@ macro_rules! __broker_tests {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_test_of_the_suites_is_run() {
+    fn every_case_is_in_a_suite() {
         let listed: Vec<&str> = include_str!("mod.rs").split_whitespace().collect();
-        let themes = [
+        let topics = [
             include_str!("bases.rs"),
             include_str!("constraints.rs"),
             include_str!("edits.rs"),
             include_str!("faults.rs"),
             include_str!("groups.rs"),
             include_str!("history.rs"),
+            include_str!("ids.rs"),
             include_str!("keys.rs"),
             include_str!("log.rs"),
-            include_str!("notices.rs"),
+            include_str!("notifications.rs"),
             include_str!("preconditions.rs"),
             include_str!("reads.rs"),
             include_str!("tables.rs"),
             include_str!("trimming.rs"),
             include_str!("types.rs"),
         ];
-        for line in themes.iter().flat_map(|theme| theme.lines()) {
-            if let Some(test) = line.strip_prefix("pub async fn ") {
-                let name = test.split('<').next().unwrap();
-                assert!(listed.contains(&name), "{name} is in no list");
+        for line in topics.iter().flat_map(|topic| topic.lines()) {
+            if let Some(case) = line.strip_prefix("pub async fn ") {
+                let name = case.split('<').next().unwrap();
+                assert!(listed.contains(&name), "{name} is not listed in mod.rs");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One node of an app, as the suite sees it: a store that is prepared, and short ways to use it.
+//! One node of an app: a prepared store, with short methods for the cases.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ use crate::schema::grant::Grant;
 use crate::store::store::Store;
 use crate::write::batch::{Batch, Group, GroupResult};
 
-/// What no test of the suite lasts as long as.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a group may wait for a lock: far longer than a lock is held in any case.
+pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -29,12 +29,12 @@ pub(super) struct Node {
     collections: Vec<Arc<Collection>>,
 }
 
-/// The collection that most tests use.
+/// The collection that most cases use.
 pub(super) fn notes() -> Arc<Collection> {
     collection("notes").timestamps().into()
 }
 
-/// A collection with the fields of notes, and no timestamps.
+/// A collection with the fields of notes, without timestamps.
 pub(super) fn collection(name: &str) -> Collection {
     let schema = json!({"type": "object", "properties": {
         "title": {"type": "string", "default": ""},
@@ -56,8 +56,8 @@ pub(super) fn note(id: RecordId) -> RecordKey {
     RecordKey::new("notes", id)
 }
 
-/// A database with notes, and one node on it.
-pub(super) async fn notes_on<F: Fixture>() -> (F, Node) {
+/// A new database with the table of notes, and one node.
+pub(super) async fn database_with_notes<F: Fixture>() -> (F, Node) {
     let fixture = F::fresh().await;
     let node = Node::start(&fixture, [notes()]).await;
     (fixture, node)
@@ -80,22 +80,27 @@ impl Node {
         node
     }
 
-    pub(super) fn group(&self, who: &Principal, edits: Vec<Edit>, deadline: Instant) -> Arc<Group> {
+    pub(super) fn group(
+        &self,
+        principal: &Principal,
+        edits: Vec<Edit>,
+        deadline: Instant,
+    ) -> Arc<Group> {
         let edits = edits.into_iter().map(|edit| {
-            let known = self.collections.iter();
-            let collection = known.clone().find(|one| one.name() == edit.collection());
-            let collection = collection.expect("the node knows the collection");
+            let mut collections = self.collections.iter();
+            let collection = collections.find(|one| one.name() == edit.collection());
+            let collection = collection.expect("the node was started with this collection");
             (edit, Arc::clone(collection), Grant::full())
         });
         Arc::new(Group {
-            principal: Some(who.clone()),
+            principal: Some(principal.clone()),
             edits: edits.collect(),
             deadline,
         })
     }
 
     fn groups(&self, groups: Vec<Vec<Edit>>) -> Vec<Arc<Group>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
         let groups = groups.into_iter();
         groups
             .map(|edits| self.group(&ada(), edits, deadline))
@@ -106,12 +111,13 @@ impl Node {
         Batch::new(self.groups(groups))
     }
 
-    /// Commits groups of edits in one batch, on behalf of Ada; what a lock kept out again, alone, as the engine does.
+    /// Commits groups of edits in one batch, on behalf of Ada. A group that is refused as locked is committed again,
+    /// alone, as the engine does.
     pub(super) async fn commit(&self, groups: Vec<Vec<Edit>>) -> Vec<GroupResult> {
         let groups = self.groups(groups);
         let batch = Batch::new(groups.clone());
         let mut results = self.store.commit(batch).await.expect("commit");
-        assert_eq!(results.len(), groups.len(), "an answer per group");
+        assert_eq!(results.len(), groups.len(), "expected one result per group");
         for (group, result) in groups.into_iter().zip(&mut results) {
             if matches!(result, Err(refused) if refused.refusal == Refusal::Locked) {
                 let alone = self.store.commit(Batch::new(vec![group])).await;
@@ -123,18 +129,19 @@ impl Node {
 
     pub(super) async fn try_edit_as(
         &self,
-        who: &Principal,
+        principal: &Principal,
         edit: Edit,
     ) -> Result<Outcome, Refusal> {
-        let group = self.group(who, vec![edit], Instant::now() + PATIENCE);
+        let group = self.group(principal, vec![edit], Instant::now() + COMMIT_TIMEOUT);
         let results = self
             .store
             .commit(Batch::new(vec![group]))
             .await
             .expect("commit");
-        let [result] = <[GroupResult; 1]>::try_from(results).expect("an answer per group");
+        let [result] =
+            <[GroupResult; 1]>::try_from(results).expect("expected one result per group");
         let outcomes = result.map_err(|refused| refused.refusal)?;
-        let [outcome] = <[Outcome; 1]>::try_from(outcomes).expect("an outcome per edit");
+        let [outcome] = <[Outcome; 1]>::try_from(outcomes).expect("expected one outcome per edit");
         Ok(outcome)
     }
 
@@ -143,15 +150,15 @@ impl Node {
     }
 
     pub(super) async fn edit(&self, edit: Edit) -> Outcome {
-        self.try_edit(edit).await.expect("not refused")
+        self.try_edit(edit).await.expect("the edit is not refused")
     }
 
-    /// Commits an edit that changes something.
+    /// Commits an edit that changes the record.
     pub(super) async fn change(&self, edit: Edit) -> Arc<Change> {
         committed(self.edit(edit).await)
     }
 
-    /// Makes a note, and gives its id.
+    /// Creates a note, and returns its id.
     pub(super) async fn create(&self, fields: Value) -> RecordId {
         self.change(Edit::create("notes", fields)).await.key.id
     }
@@ -162,7 +169,7 @@ impl Node {
 
     /// One field of a note that exists.
     pub(super) async fn field(&self, id: RecordId, name: &str) -> Value {
-        self.get(&note(id)).await.expect("the note is there").fields[name].clone()
+        self.get(&note(id)).await.expect("the note exists").fields[name].clone()
     }
 
     pub(super) async fn list(&self, collection: &str) -> Vec<Record> {
@@ -177,18 +184,18 @@ impl Node {
         let heads = self.store.heads().await.expect("heads");
         let mut named = heads.iter().filter(|(name, _)| **name == *collection);
         let (_, head) = named.next().expect("every collection has a head");
-        assert!(named.next().is_none(), "and only one");
+        assert!(named.next().is_none(), "a collection has one head");
         *head
     }
 
-    pub(super) async fn since(&self, place: Position, limit: usize) -> ChangesSince {
+    pub(super) async fn since(&self, position: Position, limit: usize) -> ChangesSince {
         self.store
-            .changes("notes", place, limit)
+            .changes("notes", position, limit)
             .await
             .expect("changes")
     }
 
-    /// The place before the first change of notes.
+    /// The position before the first change of notes.
     pub(super) async fn start_of_log(&self) -> Position {
         Position {
             offset: 0,
@@ -197,10 +204,10 @@ impl Node {
         }
     }
 
-    /// All changes of a collection whose log was not trimmed.
+    /// All changes of a collection whose log has not been trimmed.
     pub(super) async fn log(&self, collection: &str) -> Vec<Change> {
         let mut log: Vec<Change> = Vec::new();
-        let mut place = Position {
+        let mut position = Position {
             offset: 0,
             tag: 0,
             ..self.head(collection).await
@@ -208,24 +215,26 @@ impl Node {
         loop {
             match self
                 .store
-                .changes(collection, place, 1000)
+                .changes(collection, position, 1000)
                 .await
                 .expect("changes")
             {
                 ChangesSince::Changes { changes, more } => {
                     log.extend(changes);
-                    place = log.last().map_or(place, |last| last.position);
+                    position = log.last().map_or(position, |last| last.position);
                     if !more {
                         return log;
                     }
                 }
-                ChangesSince::OutOfRange(reason) => panic!("the log is lost: {reason}"),
+                ChangesSince::OutOfRange(reason) => {
+                    panic!("the start of the log is out of range: {reason}")
+                }
             }
         }
     }
 }
 
-/// Who edits, unless it is said.
+/// The principal of the edits, unless the case names another.
 pub(super) fn ada() -> Principal {
     Principal::named("ada")
 }

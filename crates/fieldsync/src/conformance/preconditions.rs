@@ -1,9 +1,9 @@
-//! Preconditions are judged on the current row, inside the transaction.
+//! Preconditions are checked on the current row, inside the transaction.
 
 use serde_json::json;
 
 use super::Fixture;
-use super::node::{Node, note, notes, notes_on};
+use super::node::{Node, database_with_notes, note, notes};
 
 use crate::model::edit::Edit;
 use crate::model::entity_tag::entity_tag;
@@ -13,7 +13,7 @@ use crate::model::refusal::Refusal;
 use crate::schema::grant::View;
 
 async fn tag(node: &Node, id: RecordId) -> String {
-    let record = node.get(&note(id)).await.expect("it is there");
+    let record = node.get(&note(id)).await.expect("the note exists");
     entity_tag(&View::full().project_record(&record))
 }
 
@@ -33,9 +33,9 @@ async fn check(node: &Node, id: RecordId, precondition: Precondition, holds: boo
     assert_eq!(node.head("notes").await.offset, before + u64::from(holds));
 }
 
-pub async fn a_precondition_is_judged_on_the_current_row<F: Fixture>() {
+pub async fn a_precondition_is_checked_on_the_current_row<F: Fixture>() {
     use Precondition::{Absent, Exists, Matches, MatchesNone};
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let stale = tag(&node, id).await;
     let other = Node::start(&database, [notes()]).await;
@@ -58,8 +58,8 @@ pub async fn a_precondition_is_judged_on_the_current_row<F: Fixture>() {
     check(&node, id, MatchesNone(vec![current]), true).await;
 }
 
-pub async fn of_edits_with_one_entity_tag_in_one_batch_the_first_wins<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn of_edits_with_the_same_entity_tag_in_a_batch_the_first_is_applied<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let precondition = Precondition::Matches(vec![tag(&node, id).await]);
     let edit = |title: &str| {
@@ -68,14 +68,17 @@ pub async fn of_edits_with_one_entity_tag_in_one_batch_the_first_wins<F: Fixture
     let results = node.commit(vec![edit("b"), edit("c")]).await;
     assert!(results[0].is_ok());
     assert_eq!(
-        results[1].as_ref().expect_err("too late").refusal,
+        results[1]
+            .as_ref()
+            .expect_err("the first edit changed the entity tag")
+            .refusal,
         Refusal::PreconditionFailed
     );
     assert_eq!(node.field(id, "title").await, "b");
 }
 
-pub async fn of_edits_with_one_entity_tag_from_two_nodes_one_wins<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn of_edits_with_the_same_entity_tag_from_two_nodes_one_is_applied<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let id = node.create(json!({"stars": 0})).await;
     for round in 0..20 {

@@ -1,45 +1,44 @@
-//! Reading: records and the end of the log from one consistent read, in pages, with what others wrote.
+//! Reads: records and the end of the log from one consistent read, pages, and rows that another program wrote.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::Fixture;
-use super::edits::one_star_more;
-use super::node::{Node, collection, fields, note, notes, notes_on};
+use super::edits::add_star;
+use super::node::{Node, collection, database_with_notes, fields, note, notes};
 use super::tasks::spawn;
 
 use crate::model::edit::Edit;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
 
-/// While somebody counts stars, one per change after the first, what is read must fit the offset read with it.
-pub async fn a_record_and_the_end_of_the_log_are_one_consistent_read<F: Fixture>() {
+/// Each change adds one star, so that the stars of a record must equal the offset that was read with it.
+pub async fn a_record_and_the_end_of_the_log_are_read_consistently<F: Fixture>() {
     const CHANGES: u64 = 300;
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"stars": 1})).await;
     let other = Node::start(&database, [notes()]).await;
     let counter = spawn(async move {
         for _ in 1..CHANGES {
-            other.edit(one_star_more(id)).await;
+            other.edit(add_star(note(id))).await;
         }
     });
-    let mut seen = 0;
-    while seen < CHANGES {
+    let mut read = 0;
+    while read < CHANGES {
         let (record, end) = node.store.get(&note(id)).await.expect("get");
         let stars = |record: &Record| record.fields["stars"].clone();
-        assert_eq!(stars(&record.expect("it is there")), end.offset);
+        assert_eq!(stars(&record.expect("the note exists")), end.offset);
         let (records, end) = node.store.list("notes", None, 10).await.expect("list");
         assert_eq!(stars(&records[0]), end.offset);
-        assert!(end.offset >= seen, "a later read is not older");
-        seen = end.offset;
+        assert!(end.offset >= read, "a later read returns an older state");
+        read = end.offset;
     }
-    counter.await.expect("the counter");
+    counter.await.expect("the counter does not fail");
 }
 
-/// Whoever got an answer sees its edit in every later read, on every node.
-pub async fn every_later_read_on_any_node_sees_a_write<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn every_later_read_on_any_node_sees_a_committed_edit<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let other = Node::start(&database, [notes()]).await;
     let id = node.create(json!({})).await;
     for stars in 1..50 {
@@ -48,15 +47,15 @@ pub async fn every_later_read_on_any_node_sees_a_write<F: Fixture>() {
             .await;
         let (record, end) = other.store.get(&note(id)).await.expect("get");
         assert_eq!(
-            (record.expect("it is there").fields, end),
+            (record.expect("the note exists").fields, end),
             (change.after.clone(), change.position)
         );
         assert_eq!(other.head("notes").await, change.position);
     }
 }
 
-pub async fn a_record_that_is_not_there_is_none<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn a_missing_record_is_none<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     node.create(json!({})).await;
     let (record, end) = node.store.get(&note(987_654.into())).await.expect("get");
     assert_eq!((record, end), (None, node.head("notes").await));
@@ -76,7 +75,7 @@ async fn check_pages(node: &Node, ids: &[RecordId], collection: &str) {
             assert_eq!(end, node.head(collection).await);
             assert!(page.len() <= limit);
             read.extend(page.iter().map(|record| record.id));
-            assert!(read.len() <= sorted.len(), "a record stands in two pages");
+            assert!(read.len() <= sorted.len(), "a record is in two pages");
             let Some(last) = page.last() else { break };
             after = Some(last.id);
         }
@@ -85,18 +84,18 @@ async fn check_pages(node: &Node, ids: &[RecordId], collection: &str) {
 }
 
 pub async fn records_are_listed_in_the_order_of_their_ids<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+    let (database, node) = database_with_notes::<F>().await;
     let mut ids = Vec::new();
     for _ in 0..10 {
         ids.push(node.create(json!({})).await);
     }
-    // Numbers are in the order of numbers, not of text; a gap in them ends no page.
+    // The order is that of numbers, not of text. A gap does not end a page.
     node.edit(Edit::delete(note(ids.remove(3)))).await;
     let time = Value::from("2026-01-13T10:00:00.000000Z");
-    let row = json!({"title": "past", "created_at": time, "updated_at": time});
+    let row = json!({"title": "external", "created_at": time, "updated_at": time});
     for id in [-5, 100, 99] {
         database
-            .write_past("notes", id.into(), Some(fields(row.clone())))
+            .write_externally("notes", id.into(), Some(fields(row.clone())))
             .await;
         ids.push(id.into());
     }
@@ -113,11 +112,11 @@ pub async fn records_with_uuids_are_listed_in_the_order_of_their_ids<F: Fixture>
             .change(Edit::create("things", json!({"title": title.to_string()})))
             .await;
         let RecordId::Uuid(uuid) = change.key.id else {
-            panic!("{:?} is no UUID", change.key.id);
+            panic!("not a UUID: {:?}", change.key.id);
         };
         assert_eq!(uuid.get_version_num(), 7);
         ids.push(change.key.id);
-        let record = node.get(&change.key).await.expect("it is there");
+        let record = node.get(&change.key).await.expect("the note exists");
         assert_eq!(
             (record.id, record.fields),
             (change.key.id, change.after.clone())
@@ -132,18 +131,18 @@ pub async fn records_with_uuids_are_listed_in_the_order_of_their_ids<F: Fixture>
     assert_eq!(node.log("things").await.len(), 12);
 }
 
-pub async fn rows_written_past_fieldsync_are_seen_at_once<F: Fixture>() {
+pub async fn rows_written_by_another_program_are_read_at_once<F: Fixture>() {
     let database = F::fresh().await;
     let node = Node::start(&database, [collection("notes").into()]).await;
     let id = node.create(json!({"title": "a"})).await;
     let end = node.head("notes").await;
     database
-        .write_past("notes", id, Some(fields(json!({"title": "past"}))))
+        .write_externally("notes", id, Some(fields(json!({"title": "external"}))))
         .await;
-    assert_eq!(node.field(id, "title").await, "past");
+    assert_eq!(node.field(id, "title").await, "external");
     let row = json!({"title": "new", "body": "", "stars": 3, "mood": "calm"});
     database
-        .write_past("notes", 1000.into(), Some(fields(row.clone())))
+        .write_externally("notes", 1000.into(), Some(fields(row.clone())))
         .await;
     let listed = node.list("notes").await;
     assert_eq!(listed.len(), 2);
@@ -151,11 +150,11 @@ pub async fn rows_written_past_fieldsync_are_seen_at_once<F: Fixture>() {
         (listed[1].id, &listed[1].fields),
         (1000.into(), &fields(row))
     );
-    database.write_past("notes", id, None).await;
+    database.write_externally("notes", id, None).await;
     assert_eq!(node.get(&note(id)).await, None);
     assert_eq!(node.list("notes").await.len(), 1);
-    assert_eq!(node.head("notes").await, end, "they are in no log");
-    // An edit goes on from what is there.
+    assert_eq!(node.head("notes").await, end, "the rows are not logged");
+    // An edit is based on the current row.
     let change = node
         .change(Edit::patch(note(1000.into()), json!({"stars": 4})))
         .await;

@@ -1,10 +1,10 @@
-//! Preparing: tables and logs are made or checked, and nothing that is there is lost.
+//! Tables: missing ones are created, existing ones are checked, and no data is lost.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::node::{Node, collection, fields, note, notes, notes_on};
+use super::node::{Node, collection, database_with_notes, fields, note, notes};
 use super::{Column, Fixture, Table};
 
 use crate::model::cursor::Position;
@@ -13,8 +13,8 @@ use crate::model::record::RecordKey;
 use crate::schema::collection::Collection;
 use crate::store::error::{SchemaMismatch, StoreError};
 
-pub async fn preparing_makes_what_is_missing<F: Fixture>() {
-    let (_database, node) = notes_on::<F>().await;
+pub async fn prepare_creates_what_is_missing<F: Fixture>() {
+    let (_database, node) = database_with_notes::<F>().await;
     assert_eq!(node.list("notes").await, []);
     let Position { offset, tag, .. } = node.head("notes").await;
     assert_eq!((offset, tag), (0, 0));
@@ -22,8 +22,8 @@ pub async fn preparing_makes_what_is_missing<F: Fixture>() {
     assert_eq!(node.field(id, "title").await, "a");
 }
 
-pub async fn preparing_again_changes_nothing<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn a_second_prepare_changes_nothing<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     node.create(json!({"title": "a"})).await;
     let before = (node.list("notes").await, node.head("notes").await);
     node.store.prepare(&[notes()]).await.expect("prepare again");
@@ -35,7 +35,7 @@ pub async fn preparing_again_changes_nothing<F: Fixture>() {
     );
 }
 
-pub async fn two_nodes_may_prepare_at_once<F: Fixture>() {
+pub async fn nodes_can_prepare_at_the_same_time<F: Fixture>() {
     let database = F::fresh().await;
     let collections: Vec<Arc<Collection>> = ["notes", "one", "two"]
         .map(|name| collection(name).into())
@@ -50,18 +50,18 @@ pub async fn two_nodes_may_prepare_at_once<F: Fixture>() {
     }
 }
 
-pub async fn a_new_field_gets_its_default_in_old_records<F: Fixture>() {
-    let (database, old) = notes_on::<F>().await;
+pub async fn existing_rows_get_the_default_of_a_new_field<F: Fixture>() {
+    let (database, old) = database_with_notes::<F>().await;
     let id = old.create(json!({"title": "a"})).await;
     let new = Node::start(
         &database,
-        [grown(json!({
+        [notes_with(json!({
             "rank": {"type": "integer", "default": 3},
             "hint": {"type": ["string", "null"]},
         }))],
     )
     .await;
-    let record = new.get(&note(id)).await.expect("the record is still there");
+    let record = new.get(&note(id)).await.expect("the record still exists");
     assert_eq!(
         (
             &record.fields["title"],
@@ -71,22 +71,22 @@ pub async fn a_new_field_gets_its_default_in_old_records<F: Fixture>() {
         (&json!("a"), &json!(3), &Value::Null)
     );
     assert_eq!(new.list("notes").await, [record]);
-    // The old version of the app may still run beside the new one.
+    // The previous version of the app may still run at the same time.
     let id = old.create(json!({"title": "b"})).await;
     assert_eq!(new.field(id, "rank").await, 3);
 }
 
-pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_records<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_rows<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    let grown = grown(json!({"rank": {"type": "integer"}}));
-    let mismatch = refused_by(&database, grown).await;
+    let collection = notes_with(json!({"rank": {"type": "integer"}}));
+    let mismatch = mismatch(&database, collection).await;
     assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "rank"));
     assert_eq!(node.field(id, "title").await, "a");
 }
 
-pub async fn data_survives_reopening<F: Fixture>() {
-    let (database, node) = notes_on::<F>().await;
+pub async fn data_survives_a_restart<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     node.edit(Edit::patch(note(id), json!({"stars": 5}))).await;
     let before = (
@@ -104,7 +104,7 @@ pub async fn data_survives_reopening<F: Fixture>() {
     assert_eq!(after, before);
 }
 
-pub async fn a_table_that_is_there_is_used_as_it_is<F: Fixture>() {
+pub async fn an_existing_table_is_used_as_it_is<F: Fixture>() {
     let database = F::fresh().await;
     let title = Column::text("title").with_default("");
     let owner = Column::text("owner").with_default("nobody");
@@ -112,7 +112,9 @@ pub async fn a_table_that_is_there_is_used_as_it_is<F: Fixture>() {
         .create_table(Table::new("app_notes", [title, owner]))
         .await;
     let row = fields(json!({"title": "a", "owner": "grace"}));
-    database.write_past("app_notes", 7.into(), Some(row)).await;
+    database
+        .write_externally("app_notes", 7.into(), Some(row))
+        .await;
     let titles = table_of("notes", "app_notes", json!({"title": {"type": "string"}}));
     let owners = table_of("owners", "app_notes", json!({"owner": {"type": "string"}}));
     let node = Node::start(&database, [titles.into(), owners.no_create().into()]).await;
@@ -124,7 +126,7 @@ pub async fn a_table_that_is_there_is_used_as_it_is<F: Fixture>() {
         .await
         .expect("the same row");
     assert_eq!(owner.fields["owner"], "grace");
-    // A column of others gets the table's default.
+    // A column that is no field of the collection gets the default of the table.
     let id = node.create(json!({"title": "c"})).await;
     let owner = node
         .get(&RecordKey::new("owners", id))
@@ -133,7 +135,7 @@ pub async fn a_table_that_is_there_is_used_as_it_is<F: Fixture>() {
     assert_eq!(owner.fields["owner"], "nobody");
 }
 
-pub async fn the_key_may_have_any_column<F: Fixture>() {
+pub async fn the_key_column_can_have_any_name<F: Fixture>() {
     let database = F::fresh().await;
     let table = Table {
         key: "note_nr".to_owned(),
@@ -141,7 +143,7 @@ pub async fn the_key_may_have_any_column<F: Fixture>() {
     };
     database.create_table(table).await;
     let titles = || table_of("notes", "app_notes", json!({"title": {"type": "string"}}));
-    let mismatch = refused_by(&database, titles().into()).await;
+    let mismatch = mismatch(&database, titles().into()).await;
     assert_eq!(mismatch.table, "app_notes");
     let node = Node::start(&database, [titles().key("note_nr").into()]).await;
     let id = node.create(json!({"title": "a"})).await;
@@ -154,11 +156,21 @@ pub async fn a_column_of_another_type_does_not_fit<F: Fixture>() {
         .create_table(Table::new("notes", [Column::text("stars")]))
         .await;
     let stars = table_of("notes", "notes", json!({"stars": {"type": "integer"}}));
-    let mismatch = refused_by(&database, stars.into()).await;
+    let mismatch = mismatch(&database, stars.into()).await;
     assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
 }
 
-pub async fn a_column_that_somebody_else_must_set_fits_only_without_creating<F: Fixture>() {
+pub async fn a_nullable_field_does_not_fit_a_not_null_column<F: Fixture>() {
+    let database = F::fresh().await;
+    let stars = Column::integer("stars").with_default(0);
+    database.create_table(Table::new("notes", [stars])).await;
+    let schema = json!({"stars": {"type": ["integer", "null"]}});
+    let collection = table_of("notes", "notes", schema);
+    let mismatch = mismatch(&database, collection.into()).await;
+    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
+}
+
+pub async fn a_required_column_without_a_field_fits_only_with_no_create<F: Fixture>() {
     let database = F::fresh().await;
     let columns = [
         Column::text("title"),
@@ -167,13 +179,13 @@ pub async fn a_column_that_somebody_else_must_set_fits_only_without_creating<F: 
     ];
     database.create_table(Table::new("notes", columns)).await;
     let titles = || table_of("notes", "notes", json!({"title": {"type": "string"}}));
-    let mismatch = refused_by(&database, titles().into()).await;
+    let mismatch = mismatch(&database, titles().into()).await;
     assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "owner"));
     Node::start(&database, [titles().no_create().into()]).await;
 }
 
-/// Notes of a later version of the app, with more fields.
-fn grown(more: Value) -> Arc<Collection> {
+/// The notes of a later version of the app, with more fields.
+fn notes_with(more: Value) -> Arc<Collection> {
     let mut properties = fields(json!({
         "title": {"type": "string", "default": ""},
         "body": {"type": "string", "default": ""},
@@ -186,7 +198,7 @@ fn grown(more: Value) -> Arc<Collection> {
         .into()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+#[expect(clippy::needless_pass_by_value, reason = "short calls in the cases")]
 fn table_of(name: &str, table: &str, properties: Value) -> Collection {
     let required: Vec<&String> = properties
         .as_object()
@@ -199,9 +211,9 @@ fn table_of(name: &str, table: &str, properties: Value) -> Collection {
     Collection::from_schema(name, &schema).table(table)
 }
 
-async fn refused_by<F: Fixture>(database: &F, collection: Arc<Collection>) -> SchemaMismatch {
+async fn mismatch<F: Fixture>(database: &F, collection: Arc<Collection>) -> SchemaMismatch {
     match database.open().await.prepare(&[collection]).await {
         Err(StoreError::Schema(mismatch)) => mismatch,
-        other => panic!("the table should not fit: {other:?}"),
+        other => panic!("expected a mismatch of the table: {other:?}"),
     }
 }

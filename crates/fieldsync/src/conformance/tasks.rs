@@ -1,4 +1,4 @@
-//! Runs a test, and the tasks that it spawns: a panic in one of them fails the test at once.
+//! Runs a test and the tasks that it spawns. A panic in a task fails the test at once.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// The limit on a test: far longer than it takes on a machine whose disk is busy.
+/// The time limit of a test: far longer than any test takes on a machine with a busy disk.
 const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 tokio::task_local! {
@@ -17,7 +17,7 @@ tokio::task_local! {
     static PANICS: mpsc::UnboundedSender<String>;
 }
 
-/// Runs a test on a runtime of its own. A test that hangs fails.
+/// Runs a test on its own runtime. A test that hangs fails.
 #[doc(hidden)]
 pub fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -31,7 +31,7 @@ pub fn run(test: impl Future<Output = ()>) {
             biased;
             Some(message) = panics.recv() => panic!("a task of the test panicked: {message}"),
             done = timeout(TEST_TIMEOUT, PANICS.scope(sender, test)) => {
-                assert!(done.is_ok(), "the test hangs: it did not end within {TEST_TIMEOUT:?}");
+                assert!(done.is_ok(), "the test did not end within {TEST_TIMEOUT:?}");
             }
         }
     });

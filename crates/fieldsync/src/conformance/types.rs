@@ -1,4 +1,4 @@
-//! Every type of field comes back as it was stored.
+//! Values of every field type are read as they were written.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::model::edit::Edit;
 use crate::model::record::Fields;
 use crate::schema::collection::Collection;
 
-const KINDS: [(&str, &str); 11] = [
+const FIELD_TYPES: [(&str, &str); 11] = [
     ("text", r#"{"type": "string"}"#),
     ("choice", r#"{"type": "string", "enum": ["red", "green"]}"#),
     ("time", r#"{"type": "string", "format": "date-time"}"#),
-    ("day", r#"{"type": "string", "format": "date"}"#),
+    ("date", r#"{"type": "string", "format": "date"}"#),
     ("uuid", r#"{"type": "string", "format": "uuid"}"#),
-    ("whole", r#"{"type": "integer"}"#),
+    ("integer", r#"{"type": "integer"}"#),
     ("number", r#"{"type": "number"}"#),
-    ("truth", r#"{"type": "boolean"}"#),
+    ("boolean", r#"{"type": "boolean"}"#),
     ("object", r#"{"type": "object"}"#),
     ("array", r#"{"type": "array"}"#),
     ("anything", "true"),
@@ -27,12 +27,12 @@ const KINDS: [(&str, &str); 11] = [
 
 const MAX_SAFE: i64 = (1 << 53) - 1;
 
-async fn check<F: Fixture>(kind: &str, values: &[Value]) {
-    let (_, schema) = KINDS
+async fn check<F: Fixture>(field_type: &str, values: &[Value]) {
+    let (_, schema) = FIELD_TYPES
         .iter()
-        .find(|(name, _)| *name == kind)
-        .expect("a kind");
-    let schema: Value = serde_json::from_str(schema).expect("a schema");
+        .find(|(name, _)| *name == field_type)
+        .expect("the field type is in the list");
+    let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
     let schema = json!({"type": "object", "properties": {"value": schema}, "required": ["value"]});
     let things: Arc<Collection> = Collection::from_schema("things", &schema).into();
     let database = F::fresh().await;
@@ -41,7 +41,7 @@ async fn check<F: Fixture>(kind: &str, values: &[Value]) {
         .change(Edit::create("things", json!({"value": values[0]})))
         .await;
     let other = Node::start(&database, [things]).await;
-    // Each is set by a patch, and then made as a new record.
+    // Each value is set by a patch, and is then the value of a new record.
     for (at, value) in values.iter().enumerate() {
         if at > 0 {
             let change = node
@@ -52,20 +52,20 @@ async fn check<F: Fixture>(kind: &str, values: &[Value]) {
                 (value, &values[at - 1])
             );
         }
-        let made = node
+        let created = node
             .change(Edit::create("things", json!({"value": value})))
             .await;
-        assert_eq!(&made.after["value"], value);
-        for key in [&first.key, &made.key] {
-            let record = other.get(key).await.expect("it is there");
+        assert_eq!(&created.after["value"], value);
+        for key in [&first.key, &created.key] {
+            let record = other.get(key).await.expect("the record exists");
             assert_eq!(record.fields, fields(json!({"value": value})));
         }
         let again = node
-            .edit(Edit::patch(made.key.clone(), json!({"value": value})))
+            .edit(Edit::patch(created.key.clone(), json!({"value": value})))
             .await;
         assert!(
             matches!(again, crate::Outcome::Unchanged { .. }),
-            "{value} is the same as itself"
+            "writing {value} again changes nothing"
         );
     }
     let read: Vec<Value> = other
@@ -92,7 +92,7 @@ async fn check<F: Fixture>(kind: &str, values: &[Value]) {
     assert_eq!(logged, twice.collect::<Vec<_>>());
 }
 
-pub async fn text_comes_back<F: Fixture>() {
+pub async fn text_round_trips<F: Fixture>() {
     let long = "long ".repeat(10_000);
     let texts = [
         "",
@@ -115,7 +115,7 @@ pub async fn text_comes_back<F: Fixture>() {
     check::<F>("choice", &["red", "green"].map(Value::from)).await;
 }
 
-pub async fn times_come_back<F: Fixture>() {
+pub async fn times_round_trip<F: Fixture>() {
     let times = [
         "1969-12-31T23:59:59.999999Z",
         "1970-01-01T00:00:00.000000Z",
@@ -127,9 +127,9 @@ pub async fn times_come_back<F: Fixture>() {
     check::<F>("time", &times.map(Value::from)).await;
 }
 
-pub async fn days_come_back<F: Fixture>() {
+pub async fn dates_round_trip<F: Fixture>() {
     check::<F>(
-        "day",
+        "date",
         &[
             "2026-01-13",
             "2024-02-29",
@@ -142,7 +142,7 @@ pub async fn days_come_back<F: Fixture>() {
     .await;
 }
 
-pub async fn uuids_come_back<F: Fixture>() {
+pub async fn uuids_round_trip<F: Fixture>() {
     let uuids = [
         "00000000-0000-0000-0000-000000000000",
         "ffffffff-ffff-ffff-ffff-ffffffffffff",
@@ -151,15 +151,15 @@ pub async fn uuids_come_back<F: Fixture>() {
     check::<F>("uuid", &uuids.map(Value::from)).await;
 }
 
-pub async fn whole_numbers_come_back<F: Fixture>() {
+pub async fn integers_round_trip<F: Fixture>() {
     check::<F>(
-        "whole",
+        "integer",
         &[0, 1, -1, i64::from(i32::MAX) + 1, MAX_SAFE, -MAX_SAFE].map(Value::from),
     )
     .await;
 }
 
-pub async fn numbers_come_back<F: Fixture>() {
+pub async fn numbers_round_trip<F: Fixture>() {
     let numbers = [
         0.0,
         1.0,
@@ -176,11 +176,11 @@ pub async fn numbers_come_back<F: Fixture>() {
     check::<F>("number", &numbers.map(Value::from)).await;
 }
 
-pub async fn truth_comes_back<F: Fixture>() {
-    check::<F>("truth", &[true, false].map(Value::from)).await;
+pub async fn booleans_round_trip<F: Fixture>() {
+    check::<F>("boolean", &[true, false].map(Value::from)).await;
 }
 
-pub async fn json_comes_back<F: Fixture>() {
+pub async fn json_round_trips<F: Fixture>() {
     let objects = [
         json!({}),
         json!({"b": 1, "a": [null, {"x": 1.5}], "ü": "é"}),
@@ -208,18 +208,18 @@ pub async fn json_comes_back<F: Fixture>() {
     check::<F>("anything", &anything).await;
 }
 
-pub async fn null_comes_back_where_it_is_allowed<F: Fixture>() {
+pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
     let database = F::fresh().await;
     let mut properties = fields(json!({}));
-    for (name, schema) in KINDS {
-        let schema: Value = serde_json::from_str(schema).expect("a schema");
+    for (name, schema) in FIELD_TYPES {
+        let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
         properties.insert(
             name.to_owned(),
             json!({"anyOf": [schema, {"type": "null"}]}),
         );
     }
     properties.insert("anything".to_owned(), json!(true));
-    let nothing: Fields = properties
+    let nulls: Fields = properties
         .keys()
         .map(|name| (name.clone(), Value::Null))
         .collect();
@@ -227,23 +227,29 @@ pub async fn null_comes_back_where_it_is_allowed<F: Fixture>() {
     let things: Arc<Collection> = Collection::from_schema("things", &schema).into();
     let node = Node::start(&database, [things]).await;
     let change = node.change(Edit::create("things", json!({}))).await;
-    assert_eq!(change.after, nothing);
+    assert_eq!(change.after, nulls);
     let values = fields(json!({
-        "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "day": "2026-01-13",
-        "uuid": "01890a5d-ac96-774b-bcce-b302099a8057", "whole": 0, "number": 0.0, "truth": false,
+        "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "date": "2026-01-13",
+        "uuid": "01890a5d-ac96-774b-bcce-b302099a8057", "integer": 0, "number": 0.0, "boolean": false,
         "object": {}, "array": [], "anything": false,
     }));
     let key = change.key.clone();
     let change = node.change(Edit::patch(key.clone(), &values)).await;
-    assert_eq!((&change.after, &change.previous), (&values, &nothing));
-    assert_eq!(node.get(&key).await.expect("it is there").fields, values);
-    let change = node.change(Edit::patch(key.clone(), &nothing)).await;
-    assert_eq!((&change.after, &change.previous), (&nothing, &values));
-    assert_eq!(node.get(&key).await.expect("it is there").fields, nothing);
+    assert_eq!((&change.after, &change.previous), (&values, &nulls));
+    assert_eq!(
+        node.get(&key).await.expect("the record exists").fields,
+        values
+    );
+    let change = node.change(Edit::patch(key.clone(), &nulls)).await;
+    assert_eq!((&change.after, &change.previous), (&nulls, &values));
+    assert_eq!(
+        node.get(&key).await.expect("the record exists").fields,
+        nulls
+    );
     assert_eq!(node.log("things").await[2].previous, values);
 }
 
-pub async fn columns_may_have_any_name<F: Fixture>() {
+pub async fn columns_can_have_any_name<F: Fixture>() {
     let database = F::fresh().await;
     let names = [
         "order", "select", "group by", "naïve", "it's", "a\"b", "Mixed", "a.b", "1st", "fields",
@@ -274,7 +280,10 @@ pub async fn columns_may_have_any_name<F: Fixture>() {
         changed.insert(name.to_owned(), json!("x"));
     }
     assert_eq!(
-        node.get(&change.key).await.expect("it is there").fields,
+        node.get(&change.key)
+            .await
+            .expect("the record exists")
+            .fields,
         changed
     );
 }

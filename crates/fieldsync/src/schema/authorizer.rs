@@ -1,7 +1,8 @@
 //! The authorizer: the app's rule that decides who may do what.
 
-use async_trait::async_trait;
 use std::fmt;
+
+use async_trait::async_trait;
 
 use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;

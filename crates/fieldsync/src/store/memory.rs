@@ -408,7 +408,7 @@ mod tests {
             self.0.write().tables.insert(table.name, created);
         }
 
-        async fn write_past(&self, table: &str, id: RecordId, row: Option<Fields>) {
+        async fn write_externally(&self, table: &str, id: RecordId, row: Option<Fields>) {
             let mut state = self.0.write();
             let table = state
                 .tables

@@ -1,8 +1,9 @@
 //! The plan for a batch: the rows to write, then the changes to log and the answers.
 
-use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::model::change::{Action, Change};
 use crate::model::cursor::Position;
