@@ -182,7 +182,7 @@ async fn a_a_principal_can_neither_create_a_record_for_another_nor_give_one_away
 
 async fn a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_message(app: App) {
     let id = app
-        .note(json!({"owner": "ada", "text": "a", "salary": 4711}))
+        .note(json!({"owner": "ada", "text": "a", "salary": 987_654_321}))
         .await;
     let path = format!("/api/notes/{id}/");
     let mut socket = Socket::v1_as(&app, "clerk").await;
@@ -200,7 +200,7 @@ async fn a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_mess
         // Refused even if the value is the current one: otherwise the reply would reveal it.
         reply(
             app.as_user("clerk", "PATCH", &path)
-                .json(&json!({"salary": 4711})),
+                .json(&json!({"salary": 987_654_321})),
         )
         .await
         .1,
@@ -218,12 +218,12 @@ async fn a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_mess
     // A change of only the hidden field is not sent, and is no conflict with an edit of a visible field.
     app.engine
         .collection::<Fields>("notes")
-        .patch(id, json!({"salary": 4712}))
+        .patch(id, json!({"salary": 987_654_322}))
         .await
         .unwrap();
     app.engine
         .collection::<Fields>("notes")
-        .patch(id, json!({"text": "c", "salary": 4713}))
+        .patch(id, json!({"text": "c", "salary": 987_654_323}))
         .await
         .unwrap();
     let change = socket.expect("change").await;
@@ -257,7 +257,7 @@ async fn a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_mess
     }
     for sent in messages.iter().chain(&bodies) {
         let sent = sent.to_string();
-        assert!(!sent.contains("471"), "{sent}");
+        assert!(!sent.contains("98765432"), "{sent}");
     }
     // A cursor of another view does not resume.
     let mut boss = Socket::v1_as(&app, "boss").await;
