@@ -130,8 +130,8 @@ pub async fn a_refresh_of_a_row_that_another_program_deleted_logs_a_delete<F: Fi
     assert_eq!(change.action, Action::Delete);
 }
 
-/// Checks that the change is the last of the log, is logged once and names its author, and that it contains the record as
-/// it is read.
+/// Checks that the change is the last of the log, is logged once, and names its author. It must contain the record as it
+/// is read.
 async fn check(node: &Node, change: &Change, before: Timestamp, key: Option<&str>) {
     let log = node.log("notes").await;
     assert_eq!(log.last(), Some(change));

@@ -20,7 +20,8 @@ pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
             let mut written: Vec<Position> = Vec::new();
             for _ in 0..50 {
                 let change = writer.change(Edit::create("notes", json!({}))).await;
-                // An edit that begins after the commit of another has a higher offset. Its change is in the log at once.
+                // An edit that begins after the commit of another has a higher offset.
+                // Its change is in the log at once.
                 assert!(
                     written
                         .last()

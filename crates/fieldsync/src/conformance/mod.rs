@@ -3,8 +3,8 @@
 //!
 //! To test a store, enable the feature `conformance` in `dev-dependencies`, implement [`Fixture`] for a type of the
 //! tests, and call `fieldsync::backend::store_tests!(ThatType);` in a module of its own. For a broker these are
-//! [`BrokerFixture`] and `fieldsync::backend::broker_tests!`. Each macro generates one test per sentence of the contract.
-//! The cases are in one file per topic.
+//! [`BrokerFixture`] and `fieldsync::backend::broker_tests!`. Each macro generates one test per sentence of the
+//! contract. The cases are in one file per topic.
 
 mod fixture;
 mod node;

@@ -124,14 +124,14 @@ pub async fn an_existing_table_is_used_as_it_is<F: Fixture>() {
     let owner = node
         .get(&RecordKey::new("owners", 7))
         .await
-        .expect("the same row");
+        .expect("the row is a record of both collections");
     assert_eq!(owner.fields["owner"], "grace");
-    // A column that is no field of the collection gets the default of the table.
+    // A column without a field in the collection gets the default of the table.
     let id = node.create(json!({"title": "c"})).await;
     let owner = node
         .get(&RecordKey::new("owners", id))
         .await
-        .expect("the same row");
+        .expect("the row is a record of both collections");
     assert_eq!(owner.fields["owner"], "nobody");
 }
 
