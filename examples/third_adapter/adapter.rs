@@ -1,5 +1,5 @@
-//! An adapter for poem, a framework that fieldsync does not know. It passes requests to the core and sends what the core
-//! answers. Both use the `http` crate's types, so that only the response needs a few lines.
+//! An adapter for poem, a framework that fieldsync does not know. It passes requests to the core and sends the core's
+//! responses. poem converts from and to the `http` crate's types, except for the body of a response.
 
 use fieldsync::adapter::{Body, MountPath, accept, handle, serve};
 use fieldsync::{Engine, Principal};

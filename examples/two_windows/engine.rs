@@ -1,4 +1,4 @@
-//! The engine: its store, its broker, and the messages of its feed.
+//! Starts the engine: its store, its broker, and the messages of its plain feed.
 
 use std::error::Error;
 

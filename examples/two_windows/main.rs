@@ -26,7 +26,7 @@ struct User {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // actix logs an error for each malformed request.
+    // actix logs an error for each malformed request, which any client can send.
     let default = || "warn,actix_http=off".into();
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default());

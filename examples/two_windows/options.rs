@@ -27,7 +27,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BROKER")]
     pub(crate) broker: Option<BrokerOption>,
 
-    /// An origin, such as https://app.example, whose pages may call the API and open the socket. Can be given several
+    /// An origin, such as https://app.example, whose pages may call the API and open the WebSocket. Can be given several
     /// times. Without it, only the two windows may.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,

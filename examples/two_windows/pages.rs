@@ -1,4 +1,4 @@
-//! The two pages, which are made from one template, and the files that they load. All of them are in the binary.
+//! The two pages, made from one template, and the files that they load. All of them are compiled into the program.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "image/svg+xml" => "icon.svg";
 };
 
-/// The pages load files from their own server only, and call no other.
+/// The pages load files from their own server only, and send requests to no other.
 const POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 

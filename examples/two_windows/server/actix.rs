@@ -1,4 +1,5 @@
-//! The server with actix-web, which has both limits. The demo handles the signals: actix's shutdown does not include WebSockets.
+//! The server with actix-web, which has both limits. The demo handles the signals, because actix's shutdown does not include
+//! WebSockets.
 
 use actix_cors::Cors;
 use actix_web::http::StatusCode;
@@ -77,7 +78,7 @@ async fn page(uri: actix_web::http::Uri) -> HttpResponse {
     response.body(page.text)
 }
 
-/// Allows pages of these origins to call the API. The socket checks the origin itself.
+/// Allows pages of these origins to call the API. The WebSocket checks the origin itself.
 fn cors(origins: &[String]) -> Cors {
     origins
         .iter()

@@ -1,4 +1,5 @@
-//! The server with axum, on hyper: `axum::serve` has neither limit, and its graceful shutdown does not include WebSockets.
+//! The server with axum, directly on hyper: `axum::serve` limits neither connections nor the time for a request's head, and its
+//! graceful shutdown does not include WebSockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::server::{
     health,
 };
 
-/// Serves connections. One that became a WebSocket no longer counts for the limit.
+/// Serves connections. One that has become a WebSocket does not count towards the limit.
 pub(crate) async fn serve(
     listener: TcpListener,
     engine: Engine,
@@ -42,7 +43,7 @@ pub(crate) async fn serve(
             accepted = next => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Probably there is no free file descriptor. Connections that end free some.
+                    // Probably no file descriptor is free. Connections that are closed free some.
                     eprintln!("can't accept a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -105,7 +106,7 @@ async fn page(uri: Uri) -> Response {
     }
 }
 
-/// Allows pages of these origins to call the API. The socket checks the origin itself.
+/// Allows pages of these origins to call the API. The WebSocket checks the origin itself.
 fn cors(origins: &[String]) -> Result<CorsLayer, String> {
     let origin = |origin: &String| {
         origin.parse::<HeaderValue>().map_err(|_| {

@@ -1,5 +1,5 @@
-//! The app under either web framework: the pages, the REST routes and the socket, a limit on connections, a timeout for the
-//! head of a request, and a stop that finishes the requests that have begun.
+//! The app under either web framework: the pages, the REST routes and the WebSocket, a limit on connections, a timeout for the
+//! head of a request, and a shutdown that finishes the requests in progress.
 
 mod actix;
 mod axum;
@@ -13,14 +13,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::options::{Options, ServerOption};
 
-/// The most connections at a time. Further ones wait to be accepted.
+/// The most open connections. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
-/// The limit on the time until the head of a request has come.
+/// How long the head of a request may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// The limit on the time until requests and sockets have ended at a stop.
+/// How long a shutdown waits for requests and WebSockets.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The methods and headers for pages of other origins, if the options allow any.
+/// The methods and headers that pages of other origins may use, if the options allow any.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
 const ALLOWED_HEADERS: [&str; 6] = [
     "content-type",
@@ -60,7 +60,7 @@ pub(crate) async fn serve(engine: Engine, options: &Options) -> Result<(), Strin
     }
 }
 
-/// The reply of `/healthz`: a status, and the reason.
+/// The response of `/healthz`: a status and a text.
 fn health(engine: &Engine) -> (u16, &'static str) {
     if engine.is_ready() {
         (200, "ok")
@@ -69,17 +69,21 @@ fn health(engine: &Engine) -> (u16, &'static str) {
     }
 }
 
-/// Finishes edits, and closes sockets with a request to reconnect.
+/// Finishes the requests in progress, and closes the WebSockets so that their clients reconnect.
 async fn drain(engine: &Engine, mut stop_signals: StopSignals) {
     eprintln!("Stopping. Press Ctrl-C again to stop at once.");
     tokio::spawn(async move {
         stop_signals.next().await;
         std::process::exit(130);
     });
-    if !engine.drain(DRAIN_TIMEOUT).await.is_complete() {
+    let report = engine.drain(DRAIN_TIMEOUT).await;
+    if !report.is_complete() {
         eprintln!(
-            "Some requests did not end within {} s.",
-            DRAIN_TIMEOUT.as_secs()
+            "After {} s there are still {} requests, {} WebSockets and {} writes in progress.",
+            DRAIN_TIMEOUT.as_secs(),
+            report.requests,
+            report.connections,
+            report.writes
         );
     }
 }
