@@ -83,3 +83,15 @@ async fn x_a_feed_gets_the_changes_that_happen_while_its_authorizer_waits() {
     assert_eq!(socket.next().await.unwrap(), "Ada");
     assert_eq!(socket.next().await.unwrap(), "Grace");
 }
+
+#[tokio::test]
+async fn a_feed_whose_rule_can_not_be_evaluated_asks_the_client_to_come_back() {
+    let users = Collection::of::<User>("users");
+    let users =
+        users.authorize_fn(|_, _| Err(Denied::unavailable("the database of roles is down")));
+    let builder = Engine::builder().collection(users);
+    let builder = builder.feed("users", |change| json!(change.record));
+    let app = App::start(Server::Axum, On::Memory, builder).await;
+    let mut socket = Socket::feed(&app).await;
+    assert_eq!(socket.next().await, Err(1013));
+}

@@ -27,7 +27,7 @@ pub(crate) fn prepare(
         }
     }
     let mut tables = Tables::default();
-    // Read again only now: collections may share a table.
+    // Read again only now, when every table has its columns.
     for collection in collections {
         let table = catalog::read(&transaction, collection)?;
         tables.insert(check(collection, table, |_| ())?);

@@ -200,7 +200,8 @@ impl Engine {
     /// Applies several edits as a whole or not at all, and returns an outcome for each.
     ///
     /// The app itself makes these edits: no authorizer is asked. Dropping the future does not take the edits back: they
-    /// are committed, or not, as a whole.
+    /// are committed, or not, as a whole. To repeat a transaction safely, give each of its edits an idempotency key: an
+    /// edit without one is applied again.
     ///
     /// # Errors
     /// When an edit is refused, and the others with it, or when the store fails.

@@ -35,7 +35,8 @@ impl Outcome {
     }
 
     /// The record's id.
-    pub(crate) fn id(&self) -> RecordId {
+    #[must_use]
+    pub fn id(&self) -> RecordId {
         match self {
             Self::Committed(change) => change.key.id,
             Self::Unchanged { record, .. } => record.id,

@@ -209,7 +209,8 @@ impl Collection {
 
     /// Checks every edit that a principal makes. The closure receives the principal and the record before and after the
     /// edit: `before` is `None` when the edit creates the record, `after` is `None` when it deletes it. The closure
-    /// refuses an edit with [`FieldErrors`] (422), [`Denied`] (403) or any other [`Refusal`].
+    /// refuses an edit with [`FieldErrors`] (422), [`Denied`] (403, or the status of its variant) or any other [`Refusal`]. A
+    /// closure that returns several of them converts them with `Refusal::from`.
     ///
     /// Edits that the app makes itself, without a principal, are not checked. The closure runs as for
     /// [`Collection::validate`].

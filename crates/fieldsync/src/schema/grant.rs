@@ -86,12 +86,16 @@ impl RowFilter {
 }
 
 /// What a principal is granted for one kind of access to one collection.
+///
+/// Of a grant to read, the visible fields and the records count. Of a grant to write, the fields that may be set and the
+/// records count: what a reply shows is decided by the grant to read. A principal may be granted to write a record that
+/// it may not read. Replies then show the id alone.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Grant {
-    /// The fields that the principal may read.
+    /// The fields that the principal may read. Only of a grant to read.
     pub view: View,
-    /// The fields that the principal may set.
+    /// The fields that the principal may set. Only of a grant to write.
     pub writable: View,
     /// The records that the grant is for. All records without it.
     pub(crate) rows: Option<RowFilter>,

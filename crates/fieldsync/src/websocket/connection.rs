@@ -20,6 +20,7 @@ use tokio_websockets::{Error, Message, WebSocketStream};
 use crate::engine::engine::Engine;
 use crate::error::EngineError;
 use crate::live::subscription::{Since, Subscription};
+use crate::model::access::Denied;
 use crate::model::cursor::{Cursor, Position};
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
@@ -219,6 +220,10 @@ impl<'a> Connection<'a> {
                     self.streams
                         .push(MessageStream::new(subscription, encoding));
                 }
+                Err(EngineError::Refused(Refusal::Denied(Denied::Unavailable(_)))) => {
+                    return Err(Close::TryAgain);
+                }
+                // The principal may not read this collection.
                 Err(EngineError::Refused(_)) => {}
                 Err(_) => return Err(Close::TryAgain),
             }
