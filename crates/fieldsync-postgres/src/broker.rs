@@ -88,7 +88,7 @@ async fn publisher(address: &Address) -> Result<Client, Failure> {
 
 #[async_trait]
 impl Broker for PostgresBroker {
-    async fn publish(&self, notice: Notification) -> Result<(), BrokerError> {
+    async fn publish(&self, notification: Notification) -> Result<(), BrokerError> {
         let mut slot = self.publisher.lock().await;
         // Taken out until it has answered: a client whose answer was not awaited is not used again.
         let client = match slot.take() {
@@ -96,7 +96,7 @@ impl Broker for PostgresBroker {
             None => publisher(&self.address).await.map_err(failed)?,
         };
         let sql = "select pg_notify($1, $2)";
-        let text = notice.to_string();
+        let text = notification.to_string();
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&self.channel, Type::TEXT), (&text, Type::TEXT)];
         let notified = client.query_typed(sql, &parameters).await;
@@ -114,7 +114,7 @@ impl Broker for PostgresBroker {
             return Err(BrokerError(error.into()));
         }
         let (client, connection) = self.address.connect().await.map_err(failed)?;
-        let (sender, notices) = mpsc::channel(MAX_WAITING);
+        let (sender, notifications) = mpsc::channel(MAX_WAITING);
         tokio::spawn(drive(connection, sender));
         let listen = format!("listen \"{}\"", self.channel.replace('"', "\"\""));
         let listening = timeout(ANSWER_TIMEOUT, client.batch_execute(&listen)).await;
@@ -125,24 +125,24 @@ impl Broker for PostgresBroker {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let subscription = Subscription {
             client,
-            notices,
+            notifications,
             pings,
         };
-        let notices = unfold(subscription, |mut subscription| async {
+        let notifications = unfold(subscription, |mut subscription| async {
             Some((subscription.next().await?, subscription))
         });
-        Ok(notices.boxed())
+        Ok(notifications.boxed())
     }
 }
 
 /// Forwards the channel's notifications, until the connection is lost or its client is dropped.
 async fn drive(mut connection: PgConnection, sender: mpsc::Sender<Notification>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if let AsyncMessage::Notification(notification) = message
-            && let Ok(notice) = notification.payload().parse()
+        if let AsyncMessage::Notification(message) = message
+            && let Ok(notification) = message.payload().parse()
         {
             // If the queue is full the notification is dropped; the poll finds its change.
-            let _ = sender.try_send(notice);
+            let _ = sender.try_send(notification);
         }
     }
 }
@@ -150,7 +150,7 @@ async fn drive(mut connection: PgConnection, sender: mpsc::Sender<Notification>)
 /// A connection that listens on the channel.
 struct Subscription {
     client: Client,
-    notices: mpsc::Receiver<Notification>,
+    notifications: mpsc::Receiver<Notification>,
     pings: Interval,
 }
 
@@ -159,7 +159,7 @@ impl Subscription {
     async fn next(&mut self) -> Option<Notification> {
         loop {
             tokio::select! {
-                notice = self.notices.recv() => return notice,
+                notification = self.notifications.recv() => return notification,
                 _ = self.pings.tick() => {
                     let pong = timeout(ANSWER_TIMEOUT, self.client.batch_execute("")).await;
                     if !matches!(pong, Ok(Ok(()))) {

@@ -180,9 +180,9 @@ impl PostgresStatements {
             "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral";
         let page = |condition: &str| {
             format!(
-                "{head} (select {listed}, row_number() over () as place from \
-                 (select * from {table} {condition} order by {key} limit $2::bigint) t) r ({names}, place) on true \
-                 where h.collection = $1 order by r.place"
+                "{head} (select {listed}, row_number() over () as position from \
+                 (select * from {table} {condition} order by {key} limit $2::bigint) t) r ({names}, position) on true \
+                 where h.collection = $1 order by r.position"
             )
         };
         let ids = format!("{key} = any($1::text[]::{}[])", layout.key.format.cast());

@@ -79,7 +79,7 @@ async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
 
 #[async_trait]
 impl Broker for RedisBroker {
-    async fn publish(&self, notice: Notification) -> Result<(), BrokerError> {
+    async fn publish(&self, notification: Notification) -> Result<(), BrokerError> {
         let mut publisher = self.publisher.lock().await;
         // The connection is put back only after its response: if this future is dropped before, the next publish must
         // not take the late response for its own.
@@ -88,7 +88,7 @@ impl Broker for RedisBroker {
             None => connect(&self.client).await.map_err(broker_error)?,
         };
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&self.channel).arg(notice.to_string());
+        publish.arg(&self.channel).arg(notification.to_string());
         let published = publish.exec_async(&mut connection).await;
         published.map_err(broker_error)?;
         *publisher = Some(connection);
@@ -101,10 +101,10 @@ impl Broker for RedisBroker {
             .await
             .map_err(|_| self.no_response())?
             .map_err(broker_error)?;
-        let notices = unfold(subscription, |mut subscription| async {
+        let notifications = unfold(subscription, |mut subscription| async {
             Some((subscription.next().await?, subscription))
         });
-        Ok(notices.boxed())
+        Ok(notifications.boxed())
     }
 }
 

@@ -39,8 +39,8 @@ impl Subscription {
                 message = self.messages.next() => {
                     let message = message?;
                     let text = std::str::from_utf8(message.get_payload_bytes());
-                    if let Ok(Ok(notice)) = text.map(str::parse) {
-                        return Some(notice);
+                    if let Ok(Ok(notification)) = text.map(str::parse) {
+                        return Some(notification);
                     }
                 }
                 _ = self.pings.tick() => {

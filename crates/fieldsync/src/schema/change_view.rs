@@ -27,7 +27,7 @@ impl Change {
     /// Whether the change changed this field. A create, a delete, and an update without previous values change every
     /// field.
     #[must_use]
-    pub fn touches(&self, field: &str) -> bool {
+    pub fn affects(&self, field: &str) -> bool {
         match self.action {
             Action::Create | Action::Delete => true,
             Action::Update => self.previous.is_empty() || self.previous.contains_key(field),

@@ -87,7 +87,7 @@ fn value_at_base<'a>(
     logged: &'a [Change],
     planned: &'a [Option<Fields>],
 ) -> Option<Option<&'a serde_json::Value>> {
-    if let Some(change) = logged.iter().find(|change| change.touches(name)) {
+    if let Some(change) = logged.iter().find(|change| change.affects(name)) {
         let existed = change.action != Action::Create;
         return Some(change.previous.get(name).filter(|_| existed));
     }
