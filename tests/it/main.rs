@@ -28,6 +28,7 @@ mod feed;
 mod hidden_data;
 mod http;
 mod imports;
+mod isolation;
 mod layering;
 mod live;
 mod model;

@@ -50,7 +50,7 @@ async fn next_id(
     key: &str,
 ) -> Result<Option<String>, Failure> {
     let sql = "select coalesce(pg_get_expr(d.adbin, d.adrelid), \
-                 format('nextval(%L)', pg_get_serial_sequence($1, $2))) \
+                 'nextval(' || quote_literal(pg_get_serial_sequence($1, $2)) || ')') \
                from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
                where a.attrelid = to_regclass($1) and a.attname = $2";
     let row = transaction.query_opt(sql, &[&table, &key]).await?;

@@ -147,8 +147,12 @@ fn read_rows(
             (Ok(_), Write::Delete { .. }) => continue,
             (Ok(found), _) if found.len() == group.len() => {
                 let found = found.iter().map(|row| table.record(&PostgresRow(row), 0));
-                assign(plan, group, found.collect::<Result<_, _>>()?, rows);
-                continue;
+                let found: Vec<Record> = found.collect::<Result<_, _>>()?;
+                if found.iter().all(|row| mutation.is_for(row)) {
+                    assign(plan, group, found, rows);
+                    continue;
+                }
+                Constraint::Check.refuse(mutation, vec!["id".to_owned()])
             }
             (Ok(_), Write::Refresh { .. }) => continue,
             // A trigger skipped it.

@@ -174,6 +174,9 @@ async fn write_rows<T: Transaction>(
     for (at, mutation) in plan.mutations().iter().enumerate() {
         let table = tables.of(mutation.collection.name())?;
         let (constraint, fields) = match write_row(transaction, table, &mutation.write).await {
+            Ok(Written::Row(Some(row))) if !mutation.is_for(&row) => {
+                (Constraint::Check, vec!["id".to_owned()])
+            }
             Ok(Written::Row(row)) => {
                 rows.push(row);
                 continue;

@@ -30,8 +30,8 @@ pub(crate) fn read(
     let Some((name, kind, is_without_rowid, sql)) = found else {
         return Ok(None);
     };
-    // No pragma tells it. Except after a key, the word occurs only in comments and literals.
-    let is_autoincrement = sql.to_ascii_lowercase().contains("autoincrement");
+    // No pragma tells it. The word occurs elsewhere only in comments, literals and quoted names.
+    let is_autoincrement = without_quotes(&sql).contains("autoincrement");
     let repeats_ids = collection.ids() == Ids::Integer && !is_autoincrement;
     let next_id = match collection.ids() {
         Ids::Integer if is_autoincrement => Some(next_autoincrement(collection, &name)),
@@ -58,6 +58,34 @@ pub(crate) fn read(
         columns,
         primary_key,
     }))
+}
+
+/// The SQL in lower case, without comments, literals and quoted names.
+fn without_quotes(sql: &str) -> String {
+    let mut bare = String::new();
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '\'' | '"' | '`' => Some(first.to_string()),
+            '[' => Some("]".to_owned()),
+            '-' if rest.starts_with("--") => Some("\n".to_owned()),
+            '/' if rest.starts_with("/*") => Some("*/".to_owned()),
+            _ => None,
+        };
+        let begin = first.len_utf8();
+        rest = match end {
+            // A doubled quote ends one literal and begins the next.
+            Some(end) => match rest[begin..].find(&end) {
+                Some(at) => &rest[begin + at + end.len()..],
+                None => "",
+            },
+            None => {
+                bare.push(first.to_ascii_lowercase());
+                &rest[begin..]
+            }
+        };
+    }
+    bare
 }
 
 /// The columns of a table, and those of its primary key.
@@ -112,5 +140,24 @@ fn id_source(collection: &Collection, table: &str) -> IdSource {
         keep: format!(
             "update fieldsync_heads set last_id = max(last_id, ?1) where collection = '{name}'"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_literals_and_quoted_names_are_left_out() {
+        for (sql, bare) in [
+            ("id INTEGER AUTOINCREMENT", "id integer autoincrement"),
+            ("a default 'autoincrement', b", "a default , b"),
+            ("a 'it''s autoincrement' b", "a  b"),
+            ("\"autoincrement\" [autoincrement] `autoincrement`", "  "),
+            ("a -- autoincrement\nb /* autoincrement */ c", "a b  c"),
+            ("a 'autoincrement", "a "),
+        ] {
+            assert_eq!(without_quotes(sql), bare, "{sql}");
+        }
     }
 }

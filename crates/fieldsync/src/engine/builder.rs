@@ -108,7 +108,7 @@ impl EngineBuilder {
     }
 
     /// How often each connection is sent a sign of life. A socket that has not answered by the next one is closed. 15 s
-    /// by default.
+    /// by default, at least 100 ms and at most 1 hour.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.settings.heartbeat = interval;
         self

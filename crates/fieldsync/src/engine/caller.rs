@@ -62,6 +62,9 @@ impl Caller<'_> {
         permissions: &Permissions,
     ) -> Result<RecordView, EngineError> {
         let grant = &permissions.read;
+        if !permissions.collection.has_id_kind(key.id) {
+            return Err(Refusal::NotFound(key).into());
+        }
         let (record, position) = self.engine.store().get(&key).await?;
         let record = record
             .filter(|record| grant.admits(record))
@@ -98,11 +101,12 @@ impl Caller<'_> {
         permissions: &Permissions,
     ) -> Result<Page, EngineError> {
         let (collection, grant) = (&permissions.collection, &permissions.read);
+        collection.check_after(after)?;
         let store = self.engine.store();
         // One record more than asked for shows whether there is a next page.
         let one_more = limit.saturating_add(1);
         let (mut records, position) = store.list(collection.name(), after, one_more).await?;
-        let mut more = records.len() > limit;
+        let mut more = limit > 0 && records.len() > limit;
         records.truncate(limit);
         // A page of hidden records would reveal the id of one as the start of the next page. The store is read on
         // instead, and the first cursor stays valid.
@@ -171,7 +175,7 @@ impl Caller<'_> {
         since: Since,
     ) -> Result<Subscription, EngineError> {
         let permissions = self.permissions(Access::Read, &topic.collection).await?;
-        Ok(self.engine.open(topic, since, &permissions))
+        self.engine.open(topic, since, &permissions)
     }
 
     /// [`Engine::permissions`] of this principal.

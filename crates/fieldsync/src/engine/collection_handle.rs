@@ -99,8 +99,11 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     /// # Errors
     /// When the collection is unknown, the store fails, or the record does not fit the type.
     pub async fn get(&self, id: impl Into<RecordId>) -> Result<Option<Stored<T>>, EngineError> {
-        self.engine.known_collection(&self.name)?;
-        let (record, _) = self.engine.store().get(&self.key(id)).await?;
+        let (key, collection) = (self.key(id), self.engine.known_collection(&self.name)?);
+        if !collection.has_id_kind(key.id) {
+            return Ok(None);
+        }
+        let (record, _) = self.engine.store().get(&key).await?;
         record.map(|record| self.typed(record)).transpose()
     }
 
@@ -113,7 +116,8 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Vec<Stored<T>>, EngineError> {
-        self.engine.known_collection(&self.name)?;
+        let collection = self.engine.known_collection(&self.name)?;
+        collection.check_after(after)?;
         let (records, _) = self.engine.store().list(&self.name, after, limit).await?;
         records
             .into_iter()
@@ -173,9 +177,14 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
 
     fn typed(&self, record: Record) -> Result<Stored<T>, EngineError> {
         let key = self.key(record.id);
-        record
-            .typed()
-            .map_err(|source| EngineError::Unreadable { key, source })
+        let collection = self.engine.known_collection(&self.name)?;
+        // A collection without timestamps may have fields of these names of its own.
+        let typed = if collection.has_timestamps() {
+            record.typed()
+        } else {
+            record.typed_without_timestamps()
+        };
+        typed.map_err(|source| EngineError::Unreadable { key, source })
     }
 }
 

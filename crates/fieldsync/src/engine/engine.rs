@@ -30,6 +30,9 @@ use crate::write::batch::Group;
 /// How long an edit may take, from the arrival of its request.
 const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The most bytes of a principal's name.
+const MAX_NAME_BYTES: usize = 1024;
+
 /// The engine, as the app holds it: collections, their tables and their subscribers. A clone is cheap and is the same
 /// engine.
 ///
@@ -118,6 +121,7 @@ impl Engine {
         let in_progress = self.begin(Work::Write);
 
         // Authorize. The grant's condition on records is applied to the current row, inside the transaction.
+        check_name(principal)?;
         let mut permissions = Vec::with_capacity(edits.len());
         let mut authorized = Vec::with_capacity(edits.len());
         for proposed in edits {
@@ -129,6 +133,7 @@ impl Engine {
                         .await?
                 }
             };
+            granted.collection.check_lookups(&edit)?;
             authorized.push((edit, Arc::clone(&granted.collection), granted.write_grant()));
             permissions.push(granted);
         }
@@ -160,12 +165,18 @@ impl Engine {
         topic: Topic,
         since: Since,
         permissions: &Permissions,
-    ) -> Subscription {
+    ) -> Result<Subscription, EngineError> {
         let Inner { hubs, store, .. } = &*self.inner;
         let collection = &permissions.collection;
+        if let Some(id) = topic.id.filter(|id| !collection.has_id_kind(*id)) {
+            return Err(Refusal::NotFound(RecordKey::new(topic.collection, id)).into());
+        }
         let hub = hubs.of(collection.name());
         let grant = permissions.read.clone();
-        Subscription::new(topic, collection, grant, hub, Arc::clone(store), since)
+        let store = Arc::clone(store);
+        Ok(Subscription::new(
+            topic, collection, grant, hub, store, since,
+        ))
     }
 
     /// Asks the collection's authorizer what a principal may do, and what it may read meanwhile.
@@ -234,7 +245,7 @@ impl Engine {
         let permissions = self
             .permissions(None, Access::Read, &topic.collection)
             .await?;
-        Ok(self.open(topic, since.into(), &permissions))
+        self.open(topic, since.into(), &permissions)
     }
 
     /// Stops the engine: it accepts no more edits, ends subscriptions, closes connections with 1012 and a random retry
@@ -296,6 +307,17 @@ impl Engine {
 
     pub(crate) fn collections(&self) -> &BTreeMap<Arc<str>, Arc<Collection>> {
         &self.inner.collections
+    }
+}
+
+/// Refuses a name that no store can keep.
+fn check_name(principal: Option<&Principal>) -> Result<(), Refusal> {
+    let fits = |name: &str| name.len() <= MAX_NAME_BYTES && !name.contains('\0');
+    match principal.and_then(Principal::name) {
+        Some(name) if !fits(name) => Err(Refusal::AppFailed(
+            "the name of a principal must have at most 1024 bytes, and no NUL".into(),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::live::feed::Feed;
 use crate::store::store::Retention;
 
+const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+const MAX_HEARTBEAT: Duration = Duration::from_secs(3600);
+
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// Origins of pages that may open sockets, besides the server's own.
@@ -29,7 +32,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// The first setting that can't work, and why.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        let too_small = [
+        let faults = [
             (
                 self.max_body_bytes == 0,
                 "max_body_bytes must be at least 1",
@@ -42,15 +45,16 @@ impl Settings {
                 self.max_subscriptions == 0,
                 "max_subscriptions must be at least 1",
             ),
-            (self.heartbeat.is_zero(), "heartbeat must not be zero"),
+            (
+                !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&self.heartbeat),
+                "heartbeat must be between 100 ms and 1 hour",
+            ),
             (
                 self.poll_interval.is_zero(),
                 "poll_interval must not be zero",
             ),
         ];
-        let fault = too_small
-            .into_iter()
-            .find(|(is_too_small, _)| *is_too_small);
+        let fault = faults.into_iter().find(|(is_fault, _)| *is_fault);
         fault.map(|(_, message)| message)
     }
 }

@@ -115,7 +115,7 @@ pub(crate) fn events(
         // Without this nginx would buffer the events.
         .with(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     if request.parts.method != Method::HEAD {
-        let subscription = request.engine.open(topic, since, permissions);
+        let subscription = request.engine.open(topic, since, permissions)?;
         let heartbeat = request.engine.settings().heartbeat;
         *response.body_mut() = Body::events(EventStream::new(subscription, heartbeat));
     }

@@ -74,15 +74,7 @@ impl From<Problem> for Rejection {
 
 impl From<&EngineError> for Rejection {
     fn from(error: &EngineError) -> Self {
-        let problem = Problem::from(error);
-        if problem.status.is_server_error() {
-            tracing::error!(
-                error = error as &dyn std::error::Error,
-                status = problem.status.as_u16(),
-                "a request failed"
-            );
-        }
-        problem.into()
+        Problem::logged(error).into()
     }
 }
 

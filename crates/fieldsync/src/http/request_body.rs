@@ -111,9 +111,8 @@ fn check_media_type(headers: &HeaderMap, purpose: BodyFor) -> Result<(), Rejecti
         )
         .with(header, HeaderValue::from_static(types))
     };
-    if only_value(headers, CONTENT_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(refuse("Content-Encoding is not supported")
             .with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }

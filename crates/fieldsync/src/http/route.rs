@@ -22,7 +22,7 @@ use crate::http::reply::{Rejection, WithHeader as _, empty};
 use crate::http::request::{Request, percent_decode};
 use crate::http::request_body::PATCH_TYPES;
 use crate::http::write;
-use crate::model::access::Access;
+use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;
 use crate::model::record::{RecordId, RecordKey};
 use crate::model::refusal::Refusal;
@@ -95,9 +95,14 @@ where
     let name = collection.name();
     // A principal who may not know that the collection exists learns neither its ids nor its methods.
     let permissions = caller.permissions(access(&parts.method), name).await;
-    if let Err(EngineError::Refused(Refusal::NoSuchCollection(_))) = permissions {
-        return Err(nothing_here());
-    }
+    let permissions = match permissions {
+        Err(EngineError::Refused(Refusal::NoSuchCollection(_))) => return Err(nothing_here()),
+        // Whether the collection is hidden is unknown.
+        Err(error @ EngineError::Refused(Refusal::Denied(Denied::Unavailable(_)))) => {
+            return Err(error.into());
+        }
+        permissions => permissions,
+    };
     let resource = match id {
         None => Resource::Collection,
         Some(id) => Resource::Record(collection.parse_id(&id).ok_or_else(no_such_record)?),

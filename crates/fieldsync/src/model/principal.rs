@@ -45,6 +45,8 @@ impl Principal {
     }
 
     /// Adds claims of the app's own type. Claims of the same type that were added before are replaced.
+    ///
+    /// Claims do not identify a principal: principals without a name share their idempotency keys, whatever they claim.
     #[must_use]
     pub fn with<T: Send + Sync + 'static>(self, claims: T) -> Self {
         let kind = TypeId::of::<T>();

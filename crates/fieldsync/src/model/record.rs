@@ -133,7 +133,8 @@ pub struct Stored<T> {
 }
 
 impl Record {
-    /// Reads the record as the app's own type.
+    /// Reads the record of a collection with timestamps as the app's own type. `created_at` and `updated_at` are not passed to
+    /// the type.
     ///
     /// # Errors
     /// Returns an error if the fields do not deserialize as `T`.
@@ -142,12 +143,23 @@ impl Record {
         // Another program may have written something else. That must not make the record unreadable.
         let mut time = |name: &str| serde_json::from_value(fields.remove(name)?).ok();
         let (created_at, updated_at) = (time(CREATED_AT), time(UPDATED_AT));
-        let fields = serde_json::from_value(Value::Object(fields))?;
+        let stored = Self { id, fields }.typed_without_timestamps()?;
         Ok(Stored {
-            id,
             created_at,
             updated_at,
-            fields,
+            ..stored
+        })
+    }
+
+    /// Reads a record of a collection in which `created_at` and `updated_at` are the app's own fields, or none.
+    pub(crate) fn typed_without_timestamps<T: DeserializeOwned>(
+        self,
+    ) -> Result<Stored<T>, serde_json::Error> {
+        Ok(Stored {
+            id: self.id,
+            created_at: None,
+            updated_at: None,
+            fields: serde_json::from_value(Value::Object(self.fields))?,
         })
     }
 }

@@ -14,7 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// let noon: Timestamp = "2026-01-13T12:00:00+02:00".parse().unwrap();
 /// assert_eq!(noon.to_string(), "2026-01-13T10:00:00.000000Z");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// The default is 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {

@@ -87,6 +87,21 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The problem for an error. One that is the server's is logged, since the client does not learn its cause.
+    pub(crate) fn logged(error: &EngineError) -> Self {
+        let problem = Self::from(error);
+        if problem.status.is_server_error() {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                status = problem.status.as_u16(),
+                "a request failed"
+            );
+        }
+        problem
+    }
+}
+
 impl From<&EngineError> for Problem {
     fn from(error: &EngineError) -> Self {
         match error {
@@ -135,7 +150,7 @@ impl From<&Refusal> for Problem {
                     "the changes since the request's base are not known; see \"current\"",
                 )
             },
-            Refusal::AppPanicked => Self::new(
+            Refusal::AppPanicked | Refusal::AppFailed(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
                 "the server failed to handle the request; nothing was stored",

@@ -141,6 +141,7 @@ impl Schema {
                     hasher.number(max as i128);
                 }
                 if let Some(values) = hasher.option(one_of.as_ref()) {
+                    let values: BTreeSet<_> = values.iter().collect();
                     hasher.list(values.len());
                     values.iter().for_each(|value| hasher.text(value));
                 }

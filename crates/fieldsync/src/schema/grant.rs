@@ -155,10 +155,9 @@ impl Grant {
         }
     }
 
-    /// Whether previous values may be shown. They may not where some records are hidden: the record may have been one of
-    /// them.
-    pub(crate) fn shows_previous(&self) -> bool {
-        self.rows.is_none() && self.readable.is_none()
+    /// Whether some records are hidden. Then previous values may not be shown either: the record may have been one of them.
+    pub(crate) fn hides_records(&self) -> bool {
+        self.rows.is_some() || self.readable.is_some()
     }
 
     /// Whether the principal that holds this grant to write may read the record.

@@ -10,7 +10,7 @@ use crate::model::principal::Principal;
 use crate::model::record::Fields;
 use crate::model::refusal::Refusal;
 
-type Validate = dyn Fn(Option<&Fields>, &Fields) -> Result<(), FieldErrors> + Send + Sync;
+type Validate = dyn Fn(Option<&Fields>, &Fields) -> Result<(), Refusal> + Send + Sync;
 type Check =
     dyn Fn(&Principal, Option<&Fields>, Option<&Fields>) -> Result<(), Refusal> + Send + Sync;
 type OnCreate = dyn Fn(&Principal, &mut Fields) + Send + Sync;
@@ -29,9 +29,10 @@ impl Hooks {
         validate: impl Fn(Option<&T>, &T) -> Result<(), FieldErrors> + Send + Sync + 'static,
     ) {
         self.validate = Some(Arc::new(move |before, after| {
-            // A row that others wrote may not fit the type. Then there is no typed `before`.
+            // A row that others wrote may not fit the type. Then there is no typed `before`, so that it can be repaired.
             let before = before.and_then(|before| read(before).ok());
-            validate(before.as_ref(), &read(after)?)
+            let after = read(after).map_err(Refusal::AppFailed)?;
+            validate(before.as_ref(), &after).map_err(Refusal::Invalid)
         }));
     }
 
@@ -40,8 +41,9 @@ impl Hooks {
         check: impl Fn(&Principal, Option<&T>, Option<&T>) -> Result<(), E> + Send + Sync + 'static,
     ) {
         self.check = Some(Arc::new(move |principal, before, after| {
-            let before = before.and_then(|before| read(before).ok());
-            let after = after.map(read).transpose()?;
+            // Without the record before, the check could take an update for a create, and let it pass.
+            let read = |fields| read(fields).map_err(Refusal::AppFailed);
+            let (before, after) = (before.map(read).transpose()?, after.map(read).transpose()?);
             check(principal, before.as_ref(), after.as_ref()).map_err(Into::into)
         }));
     }
@@ -54,11 +56,7 @@ impl Hooks {
     }
 
     /// Runs `validate` on a record's new state.
-    pub(crate) fn validate(
-        &self,
-        before: Option<&Fields>,
-        after: &Fields,
-    ) -> Result<(), FieldErrors> {
+    pub(crate) fn validate(&self, before: Option<&Fields>, after: &Fields) -> Result<(), Refusal> {
         self.validate
             .as_ref()
             .map_or(Ok(()), |validate| validate(before, after))
@@ -89,7 +87,7 @@ impl Hooks {
     }
 }
 
-fn read<T: DeserializeOwned>(fields: &Fields) -> Result<T, FieldErrors> {
+fn read<T: DeserializeOwned>(fields: &Fields) -> Result<T, String> {
     serde_json::from_value(Value::Object(fields.clone()))
-        .map_err(|_| FieldErrors::one("", "the record does not fit the app's type"))
+        .map_err(|error| format!("the record does not fit the type: {error}"))
 }

@@ -292,7 +292,7 @@ impl<'a> Connection<'a> {
         let subscription = listen(self.engine, self.principal.clone(), topic, since).await;
         let subscription = subscription.map_err(|error| match error {
             EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
-            error => Problem::from(&error),
+            error => Problem::logged(&error),
         })?;
         Ok(MessageStream::new(subscription, Encoding::Frames))
     }

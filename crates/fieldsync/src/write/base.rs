@@ -51,6 +51,10 @@ pub(crate) fn check_base(
         let current = grant.view.project(row.id, fields);
         return Err(Refusal::BaseUnknown { current });
     };
+    if !is_readable {
+        // Which fields of a hidden record have changed is hidden, too.
+        return Ok(());
+    }
     let (names, patch): (Vec<&String>, _) = match edited {
         EditedFields::None => return Ok(()),
         EditedFields::Patch(fields) => (fields.keys().collect(), Some(fields)),
@@ -62,9 +66,9 @@ pub(crate) fn check_base(
         let Some(base) = value_at_base(name, logged, planned) else {
             continue;
         };
-        let theirs = row.fields.get(name).filter(|_| is_readable);
+        let theirs = row.fields.get(name);
         let conflict = FieldConflict {
-            base: base.filter(|_| grant.shows_previous()).cloned(),
+            base: base.filter(|_| !grant.hides_records()).cloned(),
             mine: patch.and_then(|patch| patch.get(name)).cloned(),
             theirs: theirs.cloned(),
         };

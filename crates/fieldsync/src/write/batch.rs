@@ -203,7 +203,9 @@ impl Group {
         let last = self.edits.iter().rposition(|(edit, ..)| edit.needs_ids());
         let before = self.edits[..last.unwrap_or(0)].iter();
         before
-            .filter(|(edit, collection, _)| edit.needs_new_id() && collection.ids() == Ids::Integer)
+            .filter(|(edit, collection, _)| {
+                edit.needs_new_id() && collection.ids() == Ids::Integer && collection.is_creatable()
+            })
             .map(|(_, collection, _)| collection.name())
     }
 }

@@ -11,12 +11,12 @@ use crate::model::field_errors::FieldErrors;
 use crate::model::merge_patch::MergePatch;
 use crate::model::precondition::Precondition;
 use crate::model::principal::Principal;
-use crate::model::record::{CREATED_AT, Fields, Record, RecordId, RecordKey, UPDATED_AT};
+use crate::model::record::{Fields, Record, RecordId, RecordKey, UPDATED_AT};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
 use crate::schema::field::Ids;
-use crate::schema::grant::Grant;
+use crate::schema::grant::{Grant, View};
 use crate::write::base::{EditedFields, SinceBase, check_base};
 use crate::write::catch_panic::catch_panic;
 use crate::write::mutation::Write;
@@ -46,6 +46,9 @@ impl Decision<'_> {
             EditKind::Patch(id, _) | EditKind::Update(id, _) | EditKind::Delete(id) => {
                 Some(self.existing(*id)?)
             }
+            // A row that no longer exists may be refreshed, unless some records are hidden from the principal: it must not
+            // learn which ids exist.
+            EditKind::Refresh(id) if self.grant.hides_records() => Some(self.existing(*id)?),
             _ => self.admitted_row()?,
         };
         for precondition in &self.edit.preconditions {
@@ -72,7 +75,7 @@ impl Decision<'_> {
                 let changed = catch_panic(|| update(&own))?.map_err(|error| match error {
                     UpdateError::Refused(errors) => Refusal::Invalid(errors),
                     UpdateError::Unreadable(error) => {
-                        Refusal::Malformed(format!("the record does not fit the type: {error}"))
+                        Refusal::AppFailed(format!("the record does not fit the type: {error}"))
                     }
                 })?;
                 self.update(changed, row)
@@ -106,6 +109,15 @@ impl Decision<'_> {
         }
     }
 
+    /// What the principal sees of the row: its id alone if it may write but not read it.
+    fn visible(&self, row: &Record) -> Result<View, Refusal> {
+        Ok(if catch_panic(|| self.grant.is_readable(row))? {
+            self.grant.view.clone()
+        } else {
+            View::only::<String>([])
+        })
+    }
+
     fn not_found(&self, id: RecordId) -> Refusal {
         Refusal::NotFound(RecordKey {
             collection: Arc::clone(self.collection.name()),
@@ -118,7 +130,8 @@ impl Decision<'_> {
         precondition: &Precondition,
         row: Option<&Record>,
     ) -> Result<(), Refusal> {
-        let tag = row.map(|row| entity_tag(&self.grant.view.project_record(row)));
+        let view = |row| self.visible(row).map(|view| view.project_record(row));
+        let tag = row.map(view).transpose()?.map(|seen| entity_tag(&seen));
         if precondition.holds(tag.as_deref()) {
             Ok(())
         } else {
@@ -192,7 +205,14 @@ impl Decision<'_> {
         }
         let mut given = given;
         if let Some(principal) = self.principal {
+            let sent = given.clone();
             catch_panic(|| collection.hooks().on_create(principal, &mut given))?;
+            let is_unknown = |name: &&String| collection.field(name).is_none();
+            let mut set = given.keys().filter(|name| !sent.contains_key(*name));
+            if let Some(unknown) = set.find(is_unknown) {
+                let message = format!("on_create has set {unknown:?}, which is not a field");
+                return Err(Refusal::AppFailed(message));
+            }
         }
         let mut fields = Fields::new();
         for field in collection.fields() {
@@ -202,7 +222,7 @@ impl Decision<'_> {
             }
             let value = match given.get(name) {
                 Some(value) => field.schema.check(value),
-                None if name == CREATED_AT || name == UPDATED_AT => Ok(self.now.to_string().into()),
+                None if field.set_by_server => Ok(self.now.to_string().into()),
                 None => field.default.clone().ok_or("is required".to_owned()),
             };
             match value {
@@ -234,8 +254,7 @@ impl Decision<'_> {
         after.fields.extend(changed.clone());
         self.run_hooks(Some(&row.fields), Some(&after.fields))?;
         self.check_admitted(&after)?;
-        let updated_at = self.collection.field(UPDATED_AT);
-        if updated_at.is_some_and(|field| field.set_by_server) {
+        if self.collection.has_timestamps() {
             changed.insert(UPDATED_AT.into(), self.now.to_string().into());
         }
         Ok(Some(Write::Update {
@@ -246,12 +265,13 @@ impl Decision<'_> {
 
     /// The fields that differ from the row, in the form in which they are stored.
     fn changed_fields(&self, wanted: Fields, row: &Record) -> Result<Fields, Refusal> {
+        let visible = self.visible(row)?;
         let mut errors = FieldErrors::new();
         let mut changed = Fields::new();
         for (name, value) in wanted {
             let current = row.fields.get(&name);
             // A hidden value is not compared: the reply would reveal whether the guess was right.
-            let is_same = |value: &Value| current == Some(value) && self.grant.view.shows(&name);
+            let is_same = |value: &Value| current == Some(value) && visible.shows(&name);
             let Some(field) = self.collection.field(&name) else {
                 let is_same_id =
                     name == "id" && serde_json::to_value(row.id).is_ok_and(|id| id == value);
@@ -295,7 +315,7 @@ impl Decision<'_> {
         let own = |fields| self.collection.own_fields(fields);
         let (before, after) = (before.map(own), after.map(own));
         if let Some(after) = &after {
-            catch_panic(|| hooks.validate(before.as_ref(), after))?.map_err(Refusal::Invalid)?;
+            catch_panic(|| hooks.validate(before.as_ref(), after))??;
         }
         match self.principal {
             Some(principal) => {

@@ -60,6 +60,16 @@ pub struct HeadUpdate {
 }
 
 impl Mutation {
+    /// Whether the row is the one that the mutation writes. A trigger may have given a new row another id than the one that
+    /// later edits of the transaction use. The store then refuses the mutation.
+    #[must_use]
+    pub fn is_for(&self, row: &Record) -> bool {
+        match &self.write {
+            Write::Insert { id, .. } => id.is_none_or(|id| id == row.id),
+            Write::Update { .. } | Write::Delete { .. } | Write::Refresh { .. } => true,
+        }
+    }
+
     /// The record that is written. `None` when the database gives its id.
     pub(crate) fn key(&self) -> Option<RecordKey> {
         let id = match &self.write {
