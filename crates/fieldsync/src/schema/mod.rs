@@ -10,3 +10,4 @@ pub(crate) mod grant;
 pub(crate) mod hooks;
 pub(crate) mod json;
 pub(crate) mod json_schema;
+pub(crate) mod lookups;

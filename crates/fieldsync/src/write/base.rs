@@ -51,10 +51,6 @@ pub(crate) fn check_base(
         let current = grant.view.project(row.id, fields);
         return Err(Refusal::BaseUnknown { current });
     };
-    if !is_readable {
-        // Which fields of a hidden record have changed is hidden, too.
-        return Ok(());
-    }
     let (names, patch): (Vec<&String>, _) = match edited {
         EditedFields::None => return Ok(()),
         EditedFields::Patch(fields) => (fields.keys().collect(), Some(fields)),
@@ -66,7 +62,7 @@ pub(crate) fn check_base(
         let Some(base) = value_at_base(name, logged, planned) else {
             continue;
         };
-        let theirs = row.fields.get(name);
+        let theirs = row.fields.get(name).filter(|_| is_readable);
         let conflict = FieldConflict {
             base: base.filter(|_| !grant.hides_records()).cloned(),
             mine: patch.and_then(|patch| patch.get(name)).cloned(),
