@@ -207,6 +207,10 @@ async fn a_rule_that_can_not_be_evaluated_is_503(app: App) {
     let id = app.item("cut off", 0).await;
     for (user, method, path) in [
         ("cut off", "GET", "/api/items/".to_owned()),
+        // Whether the collection is hidden is unknown, so that its ids and methods are, too.
+        ("cut off", "OPTIONS", "/api/items/".to_owned()),
+        ("cut off", "PUT", format!("/api/items/{id}/")),
+        ("cut off", "GET", "/api/items/abc/".to_owned()),
         ("cut off", "PATCH", format!("/api/items/{id}/")),
         // Writing is granted, but what the caller may read of the reply is unknown.
         ("half cut off", "PATCH", format!("/api/items/{id}/")),

@@ -15,6 +15,7 @@ on_every_store!(
     an_edit_conflicts_with_changes_of_the_same_fields_since_its_base,
     every_type_of_field_is_stored_and_returned,
     the_apps_validation_refuses_a_field_with_a_message,
+    a_content_encoding_that_is_given_twice_is_refused,
 );
 
 async fn a_record_is_created_read_edited_and_deleted(app: App) {
@@ -396,4 +397,16 @@ async fn the_apps_validation_refuses_a_field_with_a_message(app: App) {
         .await;
     assert_eq!(status, 422);
     assert_eq!(app.get(&path).await["first_name"], "Tom");
+}
+
+async fn a_content_encoding_that_is_given_twice_is_refused(app: App) {
+    for codings in [["gzip", "gzip"], ["identity", "gzip"]] {
+        let mut request = app.request("POST", "/api/users/").json(&json!({}));
+        for coding in codings {
+            request = request.header("content-encoding", coding);
+        }
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), 415, "{codings:?}");
+        assert_eq!(reply.headers()["accept-encoding"], "identity");
+    }
 }

@@ -164,6 +164,7 @@ pub mod backend {
     }
 
     #[cfg(any(test, feature = "conformance"))]
+    #[doc(inline)]
     pub use crate::{__broker_tests as broker_tests, __store_tests as store_tests};
 }
 

@@ -68,6 +68,7 @@ macro_rules! __conformance_tests {
 ///     fieldsync::backend::store_tests!(super::SqliteFixture);
 /// }
 /// ```
+#[doc(hidden)]
 #[macro_export]
 macro_rules! __store_tests {
     ($fixture:ty) => {
@@ -203,6 +204,7 @@ macro_rules! __store_tests {
 
 /// Generates one test per sentence of the contract of [`Broker`](crate::backend::Broker), for a type that implements
 /// [`BrokerFixture`](crate::backend::conformance::BrokerFixture).
+#[doc(hidden)]
 #[macro_export]
 macro_rules! __broker_tests {
     ($fixture:ty) => {
