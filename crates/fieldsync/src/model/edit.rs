@@ -199,7 +199,7 @@ impl Edit {
         }
     }
 
-    /// Makes it safe to repeat the edit. For 24 hours the same edit by the same principal with the same key is applied
+    /// Makes it safe to repeat the edit. The key has 1 to 255 bytes. For 24 hours the same edit by the same principal with the same key is applied
     /// once, and a repetition returns the outcome of the first.
     ///
     /// Two closures can't be compared: give each update by closure a key of its own.
