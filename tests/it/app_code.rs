@@ -244,7 +244,7 @@ async fn an_update_by_closure_may_be_refused(app: App) {
     let take = |count: u32| {
         items.update(id, move |item: &mut Item| {
             let left = item.quantity.checked_sub(count);
-            item.quantity = left.ok_or_else(|| FieldErrors::one("quantity", "is not enough"))?;
+            item.quantity = left.ok_or_else(|| FieldErrors::one("quantity", "is not in stock"))?;
             Ok(())
         })
     };
@@ -252,7 +252,7 @@ async fn an_update_by_closure_may_be_refused(app: App) {
     let EngineError::Refused(Refusal::Invalid(errors)) = refused else {
         panic!("refused for another reason: {refused}");
     };
-    assert_eq!(errors, FieldErrors::one("quantity", "is not enough"));
+    assert_eq!(errors, FieldErrors::one("quantity", "is not in stock"));
     assert_eq!(take(1).await.unwrap().fields.quantity, 0);
 }
 

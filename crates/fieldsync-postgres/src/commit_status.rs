@@ -21,7 +21,7 @@ pub(crate) async fn is_committed(
     transaction_id: &str,
     finished: &CommitOutput,
 ) -> Result<bool, Failure> {
-    if finished.changes.is_empty() && finished.remembered.is_empty() {
+    if finished.changes.is_empty() && finished.idempotency_records.is_empty() {
         return Ok(true);
     }
     let deadline = Instant::now() + LOOKUP_TIMEOUT;
@@ -77,7 +77,7 @@ async fn has_written(client: &Client, finished: &CommitOutput) -> Result<bool, F
         let offset = change.position.offset.cast_signed();
         let tag = i64::from(change.position.tag);
         client.query_opt(sql, &[&collection, &offset, &tag]).await?
-    } else if let Some(remembered) = finished.remembered.first() {
+    } else if let Some(remembered) = finished.idempotency_records.first() {
         let sql = "select from fieldsync_keys where principal = $1 and key = $2";
         let key = &remembered.key;
         client.query_opt(sql, &[&key.principal, &key.key]).await?

@@ -224,8 +224,8 @@ pub(crate) async fn finish(
         let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
         steps.push(Step::query(client, &tables.log.append, columns).await?);
     }
-    if !finished.remembered.is_empty() {
-        let (rows, now) = (finished.remembered.iter(), Timestamp::now());
+    if !finished.idempotency_records.is_empty() {
+        let (rows, now) = (finished.idempotency_records.iter(), Timestamp::now());
         let rows = rows.map(|record| fieldsync_sql::idempotency_values::<Postgres>(record, now));
         let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
         steps.push(Step::query(client, &tables.log.remember, columns).await?);

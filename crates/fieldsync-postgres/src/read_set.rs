@@ -53,7 +53,7 @@ pub(crate) async fn read(
     let mut found = ReadSet::default();
     if !keys.is_empty() {
         results.next()?;
-        found.remembered = log::found_keys(&results.next()?)?;
+        found.idempotency_records = log::found_keys(&results.next()?)?;
     }
     for (collection, _) in &records {
         let table = tables.of(collection)?;

@@ -32,7 +32,9 @@ impl Constraint {
         let message = |name: &str| match self {
             Self::Unique => "is already taken",
             Self::ForeignKey if name == "id" => "is still referred to by another record",
-            Self::ForeignKey => "refers to a record that does not exist, or is referred to",
+            Self::ForeignKey => {
+                "refers to a record that does not exist, or is still referred to by another record"
+            }
             Self::NotNull => "must not be null",
             Self::Check => "is not allowed by the database",
         };

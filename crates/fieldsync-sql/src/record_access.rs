@@ -107,7 +107,7 @@ pub async fn write_batch<T: Transaction>(
     }
     let finished = plan.finish(rows, &heads);
     append(transaction, tables, &finished.changes).await?;
-    remember(transaction, tables, &finished.remembered).await?;
+    remember(transaction, tables, &finished.idempotency_records).await?;
     Ok(BatchWritten::Complete {
         results: finished.results,
         if_refused: deferred.map_or(Attempt::Stopped, Attempt::Refused),
@@ -125,7 +125,7 @@ async fn read_set<T: Transaction>(
         transaction.lock_keys(&keys).await?;
     }
     let mut found = ReadSet {
-        remembered: find_keys(transaction, tables, &keys).await?,
+        idempotency_records: find_keys(transaction, tables, &keys).await?,
         ..ReadSet::default()
     };
     for (key, collection) in batch.records() {

@@ -118,8 +118,7 @@ async fn a_violated_constraint_is_reported_for_its_field_without_its_name() {
     const COLUMNS: &str = "id integer primary key, email text, stars integer, parent integer";
     let create = |fields: Value| Edit::create("things", fields);
     let taken = "conflict in fields: email is already taken";
-    let dangling =
-        "conflict in fields: parent refers to a record that does not exist, or is referred to";
+    let dangling = "conflict in fields: parent refers to a record that does not exist, or is still referred to by another record";
     let (email, stars) = (json!({"email": "a"}), json!({"stars": -1}));
     let row = "insert into things (id, email) values (1, 'a')";
     for (sql, edit, expected) in [
@@ -287,8 +286,7 @@ async fn of_many_concurrent_edits_only_those_that_violate_a_constraint_are_refus
         }
     }
     refused.sort();
-    let dangling =
-        "conflict in fields: parent refers to a record that does not exist, or is referred to";
+    let dangling = "conflict in fields: parent refers to a record that does not exist, or is still referred to by another record";
     let taken = "conflict in fields: title is already taken";
     assert_eq!(refused, [dangling, dangling, dangling, taken, taken]);
     assert_eq!(

@@ -48,12 +48,12 @@
 //! - A [`Subscription`] is a position in a log. It delivers a snapshot or what was missed, then live changes. A [`Cursor`]
 //!   is that position as text.
 //!
-//! The crate has three doors. The root is for apps. [`backend`] is for authors of stores and brokers, [`adapter`] for
+//! The crate has three public parts. The root is for apps. [`backend`] is for authors of stores and brokers, [`adapter`] for
 //! authors of adapters.
 //!
 //! # The path of a PATCH
 //!
-//! `http` reads the request, strictly, into an [`Edit`]. `engine::write` asks the authorizer, commits, announces and
+//! `http` reads the request, strictly, into an [`Edit`]. `Engine::write` asks the authorizer, commits, announces and
 //! projects. The commit joins edits that arrive at the same time into one batch. The store reads the current rows in a
 //! transaction, asks [`Batch::plan`](backend::Batch::plan) what to write, writes rows and changes, and commits. The hub
 //! wakes the subscribers, and each connection writes everything that is new to it at once.

@@ -36,7 +36,7 @@ export function serveCreateForm(form, { send, url, makeKey, announce }) {
     unanswered = answer.kind === 'unknown' ? { values, key } : undefined;
     if (answer.kind === 'done') created(answer.record, body);
     else if (answer.kind === 'refused') showProblem(answer.problem);
-    else formError.textContent = `Not created: ${asSentence(answer.why)} Your input is kept: press again.`;
+    else formError.textContent = `Not created: ${asSentence(answer.why)} Your input was kept. Press the button to try again.`;
   });
 
   /** @param {boolean} now */

@@ -44,7 +44,7 @@ impl RedisFault {
 const SERVERS: [&str; 3] = ["axum", "actix", "axum"];
 
 /// Log lines of the nodes that are counted: each shows that a path of the code was taken.
-const READ_FROM_STORE: &str = "this node has not announced were read from the store";
+const READ_FROM_STORE: &str = "from the store that this node had not announced";
 const LOOKED_UP: &str = "a lookup found the transaction";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,26 +88,26 @@ impl EngineBuilder {
         self
     }
 
-    /// The most bytes of a request's body. A longer body is refused with 413. 1 MiB by default.
+    /// The maximum size of a request's body, in bytes. A longer body is refused with 413. 1 MiB by default.
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_body_bytes = bytes;
         self
     }
 
-    /// The most bytes of a message that a client sends on a socket. A longer message closes the socket with 1009. 64 KiB
+    /// The maximum size of a message that a client sends on a socket, in bytes. A longer message closes the socket with 1009. 64 KiB
     /// by default.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_message_bytes = bytes;
         self
     }
 
-    /// The most subscriptions on one socket. A further one is refused with 429. 256 by default.
+    /// The maximum number of subscriptions on one socket. A further one is refused with 429. 256 by default.
     pub fn max_subscriptions(mut self, subscriptions: usize) -> Self {
         self.settings.max_subscriptions = subscriptions;
         self
     }
 
-    /// How often each connection is sent a sign of life. A socket that has not answered by the next one is closed. 15 s
+    /// How often the server sends a heartbeat on each connection. A socket that has not answered by the next one is closed. 15 s
     /// by default, at least 100 ms and at most 1 hour.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.settings.heartbeat = interval;

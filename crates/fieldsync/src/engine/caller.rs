@@ -49,7 +49,8 @@ impl Caller<'_> {
     /// Reads a record.
     ///
     /// # Errors
-    /// When the record does not exist or the principal may not read it, which look alike, or when the store fails.
+    /// When the collection or the record does not exist or the principal may not read it (the two can't be told apart), when
+    /// access is denied, or when the store fails.
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<RecordView, EngineError> {
         let key = key.into();
         let permissions = self.permissions(Access::Read, &key.collection).await?;
@@ -133,10 +134,10 @@ impl Caller<'_> {
 
     /// Applies several edits as a whole or not at all, and returns each record as the principal sees it afterwards.
     ///
-    /// Dropping the future does not take the edits back: they are committed, or not, as a whole.
+    /// Dropping the future does not cancel the edits: they are committed, or not, as a whole.
     ///
     /// # Errors
-    /// When an edit is refused, and the others with it, or when the store fails.
+    /// When an edit is refused, and the others with it, when the store fails, or when the engine is stopping.
     pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<RecordView>, EngineError> {
         self.engine.check_ready()?;
         let edits = edits.into_iter().map(ProposedEdit::from).collect();
@@ -160,7 +161,8 @@ impl Caller<'_> {
     /// created.
     ///
     /// # Errors
-    /// When the collection does not exist or the principal may not read it.
+    /// When the collection does not exist or the principal may not read it, or the topic's id is of another kind than the
+    /// collection's ids.
     pub async fn subscribe(
         &self,
         topic: impl Into<Topic>,

@@ -34,11 +34,11 @@ use crate::model::record::{Record, RecordId, RecordKey, Stored};
 /// let items = engine.collection::<Item>("items");
 /// let item = items.create(Item { quantity: 1 }).await?;
 ///
-/// let taken = items.update(item.id, |item| {
-///     item.quantity = item.quantity.checked_sub(2).ok_or_else(|| FieldErrors::one("quantity", "is not enough"))?;
+/// let result = items.update(item.id, |item| {
+///     item.quantity = item.quantity.checked_sub(2).ok_or_else(|| FieldErrors::one("quantity", "is not in stock"))?;
 ///     Ok(())
 /// });
-/// assert!(taken.await.is_err());
+/// assert!(result.await.is_err());
 /// # Ok(())
 /// # }
 /// ```
@@ -71,7 +71,7 @@ impl<T> CollectionHandle<T> {
     /// Deletes a record.
     ///
     /// # Errors
-    /// When the edit is refused, or the store fails.
+    /// When the edit is refused, the store fails, or the engine is stopping.
     pub async fn delete(&self, id: impl Into<RecordId>) -> Result<(), EngineError> {
         let edit = Edit::delete(self.key(id));
         self.engine.transaction(vec![edit]).await.map(drop)
@@ -110,7 +110,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     /// Reads at most `limit` records in the order of their ids, starting after the id `after`.
     ///
     /// # Errors
-    /// As [`CollectionHandle::get`].
+    /// Same as [`CollectionHandle::get`], or when `after` is of another kind than the collection's ids.
     pub async fn list(
         &self,
         after: Option<RecordId>,
@@ -127,8 +127,11 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
 
     /// Creates a record.
     ///
+    /// If the stored record does not fit `T`, the call fails although the edit is committed. Dropping the future does not
+    /// cancel the edit: it is committed, or not. The same holds for the other methods that write.
+    ///
     /// # Errors
-    /// When the edit is refused, or the store fails.
+    /// When the edit is refused, the store fails, or the engine is stopping.
     pub async fn create(&self, fields: T) -> Result<Stored<T>, EngineError>
     where
         T: Serialize,
@@ -140,7 +143,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     /// Sets fields of a record, by JSON Merge Patch (RFC 7396).
     ///
     /// # Errors
-    /// As [`CollectionHandle::create`].
+    /// Same as [`CollectionHandle::create`].
     pub async fn patch(
         &self,
         id: impl Into<RecordId>,
@@ -155,7 +158,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     /// once. To refuse the edit it returns `Err(FieldErrors)`.
     ///
     /// # Errors
-    /// As [`CollectionHandle::create`].
+    /// Same as [`CollectionHandle::create`].
     pub async fn update<F, R>(
         &self,
         id: impl Into<RecordId>,

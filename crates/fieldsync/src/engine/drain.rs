@@ -1,4 +1,4 @@
-//! What is in progress, so that a drain can wait for it and report what was left undone.
+//! What is in progress, so that a drain can wait for it and report what was still in progress.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! START HERE. The engine: [`Engine::write`] is the path of every write, [`Engine::open`] the path back to a subscriber.
+//! START HERE. The engine: [`Engine::write`] is the path of every write, [`Engine::open`] the read path.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,7 @@ use crate::write::batch::Group;
 /// How long an edit may take, from the arrival of its request.
 const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most bytes of a principal's name.
+/// The maximum length of a principal's name, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
 /// The engine, as the app holds it: collections, their tables and their subscribers. A clone is cheap and is the same
@@ -152,14 +152,14 @@ impl Engine {
             .commit_and_announce(group, in_progress);
         let outcomes = committed.await?;
 
-        // Project: the caller sees of each record what it may read.
+        // Project: return only what the caller may read of each record.
         let projected = permissions.iter().zip(outcomes);
         Ok(projected
             .map(|(permissions, outcome)| project(permissions, outcome))
             .collect())
     }
 
-    /// The path back: opens a subscription, which reads a snapshot or what was missed, and then follows the hub.
+    /// The read path: opens a subscription, which reads a snapshot or what was missed, and then follows the hub.
     pub(crate) fn open(
         &self,
         topic: Topic,
@@ -179,7 +179,7 @@ impl Engine {
         ))
     }
 
-    /// Asks the collection's authorizer what a principal may do, and what it may read meanwhile.
+    /// Asks the collection's authorizer what a principal may do, and what it may read.
     pub(crate) async fn permissions(
         &self,
         principal: Option<&Principal>,
@@ -210,12 +210,12 @@ impl Engine {
 
     /// Applies several edits as a whole or not at all, and returns an outcome for each.
     ///
-    /// The app itself makes these edits: no authorizer is asked. Dropping the future does not take the edits back: they
+    /// The app itself makes these edits: no authorizer is asked. Dropping the future does not cancel the edits: they
     /// are committed, or not, as a whole. To repeat a transaction safely, give each of its edits an idempotency key: an
     /// edit without one is applied again.
     ///
     /// # Errors
-    /// When an edit is refused, and the others with it, or when the store fails.
+    /// When an edit is refused, and the others with it, when the store fails, or when the engine is stopping.
     pub async fn transaction(&self, edits: Vec<Edit>) -> Result<Vec<Outcome>, EngineError> {
         self.check_ready()?;
         let edits = edits.into_iter().map(ProposedEdit::from).collect();
@@ -225,8 +225,10 @@ impl Engine {
 
     /// Logs the current row of a record that the app's own SQL has changed, so that subscribers receive it.
     ///
+    /// Dropping the future does not cancel the edit: it is committed, or not.
+    ///
     /// # Errors
-    /// As [`Engine::transaction`].
+    /// Same as [`Engine::transaction`].
     pub async fn refresh(&self, key: impl Into<RecordKey>) -> Result<(), EngineError> {
         self.transaction(vec![Edit::refresh(key)]).await.map(drop)
     }
@@ -235,7 +237,7 @@ impl Engine {
     /// change.
     ///
     /// # Errors
-    /// When the collection is unknown.
+    /// When the collection is unknown, or the topic's id is of another kind than the collection's ids.
     pub async fn subscribe(
         &self,
         topic: impl Into<Topic>,
@@ -249,7 +251,8 @@ impl Engine {
     }
 
     /// Stops the engine: it accepts no more edits, ends subscriptions, closes connections with 1012 and a random retry
-    /// delay, and waits for the work in progress, at most for this long. The report says what was left undone.
+    /// delay, and waits for the work in progress, at most for this long. The report says what was still in progress then. Dropping the
+    /// future leaves the engine stopping.
     pub async fn drain(&self, timeout: Duration) -> DrainReport {
         self.inner.stopping.send_replace(true);
         self.inner.hubs.close();

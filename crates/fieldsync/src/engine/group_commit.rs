@@ -24,17 +24,17 @@ use crate::store::store::Store;
 use crate::write::batch::{Batch, Group, GroupResult, RefusedEdit};
 use crate::write::commit_slot::CommitSlot;
 
-/// The most edits that share a transaction, and the most bytes of them.
+/// The maximum number of edits that share a transaction, and their maximum size in bytes.
 const MAX_BATCH_EDITS: usize = 256;
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
-/// The most groups in the queue. Further groups wait to enter it, until their deadline.
+/// The maximum number of groups in the queue. Further groups wait to enter it, until their deadline.
 const MAX_QUEUED_GROUPS: usize = 1024;
-/// The time after which the next batch may overtake a batch, and the most batches that may be overtaken. Most batches
+/// The time after which the next batch may overtake a batch, and the maximum number of batches that may be overtaken. Most batches
 /// take a few milliseconds.
 const OVERTAKE_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_OVERTAKEN: usize = 256;
 /// A store answers a batch within its deadline. This is how long the engine waits beyond it for a store that does not.
-const GRACE: Duration = Duration::from_secs(5);
+const STORE_GRACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queue of groups that wait for a transaction.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ impl GroupCommit {
             Ok(Err(_)) => return Err(task_ended()),
             Ok(Ok(())) => {}
         }
-        match timeout_at((deadline + GRACE).into(), replied).await {
+        match timeout_at((deadline + STORE_GRACE_TIMEOUT).into(), replied).await {
             Ok(Ok(Ok(result))) => result.map_err(|refused| refused.refusal.into()),
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(_)) => Err(task_ended()),
@@ -103,7 +103,7 @@ impl GroupCommit {
 
 /// The task ends only with its runtime.
 fn task_ended() -> EngineError {
-    StoreError::Backend("the task that commits has ended".into()).into()
+    StoreError::Backend("the commit task has stopped".into()).into()
 }
 
 async fn commit_batches(mut queue: mpsc::Receiver<Submission>, committer: Arc<Committer>) {
@@ -182,11 +182,11 @@ impl Committer {
         for (submission, result) in submissions.into_iter().zip(results) {
             let is_locked = |refused: &RefusedEdit| refused.refusal == Refusal::Locked;
             if result.as_ref().is_err_and(is_locked) {
-                // It waits for the lock alone, until its deadline.
+                // It waits for the lock in a batch of its own, until its deadline.
                 tokio::spawn(Arc::clone(&self).commit(vec![submission], Arc::default()));
                 continue;
             }
-            // A caller that no longer waits has its edit committed all the same.
+            // A caller that stopped waiting still has its edit committed.
             let _ = submission.reply.send(Ok(result));
         }
         #[cfg(fieldsync_fault_points)]
@@ -205,7 +205,7 @@ impl Committer {
         for submission in submissions {
             let _ = submission.reply.send(Err(Arc::clone(&error)));
         }
-        // The batch may be committed all the same.
+        // The batch may still be committed.
         self.hubs.request_catch_up();
     }
 }

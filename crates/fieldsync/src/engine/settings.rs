@@ -16,13 +16,13 @@ pub(crate) struct Settings {
     pub(crate) allowed_origins: Vec<String>,
     /// The plain feed of each collection that has one.
     pub(crate) feeds: BTreeMap<Arc<str>, Feed>,
-    /// The most bytes of a request's body.
+    /// The maximum size of a request's body, in bytes.
     pub(crate) max_body_bytes: usize,
-    /// The most bytes of a message from a client on a socket.
+    /// The maximum size of a message from a client on a socket, in bytes.
     pub(crate) max_message_bytes: usize,
-    /// The most subscriptions on one socket.
+    /// The maximum number of subscriptions on one socket.
     pub(crate) max_subscriptions: usize,
-    /// How often a connection is sent a sign of life, and a socket is asked for one.
+    /// How often the server sends a heartbeat on each connection.
     pub(crate) heartbeat: Duration,
     /// How often the heads of all collections are read, to find what the broker has lost.
     pub(crate) poll_interval: Duration,

@@ -131,7 +131,7 @@ impl HubRegistry {
                         tracing::debug!(
                             collection = %name,
                             count = changes.len(),
-                            "changes that this node has not announced were read from the store"
+                            "read changes from the store that this node had not announced"
                         );
                         hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
                         if !more {
@@ -149,7 +149,7 @@ impl HubRegistry {
                             tracing::warn!(
                                 collection = %name,
                                 %reason,
-                                "the store's log is not the one read before, resetting the collection's subscribers"
+                                "the store's log was replaced, resetting the collection's subscribers"
                             );
                             hub.reset(head, reason);
                         }

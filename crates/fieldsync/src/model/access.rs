@@ -21,7 +21,7 @@ pub enum Access {
 #[non_exhaustive]
 pub enum Denied {
     /// The principal is anonymous, and a known one might be allowed. 401.
-    #[error("a login is needed")]
+    #[error("authentication is required")]
     Unauthenticated,
     /// The principal is not allowed. 403.
     #[error("not allowed")]
@@ -32,7 +32,7 @@ pub enum Denied {
     /// The rule could not be evaluated, for example because a database that it asks is down. 503.
     ///
     /// The source is logged and never sent to the client.
-    #[error("the rule could not be evaluated")]
+    #[error("the authorizer failed")]
     Unavailable(#[source] Arc<dyn Error + Send + Sync>),
 }
 

@@ -54,7 +54,7 @@ pub enum Refusal {
     #[error("the app's code panicked on this edit")]
     AppPanicked,
     /// The app's own code can't handle this edit: the record does not fit the type of a closure, or `on_create` has set
-    /// what is not a field. The message may contain stored values, and is never sent to the client.
+    /// an unknown field. The message may contain stored values, and is never sent to the client.
     #[error("the app's code failed on this edit: {0}")]
     AppFailed(String),
     /// The edit could not be tried before its deadline.

@@ -190,7 +190,7 @@ impl From<&Denied> for Problem {
                 "you do not have permission to do this",
             ),
             Denied::Unavailable(_) => {
-                Self::unavailable("whether you may do this could not be decided; try again")
+                Self::unavailable("your permissions could not be determined; try again")
             }
             Denied::Hidden => Self::not_found("the collection does not exist"),
         }

@@ -246,7 +246,7 @@ impl Collection {
     /// Sets fields of every record that a principal creates, for example its owner. The closure receives the principal
     /// and the fields that it sent, and may set any field, also one that the principal may not write.
     ///
-    /// Records that the app creates itself, without a principal, are left as they are. The closure runs as for
+    /// Records that the app creates itself, without a principal, are not changed. The closure runs as for
     /// [`Collection::validate`].
     ///
     /// ```

@@ -92,13 +92,11 @@ impl Schema {
                 check_text(value, *max_length, one_of.as_deref())
             }
             FieldType::DateTime => {
-                let text = value
-                    .as_str()
-                    .ok_or("must be a string with an RFC 3339 time")?;
+                let text = value.as_str().ok_or("must be an RFC 3339 time")?;
                 Ok(text.parse::<Timestamp>()?.to_string().into())
             }
             FieldType::Date => {
-                let text = value.as_str().ok_or("must be a string with a date")?;
+                let text = value.as_str().ok_or("must be a date like 2026-01-13")?;
                 let date = text
                     .parse::<jiff::civil::Date>()
                     .ok()
@@ -109,7 +107,7 @@ impl Schema {
                     .into())
             }
             FieldType::Uuid => {
-                let text = value.as_str().ok_or("must be a string with a UUID")?;
+                let text = value.as_str().ok_or("must be a UUID")?;
                 let uuid = text.parse::<uuid::Uuid>().map_err(|_| "must be a UUID")?;
                 Ok(uuid.hyphenated().to_string().into())
             }
@@ -226,7 +224,7 @@ fn check_number(value: &Value, min: Option<f64>, max: Option<f64>) -> Result<Val
     if whole_number(value).is_some_and(|whole| whole.abs() > i128::from(MAX_SAFE_INTEGER))
         && !value.is_f64()
     {
-        return Err("is a number that would be rounded".into());
+        return Err("has more digits than a double can represent exactly".into());
     }
     if min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) {
         return Err(match (min, max) {
@@ -309,7 +307,7 @@ fn check_any(value: &Value, depth: usize) -> Result<(), String> {
         // JavaScript reads every number as a double.
         Value::Number(number) if !number.is_f64() => match whole_number(value) {
             Some(whole) if whole as f64 as i128 == whole => Ok(()),
-            _ => Err("is a number that would be rounded".into()),
+            _ => Err("has more digits than a double can represent exactly".into()),
         },
         Value::Array(items) => items.iter().try_for_each(|item| check_any(item, depth + 1)),
         Value::Object(members) => members.iter().try_for_each(|(name, member)| {
@@ -403,7 +401,7 @@ mod tests {
         check(
             json!({"type":"number"}),
             json!(9_007_199_254_740_993_u64),
-            Err("is a number that would be rounded"),
+            Err("has more digits than a double can represent exactly"),
         );
         check(json!({"type":"number"}), json!(1), Ok(json!(1.0)));
         check(
@@ -440,7 +438,7 @@ mod tests {
         check(
             any.clone(),
             json!([i64::MAX]),
-            Err("is a number that would be rounded"),
+            Err("has more digits than a double can represent exactly"),
         );
         let deep = (0..64).fold(json!(1), |inner, _| json!([inner]));
         check(any, deep, Err("is nested deeper than 64 levels"));

@@ -87,15 +87,15 @@ impl RowFilter {
 
 /// What a principal is granted for one kind of access to one collection.
 ///
-/// Of a grant to read, the visible fields and the records count. Of a grant to write, the fields that may be set and the
-/// records count: what a reply shows is decided by the grant to read. A principal may be granted to write a record that
-/// it may not read. Replies then show the id alone.
+/// A read grant uses the visible fields and the records. A write grant uses the writable fields and the records: what a
+/// reply shows is decided by the read grant. A principal may be granted to write a record that it may not read. Replies then
+/// show the id alone.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Grant {
-    /// The fields that the principal may read. Only of a grant to read.
+    /// The fields that the principal may read. Ignored in write grants.
     pub view: View,
-    /// The fields that the principal may set. Only of a grant to write.
+    /// The fields that the principal may set. Ignored in read grants.
     pub writable: View,
     /// The records that the grant is for. All records without it.
     pub(crate) rows: Option<RowFilter>,
@@ -110,7 +110,7 @@ impl Grant {
         Self::default()
     }
 
-    /// Shows no field and no record: what a principal sees that may write but not read.
+    /// Shows nothing: the read grant of a principal that may write but not read.
     pub(crate) fn invisible() -> Self {
         Self::full()
             .with_view(View::only::<String>([]))

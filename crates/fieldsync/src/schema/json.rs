@@ -227,7 +227,7 @@ fn find_rounded_number(text: &str) -> Option<String> {
                     at += 1;
                 }
                 if !is_exact(&text[start..at]) {
-                    return Some("is a number that would be rounded".into());
+                    return Some("has more digits than a double can represent exactly".into());
                 }
             }
             _ => at += 1,
@@ -332,11 +332,11 @@ mod tests {
         ] {
             check(
                 &format!(r#"{{"a":{number}}}"#),
-                "a is a number that would be rounded",
+                "a has more digits than a double can represent exactly",
             );
             check(
                 &format!(r#"{{"a":["1e400",{number}]}}"#),
-                "a is a number that would be rounded",
+                "a has more digits than a double can represent exactly",
             );
         }
     }

@@ -8,7 +8,7 @@ use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::field::Ids;
 
-/// The most bytes of an idempotency key.
+/// The maximum length of an idempotency key, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 impl Collection {
@@ -36,7 +36,7 @@ impl Collection {
         if let Some(key) = edit.key().filter(|key| !self.has_id_kind(key.id)) {
             return Err(match (edit.access(), self.ids()) {
                 (Access::Create, Ids::Integer) => {
-                    Refusal::Invalid(FieldErrors::one("id", "is given by the database"))
+                    Refusal::Invalid(FieldErrors::one("id", "is assigned by the database"))
                 }
                 (Access::Create, _) => Refusal::Invalid(FieldErrors::one("id", "must be a UUID")),
                 _ => Refusal::NotFound(key),

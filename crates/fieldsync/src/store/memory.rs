@@ -156,7 +156,7 @@ impl Store for MemoryStore {
                 .push_back(change);
         }
         let now = Timestamp::now();
-        for record in output.remembered {
+        for record in output.idempotency_records {
             state.key_ages.push_back((now, record.key.clone()));
             state.keys.insert(record.key.clone(), (now, record));
         }
@@ -262,7 +262,7 @@ impl State {
         };
         ReadSet {
             reserved_ids: HashMap::new(),
-            remembered: batch
+            idempotency_records: batch
                 .idempotency_keys()
                 .into_iter()
                 .filter_map(idempotency_record)

@@ -106,7 +106,7 @@ impl<'a> Connection<'a> {
         let mut messages = Vec::with_capacity(1);
         loop {
             tokio::select! {
-                // What the peer has sent is read before a heartbeat gives the peer up.
+                // What the peer has sent is read before a heartbeat closes the connection.
                 biased;
                 () = &mut stopped => return Err(Close::Restart.into()),
                 received = socket.next() => {
@@ -138,7 +138,7 @@ impl<'a> Connection<'a> {
                 biased;
                 written = self.write(socket, &mut messages) => written?,
                 () = bytes_written.stalled(heartbeat * 2) => {
-                    tracing::debug!("a WebSocket is cut: its peer has stopped reading");
+                    tracing::debug!("closing a WebSocket whose peer has stopped reading");
                     return Err(Ended::Gone);
                 }
                 () = async {
@@ -324,7 +324,7 @@ async fn listen(
     let caller = engine.on_behalf_of(principal);
     let listening = timeout(AUTHORIZE_TIMEOUT, caller.open(topic, since)).await;
     listening.unwrap_or_else(|_| {
-        let error = StoreError::Unavailable("the rule did not answer in time".into());
+        let error = StoreError::Unavailable("the authorizer timed out".into());
         Err(error.into())
     })
 }

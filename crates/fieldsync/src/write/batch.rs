@@ -16,7 +16,7 @@ use crate::schema::field::Ids;
 use crate::schema::grant::Grant;
 use crate::write::commit_slot::CommitSlot;
 
-/// The most changes of a collection that an edit's base may be behind the end of the log.
+/// The maximum number of changes that an edit's base may be behind the end of its collection's log.
 pub const MAX_BASE_DISTANCE: u64 = 10_000;
 
 /// Groups of edits that are committed in one transaction. Each group is applied as a whole or not at all.
@@ -55,7 +55,7 @@ pub struct RefusedEdit {
 #[derive(Debug, Default)]
 pub struct ReadSet {
     /// Of [`Batch::idempotency_keys`], those that were used in the last 24 hours.
-    pub remembered: HashMap<IdempotencyKey, IdempotencyRecord>,
+    pub idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
     /// Of [`Batch::records`], those that exist.
     pub records: HashMap<RecordKey, Record>,
     /// Of [`Batch::bases`], the changes of the record since that position.

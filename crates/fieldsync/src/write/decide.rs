@@ -174,7 +174,7 @@ impl Decision<'_> {
             (Ids::UuidV7, None) => Ok(Some(RecordId::Uuid(uuid::Uuid::now_v7()))),
             (Ids::UuidV7, Some(id @ RecordId::Uuid(_))) => Ok(Some(id)),
             (Ids::Integer, Some(_)) => {
-                let errors = FieldErrors::one("id", "is given by the database");
+                let errors = FieldErrors::one("id", "is assigned by the database");
                 Err(Refusal::Invalid(errors))
             }
             (Ids::UuidV7, Some(_)) => {
@@ -194,11 +194,11 @@ impl Decision<'_> {
         let mut errors = FieldErrors::new();
         for name in given.keys() {
             match collection.field(name) {
-                None if name == "id" => errors.add(name, "is given by the server"),
+                None if name == "id" => errors.add(name, "is assigned by the server"),
                 None => errors.add(name, "is not a known field"),
                 Some(field) if field.set_by_server => errors.add(name, "is set by the server"),
                 Some(_) if !self.grant.writable.shows(name) => {
-                    errors.add(name, "must not be set by you");
+                    errors.add(name, "may not be set by you");
                 }
                 Some(_) => {}
             }
@@ -210,7 +210,7 @@ impl Decision<'_> {
             let is_unknown = |name: &&String| collection.field(name).is_none();
             let mut set = given.keys().filter(|name| !sent.contains_key(*name));
             if let Some(unknown) = set.find(is_unknown) {
-                let message = format!("on_create has set {unknown:?}, which is not a field");
+                let message = format!("on_create set {unknown:?}, which is not a field");
                 return Err(Refusal::AppFailed(message));
             }
         }
@@ -288,7 +288,7 @@ impl Decision<'_> {
                 Ok(value) if is_same(&value) => {}
                 _ if field.set_by_server => errors.add(name, "is set by the server"),
                 _ if !self.grant.writable.shows(&name) => {
-                    errors.add(name, "must not be changed by you");
+                    errors.add(name, "may not be changed by you");
                 }
                 Ok(value) if current == Some(&value) => {}
                 Ok(value) => {

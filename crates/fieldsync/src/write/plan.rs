@@ -47,7 +47,7 @@ pub struct CommitOutput {
     /// The changes to append to the logs.
     pub changes: Vec<Arc<Change>>,
     /// The idempotency keys to store.
-    pub remembered: Vec<IdempotencyRecord>,
+    pub idempotency_records: Vec<IdempotencyRecord>,
     /// The result of each group.
     pub results: Vec<GroupResult>,
 }
@@ -123,7 +123,7 @@ impl Plan {
             let change = change(mutation, row, &mut latest, position, group, edit, self.now);
             changes.push(Arc::new(change));
         }
-        let mut remembered = Vec::new();
+        let mut idempotency_records = Vec::new();
         let mut results = Vec::with_capacity(self.results.len());
         for (group, planned) in self.batch.groups.iter().zip(self.results) {
             let outcomes = planned.map(|planned| {
@@ -139,7 +139,7 @@ impl Plan {
                             Planned::Replay(remembered) => return Outcome::Replayed(remembered),
                         };
                         if let Some(key) = group.idempotency_key(edit) {
-                            remembered.push(idempotency_record(key, edit, &outcome));
+                            idempotency_records.push(idempotency_record(key, edit, &outcome));
                         }
                         outcome
                     })
@@ -148,11 +148,11 @@ impl Plan {
             results.push(outcomes);
         }
         // A key that is used twice in one batch is stored once.
-        remembered.sort_by(|a: &IdempotencyRecord, b| a.key.cmp(&b.key));
-        remembered.dedup_by(|a, b| a.key == b.key);
+        idempotency_records.sort_by(|a: &IdempotencyRecord, b| a.key.cmp(&b.key));
+        idempotency_records.dedup_by(|a, b| a.key == b.key);
         CommitOutput {
             changes,
-            remembered,
+            idempotency_records,
             results,
         }
     }

@@ -24,7 +24,7 @@ impl Batch {
     #[must_use]
     pub fn plan(&self, read: ReadSet) -> Plan {
         let ReadSet {
-            remembered,
+            idempotency_records,
             records,
             since,
             reserved_ids,
@@ -33,7 +33,7 @@ impl Batch {
         let reserved_ids = reserved_ids.map(|(name, ids)| (name, ids.into()));
         let mut planner = Planner {
             now: Timestamp::now(),
-            remembered,
+            idempotency_records,
             rows: records.clone(),
             logged: since,
             planned: HashMap::new(),
@@ -55,7 +55,7 @@ impl Batch {
 
 struct Planner {
     now: Timestamp,
-    remembered: HashMap<IdempotencyKey, IdempotencyRecord>,
+    idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
     /// The rows as they will be after the mutations so far.
     rows: HashMap<RecordKey, Record>,
     /// What changed since the bases of edits, according to the log.
@@ -167,7 +167,7 @@ impl Planner {
         let Some(reserved) = reserved.filter(|_| edit.needs_new_id()) else {
             return Ok(None);
         };
-        let message = "the database can't give the id before it inserts the row";
+        let message = "the database can't assign the id before the insert";
         let missing = || Refusal::Invalid(FieldErrors::one("id", message));
         reserved.pop_front().map(Some).ok_or_else(missing)
     }
@@ -231,7 +231,7 @@ impl Planner {
     fn replay(&self, key: &IdempotencyKey, edit: &Edit) -> Result<Option<Planned>, Refusal> {
         let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used_keys.get(key) {
             (fingerprint, planned.clone())
-        } else if let Some(remembered) = self.remembered.get(key) {
+        } else if let Some(remembered) = self.idempotency_records.get(key) {
             (&remembered.fingerprint, Planned::Replay(remembered.clone()))
         } else {
             return Ok(None);
