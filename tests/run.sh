@@ -23,6 +23,10 @@ need() { # need COMMAND DEBIAN_PACKAGE PURPOSE
 }
 
 step 'Requirements'
+command -v cargo >/dev/null || {
+    echo 'Rust is missing: see https://rustup.rs' >&2
+    exit 1
+}
 # Debian keeps the servers' programs in /usr/sbin, which is not in the PATH of ordinary users.
 PATH=$PATH:/usr/sbin:/sbin
 missing=() reasons=()
@@ -48,18 +52,20 @@ if [ ${#missing[@]} -gt 0 ]; then
         echo 'There is no apt-get: install the above with your system'\''s package manager, then run this again.' >&2
         exit 1
     fi
-    sudo=()
-    [ "$(id -u)" = 0 ] || sudo=(sudo)
     # gcc needs the headers of the C library, which --no-install-recommends leaves out.
     [[ " ${missing[*]} " == *' gcc '* ]] && missing+=(libc6-dev)
+    sudo=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || {
+            echo "There is no sudo: run as root: apt-get install ${missing[*]}" >&2
+            exit 1
+        }
+        sudo=(sudo)
+    fi
     echo "Installing: ${missing[*]}"
-    "${sudo[@]}" apt-get update -q
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+    ${sudo[@]+"${sudo[@]}"} apt-get update -q
+    ${sudo[@]+"${sudo[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
 fi
-command -v cargo >/dev/null || {
-    echo 'Rust is missing: see https://rustup.rs' >&2
-    exit 1
-}
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
@@ -72,7 +78,7 @@ step 'Formatting'
 cargo fmt --all --check
 
 step 'Lints'
-cargo clippy --locked --workspace --all-targets "${features[@]}" -- -D warnings
+cargo clippy --locked --workspace --all-targets ${features[@]+"${features[@]}"} -- -D warnings
 
 step 'Documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --all-features
@@ -83,4 +89,4 @@ if [ "$mode" = full ] || command -v node >/dev/null; then
 fi
 
 step 'Tests'
-cargo test --locked --workspace "${features[@]}"
+cargo test --locked --workspace ${features[@]+"${features[@]}"}

@@ -1,4 +1,4 @@
-//! Records and fields that a principal may not read must not reach it through touches, conflicts or replays.
+//! Records and fields that a principal may not read must not reach it through refreshes, conflicts or replays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

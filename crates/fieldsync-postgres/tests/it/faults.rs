@@ -177,7 +177,7 @@ async fn o_a_long_transaction_of_another_client_hides_no_change() {
         assert_eq!(change.fields["text"], number.to_string());
     }
     other.batch_execute("commit").await.unwrap();
-    // `touch` announces what was written without fieldsync.
+    // `refresh` announces what was written without fieldsync.
     let theirs = count(&url, "select max(id) from notes").await;
     engine.refresh(("notes", theirs)).await.unwrap();
     let Ok(Some(Update::Change { change, .. })) = timeout(TIMEOUT, changes.next()).await else {
