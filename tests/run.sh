@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every check: formatting, lints, documentation, and all tests, also those that need a browser, PostgreSQL, Redis and
-# nginx. Installs what is missing on Debian and Ubuntu, and says what to install elsewhere.
+# nginx. Installs what is missing on Debian, and says what to install elsewhere.
 #
 #   tests/run.sh          everything
 #   tests/run.sh quick    without the tests that need more than Rust and a C compiler; installs nothing but these
