@@ -23,7 +23,8 @@ on_every_store!(with shop:
     a_closure_whose_type_does_not_fit_reveals_no_value,
 );
 
-/// `orders` belong to their owners. Everyone may write the text of every order in `boxes`, and read one's own.
+/// `orders` belong to their owners. In `boxes`, everyone may write the text of every order,
+/// but read only their own.
 fn shop() -> EngineBuilder {
     let schema = json!({"type": "object", "properties": {
         "owner": {"type": "string", "default": ""},

@@ -51,7 +51,7 @@ enum Step {
     Restore,
 }
 
-/// Three subscribers to the collection, of which one may read only some fields and records, and one to a record.
+/// Three subscribers to the collection and one to a record. One of the three may read only some of the fields and records.
 const READERS: usize = 4;
 
 fn steps(restores: bool) -> impl Strategy<Value = Vec<Step>> {
