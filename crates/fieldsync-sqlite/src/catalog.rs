@@ -32,11 +32,11 @@ pub(crate) fn read(
     };
     // No pragma tells it. The word occurs elsewhere only in comments, literals and quoted names.
     let is_autoincrement = without_quotes(&sql).contains("autoincrement");
-    let repeats_ids = collection.ids() == Ids::Integer && !is_autoincrement;
-    let next_id = match collection.ids() {
-        Ids::Integer if is_autoincrement => Some(next_autoincrement(collection, &name)),
-        Ids::Integer => Some(id_source(collection, &name).next),
-        _ => None,
+    let has_integer_ids = collection.ids() == Ids::Integer;
+    let id_source = (has_integer_ids && !is_autoincrement).then(|| id_source(collection, &name));
+    let next_id = match &id_source {
+        Some(source) => Some(source.next.clone()),
+        None => has_integer_ids.then(|| next_autoincrement(collection, &name)),
     };
     let (columns, primary_key) = columns(connection, &name, !is_without_rowid)?;
     let mut statement = connection.prepare("select \"from\" from pragma_foreign_key_list(?1)")?;
@@ -48,7 +48,7 @@ pub(crate) fn read(
             "view" => TableKind::Other("a view"),
             _ => TableKind::Other("a virtual table"),
         },
-        id_source: repeats_ids.then(|| id_source(collection, &name)),
+        id_source,
         next_id,
         foreign_keys: foreign_keys.collect::<Result<_, _>>()?,
         has_triggers: connection.query_row(triggers, [&name], |row| row.get(0))?,
@@ -119,28 +119,31 @@ fn columns(
 
 /// The id that AUTOINCREMENT will give next.
 fn next_autoincrement(collection: &Collection, table: &str) -> String {
-    let key = Sqlite::quote(collection.key_column());
     let name = Sqlite::literal(&SqlValue::text(table));
-    let table = Sqlite::quote(table);
-    format!(
-        "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), \
-         coalesce((select max(seq) from sqlite_sequence where name = {name}), 0)))"
-    )
+    let highest_given = format!("select max(seq) from sqlite_sequence where name = {name}");
+    next_id(collection, table, &highest_given)
 }
 
 /// Ids that no row has or had. Without autoincrement SQLite would give the id of the newest row again after its deletion.
 fn id_source(collection: &Collection, table: &str) -> IdSource {
-    let key = Sqlite::quote(collection.key_column());
-    let (name, table) = (collection.name(), Sqlite::quote(table));
+    let name = collection.name();
+    let highest_given =
+        format!("select max(last_id) from fieldsync_heads where collection = '{name}'");
     IdSource {
-        next: format!(
-            "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), \
-             coalesce((select max(last_id) from fieldsync_heads where collection = '{name}'), 0)))"
-        ),
+        next: next_id(collection, table, &highest_given),
         keep: format!(
             "update fieldsync_heads set last_id = max(last_id, ?1) where collection = '{name}'"
         ),
     }
+}
+
+/// An expression for the id after those of the table's rows and the highest one that was given.
+fn next_id(collection: &Collection, table: &str, highest_given: &str) -> String {
+    let key = Sqlite::quote(collection.key_column());
+    let table = Sqlite::quote(table);
+    format!(
+        "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), coalesce(({highest_given}), 0)))"
+    )
 }
 
 #[cfg(test)]
