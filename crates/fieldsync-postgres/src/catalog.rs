@@ -20,10 +20,6 @@ pub(crate) async fn read(
         return Ok(None);
     };
     let kind: &str = row.try_get(0)?;
-    // These bits of `tgtype` are BEFORE and INSTEAD OF.
-    let sql = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
-                 and not tgisinternal and tgenabled <> 'D' and tgtype::int & 66 = 0)";
-    let has_triggers = transaction.query_one(sql, &[&table]).await?.try_get(0)?;
     let mut info = TableInfo {
         name: collection.table_name().to_owned(),
         kind: match kind {
@@ -35,7 +31,6 @@ pub(crate) async fn read(
         primary_key: Vec::new(),
         foreign_keys: Vec::new(),
         constraints: HashMap::new(),
-        has_triggers,
         id_source: None,
         next_id: next_id(transaction, &table, collection.key_column()).await?,
     };

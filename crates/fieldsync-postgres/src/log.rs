@@ -1,6 +1,6 @@
 //! The change logs and the idempotency keys. Each read is one statement, and so one consistent read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
@@ -36,41 +36,78 @@ pub(crate) async fn heads(
     Ok(heads)
 }
 
-/// Moves a head, whose row stays locked until the end of the transaction. Returns the transaction's id with it.
-const ADVANCE: &str = "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3 \
-                       returning epoch, last, last_tag, pg_current_xact_id()::text";
+/// Locks the heads of these logs until the end of the transaction, in their order.
+const LOCK_HEADS: &str = "select collection, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
+                          where collection = any($1::text[]) order by collection for update";
 
-/// Only reads it.
-const HEAD: &str = "select epoch, last, last_tag, pg_current_xact_id_if_assigned()::text from fieldsync_heads \
-                    where collection = $1";
+/// Only reads the heads.
+const HEADS_OF: &str = "select collection, epoch, last, last_tag, pg_current_xact_id_if_assigned()::text \
+                        from fieldsync_heads where collection = any($1::text[])";
 
-/// The statement that moves a head, or reads it if no change is added.
-pub(crate) async fn advance<'a>(
+/// The statements that lock or only read the heads of these logs. The locks make offset order equal commit order.
+pub(crate) async fn lock_heads<'a>(
     client: &Object,
-    advance: &'a HeadUpdate,
-) -> Result<Step<'a>, Failure> {
-    let collection = Parameter::text(&*advance.collection);
-    if advance.count == 0 {
-        return Step::query(client, HEAD, [collection]).await;
+    collections: &'a BTreeMap<Arc<str>, bool>,
+) -> Result<Vec<Step<'a>>, Failure> {
+    let mut steps = Vec::with_capacity(2);
+    for (sql, is_written) in [(LOCK_HEADS, true), (HEADS_OF, false)] {
+        let wanted = collections
+            .iter()
+            .filter(|(_, written)| **written == is_written);
+        let names: Vec<&str> = wanted.map(|(name, _)| &**name).collect();
+        if !names.is_empty() {
+            steps.push(Step::query(client, sql, [Parameter::texts(names)]).await?);
+        }
     }
-    let count = Parameter::Integer(advance.count.cast_signed());
-    let tag = Parameter::Integer(advance.last_tag.into());
-    Step::query(client, ADVANCE, [count, tag, collection]).await
+    Ok(steps)
 }
 
-/// The head, and the transaction's id if it has one.
-pub(crate) fn advanced(
-    rows: &[Row],
-    advance: &HeadUpdate,
-) -> Result<(Position, Option<String>), Failure> {
-    let row = rows.first();
-    let row = row.ok_or_else(|| fieldsync_sql::missing_head(&advance.collection))?;
-    Ok((fieldsync_sql::head(&PostgresRow(row), 0)?, row.try_get(3)?))
+/// The heads that were locked or read, and the transaction's id if it has one.
+#[derive(Default)]
+pub(crate) struct LockedHeads {
+    pub(crate) heads: HashMap<Arc<str>, Position>,
+    pub(crate) transaction_id: Option<String>,
+}
+
+impl LockedHeads {
+    pub(crate) fn add(&mut self, rows: &[Row], tables: &Tables) -> Result<(), Failure> {
+        for row in rows {
+            if let Some(name) = tables.collection(row.try_get(0)?) {
+                let head = fieldsync_sql::head(&PostgresRow(row), 1)?;
+                self.heads.insert(Arc::clone(name), head);
+            }
+            if self.transaction_id.is_none() {
+                self.transaction_id = row.try_get(4)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves the heads, which are locked.
+const ADVANCE: &str = "update fieldsync_heads h set last = v.last, last_tag = v.tag \
+                       from unnest($1::text[], $2::bigint[], $3::bigint[]) as v(collection, last, tag) \
+                       where h.collection = v.collection";
+
+/// Moves the locked heads by the changes that are added.
+pub(crate) fn advance(
+    heads: &mut HashMap<Arc<str>, Position>,
+    updates: &[HeadUpdate],
+) -> Result<(), Failure> {
+    for update in updates {
+        let missing = || fieldsync_sql::missing_head(&update.collection);
+        let head = heads.get_mut(&update.collection).ok_or_else(missing)?;
+        if update.count > 0 {
+            head.offset += update.count;
+            head.tag = update.last_tag;
+        }
+    }
+    Ok(())
 }
 
 /// The changes of a collection, or of one of its records, among the next `$4` of the log, up to `$5` bytes; and in each row
 /// what tells whether the position is in range: the ends of the log, and the tag of the change at the position.
-const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, \
+const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, h.interrupted, h.interrupted_tag, \
             (select at_position.tag from fieldsync_changes at_position \
              where at_position.collection = h.collection and at_position.\"offset\" = $2), \
             c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
@@ -114,7 +151,7 @@ pub(crate) async fn changes(
     };
     let mut page = LogPage::new(since, &bounds);
     for row in logged(&rows)? {
-        let change = fieldsync_sql::change::<Postgres, _>(&row, 6, collection, since.epoch)?;
+        let change = fieldsync_sql::change::<Postgres, _>(&row, 8, collection, since.epoch)?;
         page.push(change);
     }
     Ok(page.finish())
@@ -144,7 +181,7 @@ pub(crate) fn changes_of(
     };
     let mut history = RecordHistory::new(since, &bounds);
     for row in logged(rows)? {
-        let change = fieldsync_sql::change::<Postgres, _>(&row, 6, collection, since.epoch)?;
+        let change = fieldsync_sql::change::<Postgres, _>(&row, 8, collection, since.epoch)?;
         history.push(change);
     }
     Ok(history.finish())
@@ -159,14 +196,14 @@ fn locate(
     let row = rows.first();
     let row = PostgresRow(row.ok_or_else(|| fieldsync_sql::missing_head(collection))?);
     let bounds = fieldsync_sql::log_bounds(&row)?;
-    let reason = bounds.locate(since, || fieldsync_sql::tag(&row, 5))?;
+    let reason = bounds.locate(since, || fieldsync_sql::tag(&row, 7))?;
     Ok(reason.map_or(Ok(bounds), Err))
 }
 
 /// The rows that have a change. If the log has none after the position, there is one row without.
 fn logged(rows: &[Row]) -> Result<impl Iterator<Item = PostgresRow<'_>>, Failure> {
     let has_change = match rows.first() {
-        Some(row) => row.try_get::<_, Option<i64>>(6)?.is_some(),
+        Some(row) => row.try_get::<_, Option<i64>>(8)?.is_some(),
         None => false,
     };
     Ok(rows.iter().filter(move |_| has_change).map(PostgresRow))
@@ -219,6 +256,16 @@ pub(crate) async fn finish(
 ) -> Result<(), Failure> {
     let mut steps = Vec::new();
     if !finished.changes.is_empty() {
+        let mut ends: BTreeMap<&str, Position> = BTreeMap::new();
+        for change in &finished.changes {
+            ends.insert(&change.key.collection, change.position);
+        }
+        let advanced = [
+            Parameter::texts(ends.keys().copied()),
+            Parameter::column(ends.values().map(|end| end.offset.cast_signed().into())),
+            Parameter::column(ends.values().map(|end| SqlValue::Integer(end.tag.into()))),
+        ];
+        steps.push(Step::query(client, ADVANCE, advanced).await?);
         let rows = finished.changes.iter();
         let rows = rows.map(|change| fieldsync_sql::change_values::<Postgres>(change));
         let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);

@@ -65,7 +65,7 @@ async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result
             transaction.batch_execute(&sql).await?;
         }
         let table = catalog::read(&transaction, collection).await?;
-        tables.insert(check(collection, table, PostgresStatements::of)?);
+        tables.insert(Arc::new(check(collection, table, PostgresStatements::of)?));
         // `on conflict do nothing` would wait for a transaction that is moving the head.
         let sql = "insert into fieldsync_heads (collection, epoch) select $1::text, $2::bigint \
                    where not exists (select from fieldsync_heads where collection = $1)";

@@ -1,17 +1,17 @@
 //! Writes the rows, then moves the heads, whose locks make offset order equal commit order: the second round trip.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
-use fieldsync::backend::{HeadUpdate, Mutation, Plan, Position, Write};
-use fieldsync::{Record, RecordKey, Refusal};
+use fieldsync::backend::{Captured, Mutation, Plan, Position, Write};
+use fieldsync::{Record, RecordId, RecordKey, Refusal};
 use fieldsync_sql::{Constraint, Dialect as _, LockTimeouts};
 
 use crate::dialect::{Postgres, Tables};
 use crate::error::{Failure, Stopped, constraint_of};
-use crate::log;
-use crate::pipeline::{Results, Step, in_order, run};
+use crate::log::{self, LockedHeads};
+use crate::pipeline::{Results, Step, in_order};
 use crate::read_set::lock_timeout;
 use crate::statement_groups::{assign, statement_groups, update_together};
 use crate::value::{Parameter, PostgresRow};
@@ -20,6 +20,7 @@ use crate::value::{Parameter, PostgresRow};
 pub(crate) enum Written {
     All {
         rows: Vec<Option<Record>>,
+        captured: Captured,
         heads: HashMap<Arc<str>, Position>,
         transaction_id: String,
     },
@@ -38,7 +39,7 @@ pub(crate) async fn write(
     is_alone: bool,
     timeouts: LockTimeouts,
 ) -> Result<Written, Failure> {
-    let groups = statement_groups(plan, tables, is_alone)?;
+    let groups = statement_groups(plan, is_alone);
     let RowSteps {
         mut steps,
         late,
@@ -48,10 +49,10 @@ pub(crate) async fn write(
     if has_other_timeout {
         steps.push(Step::Simple(lock_timeout(timeouts.heads)));
     }
-    let advances = plan.head_updates();
-    for advance in &advances {
-        steps.push(log::advance(client, advance).await?);
-    }
+    let collections = plan.collections();
+    let locks = log::lock_heads(client, &collections).await?;
+    let lock_count = locks.len();
+    steps.extend(locks);
     steps.extend(late);
     let mut results = in_order(client, &steps).await;
     let mut rows = vec![None; plan.mutations().len()];
@@ -61,20 +62,31 @@ pub(crate) async fn write(
     if has_other_timeout {
         results.next()?;
     }
-    let Some((heads, transaction_id)) = read_heads(&advances, &mut results)? else {
-        return Ok(Written::HeadLocked);
-    };
+    let mut locked_heads = LockedHeads::default();
+    for _ in 0..lock_count {
+        match results.next() {
+            Err(error) if Stopped::of(&error) == Some(Stopped::Locked) => {
+                return Ok(Written::HeadLocked);
+            }
+            rows => locked_heads.add(&rows?, tables)?,
+        }
+    }
     for at in late_mutations {
         let table = tables.of(plan.mutations()[at].collection.name())?;
         if let Some(row) = results.next()?.first() {
             rows[at] = Some(table.record(&PostgresRow(row), 0)?);
         }
     }
-    reread(client, tables, plan, &mut rows).await?;
+    let captured = Captured {
+        collections: Arc::clone(tables.captured()),
+        rows: reread(client, tables, plan.written_records(&rows)).await?,
+        ..Captured::default()
+    };
     Ok(Written::All {
         rows,
-        heads,
-        transaction_id,
+        captured,
+        heads: locked_heads.heads,
+        transaction_id: locked_heads.transaction_id.unwrap_or_default(),
     })
 }
 
@@ -167,54 +179,33 @@ fn read_rows(
     Ok(None)
 }
 
-type Heads = (HashMap<Arc<str>, Position>, String);
-
-/// Reads the heads and the transaction's id. `None` if another transaction holds the lock of a head.
-fn read_heads(advances: &[HeadUpdate], results: &mut Results) -> Result<Option<Heads>, Failure> {
-    let (mut heads, mut transaction_id) = (HashMap::new(), None);
-    for advance in advances {
-        let rows = match results.next() {
-            Err(error) if Stopped::of(&error) == Some(Stopped::Locked) => return Ok(None),
-            rows => rows?,
-        };
-        let (head, id) = log::advanced(&rows, advance)?;
-        heads.insert(Arc::clone(&advance.collection), head);
-        transaction_id = transaction_id.or(id);
-    }
-    Ok(Some((heads, transaction_id.unwrap_or_default())))
-}
-
-/// Reads what triggers made of the rows after they were written, in tables that have such triggers.
+/// Reads rows as they are now. Triggers may have changed them since they were written.
 async fn reread(
     client: &Object,
     tables: &Tables,
-    plan: &Plan,
-    rows: &mut [Option<Record>],
-) -> Result<(), Failure> {
-    let mut changed: HashMap<&Arc<str>, Vec<usize>> = HashMap::new();
-    for (at, mutation) in plan.mutations().iter().enumerate() {
-        let name = mutation.collection.name();
-        if rows[at].is_some() && tables.of(name)?.has_triggers {
-            changed.entry(name).or_default().push(at);
-        }
+    records: Vec<RecordKey>,
+) -> Result<HashMap<RecordKey, Option<Record>>, Failure> {
+    let mut ids: BTreeMap<Arc<str>, Vec<RecordId>> = BTreeMap::new();
+    for key in &records {
+        let of_collection = ids.entry(Arc::clone(&key.collection)).or_default();
+        of_collection.push(key.id);
     }
-    for (name, mutations) in changed {
+    let mut steps = Vec::with_capacity(ids.len());
+    for (name, ids) in &ids {
+        let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
+        steps.push(Step::query(client, &tables.of(name)?.own.select_all, [ids]).await?);
+    }
+    let mut results = in_order(client, &steps).await;
+    let mut rows: HashMap<_, _> = records.into_iter().map(|key| (key, None)).collect();
+    for name in ids.keys() {
         let table = tables.of(name)?;
-        let written = mutations.iter().filter_map(|at| rows[*at].as_ref());
-        let ids = Parameter::column(written.map(|row| Postgres::encode_id(row.id)));
-        let mut found = HashMap::new();
-        for row in run(client, &table.own.select_all, [ids]).await? {
+        for row in results.next()? {
             let record = table.record(&PostgresRow(&row), 0)?;
-            found.insert(record.id, record);
-        }
-        for at in mutations {
-            let id = rows[at].as_ref().map(|row| row.id);
-            if let Some(record) = id.and_then(|id| found.get(&id)) {
-                rows[at] = Some(record.clone());
-            }
+            let key = RecordKey::new(Arc::clone(name), record.id);
+            rows.insert(key, Some(record));
         }
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// The refusal for a mutation that violates a constraint, or the failure if the error is something else.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::backend::{
+    Batch, ChangesSince, Committed, LoggedCaptures, Position, Store, StoreError,
+};
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
 use tokio::sync::Semaphore;
@@ -144,7 +146,7 @@ impl Store for PostgresStore {
         Ok(())
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         let (pool, tables) = (self.pool.clone(), self.tables.current());
         let waiters = Arc::clone(&self.waiters);
         // A task of its own: dropping the future does not leave half a transaction.
@@ -152,6 +154,14 @@ impl Store for PostgresStore {
             tokio::spawn(async move { writer::commit(&pool, &tables, &waiters, batch).await });
         let failed = |error: tokio::task::JoinError| Err(StoreError::Backend(error.into()));
         committed.await.unwrap_or_else(failed)
+    }
+
+    async fn log_captured(&self, _: Retention) -> Result<LoggedCaptures, StoreError> {
+        Ok(LoggedCaptures::default())
+    }
+
+    async fn captured(&self) {
+        std::future::pending::<()>().await;
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {

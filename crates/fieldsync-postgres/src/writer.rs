@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use deadpool_postgres::Pool;
 use fieldsync::RecordKey;
-use fieldsync::backend::{Batch, CommitOutput, GroupResult, StoreError};
+use fieldsync::backend::{Batch, CommitOutput, Committed, StoreError};
 use fieldsync_sql::{Attempt, LockTimeouts, commit_in_parts, deferred_refusal};
 use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
@@ -22,7 +22,7 @@ pub(crate) async fn commit(
     tables: &Tables,
     waiters: &Semaphore,
     batch: Batch,
-) -> Result<Vec<GroupResult>, StoreError> {
+) -> Result<Committed, StoreError> {
     let attempt =
         |batch, timeouts| async move { Ok(attempt(pool, tables, &batch, timeouts).await?) };
     commit_in_parts(batch, waiters, attempt).await
@@ -81,12 +81,13 @@ async fn transact(
     let is_alone = batch.len() == 1;
     let writing = write(client, tables, &plan, &locked, is_alone, timeouts);
     let limit = timeouts.rows + timeouts.heads + ANSWER_TIMEOUT;
-    let (rows, heads, transaction_id) = match client.within(limit, writing).await? {
+    let (rows, captured, mut heads, transaction_id) = match client.within(limit, writing).await? {
         Written::All {
             rows,
+            captured,
             heads,
             transaction_id,
-        } => (rows, heads, transaction_id),
+        } => (rows, captured, heads, transaction_id),
         Written::HeadLocked => {
             rollback(client).await?;
             return Ok(Attempt::HeadLocked);
@@ -102,12 +103,14 @@ async fn transact(
     };
     // COMMIT checks deferred constraints. The refusal is made now, since `finish` takes the plan.
     let deferred = is_alone.then(|| deferred_refusal(&plan, tables)).flatten();
-    let finished = plan.finish(rows, &heads);
+    let settled = plan.settle(rows, &captured);
+    log::advance(&mut heads, &settled.head_updates())?;
+    let finished = settled.finish(&heads);
     // The next batch runs up to the heads' locks while this one waits for the disk.
     batch.let_next_begin();
     let finishing = log::finish(client, tables, &finished);
     let failure = match client.within(ANSWER_TIMEOUT, finishing).await {
-        Ok(()) => return Ok(Attempt::Committed(finished.results)),
+        Ok(()) => return Ok(Attempt::Committed(committed(finished))),
         Err(failure) => failure,
     };
     match commit_error(&failure) {
@@ -117,6 +120,13 @@ async fn transact(
         }
         CommitError::RolledBack => Err(failure),
         CommitError::Unknown => look_up(client, pool, &transaction_id, finished, failure).await,
+    }
+}
+
+fn committed(finished: CommitOutput) -> Committed {
+    Committed {
+        results: finished.results,
+        changes: finished.changes,
     }
 }
 
@@ -157,7 +167,7 @@ async fn look_up(
     client.close();
     if is_committed(pool, transaction_id, &finished).await? {
         tracing::warn!("the answer to a COMMIT was lost; a lookup found the transaction committed");
-        Ok(Attempt::Committed(finished.results))
+        Ok(Attempt::Committed(committed(finished)))
     } else {
         tracing::warn!(
             "the answer to a COMMIT was lost; a lookup found the transaction rolled back"

@@ -99,7 +99,7 @@ pub fn check<D: Dialect>(
         foreign_keys: foreign_keys.map(|field| field.name.clone()).collect(),
         name: table.name,
         constraints: table.constraints,
-        has_triggers: table.has_triggers,
+        has_capture: false,
         id_source: table.id_source,
         next_id: table.next_id,
     };
@@ -321,7 +321,6 @@ mod tests {
             primary_key: vec!["id".to_owned()],
             foreign_keys: Vec::new(),
             constraints: HashMap::new(),
-            has_triggers: false,
             id_source: None,
             next_id: None,
         }

@@ -66,7 +66,7 @@ impl LogStatements {
         );
         let changes = |rest: &str| format!("{changes} {}", render::<D>(rest));
         let bounds = render::<D>(
-            "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where collection = $1",
+            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where collection = $1",
         );
         let keys = names::<D>(&idempotency::COLUMNS);
         let [principal, key, others @ ..] = idempotency::COLUMNS.map(D::quote);
@@ -140,7 +140,7 @@ mod tests {
         );
         assert_eq!(
             statements.lock_bounds,
-            "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where collection = ? for update"
+            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where collection = ? for update"
         );
         assert!(!statements.advance.contains("returning"));
         let end = "on duplicate key update `fingerprint` = values(`fingerprint`), `collection` = values(`collection`)";

@@ -1,6 +1,6 @@
 //! The prepared tables of a store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fieldsync::backend::StoreError;
@@ -13,6 +13,8 @@ use crate::table::Table;
 #[derive(Debug)]
 pub struct Tables<D: Dialect> {
     tables: HashMap<Arc<str>, Arc<Table<D>>>,
+    /// The collections whose tables have capture.
+    captured: Arc<HashSet<Arc<str>>>,
     /// The statements of the side tables.
     pub log: Arc<LogStatements>,
 }
@@ -21,6 +23,7 @@ impl<D: Dialect> Default for Tables<D> {
     fn default() -> Self {
         Self {
             tables: HashMap::new(),
+            captured: Arc::default(),
             log: Arc::new(LogStatements::new::<D>()),
         }
     }
@@ -48,10 +51,22 @@ impl<D: Dialect> Tables<D> {
         self.tables.get_key_value(name).map(|(name, _)| name)
     }
 
+    /// The collections whose tables have capture.
+    #[must_use]
+    pub fn captured(&self) -> &Arc<HashSet<Arc<str>>> {
+        &self.captured
+    }
+
     /// Adds a table.
-    pub fn insert(&mut self, table: Table<D>) {
+    pub fn insert(&mut self, table: Arc<Table<D>>) {
         let name = Arc::clone(&table.collection);
-        self.tables.insert(name, Arc::new(table));
+        let captured = Arc::make_mut(&mut self.captured);
+        if table.has_capture {
+            captured.insert(Arc::clone(&name));
+        } else {
+            captured.remove(&name);
+        }
+        self.tables.insert(name, table);
     }
 }
 
@@ -75,11 +90,12 @@ impl<D: Dialect> TableRegistry<D> {
     /// Adds tables, or replaces those of the same collections.
     pub fn extend(&self, added: Tables<D>) {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = tables.tables.clone();
-        all.extend(added.tables);
-        *tables = Arc::new(Tables {
-            tables: all,
+        let mut all = Tables {
             log: added.log,
-        });
+            ..Tables::default()
+        };
+        let known = tables.tables.values().chain(added.tables.values());
+        known.for_each(|table| all.insert(Arc::clone(table)));
+        *tables = Arc::new(all);
     }
 }

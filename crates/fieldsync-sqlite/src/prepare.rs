@@ -30,7 +30,7 @@ pub(crate) fn prepare(
     // Read again only now, when every table has its columns.
     for collection in collections {
         let table = catalog::read(&transaction, collection)?;
-        tables.insert(check(collection, table, |_| ())?);
+        tables.insert(Arc::new(check(collection, table, |_| ())?));
         let sql = "insert into fieldsync_heads (collection, epoch) values (?1, ?2) on conflict do nothing";
         transaction.execute(sql, (collection.name(), new_epoch()))?;
     }

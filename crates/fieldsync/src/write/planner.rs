@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::model::change::Action;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
@@ -15,6 +16,7 @@ use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
 use crate::write::base::SinceBase;
 use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
+use crate::write::captured::{by_record, fold};
 use crate::write::decide::Decision;
 use crate::write::mutation::{Mutation, Write};
 use crate::write::plan::{Plan, Planned};
@@ -27,16 +29,25 @@ impl Batch {
             idempotency_records,
             records,
             since,
+            captured,
             reserved_ids,
         } = read;
         let reserved_ids = reserved_ids.into_iter();
         let reserved_ids = reserved_ids.map(|(name, ids)| (name, ids.into()));
+        // What others did since the end of the log counts as done since any base.
+        let unlogged = by_record(&captured)
+            .into_iter()
+            .filter_map(|(key, writes)| {
+                let folded = fold(&writes, records.get(key))?;
+                let is_known = folded.action != Action::Create && !folded.previous.is_empty();
+                Some((key.clone(), vec![is_known.then_some(folded.previous)]))
+            });
         let mut planner = Planner {
             now: Timestamp::now(),
             idempotency_records,
             rows: records.clone(),
             logged: since,
-            planned: HashMap::new(),
+            planned: unlogged.collect(),
             used_keys: HashMap::new(),
             reserved_ids: reserved_ids.collect(),
             mutations: Vec::new(),
@@ -60,7 +71,8 @@ struct Planner {
     rows: HashMap<RecordKey, Record>,
     /// What changed since the bases of edits, according to the log.
     logged: HashMap<(RecordKey, Position), ChangesSince>,
-    /// The previous values that the mutations so far replace in each record, `None` where they are unknown.
+    /// The previous values of each record that are replaced by the writes of others after the log's end, and by the mutations so
+    /// far. `None` where they are unknown.
     planned: HashMap<RecordKey, Vec<Option<Fields>>>,
     /// The keys used in this batch, with the edit's fingerprint and what is planned for it.
     used_keys: HashMap<IdempotencyKey, (String, Planned)>,
@@ -142,7 +154,6 @@ impl Planner {
                     write,
                     group: group_at,
                     edit: edit_at,
-                    tag: fastrand::u32(1..),
                 };
                 self.apply(&mutation, undo);
                 self.mutations.push(mutation);
