@@ -19,16 +19,19 @@ use crate::error::Failure;
 use crate::pipeline::{Step, in_order, run};
 use crate::value::{Parameter, PostgresRow};
 
-/// The heads of all logs.
+/// Other apps may have many logs in the same database.
+const HEADS: &str =
+    "select log, epoch, last, last_tag from fieldsync_heads where log = any($1::text[])";
+
+/// The heads of the app's logs.
 pub(crate) async fn heads(
     client: &Object,
     tables: &Tables,
 ) -> Result<Vec<(Arc<str>, Position)>, Failure> {
-    let none: [Parameter<'_>; 0] = [];
     let mut heads = Vec::new();
-    for row in run(client, &tables.log.heads, none).await? {
-        // The logs of collections that the app no longer has are skipped.
-        if let Some(name) = tables.collection(row.try_get(0)?) {
+    let logs = Parameter::texts(tables.logs().map(|log| &**log));
+    for row in run(client, HEADS, [logs]).await? {
+        if let Some(name) = tables.collection_of(row.try_get(0)?) {
             let head = fieldsync_sql::head(&PostgresRow(&row), 1)?;
             heads.push((Arc::clone(name), head));
         }
@@ -37,25 +40,26 @@ pub(crate) async fn heads(
 }
 
 /// Moves a head, whose row stays locked until the end of the transaction. Returns the transaction's id with it.
-const ADVANCE: &str = "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3 \
+const ADVANCE: &str = "update fieldsync_heads set last = last + $1, last_tag = $2 where log = $3 \
                        returning epoch, last, last_tag, pg_current_xact_id()::text";
 
 /// Only reads it.
 const HEAD: &str = "select epoch, last, last_tag, pg_current_xact_id_if_assigned()::text from fieldsync_heads \
-                    where collection = $1";
+                    where log = $1";
 
 /// The statement that moves a head, or reads it if no change is added.
 pub(crate) async fn advance<'a>(
     client: &Object,
+    tables: &'a Tables,
     advance: &'a HeadUpdate,
 ) -> Result<Step<'a>, Failure> {
-    let collection = Parameter::text(&*advance.collection);
+    let log = Parameter::text(&**tables.log_of(&advance.collection)?);
     if advance.count == 0 {
-        return Step::query(client, HEAD, [collection]).await;
+        return Step::query(client, HEAD, [log]).await;
     }
     let count = Parameter::Integer(advance.count.cast_signed());
     let tag = Parameter::Integer(advance.last_tag.into());
-    Step::query(client, ADVANCE, [count, tag, collection]).await
+    Step::query(client, ADVANCE, [count, tag, log]).await
 }
 
 /// The head, and the transaction's id if it has one.
@@ -72,25 +76,25 @@ pub(crate) fn advanced(
 /// what tells whether the position is in range: the ends of the log, and the tag of the change at the position.
 const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, \
             (select at_position.tag from fieldsync_changes at_position \
-             where at_position.collection = h.collection and at_position.\"offset\" = $2), \
+             where at_position.log = h.log and at_position.\"offset\" = $2), \
             c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
      from fieldsync_heads h left join lateral \
        (select * from \
          (select *, sum(octet_length(after) + octet_length(former)) over (order by \"offset\" \
                       rows between unbounded preceding and 1 preceding) as bytes_before \
-          from fieldsync_changes where collection = h.collection and \"offset\" > $2 \
+          from fieldsync_changes where log = h.log and \"offset\" > $2 \
             and \"offset\" <= least($2, 1::bigint << 62) + $4 and ($3::text is null or id = $3)) c \
         where bytes_before is null or bytes_before < $5) c on true \
-     where h.collection = $1 order by c.\"offset\"";
+     where h.log = $1 order by c.\"offset\"";
 
 fn since_parameters(
-    collection: &str,
+    log: &str,
     since: Position,
     id: Option<RecordId>,
     limit: i64,
 ) -> [Parameter<'_>; 5] {
     [
-        Parameter::text(collection),
+        Parameter::text(log),
         Parameter::Integer(since.offset.cast_signed()),
         id.map_or(SqlValue::Null, Postgres::encode_id).into(),
         Parameter::Integer(limit),
@@ -101,12 +105,13 @@ fn since_parameters(
 /// The changes after a position, or why it is out of range.
 pub(crate) async fn changes(
     client: &Object,
+    log: &str,
     collection: &Arc<str>,
     since: Position,
     limit: usize,
 ) -> Result<ChangesSince, Failure> {
     let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-    let parameters = since_parameters(collection, since, None, limit);
+    let parameters = since_parameters(log, since, None, limit);
     let rows = run(client, SINCE, parameters).await?;
     let bounds = match locate(&rows, collection, since)? {
         Ok(bounds) => bounds,
@@ -123,11 +128,12 @@ pub(crate) async fn changes(
 /// The statement that reads the changes of one record, for [`changes_of`].
 pub(crate) async fn since<'a>(
     client: &Object,
-    key: &'a RecordKey,
+    tables: &'a Tables,
+    key: &RecordKey,
     since: Position,
 ) -> Result<Step<'a>, Failure> {
     let limit = MAX_BASE_DISTANCE.cast_signed();
-    let parameters = since_parameters(&key.collection, since, Some(key.id), limit);
+    let parameters = since_parameters(tables.log_of(&key.collection)?, since, Some(key.id), limit);
     Step::query(client, SINCE, parameters).await
 }
 
@@ -177,7 +183,7 @@ const LOCK_KEYS: &str =
     "select pg_advisory_xact_lock(hashtextextended(key, 1)) from unnest($1::text[]) key";
 
 /// Finds the keys that were used in the last 24 hours.
-const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.collection, k.id, k.epoch, k.\"offset\", k.tag, k.record \
+const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.log, k.id, k.epoch, k.\"offset\", k.tag, k.record \
      from fieldsync_keys k join unnest($1::text[], $2::text[]) as wanted (principal, key) \
      on k.principal = wanted.principal and k.key = wanted.key where k.at > $3";
 
@@ -201,11 +207,14 @@ pub(crate) async fn find_keys<'a>(
 }
 
 pub(crate) fn found_keys(
+    tables: &Tables,
     rows: &[Row],
 ) -> Result<HashMap<IdempotencyKey, IdempotencyRecord>, Failure> {
     let mut found = HashMap::new();
     for row in rows {
-        let record = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row))?;
+        let record = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row), |log| {
+            tables.collection_of(log).cloned()
+        })?;
         found.insert(record.key.clone(), record);
     }
     Ok(found)
@@ -220,13 +229,19 @@ pub(crate) async fn finish(
     let mut steps = Vec::new();
     if !finished.changes.is_empty() {
         let rows = finished.changes.iter();
-        let rows = rows.map(|change| fieldsync_sql::change_values::<Postgres>(change));
+        let rows = rows.map(|change| {
+            let log = tables.log_of(&change.key.collection)?;
+            fieldsync_sql::change_values::<Postgres>(change, log)
+        });
         let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
         steps.push(Step::query(client, &tables.log.append, columns).await?);
     }
     if !finished.idempotency_records.is_empty() {
         let (rows, now) = (finished.idempotency_records.iter(), Timestamp::now());
-        let rows = rows.map(|record| fieldsync_sql::idempotency_values::<Postgres>(record, now));
+        let rows = rows.map(|record| {
+            let log = tables.log_of(&record.collection)?;
+            fieldsync_sql::idempotency_values::<Postgres>(record, log, now)
+        });
         let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
         steps.push(Step::query(client, &tables.log.remember, columns).await?);
     }
@@ -248,10 +263,11 @@ pub(crate) async fn trim(
 ) -> Result<Trimmed, Failure> {
     // The lock of the head row keeps other nodes from trimming the same log, and holds the deleted rows and the mark together.
     let sql = "select c.\"offset\", c.tag, c.at, h.last \
-         from (select * from fieldsync_heads where collection = $1 for update) h \
-         join fieldsync_changes c on c.collection = h.collection and c.\"offset\" > h.trimmed \
+         from (select * from fieldsync_heads where log = $1 for update) h \
+         join fieldsync_changes c on c.log = h.log and c.\"offset\" > h.trimmed \
          order by c.\"offset\" limit $2";
-    let name = || Parameter::text(collection);
+    let log = tables.log_of(collection)?;
+    let name = || Parameter::text(&**log);
     let limit_parameter = Parameter::Integer(limit as i64 + 1);
     let rows = run(client, sql, [name(), limit_parameter]).await?;
     let Some(row) = rows.first() else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 use fieldsync::backend::{HeadUpdate, Mutation, Plan, Position, Write};
 use fieldsync::{Record, RecordKey, Refusal};
-use fieldsync_sql::{Constraint, Dialect as _, LockTimeouts};
+use fieldsync_sql::{Constraint, Dialect as _, LockTimeouts, head_updates};
 
 use crate::dialect::{Postgres, Tables};
 use crate::error::{Failure, Stopped, constraint_of};
@@ -48,9 +48,9 @@ pub(crate) async fn write(
     if has_other_timeout {
         steps.push(Step::Simple(lock_timeout(timeouts.heads)));
     }
-    let advances = plan.head_updates();
+    let advances = head_updates(plan, tables)?;
     for advance in &advances {
-        steps.push(log::advance(client, advance).await?);
+        steps.push(log::advance(client, tables, advance).await?);
     }
     steps.extend(late);
     let mut results = in_order(client, &steps).await;

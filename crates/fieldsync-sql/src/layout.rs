@@ -15,6 +15,10 @@ use crate::value::{Row, SqlValue};
 pub struct TableLayout<D: Dialect> {
     /// The name of the collection.
     pub collection: Arc<str>,
+    /// The name of the log: that of the table, with its schema where the database has schemas.
+    pub log: Arc<str>,
+    /// Whether changes that the engine did not make are captured.
+    pub has_capture: bool,
     /// The name as the catalog has it.
     pub name: String,
     /// The name as SQL: quoted, with its schema where the collection names one.

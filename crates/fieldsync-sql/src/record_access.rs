@@ -7,7 +7,9 @@ use fieldsync::{Record, RecordId};
 
 use crate::constraint::{Constraint, deferred_refusal};
 use crate::dialect::Dialect;
-use crate::log_access::{advance, append, find_keys, read_changes_of, read_head, remember};
+use crate::log_access::{
+    advance, append, find_keys, head_updates, read_changes_of, read_head, remember,
+};
 use crate::parts::Attempt;
 use crate::table::Table;
 use crate::tables::Tables;
@@ -101,7 +103,7 @@ pub async fn write_batch<T: Transaction>(
     // Made now, since `finish` takes the plan.
     let deferred = is_alone.then(|| deferred_refusal(&plan, tables)).flatten();
     let mut heads = HashMap::new();
-    for update in plan.head_updates() {
+    for update in head_updates(&plan, tables)? {
         let head = advance(transaction, tables, &update).await?;
         heads.insert(update.collection, head);
     }

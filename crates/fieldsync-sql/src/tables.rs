@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fieldsync::backend::StoreError;
+use fieldsync::backend::{SchemaMismatch, StoreError};
 
 use crate::dialect::Dialect;
 use crate::statements::LogStatements;
@@ -13,6 +13,8 @@ use crate::table::Table;
 #[derive(Debug)]
 pub struct Tables<D: Dialect> {
     tables: HashMap<Arc<str>, Arc<Table<D>>>,
+    /// The names of the collections by those of their logs.
+    collections: HashMap<Arc<str>, Arc<str>>,
     /// The statements of the side tables.
     pub log: Arc<LogStatements>,
 }
@@ -21,6 +23,7 @@ impl<D: Dialect> Default for Tables<D> {
     fn default() -> Self {
         Self {
             tables: HashMap::new(),
+            collections: HashMap::new(),
             log: Arc::new(LogStatements::new::<D>()),
         }
     }
@@ -42,16 +45,45 @@ impl<D: Dialect> Tables<D> {
         self.tables.keys()
     }
 
-    /// The shared name of a collection, if the collection was prepared.
+    /// The name of the log of a collection.
+    ///
+    /// # Errors
+    /// If the collection was not prepared.
+    pub fn log_of(&self, collection: &str) -> Result<&Arc<str>, StoreError> {
+        Ok(&self.of(collection)?.log)
+    }
+
+    /// The name of the collection that has this log, if it was prepared.
     #[must_use]
-    pub fn collection(&self, name: &str) -> Option<&Arc<str>> {
-        self.tables.get_key_value(name).map(|(name, _)| name)
+    pub fn collection_of(&self, log: &str) -> Option<&Arc<str>> {
+        self.collections.get(log)
+    }
+
+    /// The names of the logs.
+    pub fn logs(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.collections.keys()
     }
 
     /// Adds a table.
-    pub fn insert(&mut self, table: Table<D>) {
+    ///
+    /// # Errors
+    /// If it belongs to another collection: a node that has a log under two names would announce changes under one of them.
+    pub fn insert(&mut self, table: Table<D>) -> Result<(), SchemaMismatch> {
         let name = Arc::clone(&table.collection);
+        if let Some(other) = self.collections.get(&table.log)
+            && *other != name
+        {
+            return Err(SchemaMismatch {
+                table: table.name.clone(),
+                column: None,
+                found: format!("the table of both collections {other} and {name}"),
+                expected: "only one collection of an app on each table".to_owned(),
+            });
+        }
+        self.collections
+            .insert(Arc::clone(&table.log), Arc::clone(&name));
         self.tables.insert(name, Arc::new(table));
+        Ok(())
     }
 }
 
@@ -77,8 +109,11 @@ impl<D: Dialect> TableRegistry<D> {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut all = tables.tables.clone();
         all.extend(added.tables);
+        let mut collections = tables.collections.clone();
+        collections.extend(added.collections);
         *tables = Arc::new(Tables {
             tables: all,
+            collections,
             log: added.log,
         });
     }
