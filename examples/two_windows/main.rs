@@ -45,7 +45,10 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), String> {
     // The demo has no login: everyone may read and write everything.
-    let users = Collection::of::<User>("users").timestamps();
+    let users = Collection::of::<User>("users")
+        .timestamps()
+        .capture()
+        .add_missing_columns();
     let engine = engine::start(&options, users.open_to_everyone()).await?;
     if !options.no_sample_data {
         create_sample_data(&engine).await.map_err(|error| {

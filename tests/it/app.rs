@@ -79,15 +79,15 @@ pub(crate) struct App {
 }
 
 pub(crate) fn builder() -> EngineBuilder {
-    let users =
-        Collection::of::<User>("users")
-            .timestamps()
-            .validate(|_: Option<&User>, after: &User| {
-                if after.first_name == "Voldemort" {
-                    return Err(FieldErrors::one("first_name", "must not be named"));
-                }
-                Ok(())
-            });
+    let users = Collection::of::<User>("users")
+        .timestamps()
+        .capture()
+        .validate(|_: Option<&User>, after: &User| {
+            if after.first_name == "Voldemort" {
+                return Err(FieldErrors::one("first_name", "must not be named"));
+            }
+            Ok(())
+        });
     Engine::builder()
         .collection(users.open_to_everyone())
         .collection(

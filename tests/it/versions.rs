@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 async fn node(path: &std::path::Path, properties: Value) -> Engine {
     let schema = json!({"type": "object", "properties": properties});
-    let notes = Collection::from_schema("notes", &schema).open_to_everyone();
+    let notes = Collection::from_schema("notes", &schema)
+        .add_missing_columns()
+        .open_to_everyone();
     let store = SqliteStore::open(path).await.unwrap();
     let builder = Engine::builder().collection(notes).store(store);
     builder.start().await.unwrap()

@@ -50,7 +50,9 @@ async fn run(options: NodeOptions) -> Result<(), String> {
         properties["nick_name"] = name;
     }
     let schema = json!({"type": "object", "properties": properties});
-    let users = Collection::from_schema("users", &schema).timestamps();
+    let users = Collection::from_schema("users", &schema)
+        .timestamps()
+        .add_missing_columns();
     let engine = engine::start(&options.demo, users.open_to_everyone()).await?;
     server::serve(engine, &options.demo).await
 }

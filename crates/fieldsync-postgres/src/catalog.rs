@@ -1,5 +1,6 @@
 //! Reads PostgreSQL's catalog.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use deadpool_postgres::Transaction;
@@ -15,13 +16,17 @@ pub(crate) async fn read(
     collection: &Collection,
 ) -> Result<Option<TableInfo>, Failure> {
     let table = Postgres::table(collection.table_name());
-    let sql = "select relkind::text from pg_class where oid = to_regclass($1)";
+    let sql = "select c.relkind::text, n.nspname::text, c.relname::text from pg_class c \
+               join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
     let Some(row) = transaction.query_opt(sql, &[&table]).await? else {
         return Ok(None);
     };
     let kind: &str = row.try_get(0)?;
+    let (schema, name): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
     let mut info = TableInfo {
-        name: collection.table_name().to_owned(),
+        name: name.to_owned(),
+        log: format!("{}.{}", in_log(schema), in_log(name)),
+        sql_name: format!("{}.{}", Postgres::quote(schema), Postgres::quote(name)),
         kind: match kind {
             "r" | "p" => TableKind::Table,
             "v" | "m" => TableKind::Other("a view"),
@@ -36,6 +41,15 @@ pub(crate) async fn read(
     };
     read_constraints(transaction, &table, &mut info).await?;
     Ok(Some(info))
+}
+
+/// A part of a log's name. A part with a dot is quoted, so that no two tables have the same log.
+fn in_log(name: &str) -> Cow<'_, str> {
+    if name.contains(['.', '"']) {
+        Postgres::quote(name).into()
+    } else {
+        name.into()
+    }
 }
 
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.

@@ -7,6 +7,7 @@ use fieldsync::backend::{CommitOutput, StoreError};
 use tokio_postgres::Client;
 
 use crate::connection::Connection;
+use crate::dialect::Tables;
 use crate::error::Failure;
 
 /// How long the status is looked up.
@@ -18,6 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Whether the transaction with this id was committed.
 pub(crate) async fn is_committed(
     pool: &Pool,
+    tables: &Tables,
     transaction_id: &str,
     finished: &CommitOutput,
 ) -> Result<bool, Failure> {
@@ -26,7 +28,7 @@ pub(crate) async fn is_committed(
     }
     let deadline = Instant::now() + LOOKUP_TIMEOUT;
     loop {
-        match status(pool, transaction_id, finished).await {
+        match status(pool, tables, transaction_id, finished).await {
             Ok(Status::Committed) => return Ok(true),
             Ok(Status::RolledBack) => return Ok(false),
             Err(error) if Instant::now() >= deadline => return Err(error),
@@ -49,6 +51,7 @@ enum Status {
 
 async fn status(
     pool: &Pool,
+    tables: &Tables,
     transaction_id: &str,
     finished: &CommitOutput,
 ) -> Result<Status, Failure> {
@@ -61,7 +64,9 @@ async fn status(
                 Some("in progress") => Ok(Status::InProgress),
                 // A server that crashed may give the id of a transaction that left no trace to another one. What counts is
                 // what it wrote: the tag is unique to this change.
-                Some("committed") if has_written(&client, finished).await? => Ok(Status::Committed),
+                Some("committed") if has_written(&client, tables, finished).await? => {
+                    Ok(Status::Committed)
+                }
                 _ => Ok(Status::RolledBack),
             }
         })
@@ -69,14 +74,17 @@ async fn status(
 }
 
 /// Whether the database has what the transaction wrote.
-async fn has_written(client: &Client, finished: &CommitOutput) -> Result<bool, Failure> {
+async fn has_written(
+    client: &Client,
+    tables: &Tables,
+    finished: &CommitOutput,
+) -> Result<bool, Failure> {
     let row = if let Some(change) = finished.changes.first() {
-        let sql =
-            "select from fieldsync_changes where collection = $1 and \"offset\" = $2 and tag = $3";
-        let collection = &*change.key.collection;
+        let sql = "select from fieldsync_changes where log = $1 and \"offset\" = $2 and tag = $3";
+        let log = &**tables.log_of(&change.key.collection)?;
         let offset = change.position.offset.cast_signed();
         let tag = i64::from(change.position.tag);
-        client.query_opt(sql, &[&collection, &offset, &tag]).await?
+        client.query_opt(sql, &[&log, &offset, &tag]).await?
     } else if let Some(remembered) = finished.idempotency_records.first() {
         let sql = "select from fieldsync_keys where principal = $1 and key = $2";
         let key = &remembered.key;

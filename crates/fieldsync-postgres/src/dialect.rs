@@ -19,9 +19,9 @@ pub(crate) enum Postgres {}
 /// The statements that only PostgreSQL has, for one table.
 #[derive(Debug)]
 pub(crate) struct PostgresStatements {
-    /// Reads a record and the log's head. The parameters are the collection and the id.
+    /// Reads a record and the log's head. The parameters are the log and the id.
     pub(crate) get: String,
-    /// Reads a page of records and the log's head. The parameters are the collection and the most rows.
+    /// Reads a page of records and the log's head. The parameters are the log and the most rows.
     pub(crate) list: String,
     /// The same after an id, the third parameter.
     pub(crate) list_after: String,
@@ -41,6 +41,7 @@ impl Dialect for Postgres {
     const INSERT_WITH_ID: &'static str = "overriding system value ";
 
     const FOR_UPDATE: &'static str = " for update";
+    const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
         text: "text",
@@ -182,13 +183,13 @@ impl PostgresStatements {
             format!(
                 "{head} (select {listed}, row_number() over () as position from \
                  (select * from {table} {condition} order by {key} limit $2::bigint) t) r ({names}, position) on true \
-                 where h.collection = $1 order by r.position"
+                 where h.log = $1 order by r.position"
             )
         };
         let ids = format!("{key} = any($1::text[]::{}[])", layout.key.format.cast());
         Self {
             get: format!(
-                "{head} (select {all} from {table} where {key} = {}) r on true where h.collection = $1",
+                "{head} (select {all} from {table} where {key} = {}) r on true where h.log = $1",
                 layout.key.parameter(2)
             ),
             list: page(""),

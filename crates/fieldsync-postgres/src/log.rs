@@ -19,16 +19,19 @@ use crate::error::Failure;
 use crate::pipeline::{Step, in_order, run};
 use crate::value::{Parameter, PostgresRow};
 
-/// The heads of all logs.
+/// Other apps may have many logs in the same database.
+const HEADS: &str =
+    "select log, epoch, last, last_tag from fieldsync_heads where log = any($1::text[])";
+
+/// The heads of the app's logs.
 pub(crate) async fn heads(
     client: &Object,
     tables: &Tables,
 ) -> Result<Vec<(Arc<str>, Position)>, Failure> {
-    let none: [Parameter<'_>; 0] = [];
     let mut heads = Vec::new();
-    for row in run(client, &tables.log.heads, none).await? {
-        // The logs of collections that the app no longer has are skipped.
-        if let Some(name) = tables.collection(row.try_get(0)?) {
+    let logs = Parameter::texts(tables.logs().map(|log| &**log));
+    for row in run(client, HEADS, [logs]).await? {
+        if let Some(name) = tables.collection_of(row.try_get(0)?) {
             let head = fieldsync_sql::head(&PostgresRow(&row), 1)?;
             heads.push((Arc::clone(name), head));
         }
@@ -37,26 +40,28 @@ pub(crate) async fn heads(
 }
 
 /// Locks the heads of these logs until the end of the transaction, in their order.
-const LOCK_HEADS: &str = "select collection, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
-                          where collection = any($1::text[]) order by collection for update";
+const LOCK_HEADS: &str = "select log, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
+                          where log = any($1::text[]) order by log for update";
 
 /// Only reads the heads.
-const HEADS_OF: &str = "select collection, epoch, last, last_tag, pg_current_xact_id_if_assigned()::text \
-                        from fieldsync_heads where collection = any($1::text[])";
+const HEADS_OF: &str = "select log, epoch, last, last_tag, pg_current_xact_id_if_assigned()::text \
+                        from fieldsync_heads where log = any($1::text[])";
 
 /// The statements that lock or only read the heads of these logs. The locks make offset order equal commit order.
 pub(crate) async fn lock_heads<'a>(
     client: &Object,
-    collections: &'a BTreeMap<Arc<str>, bool>,
+    tables: &Tables,
+    collections: &BTreeMap<Arc<str>, bool>,
 ) -> Result<Vec<Step<'a>>, Failure> {
     let mut steps = Vec::with_capacity(2);
     for (sql, is_written) in [(LOCK_HEADS, true), (HEADS_OF, false)] {
         let wanted = collections
             .iter()
             .filter(|(_, written)| **written == is_written);
-        let names: Vec<&str> = wanted.map(|(name, _)| &**name).collect();
-        if !names.is_empty() {
-            steps.push(Step::query(client, sql, [Parameter::texts(names)]).await?);
+        let logs = wanted.map(|(name, _)| tables.log_of(name).map(|log| log.to_string()));
+        let logs: Vec<String> = logs.collect::<Result<_, _>>()?;
+        if !logs.is_empty() {
+            steps.push(Step::query(client, sql, [Parameter::texts(logs)]).await?);
         }
     }
     Ok(steps)
@@ -72,7 +77,7 @@ pub(crate) struct LockedHeads {
 impl LockedHeads {
     pub(crate) fn add(&mut self, rows: &[Row], tables: &Tables) -> Result<(), Failure> {
         for row in rows {
-            if let Some(name) = tables.collection(row.try_get(0)?) {
+            if let Some(name) = tables.collection_of(row.try_get(0)?) {
                 let head = fieldsync_sql::head(&PostgresRow(row), 1)?;
                 self.heads.insert(Arc::clone(name), head);
             }
@@ -86,8 +91,8 @@ impl LockedHeads {
 
 /// Moves the heads, which are locked.
 const ADVANCE: &str = "update fieldsync_heads h set last = v.last, last_tag = v.tag \
-                       from unnest($1::text[], $2::bigint[], $3::bigint[]) as v(collection, last, tag) \
-                       where h.collection = v.collection";
+                       from unnest($1::text[], $2::bigint[], $3::bigint[]) as v(log, last, tag) \
+                       where h.log = v.log";
 
 /// Moves the locked heads by the changes that are added.
 pub(crate) fn advance(
@@ -109,25 +114,25 @@ pub(crate) fn advance(
 /// what tells whether the position is in range: the ends of the log, and the tag of the change at the position.
 const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, h.interrupted, h.interrupted_tag, \
             (select at_position.tag from fieldsync_changes at_position \
-             where at_position.collection = h.collection and at_position.\"offset\" = $2), \
+             where at_position.log = h.log and at_position.\"offset\" = $2), \
             c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
      from fieldsync_heads h left join lateral \
        (select * from \
          (select *, sum(octet_length(after) + octet_length(former)) over (order by \"offset\" \
                       rows between unbounded preceding and 1 preceding) as bytes_before \
-          from fieldsync_changes where collection = h.collection and \"offset\" > $2 \
+          from fieldsync_changes where log = h.log and \"offset\" > $2 \
             and \"offset\" <= least($2, 1::bigint << 62) + $4 and ($3::text is null or id = $3)) c \
         where bytes_before is null or bytes_before < $5) c on true \
-     where h.collection = $1 order by c.\"offset\"";
+     where h.log = $1 order by c.\"offset\"";
 
 fn since_parameters(
-    collection: &str,
+    log: &str,
     since: Position,
     id: Option<RecordId>,
     limit: i64,
 ) -> [Parameter<'_>; 5] {
     [
-        Parameter::text(collection),
+        Parameter::text(log),
         Parameter::Integer(since.offset.cast_signed()),
         id.map_or(SqlValue::Null, Postgres::encode_id).into(),
         Parameter::Integer(limit),
@@ -138,12 +143,13 @@ fn since_parameters(
 /// The changes after a position, or why it is out of range.
 pub(crate) async fn changes(
     client: &Object,
+    log: &str,
     collection: &Arc<str>,
     since: Position,
     limit: usize,
 ) -> Result<ChangesSince, Failure> {
     let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-    let parameters = since_parameters(collection, since, None, limit);
+    let parameters = since_parameters(log, since, None, limit);
     let rows = run(client, SINCE, parameters).await?;
     let bounds = match locate(&rows, collection, since)? {
         Ok(bounds) => bounds,
@@ -160,11 +166,12 @@ pub(crate) async fn changes(
 /// The statement that reads the changes of one record, for [`changes_of`].
 pub(crate) async fn since<'a>(
     client: &Object,
-    key: &'a RecordKey,
+    tables: &'a Tables,
+    key: &RecordKey,
     since: Position,
 ) -> Result<Step<'a>, Failure> {
     let limit = MAX_BASE_DISTANCE.cast_signed();
-    let parameters = since_parameters(&key.collection, since, Some(key.id), limit);
+    let parameters = since_parameters(tables.log_of(&key.collection)?, since, Some(key.id), limit);
     Step::query(client, SINCE, parameters).await
 }
 
@@ -214,7 +221,7 @@ const LOCK_KEYS: &str =
     "select pg_advisory_xact_lock(hashtextextended(key, 1)) from unnest($1::text[]) key";
 
 /// Finds the keys that were used in the last 24 hours.
-const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.collection, k.id, k.epoch, k.\"offset\", k.tag, k.record \
+const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.log, k.id, k.epoch, k.\"offset\", k.tag, k.record \
      from fieldsync_keys k join unnest($1::text[], $2::text[]) as wanted (principal, key) \
      on k.principal = wanted.principal and k.key = wanted.key where k.at > $3";
 
@@ -238,11 +245,14 @@ pub(crate) async fn find_keys<'a>(
 }
 
 pub(crate) fn found_keys(
+    tables: &Tables,
     rows: &[Row],
 ) -> Result<HashMap<IdempotencyKey, IdempotencyRecord>, Failure> {
     let mut found = HashMap::new();
     for row in rows {
-        let record = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row))?;
+        let record = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row), |log| {
+            tables.collection_of(log).cloned()
+        })?;
         found.insert(record.key.clone(), record);
     }
     Ok(found)
@@ -258,7 +268,7 @@ pub(crate) async fn finish(
     if !finished.changes.is_empty() {
         let mut ends: BTreeMap<&str, Position> = BTreeMap::new();
         for change in &finished.changes {
-            ends.insert(&change.key.collection, change.position);
+            ends.insert(tables.log_of(&change.key.collection)?, change.position);
         }
         let advanced = [
             Parameter::texts(ends.keys().copied()),
@@ -267,13 +277,19 @@ pub(crate) async fn finish(
         ];
         steps.push(Step::query(client, ADVANCE, advanced).await?);
         let rows = finished.changes.iter();
-        let rows = rows.map(|change| fieldsync_sql::change_values::<Postgres>(change));
+        let rows = rows.map(|change| {
+            let log = tables.log_of(&change.key.collection)?;
+            fieldsync_sql::change_values::<Postgres>(change, log)
+        });
         let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
         steps.push(Step::query(client, &tables.log.append, columns).await?);
     }
     if !finished.idempotency_records.is_empty() {
         let (rows, now) = (finished.idempotency_records.iter(), Timestamp::now());
-        let rows = rows.map(|record| fieldsync_sql::idempotency_values::<Postgres>(record, now));
+        let rows = rows.map(|record| {
+            let log = tables.log_of(&record.collection)?;
+            fieldsync_sql::idempotency_values::<Postgres>(record, log, now)
+        });
         let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
         steps.push(Step::query(client, &tables.log.remember, columns).await?);
     }
@@ -295,10 +311,11 @@ pub(crate) async fn trim(
 ) -> Result<Trimmed, Failure> {
     // The lock of the head row keeps other nodes from trimming the same log, and holds the deleted rows and the mark together.
     let sql = "select c.\"offset\", c.tag, c.at, h.last \
-         from (select * from fieldsync_heads where collection = $1 for update) h \
-         join fieldsync_changes c on c.collection = h.collection and c.\"offset\" > h.trimmed \
+         from (select * from fieldsync_heads where log = $1 for update) h \
+         join fieldsync_changes c on c.log = h.log and c.\"offset\" > h.trimmed \
          order by c.\"offset\" limit $2";
-    let name = || Parameter::text(collection);
+    let log = tables.log_of(collection)?;
+    let name = || Parameter::text(&**log);
     let limit_parameter = Parameter::Integer(limit as i64 + 1);
     let rows = run(client, sql, [name(), limit_parameter]).await?;
     let Some(row) = rows.first() else {

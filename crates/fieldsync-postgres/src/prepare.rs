@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Transaction};
 use fieldsync::Collection;
+use fieldsync::backend::StoreError;
 use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
 
 use crate::catalog;
@@ -46,7 +47,7 @@ async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result
         .batch_execute("set local lock_timeout = '2s'")
         .await?;
     // If everything exists, no lock is taken that a writer would wait for.
-    let missing = "select count(*) from unnest(array['fieldsync_heads', 'fieldsync_changes', 'fieldsync_keys', \
+    let missing = "select count(*) from unnest(array['fieldsync_heads', 'fieldsync_tables', 'fieldsync_changes', 'fieldsync_keys', \
                    'fieldsync_keys_at']) as name where to_regclass(name) is null";
     if transaction.query_one(missing, &[]).await?.get::<_, i64>(0) > 0 {
         let quiet = "set local client_min_messages = warning";
@@ -55,23 +56,58 @@ async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result
             .batch_execute(&side_tables::<Postgres>())
             .await?;
     }
-    let mut tables = Tables::default();
+    let (mut tables, mut mismatches) = (Tables::default(), Vec::new());
     for collection in collections {
-        let statements = match catalog::read(&transaction, collection).await? {
+        let found = catalog::read(&transaction, collection).await?;
+        let is_new = found.is_none();
+        let statements = match &found {
             None => vec![create_table::<Postgres>(collection)?],
-            Some(table) => missing_columns::<Postgres>(collection, &table)?,
+            Some(table) if collection.adds_missing_columns() => {
+                missing_columns::<Postgres>(collection, table)?
+            }
+            Some(_) => Vec::new(),
         };
         for sql in statements {
             transaction.batch_execute(&sql).await?;
         }
         let table = catalog::read(&transaction, collection).await?;
-        tables.insert(Arc::new(check(collection, table, PostgresStatements::of)?));
-        // `on conflict do nothing` would wait for a transaction that is moving the head.
-        let sql = "insert into fieldsync_heads (collection, epoch) select $1::text, $2::bigint \
-                   where not exists (select from fieldsync_heads where collection = $1)";
-        let name = &**collection.name();
-        transaction.execute(sql, &[&name, &new_epoch()]).await?;
+        let log = table.as_ref().map(|table| table.log.clone());
+        let is_ours = match &log {
+            Some(log) => is_new || is_ours(&transaction, log).await?,
+            None => false,
+        };
+        match check(collection, table, is_ours, PostgresStatements::of) {
+            Ok(table) => mismatches.extend(tables.insert(Arc::new(table)).err()),
+            Err(found) => mismatches.extend(found),
+        }
+        if let Some(log) = log {
+            add_rows(&transaction, &log, is_ours).await?;
+        }
     }
+    if !mismatches.is_empty() {
+        return Err(StoreError::Schema(mismatches).into());
+    }
+    // Capture's statements run here, for the tables with `has_capture`.
     transaction.commit().await?;
     Ok(tables)
+}
+
+/// Whether fieldsync created the table of this log.
+async fn is_ours(transaction: &Transaction<'_>, log: &str) -> Result<bool, Failure> {
+    let sql = "select is_ours = 1 from fieldsync_tables where log = $1";
+    let row = transaction.query_opt(sql, &[&log]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
+}
+
+/// Adds the rows of a log to the side tables, unless they exist.
+async fn add_rows(transaction: &Transaction<'_>, log: &str, is_ours: bool) -> Result<(), Failure> {
+    let is_ours = i64::from(is_ours);
+    let sql = "insert into fieldsync_tables (log, is_ours) values ($1::text, $2::bigint) on conflict (log) \
+               do update set is_ours = excluded.is_ours where excluded.is_ours > fieldsync_tables.is_ours";
+    transaction.execute(sql, &[&log, &is_ours]).await?;
+    // `on conflict do nothing` would wait for a transaction that is moving the head.
+    let sql = "insert into fieldsync_heads (log, epoch) select $1::text, $2::bigint \
+               where not exists (select from fieldsync_heads where log = $1)";
+    transaction.execute(sql, &[&log, &new_epoch()]).await?;
+    Ok(())
 }

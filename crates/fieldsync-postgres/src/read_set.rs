@@ -14,7 +14,7 @@ use crate::log;
 use crate::pipeline::{Step, in_order};
 use crate::value::{Parameter, PostgresRow};
 
-/// Every node takes the locks in the same order: first the keys, then the rows by collection and id.
+/// Every node takes the locks in the same order: first the keys, then the rows by table and id.
 pub(crate) async fn read(
     client: &Object,
     tables: &Tables,
@@ -22,7 +22,9 @@ pub(crate) async fn read(
     timeout: Duration,
 ) -> Result<ReadSet, Failure> {
     let keys = batch.idempotency_keys();
-    let records = records_by_collection(batch);
+    let mut records = records_by_collection(batch);
+    // Another app may have other names for the collections.
+    records.sort_by_key(|(collection, _)| tables.log_of(collection).ok());
     let bases: Vec<_> = batch.bases().into_iter().collect();
     let reserved = batch.ids_to_reserve();
     // Generic plans are not made anew for each batch.
@@ -46,14 +48,14 @@ pub(crate) async fn read(
         }
     }
     for (key, position) in &bases {
-        steps.push(log::since(client, key, *position).await?);
+        steps.push(log::since(client, tables, key, *position).await?);
     }
     let mut results = in_order(client, &steps).await;
     results.next()?;
     let mut found = ReadSet::default();
     if !keys.is_empty() {
         results.next()?;
-        found.idempotency_records = log::found_keys(&results.next()?)?;
+        found.idempotency_records = log::found_keys(tables, &results.next()?)?;
     }
     for (collection, _) in &records {
         let table = tables.of(collection)?;

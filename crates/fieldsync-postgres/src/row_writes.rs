@@ -50,7 +50,7 @@ pub(crate) async fn write(
         steps.push(Step::Simple(lock_timeout(timeouts.heads)));
     }
     let collections = plan.collections();
-    let locks = log::lock_heads(client, &collections).await?;
+    let locks = log::lock_heads(client, tables, &collections).await?;
     let lock_count = locks.len();
     steps.extend(locks);
     steps.extend(late);

@@ -167,8 +167,7 @@ impl Store for PostgresStore {
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
         let tables = self.tables.current();
         let table = tables.of(&key.collection)?;
-        let collection = Parameter::text(&*key.collection);
-        let parameters = vec![collection, table.key_value(key.id).into()];
+        let parameters = vec![Parameter::text(&*table.log), table.key_value(key.id).into()];
         let (mut records, head) = self.read(table, &table.own.get, parameters).await?;
         Ok((records.pop(), head))
     }
@@ -182,7 +181,7 @@ impl Store for PostgresStore {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
         let limit = Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut parameters = vec![Parameter::text(collection), limit];
+        let mut parameters = vec![Parameter::text(&*table.log), limit];
         let sql = match after {
             None => &table.own.list,
             Some(after) => {
@@ -200,9 +199,9 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<ChangesSince, StoreError> {
         let tables = self.tables.current();
-        let collection = &tables.of(collection)?.collection;
+        let table = tables.of(collection)?;
         let client = self.client().await?;
-        let read = log::changes(&client, collection, since, limit);
+        let read = log::changes(&client, &table.log, &table.collection, since, limit);
         Ok(client.within(ANSWER_TIMEOUT, read).await?)
     }
 

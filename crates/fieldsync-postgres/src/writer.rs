@@ -119,7 +119,9 @@ async fn transact(
             Ok(deferred.map_or(Attempt::Stopped, Attempt::Refused))
         }
         CommitError::RolledBack => Err(failure),
-        CommitError::Unknown => look_up(client, pool, &transaction_id, finished, failure).await,
+        CommitError::Unknown => {
+            look_up(client, pool, tables, &transaction_id, finished, failure).await
+        }
     }
 }
 
@@ -159,13 +161,14 @@ fn commit_error(failure: &Failure) -> CommitError {
 async fn look_up(
     client: &mut Connection,
     pool: &Pool,
+    tables: &Tables,
     transaction_id: &str,
     finished: CommitOutput,
     failure: Failure,
 ) -> Result<Attempt, Failure> {
     // The lookup takes another connection, and the pool may have only this one.
     client.close();
-    if is_committed(pool, transaction_id, &finished).await? {
+    if is_committed(pool, tables, transaction_id, &finished).await? {
         tracing::warn!("the answer to a COMMIT was lost; a lookup found the transaction committed");
         Ok(Attempt::Committed(committed(finished)))
     } else {

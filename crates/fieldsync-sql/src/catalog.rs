@@ -7,6 +7,10 @@ use std::collections::HashMap;
 pub struct TableInfo {
     /// The name as the catalog has it.
     pub name: String,
+    /// The name of its log: the name, with the schema where the database has schemas.
+    pub log: String,
+    /// The name as SQL: quoted, with the schema where the database has schemas.
+    pub sql_name: String,
     /// What it is.
     pub kind: TableKind,
     /// The columns, in their order.

@@ -1,5 +1,7 @@
 //! The idempotency keys: the edits that were committed under them in the last 24 hours.
 
+use std::sync::Arc;
+
 use fieldsync::Timestamp;
 use fieldsync::backend::{
     IDEMPOTENCY_KEY_RETENTION, IdempotencyKey, IdempotencyRecord, StoreError,
@@ -14,7 +16,7 @@ pub(crate) const COLUMNS: [&str; 10] = [
     "principal",
     "key",
     "fingerprint",
-    "collection",
+    "log",
     "id",
     "epoch",
     "offset",
@@ -23,12 +25,17 @@ pub(crate) const COLUMNS: [&str; 10] = [
     "at",
 ];
 
-/// A record from the columns of `fieldsync_keys`: all but `at`, in the order of the table.
+/// No collection has this name.
+const NO_COLLECTION: &str = "";
+
+/// A record from the columns of `fieldsync_keys`: all but `at`, in the order of the table. `collection_of`: the app's
+/// collection with a log.
 ///
 /// # Errors
 /// If a column holds something that fieldsync does not write.
 pub fn idempotency_record<D: Dialect, R: Row + ?Sized>(
     row: &R,
+    collection_of: impl FnOnce(&str) -> Option<Arc<str>>,
 ) -> Result<IdempotencyRecord, StoreError> {
     let row = SideTableRow::new(row, "fieldsync_keys", &COLUMNS, 0);
     let record = row.optional_text(8)?;
@@ -39,7 +46,7 @@ pub fn idempotency_record<D: Dialect, R: Row + ?Sized>(
             key: row.text(1)?.into(),
         },
         fingerprint: row.text(2)?.into(),
-        collection: row.text(3)?.into(),
+        collection: collection_of(&row.text(3)?).unwrap_or_else(|| NO_COLLECTION.into()),
         id: D::decode_id(&row.value(4)?).ok_or_else(|| row.unreadable(4))?,
         position: position(row.integer(5)?, row.integer(6)?, row.integer(7)?),
         record: record.transpose().map_err(|_| row.unreadable(8))?,
@@ -50,10 +57,11 @@ pub fn idempotency_record<D: Dialect, R: Row + ?Sized>(
 ///
 /// # Errors
 /// If its fields can't be written as JSON.
-pub fn idempotency_values<D: Dialect>(
-    record: &IdempotencyRecord,
+pub fn idempotency_values<'a, D: Dialect>(
+    record: &'a IdempotencyRecord,
+    log: &'a str,
     now: Timestamp,
-) -> Result<[SqlValue<'_>; 10], StoreError> {
+) -> Result<[SqlValue<'a>; 10], StoreError> {
     let fields = record.record.as_ref().map(serde_json::to_string);
     let fields = fields
         .transpose()
@@ -62,7 +70,7 @@ pub fn idempotency_values<D: Dialect>(
         SqlValue::text(&record.key.principal),
         SqlValue::text(&record.key.key),
         SqlValue::text(&record.fingerprint),
-        SqlValue::text(&*record.collection),
+        SqlValue::text(log),
         D::encode_id(record.id),
         SqlValue::Integer(record.position.epoch.cast_signed()),
         SqlValue::Integer(record.position.offset.cast_signed()),

@@ -15,6 +15,10 @@ use crate::value::{Row, SqlValue};
 pub struct TableLayout<D: Dialect> {
     /// The name of the collection.
     pub collection: Arc<str>,
+    /// The name of the log: that of the table, with its schema where the database has schemas.
+    pub log: Arc<str>,
+    /// Whether changes that the engine did not make are captured.
+    pub has_capture: bool,
     /// The name as the catalog has it.
     pub name: String,
     /// The name as SQL: quoted, with its schema where the collection names one.
@@ -27,8 +31,6 @@ pub struct TableLayout<D: Dialect> {
     pub foreign_keys: Vec<String>,
     /// The columns of each constraint and unique index whose errors contain its name.
     pub constraints: HashMap<String, Vec<String>>,
-    /// Whether the table has capture.
-    pub has_capture: bool,
     /// How new rows get ids, if those of the database itself repeat after a delete.
     pub id_source: Option<IdSource>,
     /// An expression for the id of a new row, if the database gives ids.

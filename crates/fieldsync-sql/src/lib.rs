@@ -12,6 +12,8 @@ mod layout;
 
 mod table;
 
+mod capture;
+
 mod prepare;
 
 mod tables;
@@ -44,6 +46,7 @@ mod parts;
 #[cfg(test)]
 mod test_dialect;
 
+pub use capture::capture_ddl;
 pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, text_length};
 pub use constraint::{Constraint, deferred_refusal};
 pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
@@ -53,7 +56,7 @@ pub use log::{
     LogPage, MAX_PAGE_BYTES, RecordHistory, change, change_values, head, log_bounds, missing_head,
     tag,
 };
-pub use log_access::{read_changes, read_head, read_heads, trim};
+pub use log_access::{head_updates, read_changes, read_head, read_heads, trim};
 pub use parts::{Attempt, LockTimeouts, commit_in_parts};
 pub use prepare::{check, create_table, missing_columns, new_epoch};
 pub use record_access::{BatchWritten, read_page, read_record, write_batch};

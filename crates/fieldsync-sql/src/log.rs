@@ -121,17 +121,20 @@ pub fn change<D: Dialect, R: Row + ?Sized>(
     Ok((change, after.len() + former.len()))
 }
 
-/// The values of a change's row, for [`LogStatements::append`](crate::LogStatements::append).
+/// The values of a change's row in a log, for [`LogStatements::append`](crate::LogStatements::append).
 ///
 /// # Errors
 /// If its fields can't be written as JSON.
-pub fn change_values<D: Dialect>(change: &Change) -> Result<[SqlValue<'_>; 10], StoreError> {
+pub fn change_values<'a, D: Dialect>(
+    change: &'a Change,
+    log: &'a str,
+) -> Result<[SqlValue<'a>; 10], StoreError> {
     let json = |fields| {
         let json = serde_json::to_string(fields);
         json.map_err(|error| StoreError::Backend(error.into()))
     };
     Ok([
-        SqlValue::text(&*change.key.collection),
+        SqlValue::text(log),
         SqlValue::Integer(change.position.offset.cast_signed()),
         SqlValue::Integer(change.position.tag.into()),
         D::encode_id(change.key.id),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fieldsync::backend::{
     Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, Position,
-    StoreError,
+    Settled, StoreError,
 };
 use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
 
@@ -21,10 +21,11 @@ use crate::value::{Row, SqlValue};
 
 async fn read_bounds<T: Transaction>(
     transaction: &mut T,
+    tables: &Tables<T::Dialect>,
     sql: &str,
     collection: &str,
 ) -> Result<LogBounds, T::Error> {
-    let parameters = [SqlValue::text(collection)];
+    let parameters = [SqlValue::text(&**tables.log_of(collection)?)];
     let bounds = first(transaction, sql, &parameters, |row| log_bounds(row)).await?;
     Ok(bounds.ok_or_else(|| missing_head(collection))?)
 }
@@ -38,11 +39,11 @@ pub async fn read_head<T: Transaction>(
     tables: &Tables<T::Dialect>,
     collection: &str,
 ) -> Result<Position, T::Error> {
-    let bounds = read_bounds(transaction, &tables.log.bounds, collection).await?;
+    let bounds = read_bounds(transaction, tables, &tables.log.bounds, collection).await?;
     Ok(bounds.head)
 }
 
-/// Reads the heads of all logs, except those of collections that the app no longer has.
+/// Reads the heads of the app's logs.
 ///
 /// # Errors
 /// The driver's.
@@ -53,7 +54,7 @@ pub async fn read_heads<T: Transaction>(
     let mut heads = Vec::with_capacity(tables.collections().len());
     let mut read = |row: &dyn Row| {
         if let SqlValue::Text(name) = row.value(0).map_err(StoreError::Backend)?
-            && let Some(name) = tables.collection(&name)
+            && let Some(name) = tables.collection_of(&name)
         {
             heads.push((Arc::clone(name), head(row, 1)?));
         }
@@ -80,7 +81,7 @@ pub async fn read_changes<T: Transaction>(
     };
     let mut page = LogPage::new(since, &bounds);
     let parameters = [
-        SqlValue::text(&**collection),
+        SqlValue::text(&**tables.log_of(collection)?),
         SqlValue::Integer(since.offset.cast_signed()),
         SqlValue::Integer(i64::try_from(limit.max(1)).unwrap_or(i64::MAX)),
     ];
@@ -101,14 +102,14 @@ async fn in_range<T: Transaction>(
     collection: &str,
     since: Position,
 ) -> Result<Result<LogBounds, ResetReason>, T::Error> {
-    let bounds = read_bounds(transaction, &tables.log.bounds, collection).await?;
+    let bounds = read_bounds(transaction, tables, &tables.log.bounds, collection).await?;
     let locate = |tag| bounds.locate(since, || Ok::<_, T::Error>(tag));
     // Without a tag, only a position at an end of the log is in range. Most are.
     if locate(None)?.is_none() {
         return Ok(Ok(bounds));
     }
     let parameters = [
-        SqlValue::text(collection),
+        SqlValue::text(&**tables.log_of(collection)?),
         SqlValue::Integer(since.offset.cast_signed()),
     ];
     let sql = &tables.log.tag_at;
@@ -133,7 +134,7 @@ pub(crate) async fn read_changes_of<T: Transaction>(
         return Ok(history.finish());
     }
     let parameters = [
-        SqlValue::text(&**collection),
+        SqlValue::text(&**tables.log_of(collection)?),
         SqlValue::Integer(since.offset.cast_signed()),
         T::Dialect::encode_id(key.id),
     ];
@@ -145,6 +146,23 @@ pub(crate) async fn read_changes_of<T: Transaction>(
         .query(&tables.log.record_changes, &parameters, &mut read)
         .await?;
     Ok(history.finish())
+}
+
+/// The heads that the changes of a transaction move, in the order in which every node locks them.
+///
+/// # Errors
+/// If a collection was not prepared.
+pub fn head_updates<D: Dialect>(
+    settled: &Settled,
+    tables: &Tables<D>,
+) -> Result<Vec<HeadUpdate>, StoreError> {
+    let mut updates = settled.head_updates();
+    for update in &updates {
+        tables.of(&update.collection)?;
+    }
+    // Another app may have other names for the collections.
+    updates.sort_by_key(|update| tables.log_of(&update.collection).ok());
+    Ok(updates)
 }
 
 /// Moves a head, or only reads it if no change is added.
@@ -160,7 +178,7 @@ pub(crate) async fn advance<T: Transaction>(
     let parameters = [
         SqlValue::Integer(advance.count.cast_signed()),
         SqlValue::Integer(advance.last_tag.into()),
-        SqlValue::text(&**collection),
+        SqlValue::text(&**tables.log_of(collection)?),
     ];
     let sql = &tables.log.advance;
     if T::Dialect::LAST_INSERT_ID.is_some() {
@@ -177,7 +195,7 @@ pub(crate) async fn append<T: Transaction>(
     changes: &[Arc<Change>],
 ) -> Result<(), T::Error> {
     for change in changes {
-        let values = change_values::<T::Dialect>(change)?;
+        let values = change_values::<T::Dialect>(change, tables.log_of(&change.key.collection)?)?;
         transaction.execute(&tables.log.append, &values).await?;
     }
     Ok(())
@@ -196,7 +214,9 @@ pub(crate) async fn find_keys<T: Transaction>(
             SqlValue::text(&key.key),
             SqlValue::Integer(oldest_idempotency_key()),
         ];
-        let read = |row: &dyn Row| idempotency_record::<T::Dialect, _>(row);
+        let read = |row: &dyn Row| {
+            idempotency_record::<T::Dialect, _>(row, |log| tables.collection_of(log).cloned())
+        };
         let record = first(transaction, &tables.log.find_key, &parameters, read).await?;
         found.extend(record.map(|record| (key.clone(), record)));
     }
@@ -210,7 +230,8 @@ pub(crate) async fn remember<T: Transaction>(
 ) -> Result<(), T::Error> {
     let now = Timestamp::now();
     for record in records {
-        let values = idempotency_values::<T::Dialect>(record, now)?;
+        let values =
+            idempotency_values::<T::Dialect>(record, tables.log_of(&record.collection)?, now)?;
         transaction.execute(&tables.log.remember, &values).await?;
     }
     Ok(())
@@ -227,7 +248,8 @@ pub async fn trim<T: Transaction>(
 ) -> Result<bool, T::Error> {
     let (mut left, mut more) = (MAX_TRIMMED, false);
     // Every node locks the heads in the same order.
-    let collections: BTreeSet<_> = tables.collections().collect();
+    let mut collections: Vec<_> = tables.collections().collect();
+    collections.sort_unstable_by_key(|collection| tables.log_of(collection).ok());
     for collection in collections {
         let trimmed = trim_log(transaction, tables, collection, retention, left).await?;
         left -= trimmed.count;
@@ -250,9 +272,10 @@ async fn trim_log<T: Transaction>(
     retention: Retention,
     limit: usize,
 ) -> Result<Trimmed, T::Error> {
-    let bounds = read_bounds(transaction, &tables.log.lock_bounds, collection).await?;
+    let bounds = read_bounds(transaction, tables, &tables.log.lock_bounds, collection).await?;
     let mut scan = TrimScan::new(retention, bounds.head.offset, limit);
-    let name = || SqlValue::text(collection);
+    let log = tables.log_of(collection)?;
+    let name = || SqlValue::text(&**log);
     let trimmed = SqlValue::Integer(bounds.trimmed.offset.cast_signed());
     let parameters = [name(), trimmed, SqlValue::Integer(limit as i64 + 1)];
     transaction
@@ -284,7 +307,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_driver_whose_futures_wait_can_be_spawned() {
-        let tables = Tables::<TestDialect>::default();
+        let mut tables = Tables::<TestDialect>::default();
+        let notes = crate::prepare::tests::notes_table(&[]);
+        tables.insert(Arc::new(notes)).unwrap();
         let mut recorder = Recorder::default();
         let collection = "notes".into();
         let since = crate::log::position(1, 0, 0);
@@ -292,7 +317,8 @@ mod tests {
         let error = reading.await.unwrap_err();
         assert!(matches!(error, fieldsync::backend::StoreError::Backend(_)));
         assert_eq!(recorder.0, [tables.log.bounds.as_str()]);
-        let more = is_send(trim(&mut recorder, &tables, Retention::default())).await;
+        let no_tables = Tables::<TestDialect>::default();
+        let more = is_send(trim(&mut recorder, &no_tables, Retention::default())).await;
         assert!(!more.unwrap());
         assert_eq!(recorder.0[1], tables.log.forget);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fieldsync::Collection;
 use fieldsync::backend::{Field, FieldType, Ids, JsonShape, SchemaMismatch, StoreError};
 
+use crate::capture::has_capture;
 use crate::catalog::{ColumnInfo, TableInfo, TableKind};
 use crate::dialect::Dialect;
 use crate::layout::{Column, TableLayout};
@@ -50,7 +51,7 @@ pub fn missing_columns<D: Dialect>(
             ""
         } else if default_value(field).is_none() {
             let expected = "a default for the records that exist: #[serde(default)] on the field, or a field that may be null";
-            return Err(mismatch(collection, &field.name, "no such column", expected).into());
+            return Err(mismatch(collection, &*field.name, "no such column", expected).into());
         } else {
             " not null"
         };
@@ -65,27 +66,37 @@ pub fn missing_columns<D: Dialect>(
     Ok(statements)
 }
 
-/// Checks that a table fits its collection, and learns how to use it. `statements` builds the driver's own statements.
+/// Checks that a table fits its collection, and learns how to use it. `is_ours`: whether fieldsync created the table.
+/// `statements` builds the driver's own statements.
 ///
 /// # Errors
-/// [`StoreError::Schema`] with the first column that does not fit.
+/// Everything that does not fit.
 pub fn check<D: Dialect>(
     collection: &Collection,
     table: Option<TableInfo>,
+    is_ours: bool,
     statements: impl FnOnce(&TableLayout<D>) -> D::TableStatements,
-) -> Result<Table<D>, StoreError> {
-    let missing = || mismatch(collection, collection.key_column(), "no table", "a table");
+) -> Result<Table<D>, Vec<SchemaMismatch>> {
+    let missing = || vec![mismatch(collection, None, "no table", "a table")];
     let table = table.ok_or_else(missing)?;
-    check_kind(collection, &table)?;
-    let key = check_key::<D>(collection, &table)?;
+    check_kind(collection, &table).map_err(|wrong| vec![wrong])?;
+    let mut wrong = Vec::new();
+    let key = check_key::<D>(collection, &table).map_err(|one| wrong.push(one));
     let mut columns = Vec::new();
     for field in collection.fields() {
-        columns.push(Column {
-            name: field.name.clone(),
-            format: check_field::<D>(collection, &table, field)?,
-        });
+        match check_field::<D>(collection, &table, field) {
+            Ok(format) => columns.push(Column {
+                name: field.name.clone(),
+                format,
+            }),
+            Err(one) => wrong.push(one),
+        }
     }
-    check_other_columns::<D>(collection, &table)?;
+    wrong.extend(unfilled_columns::<D>(collection, &table));
+    let has_capture = has_capture::<D>(collection, &table, is_ours).map_err(|one| wrong.push(one));
+    let (Ok(key), Ok(has_capture), []) = (key, has_capture, &*wrong) else {
+        return Err(wrong);
+    };
     let is_reference = |field: &&Field| {
         let mut references = table.foreign_keys.iter();
         references.any(|column| D::is_same_name(column, &field.name))
@@ -93,13 +104,14 @@ pub fn check<D: Dialect>(
     let foreign_keys = collection.fields().iter().filter(is_reference);
     let layout = TableLayout {
         collection: Arc::clone(collection.name()),
-        sql_name: D::table(collection.table_name()),
+        log: table.log.into(),
+        has_capture: D::CAPTURES && has_capture,
+        sql_name: table.sql_name,
         key,
         columns,
         foreign_keys: foreign_keys.map(|field| field.name.clone()).collect(),
         name: table.name,
         constraints: table.constraints,
-        has_capture: false,
         id_source: table.id_source,
         next_id: table.next_id,
     };
@@ -131,15 +143,15 @@ fn column<D: Dialect>(field: &Field, null: &str) -> String {
     format!("{name} {kind}{null}{default}")
 }
 
-fn mismatch(
+fn mismatch<'a>(
     collection: &Collection,
-    column: &str,
+    column: impl Into<Option<&'a str>>,
     found: impl Into<String>,
     expected: impl Into<String>,
 ) -> SchemaMismatch {
     SchemaMismatch {
         table: collection.table_name().to_owned(),
-        column: column.to_owned(),
+        column: column.into().map(str::to_owned),
         found: found.into(),
         expected: expected.into(),
     }
@@ -169,12 +181,7 @@ fn check_kind(collection: &Collection, table: &TableInfo) -> Result<(), SchemaMi
     };
     let found = format!("{kind} of this name");
     let expected = "an ordinary table; name another with .table(\"…\")";
-    Err(mismatch(
-        collection,
-        collection.key_column(),
-        found,
-        expected,
-    ))
+    Err(mismatch(collection, None, found, expected))
 }
 
 fn check_key<D: Dialect>(
@@ -229,9 +236,10 @@ fn check_field<D: Dialect>(
     field: &Field,
 ) -> Result<D::Format, SchemaMismatch> {
     let wrong =
-        |found: String, expected: &str| Err(mismatch(collection, &field.name, found, expected));
+        |found: String, expected: &str| Err(mismatch(collection, &*field.name, found, expected));
     let Some(column) = table.column(&field.name, D::is_same_name) else {
-        return wrong("no such column".into(), "a column for the field");
+        let expected = "a column for the field; .add_missing_columns() on the collection adds it";
+        return wrong("no such column".into(), expected);
     };
     if column.is_generated {
         return wrong(
@@ -260,32 +268,29 @@ fn is_in_key<D: Dialect>(table: &TableInfo, column: &ColumnInfo) -> bool {
     key.any(|name| D::is_same_name(name, &column.name))
 }
 
-/// A new record leaves out the columns that are not fields. They must allow that.
-fn check_other_columns<D: Dialect>(
-    collection: &Collection,
-    table: &TableInfo,
-) -> Result<(), SchemaMismatch> {
+/// A new record leaves out the columns that are not fields. Those that do not allow that.
+fn unfilled_columns<D: Dialect>(collection: &Collection, table: &TableInfo) -> Vec<SchemaMismatch> {
+    if !collection.is_creatable() {
+        return Vec::new();
+    }
     let is_field = |column: &ColumnInfo| {
         let mut fields = collection.fields().iter();
         fields.any(|field| D::is_same_name(&field.name, &column.name))
     };
-    let needed = table.columns.iter().find(|column| {
+    let needed = table.columns.iter().filter(|column| {
         let may_be_left_out = !column.is_not_null || column.is_generated || column.has_default;
         !may_be_left_out && !is_in_key::<D>(table, column) && !is_field(column)
     });
-    match needed {
-        Some(column) if collection.is_creatable() => Err(mismatch(
-            collection,
-            &column.name,
-            "not null without default, and no such field",
-            "a default in the table, a field of this name, or .no_create() for the collection",
-        )),
-        _ => Ok(()),
-    }
+    let found = "not null without default, and no such field";
+    let expected =
+        "a default in the table, a field of this name, or .no_create() for the collection";
+    needed
+        .map(|column| mismatch(collection, &*column.name, found, expected))
+        .collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
 
     use fieldsync::RecordId;
@@ -316,6 +321,8 @@ mod tests {
     fn table(columns: &[&str]) -> TableInfo {
         TableInfo {
             name: "notes".to_owned(),
+            log: "notes".to_owned(),
+            sql_name: "`notes`".to_owned(),
             kind: TableKind::Table,
             columns: columns.iter().map(|name| column(name)).collect(),
             primary_key: vec!["id".to_owned()],
@@ -324,6 +331,12 @@ mod tests {
             id_source: None,
             next_id: None,
         }
+    }
+
+    /// The table of notes with columns for these fields.
+    pub(crate) fn notes_table(fields: &[&str]) -> Table<TestDialect> {
+        let columns = [&["id"], fields].concat();
+        check(&notes(fields), Some(table(&columns)), true, |_| ()).unwrap()
     }
 
     #[test]
@@ -340,12 +353,14 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_reported() {
-        let check = |fields: &[&str], table| check::<TestDialect>(&notes(fields), table, |_| ());
-        let message =
-            |result: Result<Table<TestDialect>, StoreError>| result.unwrap_err().to_string();
+        let check =
+            |fields: &[&str], table| check::<TestDialect>(&notes(fields), table, true, |_| ());
+        let message = |result: Result<Table<TestDialect>, Vec<SchemaMismatch>>| {
+            StoreError::Schema(result.unwrap_err()).to_string()
+        };
         assert_eq!(
             message(check(&["a"], None)),
-            "table notes, column id: found no table, expected a table"
+            "table notes: found no table, expected a table"
         );
         assert_eq!(
             message(check(&[], Some(table(&["id", "owner"])))),
@@ -359,9 +374,7 @@ mod tests {
 
     #[test]
     fn a_table_writes_in_the_dialect() {
-        let table =
-            check::<TestDialect>(&notes(&["a", "b"]), Some(table(&["id", "a", "b"])), |_| ());
-        let table = table.unwrap();
+        let table = notes_table(&["a", "b"]);
         let id = RecordId::Integer(7);
         let fields = || [("b".to_owned(), json!(1))].into_iter().collect();
         let check = |write: &Write, expected: &str, parameters: usize| {

@@ -10,7 +10,9 @@ use fieldsync::{Record, RecordId, RecordKey};
 
 use crate::constraint::{Constraint, deferred_refusal};
 use crate::dialect::Dialect;
-use crate::log_access::{advance, append, find_keys, read_changes_of, read_head, remember};
+use crate::log_access::{
+    advance, append, find_keys, head_updates, read_changes_of, read_head, remember,
+};
 use crate::parts::Attempt;
 use crate::table::Table;
 use crate::tables::Tables;
@@ -149,7 +151,7 @@ async fn log<T: Transaction>(
     settled: Settled,
 ) -> Result<CommitOutput, T::Error> {
     let mut heads = HashMap::new();
-    for update in settled.head_updates() {
+    for update in head_updates(&settled, tables)? {
         let head = advance(transaction, tables, &update).await?;
         heads.insert(update.collection, head);
     }

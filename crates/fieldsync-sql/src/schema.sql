@@ -1,6 +1,6 @@
--- The end of each log, one row per collection. The row's lock makes offset order equal commit order.
+-- The end of each log. A log belongs to a table, and has its name. The row's lock makes offset order equal commit order.
 create table if not exists fieldsync_heads (
-  collection {key} not null primary key,
+  log {key} not null primary key,
   -- A random number, made with the row.
   epoch {integer} not null,
   last {integer} not null default 0,
@@ -13,8 +13,18 @@ create table if not exists fieldsync_heads (
   interrupted_tag {integer} not null default 0{heads}
 ){options};
 
+-- The app's tables that have a log.
+create table if not exists fieldsync_tables (
+  -- The table's name, with its schema where the database has schemas.
+  log {key} not null primary key,
+  -- 1 if fieldsync created the table.
+  is_ours {integer} not null default 0,
+  -- The table's triggers as capture last saw them.
+  capture {text}
+){options};
+
 create table if not exists fieldsync_changes (
-  collection {key} not null,
+  log {key} not null,
   "offset" {integer} not null,
   tag {integer} not null,
   id {id} not null,
@@ -25,14 +35,14 @@ create table if not exists fieldsync_changes (
   at {integer} not null,
   who {text},
   idempotency_key {text},
-  primary key (collection, "offset")
+  primary key (log, "offset")
 ){options};
 
 create table if not exists fieldsync_keys (
   principal {key} not null,
   "key" {key} not null,
   fingerprint {text} not null,
-  collection {key} not null,
+  log {key} not null,
   id {id} not null,
   epoch {integer} not null,
   "offset" {integer} not null,

@@ -8,30 +8,30 @@ use crate::render::render;
 /// The statements of the side tables in the driver's dialect. A driver uses those that suit its database.
 #[derive(Debug)]
 pub struct LogStatements {
-    /// The ends of a log, for [`log_bounds`](crate::log_bounds). The parameter is the collection.
+    /// The ends of a log, for [`log_bounds`](crate::log_bounds). The parameter is the log.
     pub bounds: String,
     /// The same, with a lock on the head.
     pub lock_bounds: String,
-    /// The heads of all logs: the collection, then what [`head`](crate::head) reads.
+    /// The heads of all logs: the log, then what [`head`](crate::head) reads.
     pub heads: String,
     /// Moves a head, and returns it for [`head`](crate::head) if the database has RETURNING. The parameters are the number of
-    /// changes, the last tag, and the collection.
+    /// changes, the last tag, and the log.
     pub advance: String,
-    /// The tag of a change. The parameters are the collection and the offset.
+    /// The tag of a change. The parameters are the log and the offset.
     pub tag_at: String,
-    /// The changes after an offset, for [`change`](crate::change). The parameters are the collection, the offset, and the
+    /// The changes after an offset, for [`change`](crate::change). The parameters are the log, the offset, and the
     /// most rows.
     pub changes: String,
-    /// The changes of a record after an offset. The parameters are the collection, the offset, and the id.
+    /// The changes of a record after an offset. The parameters are the log, the offset, and the id.
     pub record_changes: String,
     /// Appends changes: [`change_values`](crate::change_values), as [`Dialect::values`] takes them.
     pub append: String,
-    /// The oldest changes of a log: offset, tag, and time. The parameters are the collection, the offset up to which the log
+    /// The oldest changes of a log: offset, tag, and time. The parameters are the log, the offset up to which the log
     /// was trimmed, and the most rows.
     pub trim_candidates: String,
-    /// Deletes the changes up to an offset. The parameters are the collection and the offset.
+    /// Deletes the changes up to an offset. The parameters are the log and the offset.
     pub trim: String,
-    /// Moves the position up to which a log was trimmed. The parameters are the offset, the tag, and the collection.
+    /// Moves the position up to which a log was trimmed. The parameters are the offset, the tag, and the log.
     pub mark_trimmed: String,
     /// Looks up a key, for [`idempotency_record`](crate::idempotency_record). The parameters are the principal, the key, and
     /// [`oldest_idempotency_key`](crate::oldest_idempotency_key).
@@ -66,7 +66,7 @@ impl LogStatements {
         );
         let changes = |rest: &str| format!("{changes} {}", render::<D>(rest));
         let bounds = render::<D>(
-            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where collection = $1",
+            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where log = $1",
         );
         let keys = names::<D>(&idempotency::COLUMNS);
         let [principal, key, others @ ..] = idempotency::COLUMNS.map(D::quote);
@@ -74,34 +74,30 @@ impl LogStatements {
         Self {
             lock_bounds: format!("{bounds}{}", D::FOR_UPDATE),
             bounds,
-            heads: "select collection, epoch, last, last_tag from fieldsync_heads".to_owned(),
+            heads: "select log, epoch, last, last_tag from fieldsync_heads".to_owned(),
             advance: render::<D>(if D::LAST_INSERT_ID.is_none() {
-                "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3 returning epoch, last, last_tag"
+                "update fieldsync_heads set last = last + $1, last_tag = $2 where log = $3 returning epoch, last, last_tag"
             } else {
-                "update fieldsync_heads set last = last + $1, last_tag = $2 where collection = $3"
+                "update fieldsync_heads set last = last + $1, last_tag = $2 where log = $3"
             }),
             tag_at: render::<D>(
-                r#"select tag from fieldsync_changes where collection = $1 and "offset" = $2"#,
+                r#"select tag from fieldsync_changes where log = $1 and "offset" = $2"#,
             ),
-            changes: changes(
-                r#"where collection = $1 and "offset" > $2 order by "offset" limit $3"#,
-            ),
+            changes: changes(r#"where log = $1 and "offset" > $2 order by "offset" limit $3"#),
             record_changes: changes(
-                r#"where collection = $1 and "offset" > $2 and id = $3 order by "offset""#,
+                r#"where log = $1 and "offset" > $2 and id = $3 order by "offset""#,
             ),
             append: format!(
-                "insert into fieldsync_changes (collection, {}) {}",
+                "insert into fieldsync_changes (log, {}) {}",
                 names::<D>(&CHANGE_COLUMNS),
                 D::values(&CHANGE_KINDS)
             ),
             trim_candidates: render::<D>(
-                r#"select "offset", tag, at from fieldsync_changes where collection = $1 and "offset" > $2 order by "offset" limit $3"#,
+                r#"select "offset", tag, at from fieldsync_changes where log = $1 and "offset" > $2 order by "offset" limit $3"#,
             ),
-            trim: render::<D>(
-                r#"delete from fieldsync_changes where collection = $1 and "offset" <= $2"#,
-            ),
+            trim: render::<D>(r#"delete from fieldsync_changes where log = $1 and "offset" <= $2"#),
             mark_trimmed: render::<D>(
-                "update fieldsync_heads set trimmed = $1, trimmed_tag = $2 where collection = $3",
+                "update fieldsync_heads set trimmed = $1, trimmed_tag = $2 where log = $3",
             ),
             find_key: format!(
                 "select {} from fieldsync_keys {}",
@@ -136,14 +132,15 @@ mod tests {
         assert_eq!(
             statements.record_changes,
             "select `offset`, `tag`, `id`, `action`, `after`, `former`, `at`, `who`, `idempotency_key` from fieldsync_changes \
-             where collection = ? and `offset` > ? and id = ? order by `offset`"
+             where log = ? and `offset` > ? and id = ? order by `offset`"
         );
         assert_eq!(
             statements.lock_bounds,
-            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where collection = ? for update"
+            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where log = ? for update"
         );
         assert!(!statements.advance.contains("returning"));
-        let end = "on duplicate key update `fingerprint` = values(`fingerprint`), `collection` = values(`collection`)";
+        let end =
+            "on duplicate key update `fingerprint` = values(`fingerprint`), `log` = values(`log`)";
         assert!(statements.remember.contains(end), "{}", statements.remember);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fieldsync::backend::StoreError;
+use fieldsync::backend::{SchemaMismatch, StoreError};
 
 use crate::dialect::Dialect;
 use crate::statements::LogStatements;
@@ -15,6 +15,8 @@ pub struct Tables<D: Dialect> {
     tables: HashMap<Arc<str>, Arc<Table<D>>>,
     /// The collections whose tables have capture.
     captured: Arc<HashSet<Arc<str>>>,
+    /// The names of the collections by those of their logs.
+    collections: HashMap<Arc<str>, Arc<str>>,
     /// The statements of the side tables.
     pub log: Arc<LogStatements>,
 }
@@ -24,6 +26,7 @@ impl<D: Dialect> Default for Tables<D> {
         Self {
             tables: HashMap::new(),
             captured: Arc::default(),
+            collections: HashMap::new(),
             log: Arc::new(LogStatements::new::<D>()),
         }
     }
@@ -45,10 +48,29 @@ impl<D: Dialect> Tables<D> {
         self.tables.keys()
     }
 
-    /// The shared name of a collection, if the collection was prepared.
+    /// The name of the log of a collection.
+    ///
+    /// # Errors
+    /// If the collection was not prepared.
+    pub fn log_of(&self, collection: &str) -> Result<&Arc<str>, StoreError> {
+        Ok(&self.of(collection)?.log)
+    }
+
+    /// The name of the collection that has this log, if it was prepared.
     #[must_use]
-    pub fn collection(&self, name: &str) -> Option<&Arc<str>> {
-        self.tables.get_key_value(name).map(|(name, _)| name)
+    pub fn collection_of(&self, log: &str) -> Option<&Arc<str>> {
+        self.collections.get(log)
+    }
+
+    /// The table that has this log, if it was prepared.
+    #[must_use]
+    pub fn with_log(&self, log: &str) -> Option<&Arc<Table<D>>> {
+        self.tables.get(self.collection_of(log)?)
+    }
+
+    /// The names of the logs.
+    pub fn logs(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.collections.keys()
     }
 
     /// The collections whose tables have capture.
@@ -58,8 +80,29 @@ impl<D: Dialect> Tables<D> {
     }
 
     /// Adds a table.
-    pub fn insert(&mut self, table: Arc<Table<D>>) {
+    ///
+    /// # Errors
+    /// If it belongs to another collection: a node that has a log under two names would announce changes under one of them.
+    pub fn insert(&mut self, table: Arc<Table<D>>) -> Result<(), SchemaMismatch> {
         let name = Arc::clone(&table.collection);
+        if let Some(other) = self.collections.get(&table.log)
+            && *other != name
+        {
+            return Err(SchemaMismatch {
+                table: table.name.clone(),
+                column: None,
+                found: format!("the table of both collections {other} and {name}"),
+                expected: "only one collection of an app on each table".to_owned(),
+            });
+        }
+        self.put(table);
+        Ok(())
+    }
+
+    fn put(&mut self, table: Arc<Table<D>>) {
+        let name = Arc::clone(&table.collection);
+        self.collections
+            .insert(Arc::clone(&table.log), Arc::clone(&name));
         let captured = Arc::make_mut(&mut self.captured);
         if table.has_capture {
             captured.insert(Arc::clone(&name));
@@ -95,7 +138,7 @@ impl<D: Dialect> TableRegistry<D> {
             ..Tables::default()
         };
         let known = tables.tables.values().chain(added.tables.values());
-        known.for_each(|table| all.insert(Arc::clone(table)));
+        known.for_each(|table| all.put(Arc::clone(table)));
         *tables = Arc::new(all);
     }
 }

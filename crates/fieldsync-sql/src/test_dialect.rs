@@ -23,6 +23,7 @@ impl Dialect for TestDialect {
     const LAST_INSERT_ID: Option<&'static str> = Some("select last_insert_id()");
     const FOR_UPDATE: &'static str = " for update";
     const EMPTY_INSERT: &'static str = "() values ()";
+    const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
         text: "longtext",

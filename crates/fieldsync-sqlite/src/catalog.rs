@@ -52,6 +52,8 @@ pub(crate) fn read(
         foreign_keys: foreign_keys.collect::<Result<_, _>>()?,
         // Errors name columns, or a definition that `blame` reads.
         constraints: HashMap::new(),
+        log: name.clone(),
+        sql_name: Sqlite::quote(&name),
         name,
         columns,
         primary_key,
@@ -124,14 +126,11 @@ fn next_autoincrement(collection: &Collection, table: &str) -> String {
 
 /// Ids that no row has or had. Without autoincrement SQLite would give the id of the newest row again after its deletion.
 fn id_source(collection: &Collection, table: &str) -> IdSource {
-    let name = collection.name();
-    let highest_given =
-        format!("select max(last_id) from fieldsync_heads where collection = '{name}'");
+    let log = Sqlite::literal(&SqlValue::text(table));
+    let highest_given = format!("select max(last_id) from fieldsync_heads where log = {log}");
     IdSource {
         next: next_id(collection, table, &highest_given),
-        keep: format!(
-            "update fieldsync_heads set last_id = max(last_id, ?1) where collection = '{name}'"
-        ),
+        keep: format!("update fieldsync_heads set last_id = max(last_id, ?1) where log = {log}"),
     }
 }
 

@@ -22,6 +22,7 @@ impl Dialect for Sqlite {
     const MAX_NAME_BYTES: Option<usize> = None;
     const LAST_INSERT_ID: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = "";
+    const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "integer",
         text: "text",

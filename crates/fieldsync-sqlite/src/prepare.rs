@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use fieldsync::Collection;
+use fieldsync::backend::StoreError;
 use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use crate::catalog;
 use crate::dialect::{Sqlite, Tables};
@@ -17,23 +18,62 @@ pub(crate) fn prepare(
 ) -> Result<Tables, Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(&side_tables::<Sqlite>())?;
+    let mut created = Vec::new();
     for collection in collections {
         let statements = match catalog::read(&transaction, collection)? {
-            None => vec![create_table::<Sqlite>(collection)?],
-            Some(table) => missing_columns::<Sqlite>(collection, &table)?,
+            None => {
+                created.push(collection.name());
+                vec![create_table::<Sqlite>(collection)?]
+            }
+            Some(table) if collection.adds_missing_columns() => {
+                missing_columns::<Sqlite>(collection, &table)?
+            }
+            Some(_) => Vec::new(),
         };
         for sql in statements {
             transaction.execute_batch(&sql)?;
         }
     }
-    let mut tables = Tables::default();
+    let (mut tables, mut mismatches) = (Tables::default(), Vec::new());
     // Read again only now, when every table has its columns.
     for collection in collections {
         let table = catalog::read(&transaction, collection)?;
-        tables.insert(Arc::new(check(collection, table, |_| ())?));
-        let sql = "insert into fieldsync_heads (collection, epoch) values (?1, ?2) on conflict do nothing";
-        transaction.execute(sql, (collection.name(), new_epoch()))?;
+        let log = table.as_ref().map(|table| table.log.clone());
+        let is_ours = match &log {
+            Some(_) if created.contains(&collection.name()) => true,
+            Some(log) => is_ours(&transaction, log)?,
+            None => false,
+        };
+        let checked = check(collection, table, is_ours, |_| ());
+        match checked {
+            Ok(table) => mismatches.extend(tables.insert(Arc::new(table)).err()),
+            Err(found) => mismatches.extend(found),
+        }
+        if let Some(log) = log {
+            add_rows(&transaction, &log, is_ours)?;
+        }
     }
+    if !mismatches.is_empty() {
+        return Err(StoreError::Schema(mismatches).into());
+    }
+    // Capture's statements run here, for the tables with `has_capture`.
     transaction.commit()?;
     Ok(tables)
+}
+
+/// Whether fieldsync created the table of this log.
+fn is_ours(connection: &Connection, log: &str) -> Result<bool, Failure> {
+    let sql = "select is_ours from fieldsync_tables where log = ?1";
+    let is_ours = connection.query_row(sql, [log], |row| row.get::<_, i64>(0));
+    Ok(is_ours.optional()? == Some(1))
+}
+
+/// Adds the rows of a log to the side tables, unless they exist.
+fn add_rows(connection: &Connection, log: &str, is_ours: bool) -> Result<(), Failure> {
+    let sql = "insert into fieldsync_tables (log, is_ours) values (?1, ?2) \
+               on conflict do update set is_ours = excluded.is_ours where excluded.is_ours > is_ours";
+    connection.execute(sql, (log, is_ours))?;
+    let sql = "insert into fieldsync_heads (log, epoch) values (?1, ?2) on conflict do nothing";
+    connection.execute(sql, (log, new_epoch()))?;
+    Ok(())
 }

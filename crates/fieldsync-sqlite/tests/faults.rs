@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
 fn things(properties: Value) -> Collection {
     let schema = json!({"type": "object", "properties": properties});
-    Collection::from_schema("things", &schema).open_to_everyone()
+    Collection::from_schema("things", &schema)
+        .without_capture()
+        .open_to_everyone()
 }
 
 fn title() -> Collection {

@@ -58,7 +58,7 @@ impl Database {
 
     async fn mismatch(&self, collection: Collection) -> SchemaMismatch {
         match self.prepare(collection).await {
-            Err(StoreError::Schema(mismatch)) => mismatch,
+            Err(StoreError::Schema(mut mismatches)) => mismatches.remove(0),
             other => panic!("the table should not fit: {other:?}"),
         }
     }
@@ -75,7 +75,7 @@ fn things(properties: Value) -> Collection {
         _ => Vec::new(),
     };
     let schema = json!({"type": "object", "properties": properties, "required": required});
-    Collection::from_schema("things", &schema)
+    Collection::from_schema("things", &schema).without_capture()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
@@ -258,17 +258,24 @@ async fn the_error_for_a_table_that_does_not_fit_says_what_to_do() {
         (
             "create view things as select 1 as id, 'a' as title",
             title(),
-            "column id: found a view of this name, expected an ordinary table; name another with .table(\"…\")",
+            "found a view of this name, expected an ordinary table; name another with .table(\"…\")",
         ),
         (
             "create table things (id integer primary key)",
-            title(),
+            title().add_missing_columns(),
             "column title: found no such column, expected a default for the records that exist: \
              #[serde(default)] on the field, or a field that may be null",
         ),
     ] {
         let mismatch = Database::with(sql).mismatch(collection).await;
-        assert_eq!(mismatch.to_string(), format!("table things, {expected}"));
+        let (table, column) = (
+            format!("table things, {expected}"),
+            format!("table things: {expected}"),
+        );
+        assert!(
+            [table, column].contains(&mismatch.to_string()),
+            "{mismatch}"
+        );
     }
 }
 
@@ -285,11 +292,64 @@ async fn a_collection_without_create_has_fewer_requirements() {
 }
 
 #[tokio::test]
+async fn an_existing_table_needs_a_choice_about_capture_and_one_of_ours_does_not() {
+    let schema = json!({"type": "object", "properties": {"title": {"type": "string"}}});
+    let collection = || Collection::from_schema("things", &schema);
+    let database = Database::with("create table things (id integer primary key, title text)");
+    let error = database.mismatch(collection()).await.to_string();
+    for part in [
+        "table things: found an existing table, and no choice about capture",
+        ".capture() announces",
+        ".without_capture() announces",
+    ] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    for chosen in [collection().capture(), collection().without_capture()] {
+        database.prepare(chosen).await.unwrap();
+        // The choice is the app's, each time that it starts.
+        database.mismatch(collection()).await;
+    }
+    let ours = Database::with("");
+    ours.prepare(collection()).await.unwrap();
+    ours.prepare(collection()).await.unwrap();
+    let is_ours = "select log || is_ours from fieldsync_tables";
+    assert_eq!(ours.text(is_ours).unwrap(), "things1");
+    assert_eq!(database.text(is_ours).unwrap(), "things0");
+}
+
+#[tokio::test]
+async fn a_new_field_of_a_table_is_an_error_unless_columns_are_added() {
+    let title = json!({"type": "string", "default": ""});
+    let small = || things(json!({"title": title}));
+    let grown = || things(json!({"title": title, "mood": title, "place": title}));
+    let existing = Database::with("create table things (id integer primary key, title text)");
+    let ours = Database::with("");
+    for database in [existing, ours] {
+        database.prepare(small()).await.unwrap();
+        let error = database.prepare(grown()).await.unwrap_err();
+        // All at once.
+        let expected = "a column for the field; .add_missing_columns() on the collection adds it";
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "table things, column mood: found no such column, expected {expected}\n\
+                 table things, column place: found no such column, expected {expected}"
+            )
+        );
+        database
+            .prepare(grown().add_missing_columns())
+            .await
+            .unwrap();
+        database.prepare(grown()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_fails_changes_nothing() {
     let database = Database::with("create table things (id integer primary key, b integer)");
     let collection =
         things(json!({"a": {"type": "string", "default": ""}, "b": {"type": "string"}}));
-    database.mismatch(collection).await;
+    database.mismatch(collection.add_missing_columns()).await;
     let tables = "select group_concat(sql) from sqlite_schema";
     assert_eq!(
         database.text(tables).unwrap(),
@@ -307,7 +367,9 @@ async fn a_table_of_another_framework_is_read_and_written_in_its_own_format() {
     );
     let name = json!({"type": "string", "maxLength": 100, "default": ""});
     let schema = json!({"type": "object", "properties": {"first_name": name, "last_name": name}});
-    let users = Collection::from_schema("users", &schema).timestamps();
+    let users = Collection::from_schema("users", &schema)
+        .timestamps()
+        .without_capture();
     let engine = database.engine(users).await;
     let ada = engine
         .collection::<Fields>("users")
@@ -397,6 +459,7 @@ async fn a_new_field_becomes_a_column_with_a_default() {
         "tags": {"type": "array", "default": ["x"]},
         "open": {"type": "boolean", "default": true},
     }))
+    .add_missing_columns()
     .timestamps();
     let engine = database.engine(grown).await;
     let old = engine

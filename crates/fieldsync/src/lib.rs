@@ -143,6 +143,7 @@ pub mod backend {
     pub use crate::model::cursor::Position;
     pub use crate::model::log_bounds::LogBounds;
     pub use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
+    pub use crate::schema::collection::CaptureChoice;
     pub use crate::schema::field::{Field, Ids};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
     pub use crate::store::error::{SchemaMismatch, StoreError};

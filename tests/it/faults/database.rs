@@ -51,7 +51,7 @@ impl Database {
         assert_eq!(integrity, "ok");
         let head = connection
             .query_row(
-                "select last from fieldsync_heads where collection = 'users'",
+                "select last from fieldsync_heads where log = 'users'",
                 [],
                 |row| row.get::<_, i64>(0),
             )
@@ -70,7 +70,7 @@ impl Database {
         let reading = reading.start().await.unwrap();
         let rows = async |sql| reading.query(sql, &[]).await.unwrap();
         let log = "select \"offset\", id, action, after::text, idempotency_key from fieldsync_changes \
-                   where collection = 'users' order by \"offset\"";
+                   where log = 'public.users' order by \"offset\"";
         let log = rows(log).await.into_iter().map(|row| Logged {
             offset: row.get::<_, i64>(0).cast_unsigned(),
             id: row.get::<_, String>(1).parse().unwrap(),
@@ -78,7 +78,7 @@ impl Database {
             after: serde_json::from_str(row.get(3)).unwrap(),
             key: row.get(4),
         });
-        let head = rows("select last from fieldsync_heads where collection = 'users'").await;
+        let head = rows("select last from fieldsync_heads where log = 'public.users'").await;
         let head = head[0].get::<_, i64>(0).cast_unsigned();
         let keys = rows("select key, \"offset\" from fieldsync_keys").await;
         let keys = keys
@@ -160,7 +160,7 @@ impl Logged {
 
 fn log(connection: &Connection) -> Vec<Logged> {
     let sql = "select \"offset\", id, action, after, idempotency_key from fieldsync_changes \
-               where collection = 'users' order by \"offset\"";
+               where log = 'users' order by \"offset\"";
     let mut statement = connection.prepare(sql).unwrap();
     let rows = statement.query_map([], |row| {
         Ok(Logged {

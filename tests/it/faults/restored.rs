@@ -106,7 +106,7 @@ async fn h_a_deleted_log_resets_subscribers_by_its_epoch() {
     let mut socket = resume(&mut mirror, &demo).await;
     receive_change(&mut mirror, &mut socket, &demo, "Ada").await;
     demo.kill();
-    let sql = "drop table fieldsync_heads; drop table fieldsync_changes; drop table fieldsync_keys";
+    let sql = "drop table fieldsync_heads; drop table fieldsync_tables; drop table fieldsync_changes; drop table fieldsync_keys";
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     demo.restart();
     let mut socket = resume(&mut mirror, &demo).await;

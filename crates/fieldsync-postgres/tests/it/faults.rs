@@ -249,6 +249,7 @@ async fn a_table_of_another_framework_is_used_as_it_is() {
         orders
             .table("shop.orders")
             .key("order_id")
+            .without_capture()
             .open_to_everyone()
     };
     let start = async |code| {
@@ -412,7 +413,9 @@ async fn c_the_log_contains_what_an_after_trigger_changed() {
     admin.batch_execute(sql).await.unwrap();
     let schema = json!({"type": "object", "properties": {
         "text": {"type": "string", "default": ""}, "size": {"type": "integer", "default": 0}}});
-    let notes = Collection::from_schema("notes", &schema).open_to_everyone();
+    let notes = Collection::from_schema("notes", &schema)
+        .without_capture()
+        .open_to_everyone();
     let store = PostgresStore::connect(&url).await.unwrap();
     let engine = Engine::builder()
         .collection(notes)

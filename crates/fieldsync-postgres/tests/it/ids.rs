@@ -9,7 +9,9 @@ use crate::cluster::{connect, fresh_database};
 fn collection(name: &str) -> Collection {
     let schema =
         json!({"type": "object", "properties": {"note": {"type": "integer", "default": 0}}});
-    Collection::from_schema(name, &schema).open_to_everyone()
+    Collection::from_schema(name, &schema)
+        .without_capture()
+        .open_to_everyone()
 }
 
 /// An engine with a table that this SQL creates.

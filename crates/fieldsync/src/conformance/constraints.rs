@@ -34,10 +34,10 @@ async fn constrained<F: Fixture>() -> (F, Node) {
         "folder": {"type": ["integer", "null"]},
     });
     let schema = json!({"type": "object", "properties": properties, "required": ["slug"]});
-    let notes = Collection::from_schema("notes", &schema);
+    let notes = Collection::from_schema("notes", &schema).without_capture();
     let schema =
         json!({"type": "object", "properties": {"title": {"type": "string", "default": ""}}});
-    let folders = Collection::from_schema("folders", &schema);
+    let folders = Collection::from_schema("folders", &schema).without_capture();
     let collections: [Arc<Collection>; 2] = [notes.into(), folders.into()];
     let node = Node::start(&database, collections).await;
     (database, node)

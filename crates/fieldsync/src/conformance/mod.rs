@@ -81,6 +81,7 @@ macro_rules! __store_tests {
                 a_new_field_without_a_default_does_not_fit_a_table_with_rows
                 data_survives_a_restart
                 an_existing_table_is_used_as_it_is
+                a_log_belongs_to_its_table
                 the_key_column_can_have_any_name
                 a_column_of_another_type_does_not_fit
                 a_nullable_field_does_not_fit_a_not_null_column

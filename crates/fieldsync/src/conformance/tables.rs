@@ -9,7 +9,8 @@ use super::{Column, Fixture, Table};
 
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
-use crate::model::record::RecordKey;
+use crate::model::record::{RecordId, RecordKey};
+use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::store::error::{SchemaMismatch, StoreError};
 
@@ -81,7 +82,10 @@ pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_rows<F: Fix
     let id = node.create(json!({"title": "a"})).await;
     let collection = notes_with(json!({"rank": {"type": "integer"}}));
     let mismatch = mismatch(&database, collection).await;
-    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "rank"));
+    assert_eq!(
+        (&*mismatch.table, mismatch.column.as_deref()),
+        ("notes", Some("rank"))
+    );
     assert_eq!(node.field(id, "title").await, "a");
 }
 
@@ -116,23 +120,59 @@ pub async fn an_existing_table_is_used_as_it_is<F: Fixture>() {
         .write_externally("app_notes", 7.into(), Some(row))
         .await;
     let titles = table_of("notes", "app_notes", json!({"title": {"type": "string"}}));
-    let owners = table_of("owners", "app_notes", json!({"owner": {"type": "string"}}));
-    let node = Node::start(&database, [titles.into(), owners.no_create().into()]).await;
+    let node = Node::start(&database, [titles.into()]).await;
     assert_eq!(node.field(7.into(), "title").await, "a");
     node.edit(Edit::patch(note(7.into()), json!({"title": "b"})))
         .await;
-    let owner = node
-        .get(&RecordKey::new("owners", 7))
-        .await
-        .expect("the row is a record of both collections");
-    assert_eq!(owner.fields["owner"], "grace");
+    let owners = table_of("owners", "app_notes", json!({"owner": {"type": "string"}}));
+    let others = Node::start(&database, [owners.no_create().into()]).await;
+    let owner = async |id: RecordId| {
+        let record = others.get(&RecordKey::new("owners", id)).await;
+        record
+            .expect("the row is a record of both collections")
+            .fields["owner"]
+            .clone()
+    };
+    assert_eq!(owner(7.into()).await, "grace");
     // A column without a field in the collection gets the default of the table.
     let id = node.create(json!({"title": "c"})).await;
-    let owner = node
-        .get(&RecordKey::new("owners", id))
-        .await
-        .expect("the row is a record of both collections");
-    assert_eq!(owner.fields["owner"], "nobody");
+    assert_eq!(owner(id).await, "nobody");
+}
+
+pub async fn a_log_belongs_to_its_table<F: Fixture>() {
+    let database = F::fresh().await;
+    for table in ["app_notes", "other_notes"] {
+        let title = Column::text("title").with_default("");
+        database.create_table(Table::new(table, [title])).await;
+    }
+    let schema = || json!({"title": {"type": "string", "default": ""}});
+    let start =
+        async |name, table| Node::start(&database, [table_of(name, table, schema()).into()]).await;
+    // Two apps have a collection of the same name, and a third one has another name for the table of the first.
+    let node = start("notes", "app_notes").await;
+    let other_table = start("notes", "other_notes").await;
+    let other_name = start("titles", "app_notes").await;
+    let create = |name: &str| {
+        let create = Edit::create(name, json!({"title": "a"}));
+        create.with_idempotency_key("k")
+    };
+    let change = node.change(create("notes")).await;
+    assert_eq!(other_table.head("notes").await.offset, 0);
+    assert_eq!(other_table.log("notes").await, []);
+    assert_eq!(other_name.head("titles").await, change.position);
+    let seen = other_name.log("titles").await.remove(0);
+    assert_eq!(seen.key, RecordKey::new("titles", change.key.id));
+    assert_eq!(seen.after, change.after);
+    // A key that was used on one table repeats nothing on another.
+    let again = other_table.try_edit(create("notes")).await;
+    assert_eq!(again.err(), Some(Refusal::KeyReused));
+    let again = other_name.try_edit(create("titles")).await;
+    assert_eq!(again.err(), Some(Refusal::KeyReused));
+    assert_eq!(other_table.list("notes").await, []);
+    // The next change of either node follows the first.
+    let patch = Edit::patch(("titles", change.key.id), json!({"title": "b"}));
+    assert_eq!(other_name.change(patch).await.position.offset, 2);
+    assert_eq!(node.log("notes").await.len(), 2);
 }
 
 pub async fn the_key_column_can_have_any_name<F: Fixture>() {
@@ -157,7 +197,10 @@ pub async fn a_column_of_another_type_does_not_fit<F: Fixture>() {
         .await;
     let stars = table_of("notes", "notes", json!({"stars": {"type": "integer"}}));
     let mismatch = mismatch(&database, stars.into()).await;
-    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
+    assert_eq!(
+        (&*mismatch.table, mismatch.column.as_deref()),
+        ("notes", Some("stars"))
+    );
 }
 
 pub async fn a_nullable_field_does_not_fit_a_not_null_column<F: Fixture>() {
@@ -167,7 +210,10 @@ pub async fn a_nullable_field_does_not_fit_a_not_null_column<F: Fixture>() {
     let schema = json!({"stars": {"type": ["integer", "null"]}});
     let collection = table_of("notes", "notes", schema);
     let mismatch = mismatch(&database, collection.into()).await;
-    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "stars"));
+    assert_eq!(
+        (&*mismatch.table, mismatch.column.as_deref()),
+        ("notes", Some("stars"))
+    );
 }
 
 pub async fn a_required_column_without_a_field_fits_only_with_no_create<F: Fixture>() {
@@ -180,7 +226,10 @@ pub async fn a_required_column_without_a_field_fits_only_with_no_create<F: Fixtu
     database.create_table(Table::new("notes", columns)).await;
     let titles = || table_of("notes", "notes", json!({"title": {"type": "string"}}));
     let mismatch = mismatch(&database, titles().into()).await;
-    assert_eq!((&*mismatch.table, &*mismatch.column), ("notes", "owner"));
+    assert_eq!(
+        (&*mismatch.table, mismatch.column.as_deref()),
+        ("notes", Some("owner"))
+    );
     Node::start(&database, [titles().no_create().into()]).await;
 }
 
@@ -194,6 +243,7 @@ fn notes_with(more: Value) -> Arc<Collection> {
     }));
     properties.extend(fields(more));
     table_of("notes", "notes", Value::Object(properties))
+        .add_missing_columns()
         .timestamps()
         .into()
 }
@@ -208,12 +258,14 @@ fn table_of(name: &str, table: &str, properties: Value) -> Collection {
         .map(|(name, _)| name)
         .collect();
     let schema = json!({"type": "object", "properties": properties, "required": required});
-    Collection::from_schema(name, &schema).table(table)
+    Collection::from_schema(name, &schema)
+        .table(table)
+        .without_capture()
 }
 
 async fn mismatch<F: Fixture>(database: &F, collection: Arc<Collection>) -> SchemaMismatch {
     match database.open().await.prepare(&[collection]).await {
-        Err(StoreError::Schema(mismatch)) => mismatch,
+        Err(StoreError::Schema(mut mismatches)) => mismatches.remove(0),
         other => panic!("expected a mismatch of the table: {other:?}"),
     }
 }

@@ -75,7 +75,8 @@ pub struct IdempotencyRecord {
     pub key: IdempotencyKey,
     /// Identifies what the edit asked for. Different edits have different fingerprints.
     pub fingerprint: String,
-    /// The name of the collection.
+    /// The name of the collection whose log the edit extended. If no collection of this app has that log, any text that is
+    /// not the name of a collection.
     pub collection: Arc<str>,
     /// The id of the record.
     pub id: RecordId,

@@ -1,7 +1,6 @@
 //! A collection: a name, its fields, the table that stores them, and the app's rules. The fields are read from a JSON
 //! Schema in `json_schema`; the app's closures are in `hooks`.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +21,7 @@ use crate::schema::field_type::{FieldType, Schema};
 use crate::schema::grant::Grant;
 use crate::schema::hooks::Hooks;
 use crate::schema::json_schema::read_fields;
+use crate::schema::names::name_fault;
 
 /// Records of one kind, stored in one table of the app.
 ///
@@ -50,12 +50,24 @@ pub struct Collection {
     ids: Ids,
     fields: Vec<Field>,
     creatable: bool,
+    adds_missing_columns: bool,
+    capture: Option<CaptureChoice>,
     authorizer: Option<Arc<dyn Authorizer>>,
     hooks: Hooks,
     /// Why the engine can't start with this collection.
     fault: Option<String>,
     /// Computed on first use.
     schema_identity: OnceLock<u32>,
+}
+
+/// Whether changes that the engine did not make are captured: [`Collection::capture`] or
+/// [`Collection::without_capture`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaptureChoice {
+    /// Every change of the table is announced.
+    On,
+    /// Only the engine's own changes are announced.
+    Off,
 }
 
 impl Collection {
@@ -86,6 +98,8 @@ impl Collection {
             ids: Ids::Integer,
             fields,
             creatable: true,
+            adds_missing_columns: false,
+            capture: None,
             authorizer: None,
             hooks: Hooks::default(),
             fault,
@@ -113,7 +127,8 @@ impl Collection {
         self
     }
 
-    /// Stores the records in this table. By default the table has the name of the collection.
+    /// Stores the records in this existing table, which may be `schema.table` if the database has schemas. Without it the
+    /// table has the name of the collection, and is created if it does not exist.
     #[must_use]
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = table.into();
@@ -141,6 +156,35 @@ impl Collection {
     #[must_use]
     pub fn no_create(mut self) -> Self {
         self.creatable = false;
+        self
+    }
+
+    /// Adds the columns of new fields to an existing table, when the engine starts. Without it a missing column stops the
+    /// start: a field may be misspelt, or an older version of the app may run against a newer database.
+    ///
+    /// Rows that exist get the field's default.
+    #[must_use]
+    pub fn add_missing_columns(mut self) -> Self {
+        self.adds_missing_columns = true;
+        self
+    }
+
+    /// Announces every change of the table, also those that the database makes itself (cascades, triggers) and those of
+    /// other programs. The engine creates triggers on the table when it starts.
+    ///
+    /// A table that fieldsync created has capture on. For any other table the app must choose: with this, or with
+    /// [`Collection::without_capture`].
+    #[must_use]
+    pub fn capture(mut self) -> Self {
+        self.capture = Some(CaptureChoice::On);
+        self
+    }
+
+    /// Announces only the changes that the engine makes. Windows show changes of the database itself and of other
+    /// programs only after [`Engine::refresh`](crate::Engine::refresh).
+    #[must_use]
+    pub fn without_capture(mut self) -> Self {
+        self.capture = Some(CaptureChoice::Off);
         self
     }
 
@@ -303,6 +347,18 @@ impl Collection {
         self.creatable
     }
 
+    /// Whether columns are added to an existing table.
+    #[must_use]
+    pub fn adds_missing_columns(&self) -> bool {
+        self.adds_missing_columns
+    }
+
+    /// What the app chose about capture, if it did.
+    #[must_use]
+    pub fn capture_choice(&self) -> Option<CaptureChoice> {
+        self.capture
+    }
+
     /// Parses a record id. `None` unless the text is the canonical form of an id of this collection: `1`, not `01`.
     #[must_use]
     pub fn parse_id(&self, text: &str) -> Option<RecordId> {
@@ -368,42 +424,7 @@ impl Collection {
     }
 
     fn check_names(&mut self) {
-        let mut names = HashSet::from([self.key_column.to_lowercase()]);
-        let duplicate = self
-            .fields
-            .iter()
-            .find(|field| !names.insert(field.name.to_lowercase()));
-        let fault = if !is_path_segment(&self.name) {
-            Some(format!(
-                "the name {:?} must consist of letters, digits, '_' and '-'",
-                self.name
-            ))
-        } else if self.table.to_lowercase().starts_with("fieldsync_") {
-            Some(format!(
-                "the table name {:?} begins with fieldsync_, which is reserved for fieldsync's own tables",
-                self.table
-            ))
-        } else if let Some(field) = self.fields.iter().find(|field| field.name == "id") {
-            Some(format!(
-                "field {:?} is reserved for the id, which fieldsync adds: leave it out of the type",
-                field.name
-            ))
-        } else if let Some(field) = duplicate {
-            Some(format!(
-                "field {:?} is defined twice, ignoring case; the key column, created_at and updated_at count as fields",
-                field.name
-            ))
-        } else {
-            let unusable = self.fields.iter().find(|field| {
-                field.name.is_empty() || field.name.len() > 63 || field.name.contains('\0')
-            });
-            unusable.map(|field| {
-                format!(
-                    "field {:?} can't be a column: its name must have 1 to 63 bytes and no NUL",
-                    field.name
-                )
-            })
-        };
+        let fault = name_fault(&self.name, &self.table, &self.key_column, &self.fields);
         self.fault = self.fault.take().or(fault);
     }
 }
@@ -415,13 +436,6 @@ impl fmt::Debug for Collection {
             .field("table", &self.table)
             .finish_non_exhaustive()
     }
-}
-
-fn is_path_segment(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 #[cfg(test)]

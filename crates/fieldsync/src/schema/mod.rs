@@ -11,3 +11,4 @@ pub(crate) mod hooks;
 pub(crate) mod json;
 pub(crate) mod json_schema;
 pub(crate) mod lookups;
+pub(crate) mod names;

@@ -7,22 +7,33 @@ pub enum StoreError {
     /// The database is locked, full or unreachable. The operation may succeed later.
     #[error("the store is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A table does not fit its collection.
-    #[error(transparent)]
-    Schema(#[from] SchemaMismatch),
+    /// Tables do not fit their collections. Everything that does not fit is listed, one line each.
+    #[error("{}", lines(.0))]
+    Schema(Vec<SchemaMismatch>),
     /// The operation failed for another reason.
     #[error("the store failed")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A table that does not fit its collection. The message names the table and the column.
+impl From<SchemaMismatch> for StoreError {
+    fn from(mismatch: SchemaMismatch) -> Self {
+        Self::Schema(vec![mismatch])
+    }
+}
+
+fn lines(mismatches: &[SchemaMismatch]) -> String {
+    let lines: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// A way in which a table does not fit its collection. The message names the table and the column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("table {table}, column {column}: found {found}, expected {expected}")]
+#[error("table {table}{}: found {found}, expected {expected}", .column.as_ref().map(|column| format!(", column {column}")).unwrap_or_default())]
 pub struct SchemaMismatch {
     /// The name of the table.
     pub table: String,
-    /// The name of the column.
-    pub column: String,
+    /// The name of the column. `None` if the table as a whole does not fit.
+    pub column: Option<String>,
     /// What the database has.
     pub found: String,
     /// What the collection needs, or what to do.

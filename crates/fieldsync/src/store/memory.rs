@@ -63,10 +63,19 @@ struct Data {
 #[derive(Debug, Default)]
 struct State {
     tables: BTreeMap<String, MemoryTable>,
-    logs: BTreeMap<Arc<str>, MemoryLog>,
-    keys: HashMap<IdempotencyKey, (Timestamp, IdempotencyRecord)>,
+    /// By the names of their tables.
+    logs: BTreeMap<String, MemoryLog>,
+    keys: HashMap<IdempotencyKey, UsedKey>,
     /// The keys by the time of their use, oldest first.
     key_ages: VecDeque<(Timestamp, IdempotencyKey)>,
+}
+
+#[derive(Debug)]
+struct UsedKey {
+    at: Timestamp,
+    /// The table whose log the edit extended.
+    table: String,
+    record: IdempotencyRecord,
 }
 
 /// The most changes, and the most idempotency keys, that one call of `trim` deletes.
@@ -131,7 +140,8 @@ impl Store for MemoryStore {
             return Ok(Committed::nothing(vec![Err(busy); batch.len()]));
         };
         // No await from here on: the future can be dropped before or after the transaction, but not inside it.
-        let mut read = self.read().read_batch(&batch);
+        let collections = self.collections.read().expect(NO_PANIC).clone();
+        let mut read = self.read().read_batch(&batch, &collections);
         for (name, count) in batch.ids_to_reserve() {
             let collection = self.collection(&name)?;
             let ids = self.write().table_mut(&collection).reserve_ids(count);
@@ -149,17 +159,19 @@ impl Store for MemoryStore {
         let head_updates = settled.head_updates();
         let heads = head_updates
             .iter()
-            .map(|update| state.update_head(update))
+            .map(|update| state.update_head(&collections[&update.collection], update))
             .collect();
         let output = settled.finish(&heads);
         for change in &output.changes {
-            let log = state.log_mut(&change.key.collection);
+            let log = state.log_mut(&collections[&change.key.collection]);
             log.changes.push_back(Arc::clone(change));
         }
         let now = Timestamp::now();
         for record in output.idempotency_records {
             state.key_ages.push_back((now, record.key.clone()));
-            state.keys.insert(record.key.clone(), (now, record));
+            let table = collections[&record.collection].table_name().to_owned();
+            let (at, key) = (now, record.key.clone());
+            state.keys.insert(key, UsedKey { at, table, record });
         }
         Ok(Committed {
             results: output.results,
@@ -179,7 +191,7 @@ impl Store for MemoryStore {
         let collection = self.collection(&key.collection)?;
         let state = self.read();
         let record = state.table(&collection).record(&collection, key.id);
-        Ok((record, state.log(&key.collection).head))
+        Ok((record, state.log(&collection).head))
     }
 
     async fn list(
@@ -199,7 +211,7 @@ impl Store for MemoryStore {
         let records = rows
             .map(|(id, row)| record(&collection, *id, row))
             .collect();
-        Ok((records, state.log(collection.name()).head))
+        Ok((records, state.log(&collection).head))
     }
 
     async fn changes(
@@ -209,19 +221,14 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<ChangesSince, StoreError> {
         let collection = self.collection(collection)?;
-        Ok(self
-            .read()
-            .log(collection.name())
-            .changes_after(since, limit))
+        Ok(self.read().changes_after(&collection, since, limit))
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
-        let state = self.read();
-        Ok(state
-            .logs
-            .iter()
-            .map(|(name, log)| (Arc::clone(name), log.head))
-            .collect())
+        let (state, collections) = (self.read(), self.collections.read().expect(NO_PANIC));
+        let heads = collections.iter();
+        let heads = heads.map(|(name, collection)| (Arc::clone(name), state.log(collection).head));
+        Ok(heads.collect())
     }
 
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
@@ -241,18 +248,29 @@ impl State {
         for collection in collections {
             self.table(collection).check_creatable(collection)?;
             self.logs
-                .entry(Arc::clone(collection.name()))
+                .entry(collection.table_name().to_owned())
                 .or_insert_with(MemoryLog::new);
         }
         Ok(())
     }
 
     /// Reads what a batch asks for, except for reserved ids.
-    fn read_batch(&self, batch: &Batch) -> ReadSet {
+    fn read_batch(
+        &self,
+        batch: &Batch,
+        collections: &HashMap<Arc<str>, Arc<Collection>>,
+    ) -> ReadSet {
         let oldest = ago(IDEMPOTENCY_KEY_RETENTION);
         let idempotency_record = |key| {
-            let (_, record) = self.keys.get(&key).filter(|(at, _)| *at > oldest)?;
-            Some((key, record.clone()))
+            let used = self.keys.get(&key).filter(|used| used.at > oldest)?;
+            let mut collections = collections.values();
+            let collection = collections.find(|one| one.table_name() == used.table);
+            let mut record = used.record.clone();
+            record.collection = match collection {
+                Some(collection) => Arc::clone(collection.name()),
+                None => NO_COLLECTION.into(),
+            };
+            Some((key, record))
         };
         let record = |(key, collection): (RecordKey, Arc<Collection>)| {
             let record = self.table(&collection).record(&collection, key.id)?;
@@ -260,7 +278,7 @@ impl State {
         };
         let since = |(key, base): (RecordKey, Position)| {
             let limit = usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX);
-            let changes = match self.log(&key.collection).changes_after(base, limit) {
+            let changes = match self.changes_after(&collections[&key.collection], base, limit) {
                 ChangesSince::Changes { more: true, .. } => {
                     ChangesSince::OutOfRange(ResetReason::Trimmed)
                 }
@@ -312,8 +330,28 @@ impl State {
         table.record(collection, id)
     }
 
-    fn update_head(&mut self, update: &HeadUpdate) -> (Arc<str>, Position) {
-        let log = self.log_mut(&update.collection);
+    fn changes_after(
+        &self,
+        collection: &Collection,
+        since: Position,
+        limit: usize,
+    ) -> ChangesSince {
+        let mut since = self.log(collection).changes_after(since, limit);
+        if let ChangesSince::Changes { changes, .. } = &mut since {
+            for change in changes {
+                // Another app may have another name for the collection of this table.
+                change.key.collection = Arc::clone(collection.name());
+            }
+        }
+        since
+    }
+
+    fn update_head(
+        &mut self,
+        collection: &Collection,
+        update: &HeadUpdate,
+    ) -> (Arc<str>, Position) {
+        let log = self.log_mut(collection);
         if update.count > 0 {
             log.head.offset += update.count;
             log.head.tag = update.last_tag;
@@ -345,7 +383,7 @@ impl State {
             }
             keys -= 1;
             // A key that was used again after 24 hours is as old as its last use.
-            if self.keys.get(key).is_some_and(|(at, _)| *at <= oldest_key) {
+            if self.keys.get(key).is_some_and(|used| used.at <= oldest_key) {
                 self.keys.remove(key);
             }
             self.key_ages.pop_front();
@@ -363,14 +401,17 @@ impl State {
             .expect(PREPARED)
     }
 
-    fn log(&self, collection: &str) -> &MemoryLog {
-        self.logs.get(collection).expect(PREPARED)
+    fn log(&self, collection: &Collection) -> &MemoryLog {
+        self.logs.get(collection.table_name()).expect(PREPARED)
     }
 
-    fn log_mut(&mut self, collection: &str) -> &mut MemoryLog {
-        self.logs.get_mut(collection).expect(PREPARED)
+    fn log_mut(&mut self, collection: &Collection) -> &mut MemoryLog {
+        self.logs.get_mut(collection.table_name()).expect(PREPARED)
     }
 }
+
+/// No collection has this name.
+const NO_COLLECTION: &str = "";
 
 const PREPARED: &str = "the collection was prepared";
 
@@ -451,7 +492,8 @@ mod tests {
             for change in state.logs.values_mut().flat_map(|log| &mut log.changes) {
                 earlier(&mut Arc::make_mut(change).at);
             }
-            state.keys.values_mut().for_each(|(at, _)| earlier(at));
+            let used = state.keys.values_mut();
+            used.for_each(|used| earlier(&mut used.at));
             state.key_ages.iter_mut().for_each(|(at, _)| earlier(at));
         }
     }

@@ -48,7 +48,7 @@ impl MemoryTable {
     pub(crate) fn add_columns(&mut self, collection: &Collection) -> Result<(), SchemaMismatch> {
         let mismatch = |column: &str, found: String, expected: String| SchemaMismatch {
             table: collection.table_name().to_owned(),
-            column: column.to_owned(),
+            column: Some(column.to_owned()),
             found,
             expected,
         };
@@ -103,7 +103,7 @@ impl MemoryTable {
         match needed {
             Some(column) if collection.is_creatable() => Err(SchemaMismatch {
                 table: collection.table_name().to_owned(),
-                column: column.name.clone(),
+                column: Some(column.name.clone()),
                 found: "not null without a default, and no field".to_owned(),
                 expected: format!("a default, or .no_create() for {}", collection.name()),
             }),

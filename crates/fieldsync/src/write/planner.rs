@@ -243,6 +243,10 @@ impl Planner {
         let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used_keys.get(key) {
             (fingerprint, planned.clone())
         } else if let Some(remembered) = self.idempotency_records.get(key) {
+            // Another app's collection may have the same name, and its table another log.
+            if remembered.collection != *edit.collection() {
+                return Err(Refusal::KeyReused);
+            }
             (&remembered.fingerprint, Planned::Replay(remembered.clone()))
         } else {
             return Ok(None);
