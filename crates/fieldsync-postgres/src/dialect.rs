@@ -29,6 +29,9 @@ pub(crate) struct PostgresStatements {
     pub(crate) lock: String,
     /// Reads the records with the ids of an array.
     pub(crate) select_all: String,
+    /// Takes what was captured of some records, with their rows as they are now: one statement sees one state of both. The
+    /// parameters are the log and the most records.
+    pub(crate) take: String,
 }
 
 impl Dialect for Postgres {
@@ -41,7 +44,7 @@ impl Dialect for Postgres {
     const INSERT_WITH_ID: &'static str = "overriding system value ";
 
     const FOR_UPDATE: &'static str = " for update";
-    const CAPTURES: bool = false;
+    const CAPTURES: bool = true;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
         text: "text",
@@ -195,6 +198,20 @@ impl PostgresStatements {
             list: page(""),
             list_after: page(&format!("where {key} > {}", layout.key.parameter(3))),
             lock: format!("select {all} from {table} where {ids} order by {key} for update"),
+            take: format!(
+                "with wanted as (select distinct key from fieldsync_captured where log = $1 order by key limit $2::bigint), \
+                 taken as (delete from fieldsync_captured c using wanted w where c.log = $1 and c.key = w.key \
+                   returning c.seq, c.key, c.old, c.new) \
+                 select taken.key, taken.old::text, taken.new::text, r.found is not null, {} \
+                 from taken left join lateral (select {listed}, true from {table} t where {} = {}) r ({names}, found) on true \
+                 order by taken.seq",
+                (0..=layout.columns.len())
+                    .map(|n| format!("r.c{n}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                layout.key.of("t"),
+                layout.key.format.of_text("taken.key"),
+            ),
             select_all: format!("select {all} from {table} where {ids}"),
         }
     }

@@ -40,8 +40,14 @@ pub(crate) async fn heads(
 }
 
 /// Locks the heads of these logs until the end of the transaction, in their order.
-const LOCK_HEADS: &str = "select log, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
+pub(crate) const LOCK_HEADS: &str = "select log, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
                           where log = any($1::text[]) order by log for update";
+
+/// The same with those of the records that this transaction's edits have changed elsewhere.
+const LOCK_HEADS_OF_EFFECTS: &str = "select log, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
+     where log = any($1::text[]) \
+       or log in (select log from fieldsync_captured where xid = pg_current_xact_id()) \
+     order by log for update";
 
 /// Only reads the heads.
 const HEADS_OF: &str = "select log, epoch, last, last_tag, pg_current_xact_id_if_assigned()::text \
@@ -54,7 +60,12 @@ pub(crate) async fn lock_heads<'a>(
     collections: &BTreeMap<Arc<str>, bool>,
 ) -> Result<Vec<Step<'a>>, Failure> {
     let mut steps = Vec::with_capacity(2);
-    for (sql, is_written) in [(LOCK_HEADS, true), (HEADS_OF, false)] {
+    let lock = if tables.captured().is_empty() {
+        LOCK_HEADS
+    } else {
+        LOCK_HEADS_OF_EFFECTS
+    };
+    for (sql, is_written) in [(lock, true), (HEADS_OF, false)] {
         let wanted = collections
             .iter()
             .filter(|(_, written)| **written == is_written);

@@ -8,6 +8,7 @@ use fieldsync::Collection;
 use fieldsync::backend::StoreError;
 use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
 
+use crate::capture;
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
 use crate::error::{Failure, Stopped};
@@ -87,7 +88,7 @@ async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result
     if !mismatches.is_empty() {
         return Err(StoreError::Schema(mismatches).into());
     }
-    // Capture's statements run here, for the tables with `has_capture`.
+    capture::set_up(&*transaction, &tables).await?;
     transaction.commit().await?;
     Ok(tables)
 }

@@ -42,7 +42,8 @@ pub(crate) fn statement_groups(plan: &Plan, is_alone: bool) -> Vec<Vec<usize>> {
     groups
 }
 
-fn id_of(mutation: &Mutation) -> Option<RecordId> {
+/// The id of the record that a mutation writes. `None` if the database gives it.
+pub(crate) fn id_of(mutation: &Mutation) -> Option<RecordId> {
     match &mutation.write {
         Write::Insert { id, .. } => *id,
         Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => Some(*id),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use deadpool_postgres::Pool;
 use fieldsync::RecordKey;
-use fieldsync::backend::{Batch, CommitOutput, Committed, StoreError};
+use fieldsync::backend::{Batch, CommitOutput, Committed, Plan, StoreError};
 use fieldsync_sql::{Attempt, LockTimeouts, commit_in_parts, deferred_refusal};
 use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
@@ -88,6 +88,14 @@ async fn transact(
             heads,
             transaction_id,
         } => (rows, captured, heads, transaction_id),
+        Written::DeferredError(failure) => {
+            let failed = match commit_error(&failure) {
+                CommitError::Constraint => deferred_failure(&plan, tables, is_alone),
+                CommitError::RolledBack | CommitError::Unknown => return Err(failure),
+            };
+            rollback(client).await?;
+            return Ok(failed);
+        }
         Written::HeadLocked => {
             rollback(client).await?;
             return Ok(Attempt::HeadLocked);
@@ -102,7 +110,7 @@ async fn transact(
         }
     };
     // COMMIT checks deferred constraints. The refusal is made now, since `finish` takes the plan.
-    let deferred = is_alone.then(|| deferred_refusal(&plan, tables)).flatten();
+    let deferred = deferred_failure(&plan, tables, is_alone);
     let settled = plan.settle(rows, &captured);
     log::advance(&mut heads, &settled.head_updates())?;
     let finished = settled.finish(&heads);
@@ -116,13 +124,19 @@ async fn transact(
     match commit_error(&failure) {
         CommitError::Constraint => {
             rollback(client).await?;
-            Ok(deferred.map_or(Attempt::Stopped, Attempt::Refused))
+            Ok(deferred)
         }
         CommitError::RolledBack => Err(failure),
         CommitError::Unknown => {
             look_up(client, pool, tables, &transaction_id, finished, failure).await
         }
     }
+}
+
+/// What a deferred constraint that failed means for the batch.
+fn deferred_failure(plan: &Plan, tables: &Tables, is_alone: bool) -> Attempt {
+    let refused = is_alone.then(|| deferred_refusal(plan, tables)).flatten();
+    refused.map_or(Attempt::Stopped, Attempt::Refused)
 }
 
 fn committed(finished: CommitOutput) -> Committed {

@@ -36,10 +36,12 @@ pub struct Captured {
     pub rows: HashMap<RecordKey, Option<Record>>,
 }
 
-/// What several writes did to a record as a whole.
+/// One step of what several writes did to a record as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Folded {
     pub(crate) action: Action,
+    /// The values after it, as in [`Change::after`](crate::backend::Change::after).
+    pub(crate) after: Fields,
     /// The previous values, as in [`Change::previous`](crate::backend::Change::previous).
     pub(crate) previous: Fields,
 }
@@ -57,49 +59,88 @@ pub(crate) fn by_record<'a>(
     records
 }
 
-/// Folds the writes of one record, in any order. `now` is the row after them. `None` if they changed nothing.
+/// Folds the writes of one record, in any order, into the fewest changes. `now` is the row after them.
 ///
 /// Per field, the value before is what remains of the old values without the new ones. Where that does not lead to the row,
 /// all fields count as changed.
-pub(crate) fn fold(writes: &[&CapturedWrite], now: Option<&Record>) -> Option<Folded> {
+///
+/// A snapshot may have read any state between two writes. So every field that was written counts as changed, even if it has its
+/// former value again, and a record that was deleted and inserted is logged as both.
+pub(crate) fn fold(writes: &[&CapturedWrite], now: Option<&Record>) -> Vec<Folded> {
     let inserts = writes.iter().filter(|write| write.old.is_none()).count();
     let deletes = writes.iter().filter(|write| write.new.is_none()).count();
-    // Where no insert and no delete was captured, there was a row to update.
-    let existed = usize::from(now.is_some()) + deletes > inserts || inserts + deletes == 0;
-    let (action, after) = match (existed, now) {
-        (false, None) => return None,
-        (false, Some(_)) => {
-            return Some(Folded {
-                action: Action::Create,
-                previous: Fields::new(),
-            });
-        }
-        (true, Some(row)) => (Action::Update, Some(&row.fields)),
-        (true, None) => (Action::Delete, None),
+    let only_updates = inserts + deletes == 0;
+    let existed = only_updates || usize::from(now.is_some()) + deletes > inserts;
+    let now = now.map(|row| &row.fields);
+    let create = |after: &Fields| Folded {
+        action: Action::Create,
+        after: after.clone(),
+        previous: Fields::new(),
     };
-    let mut previous = Fields::new();
-    for (name, remaining) in remaining_values(writes) {
-        let (before, last) = match remaining.as_slice() {
-            [] => continue,
-            [(before, 1)] => (*before, None),
-            [(before, 1), (last, -1)] | [(last, -1), (before, 1)] => (*before, Some(*last)),
-            _ => return Some(unknown(action)),
-        };
-        if last != after.and_then(|after| after.get(name)) {
-            return Some(unknown(action));
+    let delete = |previous: Fields| Folded {
+        action: Action::Delete,
+        after: Fields::new(),
+        previous,
+    };
+    match (existed, now) {
+        (true, Some(now)) if only_updates => update(writes, now).into_iter().collect(),
+        (true, Some(now)) => {
+            let before = values_before(writes, Some(now));
+            vec![delete(before.unwrap_or_default()), create(now)]
         }
-        previous.insert(name.to_owned(), before.clone());
+        (true, None) => vec![delete(values_before(writes, None).unwrap_or_default())],
+        (false, Some(now)) => vec![create(now)],
+        (false, None) => {
+            let deleted = writes.iter().rfind(|write| write.new.is_none());
+            let last = deleted.and_then(|write| write.old.clone());
+            last.map_or_else(Vec::new, |last| vec![create(&last), delete(last)])
+        }
     }
-    // An update that changed no field, or whose fields have their former values again.
-    let is_unchanged = action == Action::Update && previous.is_empty();
-    (!is_unchanged).then_some(Folded { action, previous })
 }
 
-fn unknown(action: Action) -> Folded {
-    Folded {
-        action,
-        previous: Fields::new(),
+/// Folds updates. `None` if they wrote no field.
+fn update(writes: &[&CapturedWrite], now: &Fields) -> Option<Folded> {
+    let mut written = HashSet::new();
+    for write in writes {
+        let (Some(old), Some(new)) = (&write.old, &write.new) else {
+            continue;
+        };
+        let fields = old
+            .iter()
+            .filter(|(name, value)| new.get(*name) != Some(value));
+        written.extend(fields.map(|(name, _)| name.as_str()));
     }
+    let mut previous = values_before(writes, Some(now));
+    if let Some(previous) = &mut previous {
+        previous.retain(|name, _| written.contains(name.as_str()));
+        if previous.is_empty() {
+            return None;
+        }
+    }
+    Some(Folded {
+        action: Action::Update,
+        after: now.clone(),
+        previous: previous.unwrap_or_default(),
+    })
+}
+
+/// The values before the writes of the fields that occur in them. `None` if the writes do not lead from any to those of now.
+fn values_before(writes: &[&CapturedWrite], now: Option<&Fields>) -> Option<Fields> {
+    let mut before = Fields::new();
+    for (name, remaining) in remaining_values(writes) {
+        let now = now.and_then(|now| now.get(name));
+        let (first, last) = match remaining.as_slice() {
+            [] => (now?, now),
+            [(first, 1)] => (*first, None),
+            [(first, 1), (last, -1)] | [(last, -1), (first, 1)] => (*first, Some(*last)),
+            _ => return None,
+        };
+        if last != now {
+            return None;
+        }
+        before.insert(name.to_owned(), first.clone());
+    }
+    Some(before)
 }
 
 /// A value, and how often it occurs among the old values less how often among the new ones.
@@ -136,9 +177,10 @@ mod tests {
         (!value.is_null()).then(|| serde_json::from_value(value.clone()).unwrap())
     }
 
-    /// Folds writes, given as pairs of old and new fields, in every rotation. `null` stands for no row.
+    /// Folds writes, given as pairs of old and new fields, in every rotation. `null` stands for no row. The result has the
+    /// action, the values after it, and the previous values.
     #[track_caller]
-    fn check(writes: &[(Value, Value)], now: &Value, expected: Option<(Action, Value)>) {
+    fn check(writes: &[(Value, Value)], now: &Value, expected: &[(Action, Value, Value)]) {
         let mut writes: Vec<CapturedWrite> = writes
             .iter()
             .map(|(old, new)| CapturedWrite {
@@ -151,15 +193,23 @@ mod tests {
             id: RecordId::Integer(1),
             fields,
         });
-        let expected = expected.map(|(action, previous)| Folded {
-            action,
-            previous: fields(&previous).unwrap(),
-        });
+        let expected: Vec<Folded> = expected
+            .iter()
+            .map(|(action, after, previous)| Folded {
+                action: *action,
+                after: fields(after).unwrap(),
+                previous: fields(previous).unwrap(),
+            })
+            .collect();
         for _ in 0..writes.len() {
             writes.rotate_left(1);
             let writes: Vec<&CapturedWrite> = writes.iter().collect();
             assert_eq!(fold(&writes, now.as_ref()), expected);
         }
+    }
+
+    fn none() -> Value {
+        Value::Null
     }
 
     #[test]
@@ -168,62 +218,67 @@ mod tests {
             (json!({"status": "closed"}), json!({"status": "archived"})),
             (json!({"status": "open"}), json!({"status": "closed"})),
         ];
-        check(
-            &writes,
-            &json!({"status": "archived", "title": "a"}),
-            Some((Action::Update, json!({"status": "open"}))),
-        );
+        let now = json!({"status": "archived", "title": "a"});
+        let expected = (Action::Update, now.clone(), json!({"status": "open"}));
+        check(&writes, &now, &[expected]);
     }
 
     #[test]
-    fn a_value_that_comes_back_is_no_change() {
+    fn a_field_that_is_not_written_is_unchanged() {
+        let writes = [(json!({"n": 1, "m": 1}), json!({"n": 2, "m": 1}))];
+        let now = json!({"n": 2, "m": 1});
+        check(
+            &writes,
+            &now,
+            &[(Action::Update, now.clone(), json!({"n": 1}))],
+        );
+        check(&[(json!({"n": 1}), json!({"n": 1}))], &json!({"n": 1}), &[]);
+    }
+
+    #[test]
+    fn a_value_that_comes_back_is_a_change() {
         let writes = [
             (json!({"n": 1}), json!({"n": 2})),
             (json!({"n": 2}), json!({"n": 1})),
         ];
-        check(&writes, &json!({"n": 1}), None);
+        let one = json!({"n": 1});
+        check(&writes, &one, &[(Action::Update, one.clone(), one.clone())]);
     }
 
     #[test]
     fn inserts_and_deletes_are_folded_with_the_row() {
-        let (none, one, two) = (Value::Null, json!({"n": 1}), json!({"n": 2}));
-        let create = Some((Action::Create, json!({})));
-        let delete = Some((Action::Delete, json!({"n": 1})));
-        check(&[(none.clone(), one.clone())], &one, create.clone());
+        let (one, two) = (json!({"n": 1}), json!({"n": 2}));
+        let create = |after: &Value| (Action::Create, after.clone(), json!({}));
+        let delete = |previous: &Value| (Action::Delete, json!({}), previous.clone());
+        check(&[(none(), one.clone())], &one, &[create(&one)]);
         check(
-            &[(none.clone(), one.clone()), (one.clone(), two.clone())],
+            &[(none(), one.clone()), (one.clone(), two.clone())],
             &two,
-            create,
+            &[create(&two)],
         );
-        check(&[(one.clone(), none.clone())], &none, delete.clone());
+        check(&[(one.clone(), none())], &none(), &[delete(&one)]);
         check(
-            &[(one.clone(), two.clone()), (two.clone(), none.clone())],
-            &none,
-            delete,
-        );
-        check(
-            &[(none.clone(), one.clone()), (one.clone(), none.clone())],
-            &none,
-            None,
+            &[(one.clone(), two.clone()), (two.clone(), none())],
+            &none(),
+            &[delete(&one)],
         );
         check(
-            &[(one.clone(), none.clone()), (none, two.clone())],
+            &[(none(), one.clone()), (one.clone(), none())],
+            &none(),
+            &[create(&one), delete(&one)],
+        );
+        check(
+            &[(one.clone(), none()), (none(), two.clone())],
             &two,
-            Some((Action::Update, one)),
+            &[delete(&one), create(&two)],
         );
     }
 
     #[test]
     fn writes_that_do_not_lead_to_the_row_leave_the_previous_values_unknown() {
-        check(
-            &[(json!({"n": 1}), json!({"n": 2}))],
-            &json!({"n": 3}),
-            Some((Action::Update, json!({}))),
-        );
-        check(
-            &[(json!({"n": 1}), json!({"n": 2}))],
-            &Value::Null,
-            Some((Action::Delete, json!({}))),
-        );
+        let writes = [(json!({"n": 1}), json!({"n": 2}))];
+        let now = json!({"n": 3});
+        check(&writes, &now, &[(Action::Update, now.clone(), json!({}))]);
+        check(&writes, &none(), &[(Action::Delete, json!({}), json!({}))]);
     }
 }

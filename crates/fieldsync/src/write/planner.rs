@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::model::change::Action;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
@@ -35,13 +37,20 @@ impl Batch {
         let reserved_ids = reserved_ids.into_iter();
         let reserved_ids = reserved_ids.map(|(name, ids)| (name, ids.into()));
         // What others did since the end of the log counts as done since any base.
-        let unlogged = by_record(&captured)
-            .into_iter()
-            .filter_map(|(key, writes)| {
-                let folded = fold(&writes, records.get(key))?;
+        let unlogged = by_record(&captured).into_iter().map(|(key, writes)| {
+            let row = records.get(key);
+            let previous = fold(&writes, row).into_iter().map(|folded| {
                 let is_known = folded.action != Action::Create && !folded.previous.is_empty();
-                Some((key.clone(), vec![is_known.then_some(folded.previous)]))
+                let mut previous = folded.previous;
+                // A value that came back is no conflict.
+                let is_back = |name: &str, value: &Value| {
+                    row.is_some_and(|row| row.fields.get(name) == Some(value))
+                };
+                previous.retain(|name, value| !is_back(name, value));
+                is_known.then_some(previous)
             });
+            (key.clone(), previous.collect())
+        });
         let mut planner = Planner {
             now: Timestamp::now(),
             idempotency_records,

@@ -102,9 +102,9 @@ impl Plan {
         let others = captured.others.iter();
         for (key, writes) in by_record(others.filter(|write| planned.contains(&write.key))) {
             let found = records.get(key);
-            if let Some(folded) = fold(&writes, found) {
+            for folded in fold(&writes, found) {
                 of_others.insert(key, drafts.len());
-                drafts.push(Draft::captured(key, folded, found));
+                drafts.push(Draft::captured(key, folded));
             }
         }
         let last: HashMap<&RecordKey, usize> = keys.iter().zip(0..).collect();
@@ -153,16 +153,16 @@ fn effects<'a>(
 ) -> impl Iterator<Item = Draft> + 'a {
     let writes = captured.others.iter().chain(&captured.own);
     let writes = by_record(writes.filter(|write| !planned.contains(&write.key)));
-    writes.into_iter().filter_map(|(key, writes)| {
+    writes.into_iter().flat_map(|(key, writes)| {
         let now = captured.rows.get(key).and_then(Option::as_ref);
-        let folded = fold(&writes, now)?;
-        Some(Draft::captured(key, folded, now))
+        let folded = fold(&writes, now).into_iter();
+        folded.map(move |folded| Draft::captured(key, folded))
     })
 }
 
 struct Settling<'a> {
     captured: &'a Captured,
-    /// The drafts of what others did to the records of the plan.
+    /// The last draft of what others did to each record of the plan.
     of_others: HashMap<&'a RecordKey, usize>,
     /// The rows as the mutations so far have left them.
     latest: HashMap<RecordKey, Record>,
@@ -191,9 +191,10 @@ impl Settling<'_> {
                 // Another edit of the batch, or a trigger, has deleted it.
                 let folded = Folded {
                     action: Action::Delete,
+                    after: Fields::new(),
                     previous: row.fields.clone(),
                 };
-                self.drafts.push(Draft::captured(key, folded, None));
+                self.drafts.push(Draft::captured(key, folded));
             }
             self.latest.insert(key.clone(), row);
         }
@@ -228,6 +229,7 @@ impl Settling<'_> {
             (Write::Refresh { .. }, after) => {
                 // What others did to the record is all that there is to log, where it is captured.
                 if let Some(draft) = self.of_others.get(key) {
+                    self.drafts[*draft].edit = Some((mutation.group, mutation.edit));
                     return Mutated::Changed(*draft);
                 }
                 match after {
@@ -256,11 +258,11 @@ impl Settling<'_> {
 
 impl Draft {
     /// The change for what was captured of a record.
-    fn captured(key: &RecordKey, folded: Folded, row: Option<&Record>) -> Self {
+    fn captured(key: &RecordKey, folded: Folded) -> Self {
         Self {
             key: key.clone(),
             action: folded.action,
-            after: row.map(|row| row.fields.clone()).unwrap_or_default(),
+            after: folded.after,
             previous: folded.previous,
             tag: fastrand::u32(1..),
             edit: None,
