@@ -308,16 +308,11 @@ async fn an_engine_finds_what_was_written_while_none_ran() {
         .await;
     let mut authors = world.window("authors").await;
     authors.shows(&[(1, json!({"name": "a"}))]).await;
-    let Update::Live { cursor } = ({
-        let mut again = world.engine.subscribe("authors", None).await.unwrap();
-        loop {
-            match again.next().await.unwrap() {
-                live @ Update::Live { .. } => break live,
-                _ => {}
-            }
+    let mut again = world.engine.subscribe("authors", None).await.unwrap();
+    let cursor = loop {
+        if let Update::Live { cursor } = again.next().await.unwrap() {
+            break cursor;
         }
-    }) else {
-        panic!("live")
     };
     let _ = world.engine.drain(Duration::from_secs(1)).await;
     let World {
