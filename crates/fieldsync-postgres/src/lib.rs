@@ -11,6 +11,8 @@ mod read_set;
 
 mod row_writes;
 
+mod blame;
+
 mod statement_groups;
 
 mod commit_status;

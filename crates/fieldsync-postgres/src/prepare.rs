@@ -27,7 +27,9 @@ pub(crate) async fn prepare(
             Err(failure) => failure,
         };
         match &failure {
-            Failure::Postgres(error) if attempts < MAX_ATTEMPTS && Stopped::of(error).is_some() => {
+            Failure::Postgres(error)
+                if attempts < MAX_ATTEMPTS && Stopped::while_locking(error).is_some() =>
+            {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500))).await;
             }
             _ => return Err(failure),

@@ -57,7 +57,7 @@ pub(crate) async fn read(
     }
     for (collection, _) in &records {
         let table = tables.of(collection)?;
-        for row in results.next()? {
+        for row in results.next().map_err(Failure::of_row_lock)? {
             let record = table.record(&PostgresRow(&row), 0)?;
             let key = RecordKey::new(Arc::clone(collection), record.id);
             found.records.insert(key, record);

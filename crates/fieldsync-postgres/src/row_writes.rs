@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use fieldsync::backend::{HeadUpdate, Mutation, Plan, Position, Write};
-use fieldsync::{Record, RecordKey, Refusal};
-use fieldsync_sql::{Constraint, Dialect as _, LockTimeouts};
+use fieldsync::{Record, RecordKey};
+use fieldsync_sql::{Dialect as _, LockTimeouts};
 
 use crate::dialect::{Postgres, Tables};
-use crate::error::{Failure, Stopped, constraint_of};
+use crate::error::{Failure, Stopped, is_about_edit};
 use crate::log;
 use crate::pipeline::{Results, Step, in_order, run};
 use crate::read_set::lock_timeout;
@@ -23,22 +23,35 @@ pub(crate) enum Written {
         heads: HashMap<Arc<str>, Position>,
         transaction_id: String,
     },
-    /// The database refused one.
-    Refused { mutation: usize, refusal: Refusal },
+    /// The database refused one of these.
+    Refused {
+        mutations: Vec<usize>,
+        reason: Reason,
+    },
     /// Another transaction holds the lock of a head.
     HeadLocked,
 }
 
-/// `locked`: the records that were read and locked. `is_alone`: whether the batch has only one group.
+/// Why a mutation was refused.
+pub(crate) enum Reason {
+    /// With this error.
+    Error(tokio_postgres::Error),
+    /// A trigger skipped it.
+    Skipped,
+    /// A trigger gave the row another id.
+    OtherId,
+}
+
+/// `locked`: the records that were read and locked.
 pub(crate) async fn write(
     client: &Object,
     tables: &Tables,
     plan: &Plan,
     locked: &HashSet<RecordKey>,
-    is_alone: bool,
+    may_share_statements: bool,
     timeouts: LockTimeouts,
 ) -> Result<Written, Failure> {
-    let groups = statement_groups(plan, tables, is_alone)?;
+    let groups = statement_groups(plan, tables, may_share_statements)?;
     let RowSteps {
         mut steps,
         late,
@@ -132,7 +145,7 @@ fn is_missing(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
     !locked.contains(&RecordKey::new(Arc::clone(mutation.collection.name()), id))
 }
 
-/// Reads the rows that the statements returned. Returns the refusal of the first that failed.
+/// Reads the rows that the statements returned. Returns why the first that failed was refused.
 fn read_rows(
     tables: &Tables,
     plan: &Plan,
@@ -143,7 +156,7 @@ fn read_rows(
     for group in groups {
         let mutation = &plan.mutations()[group[0]];
         let table = tables.of(mutation.collection.name())?;
-        let refusal = match (results.next(), &mutation.write) {
+        let reason = match (results.next(), &mutation.write) {
             (Ok(_), Write::Delete { .. }) => continue,
             (Ok(found), _) if found.len() == group.len() => {
                 let found = found.iter().map(|row| table.record(&PostgresRow(row), 0));
@@ -152,16 +165,16 @@ fn read_rows(
                     assign(plan, group, found, rows);
                     continue;
                 }
-                Constraint::Check.refuse(mutation, vec!["id".to_owned()])
+                Reason::OtherId
             }
             (Ok(_), Write::Refresh { .. }) => continue,
-            // A trigger skipped it.
-            (Ok(_), _) => Constraint::Check.refuse(mutation, Vec::new()),
-            (Err(error), _) => refusal(tables, mutation, error)?,
+            (Ok(_), _) => Reason::Skipped,
+            (Err(error), _) if is_about_edit(&error) => Reason::Error(error),
+            (Err(error), _) => return Err(error.into()),
         };
         return Ok(Some(Written::Refused {
-            mutation: group[0],
-            refusal,
+            mutations: group.clone(),
+            reason,
         }));
     }
     Ok(None)
@@ -174,7 +187,9 @@ fn read_heads(advances: &[HeadUpdate], results: &mut Results) -> Result<Option<H
     let (mut heads, mut transaction_id) = (HashMap::new(), None);
     for advance in advances {
         let rows = match results.next() {
-            Err(error) if Stopped::of(&error) == Some(Stopped::Locked) => return Ok(None),
+            Err(error) if Stopped::while_locking(&error) == Some(Stopped::Locked) => {
+                return Ok(None);
+            }
             rows => rows?,
         };
         let (head, id) = log::advanced(&rows, advance)?;
@@ -215,26 +230,4 @@ async fn reread(
         }
     }
     Ok(())
-}
-
-/// The refusal for a mutation that violates a constraint, or the failure if the error is something else.
-fn refusal(
-    tables: &Tables,
-    mutation: &Mutation,
-    error: tokio_postgres::Error,
-) -> Result<Refusal, Failure> {
-    let constraint = error.as_db_error().and_then(constraint_of);
-    let (Some(constraint), Some(refused)) = (constraint, error.as_db_error()) else {
-        return Err(error.into());
-    };
-    let table = tables.of(mutation.collection.name())?;
-    let fields = match (constraint, &mutation.write) {
-        (Constraint::ForeignKey, Write::Delete { .. }) => vec!["id".to_owned()],
-        _ => {
-            let mut fields = table.fields_of_constraint(refused.constraint().unwrap_or_default());
-            fields.extend(table.fields_among(refused.column().as_slice()));
-            fields
-        }
-    };
-    Ok(constraint.refuse(mutation, fields))
 }

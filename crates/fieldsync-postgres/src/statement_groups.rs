@@ -13,12 +13,12 @@ use crate::value::Parameter;
 
 /// The mutations of each statement, by their indexes.
 ///
-/// Updates share a statement only where several groups share the transaction. If a constraint refuses one of them, the group
-/// at fault is found by splitting the batch. A single group names the mutation at once.
+/// Updates may share a statement. If the database refuses it, the next transaction runs them one by one, which shows which it
+/// refuses.
 pub(crate) fn statement_groups(
     plan: &Plan,
     tables: &Tables,
-    is_alone: bool,
+    may_share: bool,
 ) -> Result<Vec<Vec<usize>>, Failure> {
     let mut counts: HashMap<(&Arc<str>, RecordId), usize> = HashMap::new();
     for mutation in plan.mutations() {
@@ -31,7 +31,7 @@ pub(crate) fn statement_groups(
     for (at, mutation) in plan.mutations().iter().enumerate() {
         let name = mutation.collection.name();
         if let Write::Update { id, fields } = &mutation.write
-            && !is_alone
+            && may_share
             && counts[&(name, *id)] == 1
             && !tables.of(name)?.has_triggers
         {

@@ -45,7 +45,7 @@ mod parts;
 mod test_dialect;
 
 pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, text_length};
-pub use constraint::{Constraint, deferred_refusal};
+pub use constraint::{Constraint, Rejection, likeliest};
 pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
@@ -54,7 +54,7 @@ pub use log::{
     tag,
 };
 pub use log_access::{read_changes, read_head, read_heads, trim};
-pub use parts::{Attempt, LockTimeouts, commit_in_parts};
+pub use parts::{Attempt, Lock, LockTimeouts, Part, Parts, commit_in_parts, text_of};
 pub use prepare::{check, create_table, missing_columns, new_epoch};
 pub use record_access::{BatchWritten, read_page, read_record, write_batch};
 pub use side_tables::side_tables;

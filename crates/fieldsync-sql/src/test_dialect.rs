@@ -7,7 +7,7 @@ use fieldsync::backend::{FieldType, IdempotencyKey, Ids, StoreError, Write};
 use serde_json::Value;
 
 use crate::{
-    ColumnInfo, Constraint, DeclaredType, Dialect, KeyMismatch, ReadRow, SideTableTypes, SqlValue,
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, ReadRow, Rejection, SideTableTypes, SqlValue,
     Table, Transaction,
 };
 
@@ -116,12 +116,12 @@ impl Transaction for Recorder {
         Ok(())
     }
 
-    async fn violated(
+    async fn rejection(
         &mut self,
         _: &Table<TestDialect>,
         _: &Write,
         error: StoreError,
-    ) -> Result<(Constraint, Vec<String>), StoreError> {
+    ) -> Result<Rejection, StoreError> {
         Err(error)
     }
 }

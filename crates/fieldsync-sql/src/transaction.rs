@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use fieldsync::backend::{IdempotencyKey, StoreError, Write};
 
-use crate::constraint::Constraint;
+use crate::constraint::Rejection;
 use crate::dialect::Dialect;
 use crate::table::Table;
 use crate::value::{Row, SqlValue};
@@ -47,16 +47,16 @@ pub trait Transaction {
         keys: &BTreeSet<IdempotencyKey>,
     ) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// The constraint that a write violated, and the fields that its error names.
+    /// Why the database refused a write.
     ///
     /// # Errors
-    /// The error, if it is not about a constraint.
-    fn violated(
+    /// The error, if it is about the database and not about the write: the store is unavailable.
+    fn rejection(
         &mut self,
         table: &Table<Self::Dialect>,
         write: &Write,
         error: Self::Error,
-    ) -> impl Future<Output = Result<(Constraint, Vec<String>), Self::Error>>;
+    ) -> impl Future<Output = Result<Rejection, Self::Error>>;
 }
 
 /// Runs shared code on a driver without async.

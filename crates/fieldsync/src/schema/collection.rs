@@ -50,6 +50,7 @@ pub struct Collection {
     ids: Ids,
     fields: Vec<Field>,
     creatable: bool,
+    shows_database_messages: bool,
     authorizer: Option<Arc<dyn Authorizer>>,
     hooks: Hooks,
     /// Why the engine can't start with this collection.
@@ -86,6 +87,7 @@ impl Collection {
             ids: Ids::Integer,
             fields,
             creatable: true,
+            shows_database_messages: false,
             authorizer: None,
             hooks: Hooks::default(),
             fault,
@@ -141,6 +143,14 @@ impl Collection {
     #[must_use]
     pub fn no_create(mut self) -> Self {
         self.creatable = false;
+        self
+    }
+
+    /// Sends clients the messages of the errors that the app's triggers raise: `raise exception 'too many seats'`, or
+    /// `raise(abort, 'too many seats')` in SQLite. By default they are only logged, since they may contain stored values.
+    #[must_use]
+    pub fn show_database_messages(mut self) -> Self {
+        self.shows_database_messages = true;
         self
     }
 
@@ -301,6 +311,12 @@ impl Collection {
     #[must_use]
     pub fn is_creatable(&self) -> bool {
         self.creatable
+    }
+
+    /// Whether clients receive the messages of the errors that the app's triggers raise.
+    #[must_use]
+    pub fn shows_database_messages(&self) -> bool {
+        self.shows_database_messages
     }
 
     /// Parses a record id. `None` unless the text is the canonical form of an id of this collection: `1`, not `01`.

@@ -10,7 +10,6 @@ use crate::model::cursor::Position;
 use crate::model::edit::Edit;
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
 use crate::model::record::{Fields, Record, RecordKey};
-use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::write::batch::{Batch, Group, GroupResult, RefusedEdit};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
@@ -77,17 +76,6 @@ impl Plan {
             last_tag,
         };
         counts.into_iter().map(update).collect()
-    }
-
-    /// The result of a batch of one group when the database has refused the mutation with this index.
-    pub fn refused_by_database(&self, mutation: usize, refusal: Refusal) -> GroupResult {
-        Err(RefusedEdit {
-            edit: self
-                .mutations
-                .get(mutation)
-                .map_or(0, |mutation| mutation.edit),
-            refusal,
-        })
     }
 
     /// Builds the changes to log and the results, from the rows that the mutations returned and the updated heads.
