@@ -34,6 +34,10 @@ pub(crate) fn prepare(
         let sql = "insert into fieldsync_heads (collection, epoch) values (?1, ?2) on conflict do nothing";
         transaction.execute(sql, (collection.name(), new_epoch()))?;
     }
+    // Only now do all tables exist that the others may refer to.
+    for collection in collections {
+        catalog::check_foreign_keys(&transaction, collection)?;
+    }
     transaction.commit()?;
     Ok(tables)
 }
