@@ -40,6 +40,7 @@ mod nginx;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;
+mod refused_edits;
 mod rules;
 mod rust_api;
 #[cfg(feature = "services")]

@@ -177,7 +177,7 @@ impl Parts {
             let (suspects, others) = part.split_off(suspects);
             self.waiting.push(suspects);
             // With many groups at fault, taking out one after the other would write the rest as often.
-            if part.is_remainder {
+            if part.is_remainder && others.groups.len() > 1 {
                 self.split_in_half(&others);
             } else {
                 self.waiting.push(Part {
