@@ -69,7 +69,7 @@ impl Log {
     fn shared() -> &'static Self {
         static LOG: OnceLock<Log> = OnceLock::new();
         LOG.get_or_init(|| {
-            let log = Log::default();
+            let log = Self::default();
             let writer = log.clone();
             let subscriber = tracing_subscriber::fmt().with_ansi(false);
             let subscriber = subscriber.with_max_level(LevelFilter::INFO);
@@ -373,10 +373,20 @@ mod only_on_postgres {
                  create policy own on cards for update using (owner = 'x')",
             )
             .await;
-        let role = role(&database, "cards", "select, insert, update").await;
+        let role = role(&database, "cards", "select, insert, update, delete").await;
         let app = start_as(&database, collection("cards", &["body", "owner"]), &role).await;
         let card = json!({"body": "b", "owner": "bob"});
         let reply = beside_others(&app, "POST", "/api/cards/", card).await;
         check(&reply, 403, &[]);
+        let reply = beside_others(&app, "PATCH", "/api/cards/1/", json!({"body": "b"})).await;
+        check(&reply, 403, &[]);
+        for status in [403, 204] {
+            let reply = beside_others(&app, "DELETE", "/api/cards/1/", Value::Null).await;
+            check(&reply, status, &[]);
+            let policy = "create policy any_row on cards for delete using (true)";
+            if status == 403 {
+                database.run(policy).await;
+            }
+        }
     }
 }

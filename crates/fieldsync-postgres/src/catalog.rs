@@ -43,6 +43,16 @@ pub(crate) async fn read(
     Ok(Some(info))
 }
 
+/// Whether row-level security hides rows of a collection's table from this role, for reads or for writes.
+pub(crate) async fn has_row_security(
+    transaction: &Transaction<'_>,
+    collection: &Collection,
+) -> Result<bool, Failure> {
+    let sql = "select coalesce(row_security_active(to_regclass($1)), false)";
+    let table = Postgres::table(collection.table_name());
+    Ok(transaction.query_one(sql, &[&table]).await?.try_get(0)?)
+}
+
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.
 async fn next_id(
     transaction: &Transaction<'_>,

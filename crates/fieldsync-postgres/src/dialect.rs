@@ -29,6 +29,8 @@ pub(crate) struct PostgresStatements {
     pub(crate) lock: String,
     /// Reads the records with the ids of an array.
     pub(crate) select_all: String,
+    /// Whether row-level security may let this role read records that it may not lock.
+    pub(crate) has_row_security: bool,
 }
 
 impl Dialect for Postgres {
@@ -166,7 +168,7 @@ impl Dialect for Postgres {
 }
 
 impl PostgresStatements {
-    pub(crate) fn of(layout: &TableLayout<Postgres>) -> Self {
+    pub(crate) fn of(layout: &TableLayout<Postgres>, has_row_security: bool) -> Self {
         let (table, key) = (&layout.sql_name, layout.key.of(&layout.sql_name));
         let all = layout.select_list(table).join(", ");
         let listed = layout.select_list("t").join(", ");
@@ -195,6 +197,7 @@ impl PostgresStatements {
             list_after: page(&format!("where {key} > {}", layout.key.parameter(3))),
             lock: format!("select {all} from {table} where {ids} order by {key} for update"),
             select_all: format!("select {all} from {table} where {ids}"),
+            has_row_security,
         }
     }
 }

@@ -67,7 +67,9 @@ async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result
             transaction.batch_execute(&sql).await?;
         }
         let table = catalog::read(&transaction, collection).await?;
-        tables.insert(check(collection, table, PostgresStatements::of)?);
+        let has_row_security = catalog::has_row_security(&transaction, collection).await?;
+        let statements = |layout: &_| PostgresStatements::of(layout, has_row_security);
+        tables.insert(check(collection, table, statements)?);
         // `on conflict do nothing` would wait for a transaction that is moving the head.
         let sql = "insert into fieldsync_heads (collection, epoch) select $1::text, $2::bigint \
                    where not exists (select from fieldsync_heads where collection = $1)";

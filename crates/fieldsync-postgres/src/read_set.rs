@@ -1,5 +1,6 @@
 //! Begins a transaction, takes its locks, and reads what the edits depend on: the first round trip.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +15,20 @@ use crate::log;
 use crate::pipeline::{Step, in_order};
 use crate::value::{Parameter, PostgresRow};
 
+/// What a batch depends on.
+pub(crate) struct Read {
+    pub(crate) set: ReadSet,
+    /// The records that are locked. Row-level security may let this role read others, which it may not update.
+    pub(crate) locked: HashSet<RecordKey>,
+}
+
 /// Every node takes the locks in the same order: first the keys, then the rows by collection and id.
 pub(crate) async fn read(
     client: &Object,
     tables: &Tables,
     batch: &Batch,
     timeout: Duration,
-) -> Result<ReadSet, Failure> {
+) -> Result<Read, Failure> {
     let keys = batch.idempotency_keys();
     let records = records_by_collection(batch);
     let bases: Vec<_> = batch.bases().into_iter().collect();
@@ -35,9 +43,12 @@ pub(crate) async fn read(
         steps.extend(log::find_keys(client, &keys).await?);
     }
     for (collection, ids) in &records {
-        let ids = ids.iter().map(|id| Postgres::encode_id(*id));
-        let sql = &tables.of(collection)?.own.lock;
-        steps.push(Step::query(client, sql, [Parameter::column(ids)]).await?);
+        let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
+        let statements = &tables.of(collection)?.own;
+        steps.push(Step::query(client, &statements.lock, [ids.clone()]).await?);
+        if statements.has_row_security {
+            steps.push(Step::query(client, &statements.select_all, [ids]).await?);
+        }
     }
     for (name, count) in &reserved {
         if let Some(sql) = &tables.of(name)?.reserve_ids {
@@ -50,7 +61,7 @@ pub(crate) async fn read(
     }
     let mut results = in_order(client, &steps).await;
     results.next()?;
-    let mut found = ReadSet::default();
+    let (mut found, mut locked) = (ReadSet::default(), HashSet::new());
     if !keys.is_empty() {
         results.next()?;
         found.idempotency_records = log::found_keys(&results.next()?)?;
@@ -60,7 +71,15 @@ pub(crate) async fn read(
         for row in results.next().map_err(Failure::of_row_lock)? {
             let record = table.record(&PostgresRow(&row), 0)?;
             let key = RecordKey::new(Arc::clone(collection), record.id);
+            locked.insert(key.clone());
             found.records.insert(key, record);
+        }
+        if table.own.has_row_security {
+            for row in results.next()? {
+                let record = table.record(&PostgresRow(&row), 0)?;
+                let key = RecordKey::new(Arc::clone(collection), record.id);
+                found.records.entry(key).or_insert(record);
+            }
         }
     }
     for name in reserved.into_keys() {
@@ -77,7 +96,7 @@ pub(crate) async fn read(
         let changes = log::changes_of(&results.next()?, key, *position)?;
         found.since.insert((key.clone(), *position), changes);
     }
-    Ok(found)
+    Ok(Read { set: found, locked })
 }
 
 fn records_by_collection(batch: &Batch) -> Vec<(Arc<str>, Vec<RecordId>)> {

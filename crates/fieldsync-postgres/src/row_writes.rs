@@ -38,6 +38,8 @@ pub(crate) enum Reason {
     Error(tokio_postgres::Error),
     /// A trigger skipped it.
     Skipped,
+    /// Row-level security lets this role read the row, but not write it.
+    Hidden,
     /// A trigger gave the row another id.
     OtherId,
 }
@@ -68,7 +70,7 @@ pub(crate) async fn write(
     steps.extend(late);
     let mut results = in_order(client, &steps).await;
     let mut rows = vec![None; plan.mutations().len()];
-    if let Some(refused) = read_rows(tables, plan, &groups, &mut results, &mut rows)? {
+    if let Some(refused) = read_rows(tables, plan, locked, &groups, &mut results, &mut rows)? {
         return Ok(refused);
     }
     if has_other_timeout {
@@ -129,7 +131,10 @@ async fn row_steps<'a>(
             let sql = format!("{} and {own}", statement.sql);
             Step::query(client, &sql, statement.parameters).await?
         } else {
-            let statement = table.write(&mutation.write);
+            let mut statement = table.write(&mutation.write);
+            if matches!(mutation.write, Write::Delete { .. }) && !is_locked(mutation, locked) {
+                statement.sql += " returning true";
+            }
             Step::query(client, &statement.sql, statement.parameters).await?
         };
         row_steps.steps.push(step);
@@ -139,16 +144,22 @@ async fn row_steps<'a>(
 
 /// Whether the mutation only announces a row, which did not exist to be locked.
 fn is_missing(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
-    let Write::Refresh { id } = mutation.write else {
-        return false;
+    matches!(mutation.write, Write::Refresh { .. }) && !is_locked(mutation, locked)
+}
+
+fn is_locked(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
+    let (Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id }) = mutation.write
+    else {
+        return true;
     };
-    !locked.contains(&RecordKey::new(Arc::clone(mutation.collection.name()), id))
+    locked.contains(&RecordKey::new(Arc::clone(mutation.collection.name()), id))
 }
 
 /// Reads the rows that the statements returned. Returns why the first that failed was refused.
 fn read_rows(
     tables: &Tables,
     plan: &Plan,
+    locked: &HashSet<RecordKey>,
     groups: &[Vec<usize>],
     results: &mut Results,
     rows: &mut [Option<Record>],
@@ -156,7 +167,9 @@ fn read_rows(
     for group in groups {
         let mutation = &plan.mutations()[group[0]];
         let table = tables.of(mutation.collection.name())?;
+        let is_hidden = table.own.has_row_security && !is_locked(mutation, locked);
         let reason = match (results.next(), &mutation.write) {
+            (Ok(found), Write::Delete { .. }) if found.is_empty() && is_hidden => Reason::Hidden,
             (Ok(_), Write::Delete { .. }) => continue,
             (Ok(found), _) if found.len() == group.len() => {
                 let found = found.iter().map(|row| table.record(&PostgresRow(row), 0));
@@ -168,6 +181,7 @@ fn read_rows(
                 Reason::OtherId
             }
             (Ok(_), Write::Refresh { .. }) => continue,
+            (Ok(_), Write::Update { .. }) if is_hidden => Reason::Hidden,
             (Ok(_), _) => Reason::Skipped,
             (Err(error), _) if is_about_edit(&error) => Reason::Error(error),
             (Err(error), _) => return Err(error.into()),

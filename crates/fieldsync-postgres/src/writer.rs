@@ -1,10 +1,8 @@
 //! The write path: [`transact`] is one transaction from its beginning to its COMMIT, in three round trips.
 
-use std::collections::HashSet;
-
 use deadpool_postgres::Pool;
+use fieldsync::Denied;
 use fieldsync::backend::{Batch, CommitOutput, GroupResult, Mutation, RefusedEdit, StoreError};
-use fieldsync::{Denied, RecordKey};
 use fieldsync_sql::{
     Attempt, Constraint, Lock, LockTimeouts, Part, Rejection, commit_in_parts, likeliest,
 };
@@ -15,8 +13,9 @@ use crate::commit_status::is_committed;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::Tables;
 use crate::error::{Failure, Stopped, is_about_edit, text_of};
+use crate::read_set::{self, Read};
 use crate::row_writes::{Reason, Written, write};
-use crate::{blame, log, read_set};
+use crate::{blame, log};
 
 /// Commits a batch: in one transaction, or in parts where the database or a lock stops that.
 pub(crate) async fn commit(
@@ -96,11 +95,10 @@ async fn transact(
     timeouts: LockTimeouts,
 ) -> Result<Attempt, Failure> {
     let reading = read_set::read(client, tables, batch, timeouts.rows);
-    let found = client
+    let Read { set, locked } = client
         .within(timeouts.rows + ANSWER_TIMEOUT, reading)
         .await?;
-    let locked: HashSet<RecordKey> = found.records.keys().cloned().collect();
-    let plan = batch.plan(found);
+    let plan = batch.plan(set);
     let is_alone = batch.len() == 1;
     let may_share_statements = may_share_statements && !is_alone;
     let writing = write(
@@ -204,6 +202,7 @@ async fn refuse(
                 .await?
         }
         Reason::OtherId => Rejection::Constraint(Constraint::Check, vec!["id".to_owned()]),
+        Reason::Hidden => Rejection::Denied("row-level security hides the row".to_owned()),
         Reason::Skipped => Rejection::Constraint(Constraint::Check, Vec::new()),
     };
     Ok(mutation.refused(rejection.refuse(table, mutation)))
