@@ -8,6 +8,7 @@ mod app_code;
 #[cfg(feature = "services")]
 #[path = "../../crates/fieldsync-postgres/tests/it/cluster.rs"]
 mod cluster;
+mod database;
 mod demo;
 mod random;
 mod socket;
@@ -17,6 +18,7 @@ mod third_adapter;
 
 mod app_handlers;
 mod bad_input;
+mod blame;
 #[cfg(feature = "services")]
 mod brokers;
 #[cfg(feature = "services")]
@@ -38,6 +40,7 @@ mod nginx;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;
+mod refused_edits;
 mod rules;
 mod rust_api;
 #[cfg(feature = "services")]

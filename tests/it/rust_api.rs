@@ -152,11 +152,22 @@ async fn a_refresh_announces_what_the_apps_own_sql_changed(app: App) {
     };
     assert_eq!(change.fields["first_name"], "John");
     assert_eq!(change.fields.len(), 4);
+    // Where the table has capture, it is known that no such record was deleted. Elsewhere the record may have existed.
     app.engine.refresh(("users", 999)).await.unwrap();
-    let Some(Update::Change { change, .. }) = changes.next().await else {
-        panic!("a change")
-    };
-    assert_eq!(change.action, fieldsync::Action::Delete);
+    app.engine
+        .collection::<User>("users")
+        .delete(user.id)
+        .await
+        .unwrap();
+    let mut deleted = Vec::new();
+    while !deleted.contains(&user.id) {
+        let Some(Update::Change { change, .. }) = changes.next().await else {
+            panic!("a change")
+        };
+        assert_eq!(change.action, fieldsync::Action::Delete);
+        deleted.push(change.id);
+    }
+    assert!(deleted.len() <= 2);
 }
 
 async fn a_subscription_is_a_stream(app: App) {

@@ -55,6 +55,15 @@ impl HttpClient {
 
     /// Patches a user's first name. Any status other than 200 is an error.
     pub(crate) async fn patch(&mut self, id: usize, name: &str) -> Result {
+        self.patch_with_status(id, name, "200").await
+    }
+
+    /// Patches a user's first name with one that is taken. Any status other than 409 is an error.
+    pub(crate) async fn patch_refused(&mut self, id: usize, name: &str) -> Result {
+        self.patch_with_status(id, name, "409").await
+    }
+
+    async fn patch_with_status(&mut self, id: usize, name: &str, status: &str) -> Result {
         let body = format!(r#"{{"first_name":"{name}"}}"#);
         let request = format!(
             "PATCH /api/users/{id}/ HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -62,12 +71,12 @@ impl HttpClient {
         );
         let reply = async {
             self.socket.write_all(request.as_bytes()).await?;
-            self.read_reply().await
+            self.read_reply(status).await
         };
         within_limit("the reply to a PATCH", reply).await?
     }
 
-    async fn read_reply(&mut self) -> Result {
+    async fn read_reply(&mut self, status: &str) -> Result {
         self.buffer.clear();
         loop {
             if self.socket.read_buf(&mut self.buffer).await? == 0 {
@@ -77,8 +86,8 @@ impl HttpClient {
                 continue;
             };
             let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
-            if !text.starts_with("http/1.1 200 ") {
-                return Err(format!("the server refused a PATCH: {text}").into());
+            if !text.starts_with(&format!("http/1.1 {status} ")) {
+                return Err(format!("the reply to a PATCH is not {status}: {text}").into());
             }
             let length = text
                 .lines()

@@ -16,6 +16,7 @@ mod load;
 mod nodes;
 mod pairs;
 mod plan;
+mod refused;
 mod server;
 #[path = "../../../tests/it/servers.rs"]
 #[expect(dead_code, clippy::unwrap_used, reason = "shared with tests")]
@@ -72,6 +73,8 @@ enum Measurement {
     Idle,
     /// The effect of a stalled subscriber on the others.
     Stalled,
+    /// The effect of a writer whose every edit the database refuses on the others. Starts a PostgreSQL.
+    Refused,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -127,7 +130,11 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     if all || matches!(command, Measurement::Nodes) {
         drop(nodes::start_redis().await?);
     }
-    let cluster = if all || matches!(command, Measurement::Postgres | Measurement::Nodes) {
+    let needs_postgres = matches!(
+        command,
+        Measurement::Postgres | Measurement::Refused | Measurement::Nodes
+    );
+    let cluster = if all || needs_postgres {
         Some(match plan.smoke {
             true => Cluster::fast(),
             false => Cluster::durable_in(&plan.folder.canonicalize()?),
@@ -147,11 +154,17 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     if all || matches!(command, Measurement::Stalled) {
         stalled::measure(plan, figures).await?;
     }
+    if all || matches!(command, Measurement::Refused) {
+        refused::measure(plan, figures).await?;
+    }
     let Some(cluster) = cluster else {
         return Ok(());
     };
     if all || matches!(command, Measurement::Postgres) {
         writes::measure_postgres(plan, &cluster, figures).await?;
+    }
+    if all || matches!(command, Measurement::Refused) {
+        refused::measure_postgres(plan, &cluster, figures).await?;
     }
     if all || matches!(command, Measurement::Nodes) {
         nodes::measure(plan, &cluster, figures).await?;

@@ -68,6 +68,8 @@ fn everything_is_measured_on_postgresql_and_redis_too() {
             "memory of an idle subscriber",
             "p99 from PATCH to window",
             "64 in flight, PostgreSQL |",
+            "p99 of 100 PATCHes per second, SQLite",
+            "p99 of 100 PATCHes per second, PostgreSQL",
             "p50 from PATCH at one node to a window at another",
             "Redis down",
         ],

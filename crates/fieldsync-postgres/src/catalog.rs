@@ -52,6 +52,16 @@ fn in_log(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether row-level security hides rows of a collection's table from this role, for reads or for writes.
+pub(crate) async fn has_row_security(
+    transaction: &Transaction<'_>,
+    collection: &Collection,
+) -> Result<bool, Failure> {
+    let sql = "select coalesce(row_security_active(to_regclass($1)), false)";
+    let table = Postgres::table(collection.table_name());
+    Ok(transaction.query_one(sql, &[&table]).await?.try_get(0)?)
+}
+
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.
 async fn next_id(
     transaction: &Transaction<'_>,
@@ -92,7 +102,7 @@ async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<Colum
     Ok(columns)
 }
 
-/// Adds the primary key, the unique indexes, and the constraints.
+/// Adds the primary key, the indexes with the columns in their expressions, and the constraints.
 async fn read_constraints(
     transaction: &Transaction<'_>,
     table: &str,
@@ -100,8 +110,11 @@ async fn read_constraints(
 ) -> Result<(), Failure> {
     let sql = "select i.relname::text, case when x.indisprimary then 'p' else 'u' end, array_agg(a.attname::text) \
                from pg_index x join pg_class i on i.oid = x.indexrelid \
-                 join pg_attribute a on a.attrelid = x.indrelid and a.attnum = any(x.indkey) \
-               where x.indrelid = to_regclass($1) and x.indisunique group by 1, 2 \
+                 join pg_attribute a on a.attrelid = x.indrelid and (a.attnum = any(x.indkey[0:x.indnkeyatts - 1]) or \
+                   position(a.attname::text in pg_get_expr(x.indexprs, x.indrelid)) > 0 and exists \
+                     (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = x.indexrelid \
+                        and d.refclassid = 'pg_class'::regclass and d.refobjid = x.indrelid and d.refobjsubid = a.attnum)) \
+               where x.indrelid = to_regclass($1) group by 1, 2 \
                union all \
                select c.conname::text, c.contype::text, array_agg(a.attname::text) \
                from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey) \

@@ -32,6 +32,8 @@ pub(crate) struct PostgresStatements {
     /// Takes what was captured of some records, with their rows as they are now: one statement sees one state of both. The
     /// parameters are the log and the most records.
     pub(crate) take: String,
+    /// Whether row-level security may let this role read records that it may not lock.
+    pub(crate) has_row_security: bool,
 }
 
 impl Dialect for Postgres {
@@ -170,7 +172,7 @@ impl Dialect for Postgres {
 }
 
 impl PostgresStatements {
-    pub(crate) fn of(layout: &TableLayout<Postgres>) -> Self {
+    pub(crate) fn of(layout: &TableLayout<Postgres>, has_row_security: bool) -> Self {
         let (table, key) = (&layout.sql_name, layout.key.of(&layout.sql_name));
         let all = layout.select_list(table).join(", ");
         let listed = layout.select_list("t").join(", ");
@@ -213,6 +215,7 @@ impl PostgresStatements {
                 layout.key.format.of_text("taken.key"),
             ),
             select_all: format!("select {all} from {table} where {ids}"),
+            has_row_security,
         }
     }
 }

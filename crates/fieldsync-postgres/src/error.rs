@@ -1,7 +1,6 @@
 //! PostgreSQL's errors: those that may pass, those of other transactions' locks, and those that refuse an edit.
 
 use fieldsync::backend::StoreError;
-use fieldsync_sql::Constraint;
 use tokio_postgres::error::{DbError, SqlState};
 
 /// A URL that cannot be used, or a database that cannot be reached.
@@ -26,8 +25,32 @@ pub enum ConnectError {
 pub(crate) enum Failure {
     Postgres(tokio_postgres::Error),
     Store(StoreError),
+    /// This role may not lock the rows that it may read.
+    Denied(tokio_postgres::Error),
     /// The server did not answer in time.
     NoAnswer,
+}
+
+impl Failure {
+    /// Of a statement of ours that was sent before COMMIT: no deferred constraint or trigger is the cause.
+    pub(crate) fn before_commit(error: tokio_postgres::Error) -> Self {
+        let code = error.code().map_or("", SqlState::code);
+        // The server ends the connection, or another transaction is in the way.
+        if code.is_empty() || code.starts_with("57P") || Stopped::of(&error).is_some() {
+            Self::Postgres(error)
+        } else {
+            Self::Store(Self::Postgres(error).into())
+        }
+    }
+
+    /// Of a statement that reads and locks rows of the app's table.
+    pub(crate) fn of_row_lock(error: tokio_postgres::Error) -> Self {
+        if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+            Self::Denied(error)
+        } else {
+            Self::Postgres(error)
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -55,26 +78,30 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         let error = match failure {
             Failure::Store(error) => return error,
-            Failure::Postgres(error) => error,
+            Failure::Postgres(error) | Failure::Denied(error) => error,
             Failure::NoAnswer => {
                 return Self::Unavailable("PostgreSQL does not answer".into());
             }
         };
-        let may_pass = match error.code() {
-            // Not an error of the database: the connection is lost, or was never made.
-            None => error.is_closed() || std::error::Error::source(&error).is_some(),
-            // Classes of SQLSTATE: connections, resources, operator intervention, the system.
-            Some(code) => {
-                ["08", "53", "57", "58"].contains(&&code.code()[..2])
-                    || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-                    || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-                    || *code == SqlState::LOCK_NOT_AVAILABLE
-            }
-        };
-        if may_pass {
+        if may_pass(&error) {
             Self::Unavailable(error.into())
         } else {
             Self::Backend(error.into())
+        }
+    }
+}
+
+/// Whether the same may succeed later.
+fn may_pass(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        // Not an error of the database: the connection is lost, or was never made.
+        None => error.is_closed() || std::error::Error::source(error).is_some(),
+        // Classes of SQLSTATE: connections, resources, operator intervention, the system.
+        Some(code) => {
+            ["08", "53", "57", "58"].contains(&&code.code()[..2])
+                || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+                || *code == SqlState::LOCK_NOT_AVAILABLE
         }
     }
 }
@@ -91,23 +118,41 @@ pub(crate) enum Stopped {
 impl Stopped {
     pub(crate) fn of(error: &tokio_postgres::Error) -> Option<Self> {
         let code = error.code()?;
-        if *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED {
+        if *code == SqlState::LOCK_NOT_AVAILABLE {
             return Some(Self::Locked);
         }
         let is_deadlock = *code == SqlState::T_R_DEADLOCK_DETECTED
             || *code == SqlState::T_R_SERIALIZATION_FAILURE;
         is_deadlock.then_some(Self::Deadlock)
     }
+
+    /// The same for a statement that only takes locks. The role's `statement_timeout` may be shorter than the lock timeout.
+    pub(crate) fn while_locking(error: &tokio_postgres::Error) -> Option<Self> {
+        let is_canceled = error.code() == Some(&SqlState::QUERY_CANCELED);
+        Self::of(error).or_else(|| is_canceled.then_some(Self::Locked))
+    }
 }
 
-/// The constraint that an error is about. An exclusion counts as unique; a value that its column does not take and an
-/// error that a trigger raises count as checks.
-pub(crate) fn constraint_of(error: &DbError) -> Option<Constraint> {
-    Some(match error.code().code() {
-        "23505" | "23P01" => Constraint::Unique,
-        "23503" | "23001" => Constraint::ForeignKey,
-        "23502" => Constraint::NotNull,
-        code if ["22", "23", "P0"].contains(&&code[..2]) => Constraint::Check,
-        _ => return None,
-    })
+/// Whether the error is about the edit: nothing is wrong with the server, and no other transaction is in the way.
+pub(crate) fn is_about_edit(error: &tokio_postgres::Error) -> bool {
+    if Stopped::of(error).is_some() {
+        return false;
+    }
+    // Raised by a trigger, whatever its code; or the statement, with its triggers, took too long.
+    let is_own = |error: &DbError| {
+        error.routine() == Some("exec_stmt_raise") || *error.code() == SqlState::QUERY_CANCELED
+    };
+    error.as_db_error().is_some_and(is_own) || !may_pass(error)
+}
+
+/// An error for the log, without the values of the row.
+pub(crate) fn text_of(error: &tokio_postgres::Error) -> String {
+    let Some(error) = error.as_db_error() else {
+        return fieldsync_sql::text_of(error);
+    };
+    let mut text = format!("{} (SQLSTATE {})", error.message(), error.code().code());
+    if let Some(place) = error.where_() {
+        text = format!("{text}, {place}");
+    }
+    text
 }

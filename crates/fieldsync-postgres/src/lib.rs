@@ -13,6 +13,10 @@ mod captured;
 
 mod row_writes;
 
+mod blame;
+
+mod effects;
+
 mod statement_groups;
 
 mod commit_status;

@@ -306,9 +306,10 @@ pub(crate) async fn finish(
     }
     steps.push(Step::Simple("commit".to_owned()));
     let mut results = in_order(client, &steps).await;
-    for _ in &steps {
-        results.next()?;
+    for _ in 1..steps.len() {
+        results.next().map_err(Failure::before_commit)?;
     }
+    results.next()?;
     Ok(())
 }
 

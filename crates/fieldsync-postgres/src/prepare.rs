@@ -29,7 +29,9 @@ pub(crate) async fn prepare(
             Err(failure) => failure,
         };
         match &failure {
-            Failure::Postgres(error) if attempts < MAX_ATTEMPTS && Stopped::of(error).is_some() => {
+            Failure::Postgres(error)
+                if attempts < MAX_ATTEMPTS && Stopped::while_locking(error).is_some() =>
+            {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500))).await;
             }
             _ => return Err(failure),
@@ -77,7 +79,9 @@ async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result
             Some(log) => is_new || is_ours(&transaction, log).await?,
             None => false,
         };
-        match check(collection, table, is_ours, PostgresStatements::of) {
+        let has_row_security = catalog::has_row_security(&transaction, collection).await?;
+        let statements = |layout: &_| PostgresStatements::of(layout, has_row_security);
+        match check(collection, table, is_ours, statements) {
             Ok(table) => mismatches.extend(tables.insert(Arc::new(table)).err()),
             Err(found) => mismatches.extend(found),
         }

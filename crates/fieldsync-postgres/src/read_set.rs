@@ -1,5 +1,6 @@
 //! Begins a transaction, takes its locks, and reads what the edits depend on: the first round trip.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,15 @@ use crate::captured;
 use crate::dialect::{Postgres, Tables};
 use crate::error::Failure;
 use crate::log;
-use crate::pipeline::{Step, in_order};
+use crate::pipeline::{Results, Step, in_order};
 use crate::value::{Parameter, PostgresRow};
+
+/// What a batch depends on.
+pub(crate) struct Read {
+    pub(crate) set: ReadSet,
+    /// The records that are locked. Row-level security may let this role read others, which it may not update.
+    pub(crate) locked: HashSet<RecordKey>,
+}
 
 /// Every node takes the locks in the same order: first the keys, then the rows by table and id.
 pub(crate) async fn read(
@@ -21,7 +29,7 @@ pub(crate) async fn read(
     tables: &Tables,
     batch: &Batch,
     timeout: Duration,
-) -> Result<ReadSet, Failure> {
+) -> Result<Read, Failure> {
     let keys = batch.idempotency_keys();
     let mut records = records_by_collection(batch);
     // Another app may have other names for the collections.
@@ -43,9 +51,12 @@ pub(crate) async fn read(
         steps.extend(log::find_keys(client, &keys).await?);
     }
     for (collection, ids) in &records {
-        let ids = ids.iter().map(|id| Postgres::encode_id(*id));
-        let sql = &tables.of(collection)?.own.lock;
-        steps.push(Step::query(client, sql, [Parameter::column(ids)]).await?);
+        let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
+        let statements = &tables.of(collection)?.own;
+        steps.push(Step::query(client, &statements.lock, [ids.clone()]).await?);
+        if statements.has_row_security {
+            steps.push(Step::query(client, &statements.select_all, [ids]).await?);
+        }
     }
     for (name, count) in &reserved {
         if let Some(sql) = &tables.of(name)?.reserve_ids {
@@ -63,19 +74,12 @@ pub(crate) async fn read(
     }
     let mut results = in_order(client, &steps).await;
     results.next()?;
-    let mut found = ReadSet::default();
+    let (mut found, mut locked) = (ReadSet::default(), HashSet::new());
     if !keys.is_empty() {
         results.next()?;
         found.idempotency_records = log::found_keys(tables, &results.next()?)?;
     }
-    for (collection, _) in &records {
-        let table = tables.of(collection)?;
-        for row in results.next()? {
-            let record = table.record(&PostgresRow(&row), 0)?;
-            let key = RecordKey::new(Arc::clone(collection), record.id);
-            found.records.insert(key, record);
-        }
-    }
+    read_records(tables, &records, &mut results, &mut found, &mut locked)?;
     for name in reserved.into_keys() {
         let table = tables.of(&name)?;
         if table.reserve_ids.is_some() {
@@ -93,7 +97,34 @@ pub(crate) async fn read(
     if reads_captured {
         (found.captured, _) = captured::writes(tables, &results.next()?)?;
     }
-    Ok(found)
+    Ok(Read { set: found, locked })
+}
+
+/// Reads the records that were locked, and those that row-level security lets this role only read.
+fn read_records(
+    tables: &Tables,
+    records: &[(Arc<str>, Vec<RecordId>)],
+    results: &mut Results,
+    found: &mut ReadSet,
+    locked: &mut HashSet<RecordKey>,
+) -> Result<(), Failure> {
+    for (collection, _) in records {
+        let table = tables.of(collection)?;
+        for row in results.next().map_err(Failure::of_row_lock)? {
+            let record = table.record(&PostgresRow(&row), 0)?;
+            let key = RecordKey::new(Arc::clone(collection), record.id);
+            locked.insert(key.clone());
+            found.records.insert(key, record);
+        }
+        if table.own.has_row_security {
+            for row in results.next()? {
+                let record = table.record(&PostgresRow(&row), 0)?;
+                let key = RecordKey::new(Arc::clone(collection), record.id);
+                found.records.entry(key).or_insert(record);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn records_by_collection(batch: &Batch) -> Vec<(Arc<str>, Vec<RecordId>)> {

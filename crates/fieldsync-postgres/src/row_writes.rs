@@ -1,21 +1,19 @@
 //! Writes the rows, then moves the heads, whose locks make offset order equal commit order: the second round trip.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use fieldsync::backend::{Captured, Mutation, Plan, Position, Write};
-use fieldsync::{Record, RecordId, RecordKey, Refusal};
-use fieldsync_sql::{Constraint, Dialect as _, LockTimeouts};
+use fieldsync::{Record, RecordKey};
+use fieldsync_sql::LockTimeouts;
 
-use crate::captured;
-use crate::dialect::{Postgres, Table, Tables};
-use crate::error::{Failure, Stopped, constraint_of};
-use crate::log::{self, LockedHeads};
+use crate::dialect::Tables;
+use crate::effects::{Effects, Locks};
+use crate::error::{Failure, is_about_edit};
 use crate::pipeline::{Results, Step, in_order};
-use crate::read_set::lock_timeout;
-use crate::statement_groups::{assign, id_of, statement_groups, update_together};
-use crate::value::{Parameter, PostgresRow};
+use crate::statement_groups::{assign, key_of, statement_groups, update_together};
+use crate::value::PostgresRow;
 
 /// The result of the mutations.
 pub(crate) enum Written {
@@ -25,58 +23,55 @@ pub(crate) enum Written {
         heads: HashMap<Arc<str>, Position>,
         transaction_id: String,
     },
-    /// The database refused one.
-    Refused { mutation: usize, refusal: Refusal },
+    /// The database refused one of these.
+    Refused {
+        mutations: Vec<usize>,
+        reason: Reason,
+    },
     /// A deferred constraint or trigger failed.
     DeferredError(Failure),
     /// Another transaction holds the lock of a head.
     HeadLocked,
 }
 
-/// `locked`: the records that were read and locked. `is_alone`: whether the batch has only one group.
+/// Why a mutation was refused.
+pub(crate) enum Reason {
+    /// With this error.
+    Error(tokio_postgres::Error),
+    /// A trigger skipped it.
+    Skipped,
+    /// Row-level security lets this role read the row, but not write it.
+    Hidden,
+    /// A trigger gave the row another id.
+    OtherId,
+}
+
+/// `locked`: the records that were read and locked.
 pub(crate) async fn write(
     client: &Object,
     tables: &Tables,
     plan: &Plan,
     locked: &HashSet<RecordKey>,
-    is_alone: bool,
+    may_share_statements: bool,
     timeouts: LockTimeouts,
 ) -> Result<Written, Failure> {
-    let groups = statement_groups(plan, is_alone);
+    let groups = statement_groups(plan, may_share_statements);
     let RowSteps {
         mut steps,
         late,
         late_mutations,
     } = row_steps(client, tables, plan, locked, &groups).await?;
-    let has_capture = !tables.captured().is_empty();
-    // What deferred triggers do is captured before the heads are locked.
-    let mut before_locks = String::new();
-    if has_capture {
-        before_locks += "set constraints all immediate; ";
-    }
-    if timeouts.rows != timeouts.heads {
-        before_locks += &lock_timeout(timeouts.heads);
-    }
-    if !before_locks.is_empty() {
-        steps.push(Step::Simple(before_locks.clone()));
-    }
-    let collections = plan.collections();
-    let locks = log::lock_heads(client, tables, &collections).await?;
-    let lock_count = locks.len();
-    steps.extend(locks);
+    let effects = Effects::new(tables, plan, timeouts)?;
+    steps.extend(effects.lock_steps(client).await?);
     steps.extend(late);
-    let known: Vec<RecordKey> = plan.mutations().iter().filter_map(key_of).collect();
-    if has_capture {
-        steps.push(captured::take(client, tables, &known).await?);
-    }
-    let unobserved = RecordsByTable::new(tables, known, |table| !table.has_capture)?;
-    steps.extend(unobserved.steps(client).await?);
+    steps.extend(effects.capture_steps(client).await?);
     let mut results = in_order(client, &steps).await;
     let mut rows = vec![None; plan.mutations().len()];
     let mut to_reread = Vec::new();
     if let Some(refused) = read_rows(
         tables,
         plan,
+        locked,
         &groups,
         &mut results,
         &mut rows,
@@ -84,52 +79,22 @@ pub(crate) async fn write(
     )? {
         return Ok(refused);
     }
-    if !before_locks.is_empty()
-        && let Err(error) = results.next()
-    {
-        return Ok(Written::DeferredError(error.into()));
-    }
-    let mut locked_heads = LockedHeads::default();
-    for _ in 0..lock_count {
-        match results.next() {
-            Err(error) if Stopped::of(&error) == Some(Stopped::Locked) => {
-                return Ok(Written::HeadLocked);
-            }
-            rows => locked_heads.add(&rows?, tables)?,
-        }
-    }
+    let locked_heads = match effects.read_locks(&mut results)? {
+        Locks::Acquired(heads) => heads,
+        Locks::HeadLocked => return Ok(Written::HeadLocked),
+        Locks::DeferredError(failure) => return Ok(Written::DeferredError(failure)),
+    };
     for at in late_mutations {
         let table = tables.of(plan.mutations()[at].collection.name())?;
         if let Some(row) = results.next()?.first() {
             rows[at] = Some(table.record(&PostgresRow(row), 0)?);
         }
     }
-    let (others, own) = if has_capture {
-        captured::writes(tables, &results.next()?)?
-    } else {
-        (Vec::new(), Vec::new())
-    };
-    let mut now = unobserved.rows(&mut results)?;
-    // Triggers have changed these since they were written, or what they did to them is not observed.
-    to_reread.extend(own.iter().map(|write| write.key.clone()));
-    for key in plan.written_records(&rows) {
-        if !now.contains_key(&key) && !tables.of(&key.collection)?.has_capture {
-            to_reread.push(key);
-        }
-    }
-    if !to_reread.is_empty() {
-        let changed = RecordsByTable::new(tables, to_reread, |_| true)?;
-        let mut results = in_order(client, &changed.steps(client).await?).await;
-        now.extend(changed.rows(&mut results)?);
-    }
+    let written = plan.written_records(&rows);
+    let captured = effects.captured(client, &mut results, written, to_reread);
     Ok(Written::All {
+        captured: captured.await?,
         rows,
-        captured: Captured {
-            collections: Arc::clone(tables.captured()),
-            others,
-            own,
-            rows: now,
-        },
         heads: locked_heads.heads,
         transaction_id: locked_heads.transaction_id.unwrap_or_default(),
     })
@@ -187,17 +152,23 @@ async fn row_steps<'a>(
 
 /// Whether the mutation only announces a row, which did not exist to be locked.
 fn is_missing(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
-    let Write::Refresh { id } = mutation.write else {
-        return false;
-    };
-    !locked.contains(&RecordKey::new(Arc::clone(mutation.collection.name()), id))
+    matches!(mutation.write, Write::Refresh { .. }) && !is_locked(mutation, locked)
 }
 
-/// Reads the rows that the statements returned. Returns the refusal of the first that failed. A delete that deleted nothing is
-/// added to the records to read again.
+fn is_locked(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
+    let (Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id }) = mutation.write
+    else {
+        return true;
+    };
+    locked.contains(&RecordKey::new(Arc::clone(mutation.collection.name()), id))
+}
+
+/// Reads the rows that the statements returned. Returns why the first that failed was refused. A delete that deleted nothing
+/// is added to the records to read again.
 fn read_rows(
     tables: &Tables,
     plan: &Plan,
+    locked: &HashSet<RecordKey>,
     groups: &[Vec<usize>],
     results: &mut Results,
     rows: &mut [Option<Record>],
@@ -206,9 +177,11 @@ fn read_rows(
     for group in groups {
         let mutation = &plan.mutations()[group[0]];
         let table = tables.of(mutation.collection.name())?;
-        let refusal = match (results.next(), &mutation.write) {
-            (Ok(deleted), Write::Delete { .. }) => {
-                if deleted.is_empty() {
+        let is_hidden = table.own.has_row_security && !is_locked(mutation, locked);
+        let reason = match (results.next(), &mutation.write) {
+            (Ok(found), Write::Delete { .. }) if found.is_empty() && is_hidden => Reason::Hidden,
+            (Ok(found), Write::Delete { .. }) => {
+                if found.is_empty() {
                     to_reread.extend(key_of(mutation));
                 }
                 continue;
@@ -220,97 +193,18 @@ fn read_rows(
                     assign(plan, group, found, rows);
                     continue;
                 }
-                Constraint::Check.refuse(mutation, vec!["id".to_owned()])
+                Reason::OtherId
             }
             (Ok(_), Write::Refresh { .. }) => continue,
-            // A trigger skipped it.
-            (Ok(_), _) => Constraint::Check.refuse(mutation, Vec::new()),
-            (Err(error), _) => refusal(tables, mutation, error)?,
+            (Ok(_), Write::Update { .. }) if is_hidden => Reason::Hidden,
+            (Ok(_), _) => Reason::Skipped,
+            (Err(error), _) if is_about_edit(&error) => Reason::Error(error),
+            (Err(error), _) => return Err(error.into()),
         };
         return Ok(Some(Written::Refused {
-            mutation: group[0],
-            refusal,
+            mutations: group.clone(),
+            reason,
         }));
     }
     Ok(None)
-}
-
-/// The record that a mutation writes. `None` if the database gives its id.
-fn key_of(mutation: &Mutation) -> Option<RecordKey> {
-    let id = id_of(mutation)?;
-    Some(RecordKey::new(Arc::clone(mutation.collection.name()), id))
-}
-
-/// Records to read as they are now, with a statement per table.
-struct RecordsByTable<'a> {
-    records: Vec<RecordKey>,
-    tables: BTreeMap<Arc<str>, (&'a Table, Vec<RecordId>)>,
-}
-
-impl<'a> RecordsByTable<'a> {
-    fn new(
-        tables: &'a Tables,
-        mut records: Vec<RecordKey>,
-        is_wanted: impl Fn(&Table) -> bool,
-    ) -> Result<Self, Failure> {
-        records.sort();
-        records.dedup();
-        let mut by_table: BTreeMap<Arc<str>, (&Table, Vec<RecordId>)> = BTreeMap::new();
-        let mut wanted = Vec::new();
-        for key in records {
-            let table = tables.of(&key.collection)?;
-            if is_wanted(table) {
-                let of_table = by_table.entry(Arc::clone(&key.collection));
-                of_table.or_insert((table, Vec::new())).1.push(key.id);
-                wanted.push(key);
-            }
-        }
-        Ok(Self {
-            records: wanted,
-            tables: by_table,
-        })
-    }
-
-    async fn steps<'s>(&self, client: &Object) -> Result<Vec<Step<'s>>, Failure> {
-        let mut steps = Vec::with_capacity(self.tables.len());
-        for (table, ids) in self.tables.values() {
-            let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
-            steps.push(Step::query(client, &table.own.select_all, [ids]).await?);
-        }
-        Ok(steps)
-    }
-
-    fn rows(self, results: &mut Results) -> Result<HashMap<RecordKey, Option<Record>>, Failure> {
-        let mut rows: HashMap<_, _> = self.records.into_iter().map(|key| (key, None)).collect();
-        for (name, (table, _)) in &self.tables {
-            for row in results.next()? {
-                let record = table.record(&PostgresRow(&row), 0)?;
-                let key = RecordKey::new(Arc::clone(name), record.id);
-                rows.insert(key, Some(record));
-            }
-        }
-        Ok(rows)
-    }
-}
-
-/// The refusal for a mutation that violates a constraint, or the failure if the error is something else.
-fn refusal(
-    tables: &Tables,
-    mutation: &Mutation,
-    error: tokio_postgres::Error,
-) -> Result<Refusal, Failure> {
-    let constraint = error.as_db_error().and_then(constraint_of);
-    let (Some(constraint), Some(refused)) = (constraint, error.as_db_error()) else {
-        return Err(error.into());
-    };
-    let table = tables.of(mutation.collection.name())?;
-    let fields = match (constraint, &mutation.write) {
-        (Constraint::ForeignKey, Write::Delete { .. }) => vec!["id".to_owned()],
-        _ => {
-            let mut fields = table.fields_of_constraint(refused.constraint().unwrap_or_default());
-            fields.extend(table.fields_among(refused.column().as_slice()));
-            fields
-        }
-    };
-    Ok(constraint.refuse(mutation, fields))
 }

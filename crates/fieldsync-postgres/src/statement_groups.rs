@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fieldsync::backend::{Mutation, Plan, Write};
-use fieldsync::{Record, RecordId};
+use fieldsync::{Record, RecordId, RecordKey};
 use fieldsync_sql::Dialect as _;
 
 use crate::dialect::{Postgres, Table};
@@ -12,9 +12,9 @@ use crate::value::Parameter;
 
 /// The mutations of each statement, by their indexes.
 ///
-/// Updates share a statement only where several groups share the transaction. If a constraint refuses one of them, the group
-/// at fault is found by splitting the batch. A single group names the mutation at once.
-pub(crate) fn statement_groups(plan: &Plan, is_alone: bool) -> Vec<Vec<usize>> {
+/// Updates may share a statement. If the database refuses it, the next transaction runs them one by one, which shows which it
+/// refuses.
+pub(crate) fn statement_groups(plan: &Plan, may_share: bool) -> Vec<Vec<usize>> {
     let mut counts: HashMap<(&Arc<str>, RecordId), usize> = HashMap::new();
     for mutation in plan.mutations() {
         if let Some(id) = id_of(mutation) {
@@ -26,7 +26,7 @@ pub(crate) fn statement_groups(plan: &Plan, is_alone: bool) -> Vec<Vec<usize>> {
     for (at, mutation) in plan.mutations().iter().enumerate() {
         let name = mutation.collection.name();
         if let Write::Update { id, fields } = &mutation.write
-            && !is_alone
+            && may_share
             && counts[&(name, *id)] == 1
         {
             let group = *shared
@@ -42,8 +42,13 @@ pub(crate) fn statement_groups(plan: &Plan, is_alone: bool) -> Vec<Vec<usize>> {
     groups
 }
 
-/// The id of the record that a mutation writes. `None` if the database gives it.
-pub(crate) fn id_of(mutation: &Mutation) -> Option<RecordId> {
+/// The record that a mutation writes. `None` if the database gives its id.
+pub(crate) fn key_of(mutation: &Mutation) -> Option<RecordKey> {
+    let id = id_of(mutation)?;
+    Some(RecordKey::new(Arc::clone(mutation.collection.name()), id))
+}
+
+fn id_of(mutation: &Mutation) -> Option<RecordId> {
     match &mutation.write {
         Write::Insert { id, .. } => *id,
         Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => Some(*id),

@@ -1,30 +1,35 @@
 //! The write path: [`transact`] is one transaction from its beginning to its COMMIT, in three round trips.
 
-use std::collections::HashSet;
-
 use deadpool_postgres::Pool;
-use fieldsync::RecordKey;
-use fieldsync::backend::{Batch, CommitOutput, Committed, Plan, StoreError};
-use fieldsync_sql::{Attempt, LockTimeouts, commit_in_parts, deferred_refusal};
+use fieldsync::Denied;
+use fieldsync::backend::{
+    Batch, CommitOutput, Committed, GroupResult, Mutation, RefusedEdit, StoreError,
+};
+use fieldsync_sql::{
+    Attempt, Constraint, Lock, LockTimeouts, Part, Rejection, commit_in_parts, likeliest,
+};
 use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
 
 use crate::commit_status::is_committed;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::Tables;
-use crate::error::{Failure, Stopped, constraint_of};
-use crate::row_writes::{Written, write};
-use crate::{log, read_set};
+use crate::error::{Failure, Stopped, is_about_edit, text_of};
+use crate::read_set::{self, Read};
+use crate::row_writes::{Reason, Written, write};
+use crate::{blame, log};
 
-/// Commits a batch: in one transaction, or in parts where a constraint or a lock stops that.
+/// Commits a batch: in one transaction, or in parts where the database or a lock stops that.
 pub(crate) async fn commit(
     pool: &Pool,
     tables: &Tables,
     waiters: &Semaphore,
     batch: Batch,
 ) -> Result<Committed, StoreError> {
-    let attempt =
-        |batch, timeouts| async move { Ok(attempt(pool, tables, &batch, timeouts).await?) };
+    let attempt = |part: &Part, timeouts| {
+        let (batch, may_share_statements) = (part.batch.clone(), part.may_share_statements);
+        async move { Ok(attempt(pool, tables, &batch, may_share_statements, timeouts).await?) }
+    };
     commit_in_parts(batch, waiters, attempt).await
 }
 
@@ -33,10 +38,19 @@ async fn attempt(
     pool: &Pool,
     tables: &Tables,
     batch: &Batch,
+    may_share_statements: bool,
     timeouts: LockTimeouts,
 ) -> Result<Attempt, Failure> {
     let mut client = Connection::of(pool).await?;
-    let failure = match transact(&mut client, pool, tables, batch, timeouts).await {
+    let transacted = transact(
+        &mut client,
+        pool,
+        tables,
+        batch,
+        may_share_statements,
+        timeouts,
+    );
+    let failure = match transacted.await {
         Ok(attempt) => return Ok(attempt),
         Err(failure) => failure,
     };
@@ -49,13 +63,22 @@ async fn attempt(
             if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
                 client.lose_all();
             }
-            Stopped::of(error)
+            Stopped::while_locking(error)
+        }
+        Failure::Denied(_) if batch.len() > 1 => return Ok(Attempt::stopped()),
+        Failure::Denied(error) => {
+            let error = text_of(error);
+            tracing::warn!(error, "the database denied an edit");
+            return Ok(Attempt::Refused(Err(RefusedEdit {
+                edit: 0,
+                refusal: Denied::Forbidden.into(),
+            })));
         }
         Failure::Store(_) | Failure::NoAnswer => None,
     };
     match stopped {
-        Some(Stopped::Locked) => Ok(Attempt::Stopped),
-        Some(Stopped::Deadlock) => Ok(Attempt::Deadlock),
+        Some(Stopped::Locked) => Ok(Attempt::Locked(Lock::Row)),
+        Some(Stopped::Deadlock) => Ok(Attempt::Locked(Lock::Deadlock)),
         None => Err(failure),
     }
 }
@@ -70,16 +93,24 @@ async fn transact(
     pool: &Pool,
     tables: &Tables,
     batch: &Batch,
+    may_share_statements: bool,
     timeouts: LockTimeouts,
 ) -> Result<Attempt, Failure> {
     let reading = read_set::read(client, tables, batch, timeouts.rows);
-    let found = client
+    let Read { set, locked } = client
         .within(timeouts.rows + ANSWER_TIMEOUT, reading)
         .await?;
-    let locked: HashSet<RecordKey> = found.records.keys().cloned().collect();
-    let plan = batch.plan(found);
+    let plan = batch.plan(set);
     let is_alone = batch.len() == 1;
-    let writing = write(client, tables, &plan, &locked, is_alone, timeouts);
+    let may_share_statements = may_share_statements && !is_alone;
+    let writing = write(
+        client,
+        tables,
+        &plan,
+        &locked,
+        may_share_statements,
+        timeouts,
+    );
     let limit = timeouts.rows + timeouts.heads + ANSWER_TIMEOUT;
     let (rows, captured, mut heads, transaction_id) = match client.within(limit, writing).await? {
         Written::All {
@@ -89,28 +120,32 @@ async fn transact(
             transaction_id,
         } => (rows, captured, heads, transaction_id),
         Written::DeferredError(failure) => {
-            let failed = match commit_error(&failure) {
-                CommitError::Constraint => deferred_failure(&plan, tables, is_alone),
-                CommitError::RolledBack | CommitError::Unknown => return Err(failure),
-            };
-            rollback(client).await?;
-            return Ok(failed);
+            let mutations = is_alone.then(|| plan.mutations().to_vec());
+            return refused_late(client, tables, mutations.as_deref(), failure).await;
         }
         Written::HeadLocked => {
             rollback(client).await?;
-            return Ok(Attempt::HeadLocked);
+            return Ok(Attempt::Locked(Lock::Head));
         }
-        Written::Refused { mutation, refusal } => {
+        Written::Refused { mutations, reason } => {
             rollback(client).await?;
-            return Ok(if is_alone {
-                Attempt::Refused(plan.refused_by_database(mutation, refusal))
-            } else {
-                Attempt::Stopped
+            let mut refused = mutations.iter().map(|at| &plan.mutations()[*at]);
+            return Ok(match refused.next() {
+                Some(mutation) if is_alone => {
+                    Attempt::Refused(refuse(client, tables, mutation, reason).await?)
+                }
+                first => Attempt::Stopped {
+                    suspects: first
+                        .into_iter()
+                        .chain(refused)
+                        .map(Mutation::group)
+                        .collect(),
+                },
             });
         }
     };
-    // COMMIT checks deferred constraints. The refusal is made now, since `finish` takes the plan.
-    let deferred = deferred_failure(&plan, tables, is_alone);
+    // COMMIT checks deferred constraints. Kept for them, since `settle` takes the plan.
+    let mutations = is_alone.then(|| plan.mutations().to_vec());
     let settled = plan.settle(rows, &captured);
     log::advance(&mut heads, &settled.head_updates())?;
     let finished = settled.finish(&heads);
@@ -122,9 +157,8 @@ async fn transact(
         Err(failure) => failure,
     };
     match commit_error(&failure) {
-        CommitError::Constraint => {
-            rollback(client).await?;
-            Ok(deferred)
+        CommitError::Refused(_) => {
+            refused_late(client, tables, mutations.as_deref(), failure).await
         }
         CommitError::RolledBack => Err(failure),
         CommitError::Unknown => {
@@ -133,10 +167,25 @@ async fn transact(
     }
 }
 
-/// What a deferred constraint that failed means for the batch.
-fn deferred_failure(plan: &Plan, tables: &Tables, is_alone: bool) -> Attempt {
-    let refused = is_alone.then(|| deferred_refusal(plan, tables)).flatten();
-    refused.map_or(Attempt::Stopped, Attempt::Refused)
+/// What it means for a batch that a deferred constraint or trigger has refused it. `mutations`: those of a batch of one group.
+async fn refused_late(
+    client: &Connection,
+    tables: &Tables,
+    mutations: Option<&[Mutation]>,
+    failure: Failure,
+) -> Result<Attempt, Failure> {
+    let attempt = match (commit_error(&failure), mutations) {
+        (CommitError::Refused(error), Some(mutations)) => {
+            refuse_deferred(tables, mutations, error).map(Attempt::Refused)
+        }
+        (CommitError::Refused(_), None) => Some(Attempt::stopped()),
+        (CommitError::RolledBack | CommitError::Unknown, _) => None,
+    };
+    let Some(attempt) = attempt else {
+        return Err(failure);
+    };
+    rollback(client).await?;
+    Ok(attempt)
 }
 
 fn committed(finished: CommitOutput) -> Committed {
@@ -147,28 +196,69 @@ fn committed(finished: CommitOutput) -> Committed {
 }
 
 /// What an error says about a transaction whose COMMIT was sent.
-enum CommitError {
-    /// A deferred constraint refused it.
-    Constraint,
+enum CommitError<'a> {
+    /// A deferred constraint or trigger refused it.
+    Refused(&'a tokio_postgres::Error),
     /// It is rolled back.
     RolledBack,
     /// It may be committed.
     Unknown,
 }
 
-fn commit_error(failure: &Failure) -> CommitError {
+fn commit_error(failure: &Failure) -> CommitError<'_> {
     let error = match failure {
         Failure::Store(_) => return CommitError::RolledBack,
-        Failure::Postgres(error) => error.as_db_error(),
-        Failure::NoAnswer => None,
+        Failure::Postgres(error) | Failure::Denied(error) => error,
+        Failure::NoAnswer => return CommitError::Unknown,
     };
-    match error {
-        Some(error) if constraint_of(error).is_some() => CommitError::Constraint,
+    match error.as_db_error() {
+        Some(_) if is_about_edit(error) => CommitError::Refused(error),
         // The server ends the connection: statements sent before may have been executed.
         Some(error) if error.code().code().starts_with("57P") => CommitError::Unknown,
         Some(_) => CommitError::RolledBack,
         None => CommitError::Unknown,
     }
+}
+
+/// The result of a batch of one group when the database has refused a mutation.
+async fn refuse(
+    client: &Connection,
+    tables: &Tables,
+    mutation: &Mutation,
+    reason: Reason,
+) -> Result<GroupResult, Failure> {
+    let table = tables.of(mutation.collection.name())?;
+    let rejection = match reason {
+        Reason::Error(error) => {
+            let blaming = blame::rejection(client, table, &mutation.write, &error);
+            client
+                .within(ANSWER_TIMEOUT, async { Ok(blaming.await) })
+                .await?
+        }
+        Reason::OtherId => Rejection::Constraint(Constraint::Check, vec!["id".to_owned()]),
+        Reason::Hidden => Rejection::Denied("row-level security hides the row".to_owned()),
+        Reason::Skipped => Rejection::Constraint(Constraint::Check, Vec::new()),
+    };
+    Ok(mutation.refused(rejection.refuse(table, mutation)))
+}
+
+/// The result of a batch of one group when COMMIT has refused it. `None` if it has no mutation, and it was something else.
+fn refuse_deferred(
+    tables: &Tables,
+    mutations: &[Mutation],
+    error: &tokio_postgres::Error,
+) -> Option<GroupResult> {
+    let fields = |mutation: &Mutation| {
+        let table = tables.of(mutation.collection.name());
+        table.map_or_else(
+            |_| Vec::new(),
+            |table| blame::deferred_fields(table, &mutation.write, error),
+        )
+    };
+    let (mutation, _) = likeliest(mutations, fields)?;
+    let table = tables.of(mutation.collection.name()).ok()?;
+    let rejection = blame::deferred(table, &mutation.write, error);
+    Some(mutation.refused(rejection.refuse(table, mutation)))
 }
 
 /// Looks up whether a transaction was committed whose answer was lost.

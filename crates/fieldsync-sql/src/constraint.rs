@@ -1,11 +1,10 @@
-//! Turns a constraint that a row violates into the refusal of an edit.
+//! Turns what the database reports about a write into the refusal of an edit.
 
-use fieldsync::backend::{GroupResult, Mutation, Plan, Write};
-use fieldsync::{FieldErrors, Refusal};
+use fieldsync::backend::{Mutation, Write};
+use fieldsync::{Denied, FieldErrors, Refusal};
 
 use crate::dialect::Dialect;
 use crate::layout::TableLayout;
-use crate::tables::Tables;
 
 /// The kind of constraint that refused a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,19 +15,61 @@ pub enum Constraint {
     ForeignKey,
     /// A column that refuses null.
     NotNull,
-    /// A check, a value that its column does not take, or an error that a trigger raises.
+    /// A check, or a value that its column or its index does not take.
     Check,
 }
 
-impl Constraint {
-    /// Refuses a mutation. `fields` are those that the constraint names; without any, the fields that the mutation sets.
+/// Why the database refused a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// A constraint. The fields are those that it names; without any, the fields that the mutation sets.
+    Constraint(Constraint, Vec<String>),
+    /// A constraint of another table, into which a trigger of the app writes.
+    ElsewhereConstraint(Constraint),
+    /// A trigger of the app raised an error.
+    Raised {
+        /// Its message.
+        message: String,
+        /// The field that it names, if it names one.
+        field: Option<String>,
+    },
+    /// The database's role lacks a privilege, or row-level security forbids the write.
+    Denied(String),
+    /// The reason is not in the values of the edit.
+    Failed(String),
+}
+
+impl Rejection {
+    /// Refuses a mutation of this table. What the client may not learn is logged.
     #[must_use]
-    pub fn refuse(self, mutation: &Mutation, fields: Vec<String>) -> Refusal {
-        let fields = if fields.is_empty() {
-            written_fields(mutation)
-        } else {
-            fields
-        };
+    pub fn refuse<D: Dialect>(self, table: &TableLayout<D>, mutation: &Mutation) -> Refusal {
+        match self {
+            Self::Constraint(constraint, fields) if fields.is_empty() => {
+                constraint.refuse(written_fields(mutation))
+            }
+            Self::Constraint(constraint, fields) => constraint.refuse(fields),
+            Self::ElsewhereConstraint(constraint) => constraint.refuse(vec![String::new()]),
+            Self::Raised { message, field } => {
+                tracing::info!(table = table.name, message, "a trigger refused an edit");
+                Refusal::DatabaseRefused {
+                    message,
+                    field,
+                    is_shown: mutation.collection.shows_database_messages(),
+                }
+            }
+            Self::Denied(error) => {
+                tracing::warn!(table = table.name, error, "the database denied an edit");
+                Denied::Forbidden.into()
+            }
+            Self::Failed(error) => {
+                Refusal::DatabaseFailed(format!("table {}: {error}", table.name))
+            }
+        }
+    }
+}
+
+impl Constraint {
+    fn refuse(self, fields: Vec<String>) -> Refusal {
         let message = |name: &str| match self {
             Self::Unique => "is already taken",
             Self::ForeignKey if name == "id" => "is still referred to by another record",
@@ -83,21 +124,19 @@ impl<D: Dialect> TableLayout<D> {
     }
 }
 
-/// The answer for a batch of one group if COMMIT finds a violated foreign key. The database does not say which row
-/// violates it: the mutation that most likely does is refused.
-pub fn deferred_refusal<D: Dialect>(plan: &Plan, tables: &Tables<D>) -> Option<GroupResult> {
-    let candidates = plan.mutations().iter().enumerate().map(|(at, mutation)| {
-        let table = tables.of(mutation.collection.name());
-        let fields = table.map(|table| table.referring_fields(&mutation.write));
-        (at, fields.unwrap_or_default())
-    });
-    // One that sets a reference is likelier than one that deletes.
-    let likeliest = candidates.min_by_key(|(_, fields)| match fields.first().map(String::as_str) {
+/// The mutation that a deferred constraint most likely refused, of those of a batch of one group, and the fields to name:
+/// COMMIT does not say which row violates it. `fields` returns the fields of a mutation that the constraint may be about.
+pub fn likeliest(
+    mutations: &[Mutation],
+    fields: impl Fn(&Mutation) -> Vec<String>,
+) -> Option<(&Mutation, Vec<String>)> {
+    let candidates = mutations
+        .iter()
+        .map(|mutation| (mutation, fields(mutation)));
+    // One that sets a field of the constraint is likelier than one that deletes.
+    candidates.min_by_key(|(_, fields)| match fields.first().map(String::as_str) {
         Some("id") => 1,
         Some(_) => 0,
         None => 2,
-    });
-    let (at, fields) = likeliest?;
-    let refusal = Constraint::ForeignKey.refuse(&plan.mutations()[at], fields);
-    Some(plan.refused_by_database(at, refusal))
+    })
 }

@@ -48,7 +48,7 @@ mod test_dialect;
 
 pub use capture::capture_ddl;
 pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, text_length};
-pub use constraint::{Constraint, deferred_refusal};
+pub use constraint::{Constraint, Rejection, likeliest};
 pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
@@ -57,7 +57,7 @@ pub use log::{
     tag,
 };
 pub use log_access::{head_updates, read_changes, read_head, read_heads, trim};
-pub use parts::{Attempt, LockTimeouts, commit_in_parts};
+pub use parts::{Attempt, Lock, LockTimeouts, Part, Parts, commit_in_parts, text_of};
 pub use prepare::{check, create_table, missing_columns, new_epoch};
 pub use record_access::{BatchWritten, read_page, read_record, write_batch};
 pub use side_tables::side_tables;

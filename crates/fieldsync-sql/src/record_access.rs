@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
-    Batch, Captured, CommitOutput, Committed, GroupResult, Plan, Position, ReadSet, Settled, Write,
+    Batch, Captured, CommitOutput, Committed, GroupResult, Mutation, Plan, Position, ReadSet,
+    Settled, Write,
 };
 use fieldsync::{Record, RecordId, RecordKey};
 
-use crate::constraint::{Constraint, deferred_refusal};
+use crate::constraint::{Constraint, Rejection, likeliest};
 use crate::dialect::Dialect;
 use crate::log_access::{
     advance, append, find_keys, head_updates, read_changes_of, read_head, remember,
@@ -96,12 +97,9 @@ pub async fn write_batch<T: Transaction>(
 ) -> Result<BatchWritten, T::Error> {
     let plan = batch.plan(read_set(transaction, tables, batch).await?);
     let is_alone = batch.len() == 1;
-    let rows = match write_rows(transaction, tables, &plan).await? {
+    let rows = match write_rows(transaction, tables, &plan, is_alone).await? {
         Ok(rows) => rows,
-        Err(refused) if is_alone => {
-            return Ok(BatchWritten::Incomplete(Attempt::Refused(refused)));
-        }
-        Err(_) => return Ok(BatchWritten::Incomplete(Attempt::Stopped)),
+        Err(refused) => return Ok(BatchWritten::Incomplete(refused)),
     };
     // Made now, since `finish` takes the plan.
     let deferred = is_alone.then(|| deferred_refusal(&plan, tables)).flatten();
@@ -113,7 +111,7 @@ pub async fn write_batch<T: Transaction>(
             results: finished.results,
             changes: finished.changes,
         },
-        if_refused: deferred.map_or(Attempt::Stopped, Attempt::Refused),
+        if_refused: deferred.map_or_else(Attempt::stopped, Attempt::Refused),
     })
 }
 
@@ -158,6 +156,21 @@ async fn log<T: Transaction>(
     let finished = settled.finish(&heads);
     append(transaction, tables, &finished.changes).await?;
     Ok(finished)
+}
+
+/// The answer for a batch of one group if COMMIT violates a deferred foreign key.
+fn deferred_refusal<D: Dialect>(plan: &Plan, tables: &Tables<D>) -> Option<GroupResult> {
+    let fields = |mutation: &Mutation| {
+        let table = tables.of(mutation.collection.name());
+        table.map_or_else(
+            |_| Vec::new(),
+            |table| table.referring_fields(&mutation.write),
+        )
+    };
+    let (mutation, fields) = likeliest(plan.mutations(), fields)?;
+    let rejection = Rejection::Constraint(Constraint::ForeignKey, fields);
+    let table = tables.of(mutation.collection.name()).ok()?;
+    Some(mutation.refused(rejection.refuse(table, mutation)))
 }
 
 /// Reads what the edits depend on. Every node locks in the same order: first the keys, then the rows by collection and id.
@@ -215,28 +228,37 @@ async fn reserve_ids<T: Transaction>(
     Ok(ids)
 }
 
-/// The rows as the mutations left them, or the refusal of the first that the database refused.
+/// The rows as the mutations left them, or what the database's refusal of the first that it refused comes to.
 async fn write_rows<T: Transaction>(
     transaction: &mut T,
     tables: &Tables<T::Dialect>,
     plan: &Plan,
-) -> Result<Result<Vec<Option<Record>>, GroupResult>, T::Error> {
+    is_alone: bool,
+) -> Result<Result<Vec<Option<Record>>, Attempt>, T::Error> {
     let mut rows = Vec::with_capacity(plan.mutations().len());
-    for (at, mutation) in plan.mutations().iter().enumerate() {
+    for mutation in plan.mutations() {
         let table = tables.of(mutation.collection.name())?;
-        let (constraint, fields) = match write_row(transaction, table, &mutation.write).await {
+        let rejection = match write_row(transaction, table, &mutation.write).await {
             Ok(Written::Row(Some(row))) if !mutation.is_for(&row) => {
-                (Constraint::Check, vec!["id".to_owned()])
+                Rejection::Constraint(Constraint::Check, vec!["id".to_owned()])
             }
             Ok(Written::Row(row)) => {
                 rows.push(row);
                 continue;
             }
-            Ok(Written::Ignored) => (Constraint::Check, Vec::new()),
-            Err(error) => transaction.violated(table, &mutation.write, error).await?,
+            Ok(Written::Ignored) => Rejection::Constraint(Constraint::Check, Vec::new()),
+            Err(error) => {
+                let rejection = transaction.rejection(table, &mutation.write, error);
+                rejection.await?
+            }
         };
-        let refusal = constraint.refuse(mutation, fields);
-        return Ok(Err(plan.refused_by_database(at, refusal)));
+        return Ok(Err(if is_alone {
+            Attempt::Refused(mutation.refused(rejection.refuse(table, mutation)))
+        } else {
+            Attempt::Stopped {
+                suspects: vec![mutation.group()],
+            }
+        }));
     }
     Ok(Ok(rows))
 }

@@ -8,7 +8,7 @@ use fieldsync::backend::{CapturedWrite, FieldType, IdempotencyKey, Ids, StoreErr
 use serde_json::Value;
 
 use crate::{
-    ColumnInfo, Constraint, DeclaredType, Dialect, KeyMismatch, ReadRow, SideTableTypes, SqlValue,
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, ReadRow, Rejection, SideTableTypes, SqlValue,
     Table, Tables, Transaction,
 };
 
@@ -134,12 +134,12 @@ impl Transaction for Recorder {
         Ok((Vec::new(), Vec::new()))
     }
 
-    async fn violated(
+    async fn rejection(
         &mut self,
         _: &Table<TestDialect>,
         _: &Write,
         error: StoreError,
-    ) -> Result<(Constraint, Vec<String>), StoreError> {
+    ) -> Result<Rejection, StoreError> {
         Err(error)
     }
 }

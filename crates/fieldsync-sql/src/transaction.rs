@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use fieldsync::RecordKey;
 use fieldsync::backend::{CapturedWrite, IdempotencyKey, StoreError, Write};
 
-use crate::constraint::Constraint;
+use crate::constraint::Rejection;
 use crate::dialect::Dialect;
 use crate::table::Table;
 use crate::tables::Tables;
@@ -64,16 +64,16 @@ pub trait Transaction {
         records: &BTreeSet<RecordKey>,
     ) -> impl Future<Output = Result<(Vec<CapturedWrite>, Vec<CapturedWrite>), Self::Error>>;
 
-    /// The constraint that a write violated, and the fields that its error names.
+    /// Why the database refused a write.
     ///
     /// # Errors
-    /// The error, if it is not about a constraint.
-    fn violated(
+    /// The error, if it is about the database and not about the write: the store is unavailable.
+    fn rejection(
         &mut self,
         table: &Table<Self::Dialect>,
         write: &Write,
         error: Self::Error,
-    ) -> impl Future<Output = Result<(Constraint, Vec<String>), Self::Error>>;
+    ) -> impl Future<Output = Result<Rejection, Self::Error>>;
 }
 
 /// Runs shared code on a driver without async.

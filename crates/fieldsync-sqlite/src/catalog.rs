@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fieldsync::Collection;
-use fieldsync::backend::Ids;
+use fieldsync::backend::{Ids, SchemaMismatch};
 use fieldsync_sql::{
     ColumnInfo, DeclaredType, Dialect as _, IdSource, SqlValue, TableInfo, TableKind,
 };
@@ -58,6 +58,51 @@ pub(crate) fn read(
         columns,
         primary_key,
     }))
+}
+
+/// Checks that what a table refers to exists, and has a unique key for it. SQLite itself finds out only when a row is written, and
+/// then refuses every row.
+pub(crate) fn check_foreign_keys(
+    connection: &Connection,
+    collection: &Collection,
+) -> Result<Option<SchemaMismatch>, Failure> {
+    let table = collection.table_name();
+    let sql = "select f.\"from\", f.\"table\" from pragma_foreign_key_list(?1) f where not exists \
+               (select 1 from pragma_table_list l where l.schema = 'main' and l.name = f.\"table\" collate nocase)";
+    let missing = connection
+        .query_row(sql, [table], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let mismatch = |column: String, found: String, expected: String| {
+        Ok(Some(SchemaMismatch {
+            table: table.to_owned(),
+            column: Some(column),
+            found,
+            expected,
+        }))
+    };
+    if let Some((column, parent)) = missing {
+        let parent: String = parent;
+        let found = format!("a reference to the table {parent}, which does not exist");
+        let expected = format!("a table {parent}, or a column without the reference");
+        return mismatch(column, found, expected);
+    }
+    // SQLite compares a reference with the keys of its table when it compiles a statement. A DELETE is about the references to
+    // this table, an INSERT about those of this table.
+    let name = Sqlite::quote(table);
+    for sql in [
+        format!("insert into {name} default values"),
+        format!("delete from {name}"),
+    ] {
+        if let Err(error) = connection.prepare(&sql) {
+            let found = error.to_string();
+            if found.starts_with("foreign key mismatch") {
+                let column = collection.key_column().to_owned();
+                let expected = "references to the primary key, or to columns with a unique index";
+                return mismatch(column, found, expected.to_owned());
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The SQL in lower case, without comments, literals and quoted names.

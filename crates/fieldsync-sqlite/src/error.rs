@@ -82,21 +82,10 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the connection must be reopened.
     pub(crate) fn is_broken(&self) -> bool {
-        let Self::Sqlite(error) = self else {
-            return false;
-        };
-        matches!(
-            error.sqlite_error_code(),
-            Some(
-                ErrorCode::SystemIoFailure
-                    | ErrorCode::DiskFull
-                    | ErrorCode::CannotOpen
-                    | ErrorCode::ReadOnly
-                    | ErrorCode::DatabaseCorrupt
-                    | ErrorCode::NotADatabase
-                    | ErrorCode::OutOfMemory
-            )
-        )
+        match self {
+            Self::Sqlite(error) => is_damaged(error),
+            Self::Store(_) => false,
+        }
     }
 }
 
@@ -118,9 +107,19 @@ impl From<Failure> for StoreError {
             Failure::Store(error) => return error,
             Failure::Sqlite(error) => error,
         };
-        match error.sqlite_error_code() {
-            Some(
-                ErrorCode::DatabaseBusy
+        if is_unavailable(&error) {
+            Self::Unavailable(error.into())
+        } else {
+            Self::Backend(error.into())
+        }
+    }
+}
+
+fn is_unavailable(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::FileLockingProtocolFailed
                 | ErrorCode::DiskFull
@@ -128,11 +127,25 @@ impl From<Failure> for StoreError {
                 | ErrorCode::ReadOnly
                 | ErrorCode::PermissionDenied
                 | ErrorCode::CannotOpen
-                | ErrorCode::OutOfMemory,
-            ) => Self::Unavailable(error.into()),
-            _ => Self::Backend(error.into()),
-        }
-    }
+                | ErrorCode::OutOfMemory
+        )
+    )
+}
+
+/// Whether the connection may have something else in memory than the disk has.
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::DiskFull
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::OutOfMemory
+        )
+    )
 }
 
 /// Whether another connection holds a lock.
@@ -143,7 +156,12 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// The constraint that an error is about. A strict type and a trigger's `raise` count as checks.
+/// Whether the error is about the database, and not about what is written.
+pub(crate) fn is_about_database(error: &rusqlite::Error) -> bool {
+    is_unavailable(error) || is_damaged(error)
+}
+
+/// The constraint that an error is about. A strict type counts as a check.
 pub(crate) fn constraint_of(error: &rusqlite::Error) -> Option<Constraint> {
     let error = error.sqlite_error()?;
     if error.code != ErrorCode::ConstraintViolation {
@@ -157,4 +175,16 @@ pub(crate) fn constraint_of(error: &rusqlite::Error) -> Option<Constraint> {
         | ffi::SQLITE_CONSTRAINT_ROWID => Constraint::Unique,
         _ => Constraint::Check,
     })
+}
+
+/// The message of a trigger's `raise`.
+pub(crate) fn raised(error: &rusqlite::Error) -> Option<&str> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, Some(message))
+            if error.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER =>
+        {
+            Some(message)
+        }
+        _ => None,
+    }
 }

@@ -53,6 +53,10 @@ pub(crate) fn prepare(
             add_rows(&transaction, &log, is_ours)?;
         }
     }
+    // Only now do all tables exist that the others may refer to.
+    for collection in collections {
+        mismatches.extend(catalog::check_foreign_keys(&transaction, collection)?);
+    }
     if !mismatches.is_empty() {
         return Err(StoreError::Schema(mismatches).into());
     }

@@ -149,7 +149,7 @@ impl Store for SqliteStore {
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         let tables = self.tables.current();
         self.writer
-            .call(move |session| writer::commit(session, &tables, &batch))
+            .call(move |session| writer::commit(session, &tables, batch))
             .await
     }
 

@@ -6,7 +6,7 @@ use std::future::{Future, ready};
 
 use fieldsync::RecordKey;
 use fieldsync::backend::{CapturedWrite, IdempotencyKey, Write};
-use fieldsync_sql::{Constraint, ReadRow, Row, SqlValue};
+use fieldsync_sql::{ReadRow, Rejection, Row, SqlValue};
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
@@ -62,13 +62,13 @@ impl fieldsync_sql::Transaction for Transaction<'_> {
         ready(Ok((Vec::new(), Vec::new())))
     }
 
-    fn violated(
+    fn rejection(
         &mut self,
         table: &Table,
         write: &Write,
         error: Failure,
-    ) -> impl Future<Output = Result<(Constraint, Vec<String>), Failure>> {
-        ready(blame::violated(self.0, table, write, error))
+    ) -> impl Future<Output = Result<Rejection, Failure>> {
+        ready(blame::rejection(self.0, table, write, error))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The write path: [`transact`] is one transaction from its beginning to its COMMIT.
 
 use fieldsync::Refusal;
-use fieldsync::backend::{Batch, Committed, GroupResult, RefusedEdit, StoreError};
-use fieldsync_sql::{Attempt, BatchWritten, run_ready, write_batch};
+use fieldsync::backend::{Batch, Committed, StoreError};
+use fieldsync_sql::{Attempt, BatchWritten, Lock, Parts, run_ready, write_batch};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::connection::Session;
@@ -10,48 +10,24 @@ use crate::dialect::Tables;
 use crate::error::{Failure, constraint_of, is_busy};
 use crate::transaction::Transaction;
 
-/// Commits a batch: in one transaction, or group by group if a constraint refuses one of several groups.
+/// Commits a batch: in one transaction, or in parts where the database refuses one of several groups.
 pub(crate) fn commit(
     session: &mut Session,
     tables: &Tables,
-    batch: &Batch,
+    batch: Batch,
 ) -> Result<Committed, StoreError> {
-    if batch.is_empty() {
-        return Ok(Committed::default());
-    }
-    let mut attempt = |batch: &Batch| {
-        session.with(batch.deadline(), |open| {
-            transact(&mut open.connection, tables, batch)
-        })
-    };
-    match attempt(batch)? {
-        Attempt::Committed(committed) => return Ok(committed),
-        Attempt::Refused(result) => return Ok(Committed::nothing(vec![result])),
-        Attempt::HeadLocked | Attempt::Deadlock => {
-            return Ok(Committed::nothing(vec![busy(); batch.len()]));
-        }
-        Attempt::Stopped => {}
-    }
-    let (mut results, mut changes) = (Vec::with_capacity(batch.len()), Vec::new());
-    for single in batch.split_into_groups() {
-        match attempt(&single)? {
-            Attempt::Committed(committed) => {
-                results.extend(committed.results);
-                changes.extend(committed.changes);
-            }
-            Attempt::Refused(result) => results.push(result),
-            Attempt::HeadLocked | Attempt::Deadlock | Attempt::Stopped => results.push(busy()),
+    let deadline = batch.deadline();
+    let mut parts = Parts::of(batch);
+    while let Some(part) = parts.next_part() {
+        let attempt = session.with(deadline, |open| {
+            transact(&mut open.connection, tables, &part.batch)
+        });
+        if let Some((part, _)) = parts.record(part, attempt)? {
+            // Another process holds the lock.
+            parts.refuse(&part, &Refusal::Busy);
         }
     }
-    Ok(Committed { results, changes })
-}
-
-/// The answer if another process holds the lock: nothing of the group is stored.
-fn busy() -> GroupResult {
-    Err(RefusedEdit {
-        edit: 0,
-        refusal: Refusal::Busy,
-    })
+    Ok(parts.into_committed())
 }
 
 /// One transaction. It is rolled back when `transaction` is dropped without COMMIT.
@@ -63,7 +39,7 @@ fn transact(
     let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(transaction) => transaction,
         // SQLite has one lock for everything.
-        Err(error) if is_busy(&error) => return Ok(Attempt::HeadLocked),
+        Err(error) if is_busy(&error) => return Ok(Attempt::Locked(Lock::Head)),
         Err(error) => return Err(error.into()),
     };
     let mut written = Transaction(&transaction);

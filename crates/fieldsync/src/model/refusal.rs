@@ -57,6 +57,21 @@ pub enum Refusal {
     /// an unknown field. The message may contain stored values, and is never sent to the client.
     #[error("the app's code failed on this edit: {0}")]
     AppFailed(String),
+    /// A trigger of the app's database refused the edit: `raise exception`, or `raise(abort, …)`.
+    #[error("the database refused the edit: {message}")]
+    DatabaseRefused {
+        /// The trigger's message. The client receives it if the collection
+        /// [shows](crate::Collection::show_database_messages) such messages.
+        message: String,
+        /// The field that the trigger names, if it names one.
+        field: Option<String>,
+        /// Whether the client receives the message.
+        is_shown: bool,
+    },
+    /// The database failed on this edit for a reason that is not in its values, for example a broken trigger. The message
+    /// names the cause, and is never sent to the client.
+    #[error("the database failed on this edit: {0}")]
+    DatabaseFailed(String),
     /// The edit could not be tried before its deadline.
     #[error("too busy to apply the edit in time")]
     Busy,

@@ -150,11 +150,34 @@ impl From<&Refusal> for Problem {
                     "the changes since the request's base are not known; see \"current\"",
                 )
             },
-            Refusal::AppPanicked | Refusal::AppFailed(_) => Self::new(
+            Refusal::AppPanicked | Refusal::AppFailed(_) | Refusal::DatabaseFailed(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
                 "the server failed to handle the request; nothing was stored",
             ),
+            Refusal::DatabaseRefused {
+                message,
+                field,
+                is_shown,
+            } => {
+                let (detail, of_field) = if *is_shown {
+                    (&**message, &**message)
+                } else {
+                    (
+                        "the database refused the edit",
+                        "is not allowed by the database",
+                    )
+                };
+                let errors = field.iter().map(|field| (&**field, of_field));
+                Self {
+                    errors: errors.collect(),
+                    ..Self::new(
+                        StatusCode::UNPROCESSABLE_ENTITY,
+                        "refused-by-database",
+                        detail,
+                    )
+                }
+            }
             Refusal::Malformed(message) => {
                 Self::new(StatusCode::BAD_REQUEST, "malformed", message.clone())
             }

@@ -52,6 +52,7 @@ pub struct Collection {
     creatable: bool,
     adds_missing_columns: bool,
     capture: Option<CaptureChoice>,
+    shows_database_messages: bool,
     authorizer: Option<Arc<dyn Authorizer>>,
     hooks: Hooks,
     /// Why the engine can't start with this collection.
@@ -100,6 +101,7 @@ impl Collection {
             creatable: true,
             adds_missing_columns: false,
             capture: None,
+            shows_database_messages: false,
             authorizer: None,
             hooks: Hooks::default(),
             fault,
@@ -185,6 +187,14 @@ impl Collection {
     #[must_use]
     pub fn without_capture(mut self) -> Self {
         self.capture = Some(CaptureChoice::Off);
+        self
+    }
+
+    /// Sends clients the messages of the errors that the app's triggers raise: `raise exception 'too many seats'`, or
+    /// `raise(abort, 'too many seats')` in SQLite. By default they are only logged, since they may contain stored values.
+    #[must_use]
+    pub fn show_database_messages(mut self) -> Self {
+        self.shows_database_messages = true;
         self
     }
 
@@ -357,6 +367,12 @@ impl Collection {
     #[must_use]
     pub fn capture_choice(&self) -> Option<CaptureChoice> {
         self.capture
+    }
+
+    /// Whether clients receive the messages of the errors that the app's triggers raise.
+    #[must_use]
+    pub fn shows_database_messages(&self) -> bool {
+        self.shows_database_messages
     }
 
     /// Parses a record id. `None` unless the text is the canonical form of an id of this collection: `1`, not `01`.

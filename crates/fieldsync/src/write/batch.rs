@@ -97,26 +97,18 @@ impl Batch {
         self.groups.is_empty()
     }
 
-    /// Splits the batch into one batch per group.
-    pub fn split_into_groups(&self) -> impl Iterator<Item = Self> + '_ {
-        self.groups
-            .iter()
-            .map(|group| self.of(std::slice::from_ref(group)))
-    }
-
-    /// Splits the batch into two. `None` for a batch of one group. A store that finds a batch refused or locked out tries
-    /// the halves, until it has found the group that is at fault.
+    /// Splits the batch in two: the groups with these indexes, and the others. A store that finds a batch refused or locked
+    /// out tries the parts, until it has found the group that is at fault.
     #[must_use]
-    pub fn split_in_half(&self) -> Option<(Self, Self)> {
-        let (first, second) = self.groups.split_at(self.groups.len() / 2);
-        (!first.is_empty()).then(|| (self.of(first), self.of(second)))
-    }
-
-    fn of(&self, groups: &[Arc<Group>]) -> Self {
-        Self {
-            groups: groups.to_vec(),
+    pub fn split_off(&self, indexes: &[usize]) -> (Self, Self) {
+        let groups = self.groups.iter().cloned().enumerate();
+        let (split_off, others): (Vec<_>, Vec<_>) =
+            groups.partition(|(index, _)| indexes.contains(index));
+        let of = |groups: Vec<(usize, Arc<Group>)>| Self {
+            groups: groups.into_iter().map(|(_, group)| group).collect(),
             slot: Arc::clone(&self.slot),
-        }
+        };
+        (of(split_off), of(others))
     }
 
     /// The latest deadline of the groups.

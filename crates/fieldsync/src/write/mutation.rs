@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::model::record::{Fields, Record, RecordId, RecordKey};
+use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
+use crate::write::batch::{GroupResult, RefusedEdit};
 
 /// One write to the app's own table.
 #[derive(Debug, Clone)]
@@ -59,6 +61,20 @@ pub struct HeadUpdate {
 }
 
 impl Mutation {
+    /// The index of the mutation's group in its batch.
+    #[must_use]
+    pub fn group(&self) -> usize {
+        self.group
+    }
+
+    /// The result of the mutation's group, if it is the only one of its batch, when the database has refused the mutation.
+    pub fn refused(&self, refusal: Refusal) -> GroupResult {
+        Err(RefusedEdit {
+            edit: self.edit,
+            refusal,
+        })
+    }
+
     /// Whether the row is the one that the mutation writes. A trigger may have given a new row another id than the one that
     /// later edits of the transaction use. The store then refuses the mutation.
     #[must_use]

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use crate::model::outcome::IdempotencyRecord;
 use crate::model::record::{Record, RecordKey};
-use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
-use crate::write::batch::{Batch, GroupResult, RefusedEdit};
+use crate::write::batch::{Batch, RefusedEdit};
 use crate::write::mutation::Mutation;
 
 /// What to write for a batch of edits.
@@ -54,16 +53,5 @@ impl Plan {
             collections.insert(Arc::clone(mutation.collection.name()), true);
         }
         collections
-    }
-
-    /// The result of a batch of one group when the database has refused the mutation with this index.
-    pub fn refused_by_database(&self, mutation: usize, refusal: Refusal) -> GroupResult {
-        Err(RefusedEdit {
-            edit: self
-                .mutations
-                .get(mutation)
-                .map_or(0, |mutation| mutation.edit),
-            refusal,
-        })
     }
 }
