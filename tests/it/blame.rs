@@ -34,8 +34,13 @@ async fn start(database: &Database, collection: Collection) -> App {
 }
 
 async fn start_as(database: &Database, collection: Collection, role: &str) -> App {
+    start_with(database, collection, role, "").await
+}
+
+/// `options` are those of PostgreSQL's URL.
+async fn start_with(database: &Database, collection: Collection, role: &str, options: &str) -> App {
     let builder = Engine::builder().collection(collection.open_to_everyone());
-    let builder = database.store(builder, role, "").await;
+    let builder = database.store(builder, role, options).await;
     App::with(Server::Axum, builder, tempfile::tempdir().unwrap()).await
 }
 
@@ -333,6 +338,29 @@ mod only_on_postgres {
         let reply = beside_others(&app, "POST", "/api/seats/", seat).await;
         check(&reply, 409, &["place"]);
         assert_eq!(reply.1["errors"]["place"], json!(["is already taken"]));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slow_trigger_fails_only_its_edit() {
+        let log = Log::shared();
+        let database = Database::postgres().await;
+        let create = "create table queues ($key, body text, name text)";
+        database.run(create).await;
+        let slow = trigger(
+            "queues",
+            "slow",
+            "new.name = 'slow'",
+            "perform pg_sleep(20)",
+        );
+        database.run(&slow).await;
+        let options = "?options=-c%20statement_timeout%3D1500ms";
+        let queues = collection("queues", &["body", "name"]);
+        let app = start_with(&database, queues, "postgres", options).await;
+        let slow = json!({"body": "a", "name": "slow"});
+        let reply = beside_others(&app, "POST", "/api/queues/", slow).await;
+        check(&reply, 500, &[]);
+        let line = log.line_with(&["table queues", "57014"]);
+        assert!(line.contains("pg_sleep"), "{line}");
     }
 
     /// A role of the app, which makes the side tables itself.

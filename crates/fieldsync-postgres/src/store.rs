@@ -35,8 +35,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long to wait for a free connection.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a statement may take, on the connections of a pool that `connect` creates.
-const STATEMENT_TIMEOUT: &str = "15s";
+/// How long a statement may take, on the connections of a pool that `connect` creates. It ends before `ANSWER_TIMEOUT`: a slow
+/// trigger then fails only the edit that runs it, and no connection is lost.
+const STATEMENT_TIMEOUT: &str = "8s";
 
 /// How long a transaction may wait for this node. A node that hangs or is cut off in the middle of a transaction holds locks
 /// that others need.

@@ -129,19 +129,8 @@ async fn transact(
         }
         Written::Refused { mutations, reason } => {
             rollback(client).await?;
-            let mut refused = mutations.iter().map(|at| &plan.mutations()[*at]);
-            return Ok(match refused.next() {
-                Some(mutation) if is_alone => {
-                    Attempt::Refused(refuse(client, tables, mutation, reason).await?)
-                }
-                first => Attempt::Stopped {
-                    suspects: first
-                        .into_iter()
-                        .chain(refused)
-                        .map(Mutation::group)
-                        .collect(),
-                },
-            });
+            let mutations = mutations.iter().map(|at| &plan.mutations()[*at]).collect();
+            return refuse(client, tables, mutations, reason, is_alone, timeouts).await;
         }
     };
     // COMMIT checks deferred constraints. Kept for them, since `settle` takes the plan.
@@ -220,15 +209,27 @@ fn commit_error(failure: &Failure) -> CommitError<'_> {
     }
 }
 
-/// The result of a batch of one group when the database has refused a mutation.
+/// The attempt when the database has refused one of these mutations.
 async fn refuse(
     client: &Connection,
     tables: &Tables,
-    mutation: &Mutation,
+    mutations: Vec<&Mutation>,
     reason: Reason,
-) -> Result<GroupResult, Failure> {
+    is_alone: bool,
+    timeouts: LockTimeouts,
+) -> Result<Attempt, Failure> {
+    let Some(mutation) = mutations.first().filter(|_| is_alone) else {
+        let suspects = mutations.into_iter().map(Mutation::group).collect();
+        return Ok(Attempt::Stopped { suspects });
+    };
     let table = tables.of(mutation.collection.name())?;
     let rejection = match reason {
+        // The statement timeout may end the wait for the lock of a row that the statement refers to.
+        Reason::Error(error)
+            if timeouts.is_waiting() && Stopped::while_locking(&error).is_some() =>
+        {
+            return Err(error.into());
+        }
         Reason::Error(error) => {
             let blaming = blame::rejection(client, table, &mutation.write, &error);
             client
@@ -239,7 +240,8 @@ async fn refuse(
         Reason::Hidden => Rejection::Denied("row-level security hides the row".to_owned()),
         Reason::Skipped => Rejection::Constraint(Constraint::Check, Vec::new()),
     };
-    Ok(mutation.refused(rejection.refuse(table, mutation)))
+    let refused = mutation.refused(rejection.refuse(table, mutation));
+    Ok(Attempt::Refused(refused))
 }
 
 /// The result of a batch of one group when COMMIT has refused it. `None` if it has no mutation, and it was something else.

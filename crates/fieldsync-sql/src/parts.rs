@@ -16,6 +16,9 @@ const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// may raise the same error each time.
 const MAX_DEADLOCKS: usize = 3;
 
+/// After this time the other groups no longer wait for one that may be at fault: its trigger may take as long again.
+const MAX_SHARED_TIME: Duration = Duration::from_secs(1);
+
 /// How long a transaction waits for locks.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -24,6 +27,14 @@ pub struct LockTimeouts {
     pub rows: Duration,
     /// For the locks of the heads, which every writer needs and holds until the disk has confirmed.
     pub heads: Duration,
+}
+
+impl LockTimeouts {
+    /// Whether the transaction waits for a lock that an earlier one did not get.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.rows > SHARED_LOCK_TIMEOUT
+    }
 }
 
 /// The result of one transaction.
@@ -72,8 +83,10 @@ pub struct Part {
     pub may_share_statements: bool,
     /// Their indexes in the whole batch.
     groups: Vec<usize>,
-    /// Whether it is what remained of a part without the groups that were at fault.
+    /// Whether it is what remained of a part without the groups that may be at fault.
     is_remainder: bool,
+    /// Whether its groups may be at fault.
+    is_suspect: bool,
 }
 
 /// The parts of a batch that are still to be committed, and the results of the others.
@@ -98,6 +111,7 @@ impl Parts {
             may_share_statements: true,
             groups,
             is_remainder: false,
+            is_suspect: false,
         };
         let waiting = if results.is_empty() {
             Vec::new()
@@ -184,7 +198,10 @@ impl Parts {
             self.split_in_half(&part);
         } else if suspects.len() < part.groups.len() {
             let (suspects, others) = part.split_off(suspects);
-            self.waiting.push(suspects);
+            self.waiting.push(Part {
+                is_suspect: true,
+                ..suspects
+            });
             // With many groups at fault, taking out one after the other would write the rest as often.
             if part.is_remainder && others.groups.len() > 1 {
                 self.split_in_half(&others);
@@ -227,6 +244,7 @@ impl Part {
             may_share_statements: false,
             groups: groups.into_iter().map(|(_, group)| group).collect(),
             is_remainder: false,
+            is_suspect: false,
         };
         (part(split_off, first), part(others, second))
     }
@@ -263,10 +281,15 @@ where
     let Some(deadline) = batch.deadline() else {
         return Ok(Committed::default());
     };
-    let is_alone = batch.len() == 1;
+    let (is_alone, begun) = (batch.len() == 1, Instant::now());
     let (mut permit, mut is_first, mut deadlocks) = (None, true, 0);
     let mut parts = Parts::of(batch);
     while let Some(part) = parts.next_part() {
+        if part.is_suspect && part.groups.len() == 1 && begun.elapsed() > MAX_SHARED_TIME {
+            // The engine retries it alone.
+            parts.refuse(&part, &Refusal::Locked);
+            continue;
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         let timeouts = lock_timeouts(left, permit.is_some(), is_alone, is_first);
         is_first = false;
