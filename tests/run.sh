@@ -38,6 +38,8 @@ if [ "$mode" = full ]; then
     need redis-server redis-server 'for the tests with several nodes'
     need strace strace 'for the tests of power failures'
     need nginx nginx-light 'for the tests of nodes behind nginx'
+    /usr/bin/python3 -c 'import django' 2>/dev/null ||
+        missing+=(python3-django) reasons+=('  python3-django: for the tests of the demo beside a Django app')
     ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
         need postgres postgresql 'for the tests of the PostgreSQL store'
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then

@@ -25,14 +25,14 @@ on_every_server!(
 );
 
 /// A driver, with the browsers that a test opens. It is killed when dropped.
-struct Browsers {
+pub(crate) struct Browsers {
     driver: Child,
     address: String,
     _profile: tempfile::TempDir,
 }
 
 impl Browsers {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut driver = Command::new("chromedriver");
         driver
@@ -56,7 +56,7 @@ impl Browsers {
         }
     }
 
-    async fn open(&self, url: &str) -> Window {
+    pub(crate) async fn open(&self, url: &str) -> Window {
         self.open_sized(url, 900, 860).await
     }
 
@@ -97,7 +97,7 @@ impl Drop for Browsers {
     }
 }
 
-struct Window {
+pub(crate) struct Window {
     client: Client,
 }
 
@@ -115,7 +115,7 @@ impl Window {
     }
 
     /// Waits until a JavaScript expression is true.
-    async fn until(&self, expression: &str) {
+    pub(crate) async fn until(&self, expression: &str) {
         let begun = std::time::Instant::now();
         while self.eval(expression).await != json!(true) {
             assert!(
@@ -141,7 +141,7 @@ impl Window {
         .await
     }
 
-    async fn until_field(&self, user: i64, field: &str, value: &str) {
+    pub(crate) async fn until_field(&self, user: i64, field: &str, value: &str) {
         let selector = format!("article[data-user-id='{user}'] [data-field={field}]");
         self.until(&format!(
             "document.querySelector({selector:?})?.value === {value:?}"
@@ -180,7 +180,7 @@ impl Window {
         }
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.client.close().await.unwrap();
     }
 }
@@ -241,7 +241,7 @@ impl Scene {
         reply.json().await.unwrap()
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.one.close().await;
         self.two.close().await;
     }

@@ -23,6 +23,8 @@ mod blame;
 mod brokers;
 #[cfg(feature = "services")]
 mod browser;
+#[cfg(feature = "services")]
+mod django;
 mod events;
 mod existing_table;
 mod faults;
