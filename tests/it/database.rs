@@ -1,8 +1,11 @@
 //! A database in which the app has made its tables, with their constraints and triggers, before it starts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use fieldsync::EngineBuilder;
+use fieldsync::backend::Store;
+use fieldsync::{Collection, EngineBuilder};
 use fieldsync_sqlite::SqliteStore;
 
 pub(crate) struct Database {
@@ -60,6 +63,35 @@ impl Database {
         self.run(sql).await;
     }
 
+    /// Another program with a connection of its own.
+    pub(crate) async fn program(&self) -> Program {
+        #[cfg(feature = "services")]
+        if let Some(url) = &self.url {
+            return Program::Postgres(crate::cluster::connect(url).await);
+        }
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        connection.busy_timeout(Duration::from_secs(20)).unwrap();
+        connection
+            .pragma_update(None, "foreign_keys", true)
+            .unwrap();
+        Program::Sqlite(connection)
+    }
+
+    /// A store beside those of the engines.
+    pub(crate) async fn second_store(&self, collections: &[Arc<Collection>]) -> Box<dyn Store> {
+        #[cfg(feature = "services")]
+        if let Some(url) = &self.url {
+            let store = fieldsync_postgres::PostgresStore::connect(url)
+                .await
+                .unwrap();
+            store.prepare(collections).await.unwrap();
+            return Box::new(store);
+        }
+        let store = SqliteStore::open(self.path()).await.unwrap();
+        store.prepare(collections).await.unwrap();
+        Box::new(store)
+    }
+
     /// Adds a store on this database, with this role on PostgreSQL, and these options of its URL.
     pub(crate) async fn store(
         &self,
@@ -76,6 +108,36 @@ impl Database {
         }
         let _ = (role, options);
         builder.store(SqliteStore::open(self.path()).await.unwrap())
+    }
+}
+
+/// A program that does not use fieldsync.
+pub(crate) enum Program {
+    Sqlite(rusqlite::Connection),
+    #[cfg(feature = "services")]
+    Postgres(tokio_postgres::Client),
+}
+
+impl Program {
+    /// Runs SQL, and rolls back if it fails. Returns whether it was committed.
+    pub(crate) async fn try_run(&mut self, sql: &str) -> bool {
+        match self {
+            Self::Sqlite(connection) => {
+                let done = tokio::task::block_in_place(|| connection.execute_batch(sql)).is_ok();
+                if !done {
+                    let _ = connection.execute_batch("rollback");
+                }
+                done
+            }
+            #[cfg(feature = "services")]
+            Self::Postgres(client) => {
+                let done = client.batch_execute(sql).await.is_ok();
+                if !done {
+                    let _ = client.batch_execute("rollback").await;
+                }
+                done
+            }
+        }
     }
 }
 
