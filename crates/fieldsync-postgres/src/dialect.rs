@@ -3,12 +3,13 @@
 
 use fieldsync::backend::{FieldType, Ids};
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue, TableLayout,
-    ValueKind,
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideSchema, SideTableTypes, SqlValue,
+    TableLayout, ValueKind,
 };
 use serde_json::Value;
 
 use crate::column_types::{self, Format};
+use crate::side_statements::SideStatements;
 
 pub(crate) type Table = fieldsync_sql::Table<Postgres>;
 pub(crate) type Tables = fieldsync_sql::Tables<Postgres>;
@@ -34,6 +35,7 @@ pub(crate) struct PostgresStatements {
 impl Dialect for Postgres {
     type Format = Format;
     type TableStatements = PostgresStatements;
+    type SideStatements = SideStatements;
 
     const MAX_NAME_BYTES: Option<usize> = Some(63);
     const LAST_INSERT_ID: Option<&'static str> = None;
@@ -41,6 +43,7 @@ impl Dialect for Postgres {
     const INSERT_WITH_ID: &'static str = "overriding system value ";
 
     const FOR_UPDATE: &'static str = " for update";
+    const RANDOM_INTEGER: &'static str = "hashtextextended(gen_random_uuid()::text, 0) | 1";
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
         text: "text",
@@ -51,12 +54,8 @@ impl Dialect for Postgres {
         has_index_if_not_exists: true,
     };
 
-    /// `accounts.users` is the table `users` of the schema `accounts`.
-    fn table(name: &str) -> String {
-        name.split('.')
-            .map(Self::quote)
-            .collect::<Vec<_>>()
-            .join(".")
+    fn side_statements(render: &dyn Fn(&str) -> String) -> SideStatements {
+        SideStatements::new(render)
     }
 
     fn parameter(number: usize) -> String {
@@ -166,7 +165,7 @@ impl Dialect for Postgres {
 }
 
 impl PostgresStatements {
-    pub(crate) fn of(layout: &TableLayout<Postgres>) -> Self {
+    pub(crate) fn of(layout: &TableLayout<Postgres>, side: &SideSchema) -> Self {
         let (table, key) = (&layout.sql_name, layout.key.of(&layout.sql_name));
         let all = layout.select_list(table).join(", ");
         let listed = layout.select_list("t").join(", ");
@@ -176,8 +175,9 @@ impl PostgresStatements {
             .collect();
         let names = names.join(", ");
         // With the head of the log: one statement is one consistent read of both.
-        let head =
-            "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral";
+        let head = side.render::<Postgres>(
+            "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral",
+        );
         let page = |condition: &str| {
             format!(
                 "{head} (select {listed}, row_number() over () as position from \

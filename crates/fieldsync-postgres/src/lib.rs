@@ -20,6 +20,8 @@ mod prepare;
 
 mod catalog;
 
+mod privileges;
+
 mod log;
 
 // How statements are sent.
@@ -38,6 +40,8 @@ mod tls;
 
 // Translations.
 mod dialect;
+
+mod side_statements;
 
 mod column_types;
 

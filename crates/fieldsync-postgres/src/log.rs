@@ -19,10 +19,6 @@ use crate::error::Failure;
 use crate::pipeline::{Step, in_order, run};
 use crate::value::{Parameter, PostgresRow};
 
-/// Other apps may have many logs in the same database.
-const HEADS: &str =
-    "select log, epoch, last, last_tag from fieldsync_heads where log = any($1::text[])";
-
 /// The heads of the app's logs.
 pub(crate) async fn heads(
     client: &Object,
@@ -30,7 +26,7 @@ pub(crate) async fn heads(
 ) -> Result<Vec<(Arc<str>, Position)>, Failure> {
     let mut heads = Vec::new();
     let logs = Parameter::texts(tables.logs().map(|log| &**log));
-    for row in run(client, HEADS, [logs]).await? {
+    for row in run(client, &tables.own.heads, [logs]).await? {
         if let Some(name) = tables.collection_of(row.try_get(0)?) {
             let head = fieldsync_sql::head(&PostgresRow(&row), 1)?;
             heads.push((Arc::clone(name), head));
@@ -38,14 +34,6 @@ pub(crate) async fn heads(
     }
     Ok(heads)
 }
-
-/// Moves a head, whose row stays locked until the end of the transaction. Returns the transaction's id with it.
-const ADVANCE: &str = "update fieldsync_heads set last = last + $1, last_tag = $2 where log = $3 \
-                       returning epoch, last, last_tag, pg_current_xact_id()::text";
-
-/// Only reads it.
-const HEAD: &str = "select epoch, last, last_tag, pg_current_xact_id_if_assigned()::text from fieldsync_heads \
-                    where log = $1";
 
 /// The statement that moves a head, or reads it if no change is added.
 pub(crate) async fn advance<'a>(
@@ -55,11 +43,11 @@ pub(crate) async fn advance<'a>(
 ) -> Result<Step<'a>, Failure> {
     let log = Parameter::text(&**tables.log_of(&advance.collection)?);
     if advance.count == 0 {
-        return Step::query(client, HEAD, [log]).await;
+        return Step::query(client, &tables.own.head, [log]).await;
     }
     let count = Parameter::Integer(advance.count.cast_signed());
     let tag = Parameter::Integer(advance.last_tag.into());
-    Step::query(client, ADVANCE, [count, tag, log]).await
+    Step::query(client, &tables.own.advance, [count, tag, log]).await
 }
 
 /// The head, and the transaction's id if it has one.
@@ -71,21 +59,6 @@ pub(crate) fn advanced(
     let row = row.ok_or_else(|| fieldsync_sql::missing_head(&advance.collection))?;
     Ok((fieldsync_sql::head(&PostgresRow(row), 0)?, row.try_get(3)?))
 }
-
-/// The changes of a collection, or of one of its records, among the next `$4` of the log, up to `$5` bytes; and in each row
-/// what tells whether the position is in range: the ends of the log, and the tag of the change at the position.
-const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, \
-            (select at_position.tag from fieldsync_changes at_position \
-             where at_position.log = h.log and at_position.\"offset\" = $2), \
-            c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
-     from fieldsync_heads h left join lateral \
-       (select * from \
-         (select *, sum(octet_length(after) + octet_length(former)) over (order by \"offset\" \
-                      rows between unbounded preceding and 1 preceding) as bytes_before \
-          from fieldsync_changes where log = h.log and \"offset\" > $2 \
-            and \"offset\" <= least($2, 1::bigint << 62) + $4 and ($3::text is null or id = $3)) c \
-        where bytes_before is null or bytes_before < $5) c on true \
-     where h.log = $1 order by c.\"offset\"";
 
 fn since_parameters(
     log: &str,
@@ -105,14 +78,14 @@ fn since_parameters(
 /// The changes after a position, or why it is out of range.
 pub(crate) async fn changes(
     client: &Object,
-    log: &str,
+    tables: &Tables,
     collection: &Arc<str>,
     since: Position,
     limit: usize,
 ) -> Result<ChangesSince, Failure> {
     let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-    let parameters = since_parameters(log, since, None, limit);
-    let rows = run(client, SINCE, parameters).await?;
+    let parameters = since_parameters(tables.log_of(collection)?, since, None, limit);
+    let rows = run(client, &tables.own.since, parameters).await?;
     let bounds = match locate(&rows, collection, since)? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
@@ -134,7 +107,7 @@ pub(crate) async fn since<'a>(
 ) -> Result<Step<'a>, Failure> {
     let limit = MAX_BASE_DISTANCE.cast_signed();
     let parameters = since_parameters(tables.log_of(&key.collection)?, since, Some(key.id), limit);
-    Step::query(client, SINCE, parameters).await
+    Step::query(client, &tables.own.since, parameters).await
 }
 
 /// The changes of one record after a position, or why they cannot be read.
@@ -182,14 +155,10 @@ fn logged(rows: &[Row]) -> Result<impl Iterator<Item = PostgresRow<'_>>, Failure
 const LOCK_KEYS: &str =
     "select pg_advisory_xact_lock(hashtextextended(key, 1)) from unnest($1::text[]) key";
 
-/// Finds the keys that were used in the last 24 hours.
-const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.log, k.id, k.epoch, k.\"offset\", k.tag, k.record \
-     from fieldsync_keys k join unnest($1::text[], $2::text[]) as wanted (principal, key) \
-     on k.principal = wanted.principal and k.key = wanted.key where k.at > $3";
-
 /// The statements that lock keys and find those that were used.
 pub(crate) async fn find_keys<'a>(
     client: &Object,
+    tables: &Tables,
     keys: &'a BTreeSet<IdempotencyKey>,
 ) -> Result<[Step<'a>; 2], Failure> {
     let names = keys
@@ -202,7 +171,7 @@ pub(crate) async fn find_keys<'a>(
     ];
     Ok([
         Step::query(client, LOCK_KEYS, [Parameter::texts(names)]).await?,
-        Step::query(client, FIND_KEYS, parameters).await?,
+        Step::query(client, &tables.own.find_keys, parameters).await?,
     ])
 }
 
@@ -261,15 +230,15 @@ pub(crate) async fn trim(
     retention: Retention,
     limit: usize,
 ) -> Result<Trimmed, Failure> {
-    // The lock of the head row keeps other nodes from trimming the same log, and holds the deleted rows and the mark together.
-    let sql = "select c.\"offset\", c.tag, c.at, h.last \
-         from (select * from fieldsync_heads where log = $1 for update) h \
-         join fieldsync_changes c on c.log = h.log and c.\"offset\" > h.trimmed \
-         order by c.\"offset\" limit $2";
     let log = tables.log_of(collection)?;
     let name = || Parameter::text(&**log);
     let limit_parameter = Parameter::Integer(limit as i64 + 1);
-    let rows = run(client, sql, [name(), limit_parameter]).await?;
+    let rows = run(
+        client,
+        &tables.own.trim_candidates,
+        [name(), limit_parameter],
+    )
+    .await?;
     let Some(row) = rows.first() else {
         return Ok(Trimmed::default());
     };

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use fieldsync::backend::{SchemaMismatch, StoreError};
 
 use crate::dialect::Dialect;
+use crate::side_tables::SideSchema;
 use crate::statements::LogStatements;
 use crate::table::Table;
 
@@ -17,19 +18,31 @@ pub struct Tables<D: Dialect> {
     collections: HashMap<Arc<str>, Arc<str>>,
     /// The statements of the side tables.
     pub log: Arc<LogStatements>,
+    /// The driver's own statements of the side tables.
+    pub own: Arc<D::SideStatements>,
+    /// The schema of the side tables.
+    pub side: SideSchema,
 }
 
 impl<D: Dialect> Default for Tables<D> {
     fn default() -> Self {
-        Self {
-            tables: HashMap::new(),
-            collections: HashMap::new(),
-            log: Arc::new(LogStatements::new::<D>()),
-        }
+        Self::new(SideSchema::default())
     }
 }
 
 impl<D: Dialect> Tables<D> {
+    /// No tables yet. The side tables are in this schema.
+    #[must_use]
+    pub fn new(side: SideSchema) -> Self {
+        Self {
+            tables: HashMap::new(),
+            collections: HashMap::new(),
+            log: Arc::new(LogStatements::new::<D>(&side)),
+            own: Arc::new(D::side_statements(&|sql| side.render::<D>(sql))),
+            side,
+        }
+    }
+
     /// The table of a collection.
     ///
     /// # Errors
@@ -115,6 +128,8 @@ impl<D: Dialect> TableRegistry<D> {
             tables: all,
             collections,
             log: added.log,
+            own: added.own,
+            side: added.side,
         });
     }
 }
