@@ -66,7 +66,11 @@ impl Dialect for Postgres {
         match value {
             // A literal with `E` means the same whatever standard_conforming_strings is.
             SqlValue::Text(text) => {
-                format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+                let escaped = if text.contains('\\') { "E" } else { "" };
+                format!(
+                    "{escaped}'{}'",
+                    text.replace('\\', "\\\\").replace('\'', "''")
+                )
             }
             SqlValue::Integer(number) => number.to_string(),
             SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => "null".to_owned(),

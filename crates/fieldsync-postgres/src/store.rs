@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use crate::address::Address;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::{Postgres, Table, Tables};
-use crate::error::{ConnectError, Failure};
+use crate::error::{ConnectError, Failure, is_not_allowed};
 use crate::pipeline::run;
 use crate::value::{Parameter, PostgresRow};
 use crate::{log, prepare, writer};
@@ -248,7 +248,15 @@ impl Store for PostgresStore {
     }
 }
 
+/// Trims unless the role may only read, or the server is a standby: then others do.
 async fn trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, StoreError> {
+    match try_trim(pool, tables, retention).await {
+        Err(Failure::Postgres(error)) if is_not_allowed(&error) => Ok(false),
+        trimmed => Ok(trimmed?),
+    }
+}
+
+async fn try_trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, Failure> {
     let client = Connection::of(pool).await?;
     let (mut left, mut more) = (MAX_TRIMMED, false);
     for collection in tables.collections() {

@@ -215,6 +215,10 @@ impl Store for SqliteStore {
         self.writer
             .call(move |session| {
                 session.with(None, |open| {
+                    // Whoever may write the file trims it.
+                    if open.connection.is_readonly("main")? {
+                        return Ok(false);
+                    }
                     let transaction = open
                         .connection
                         .transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -6,6 +6,7 @@
 mod cluster;
 
 mod conformance;
+mod ddl;
 mod faults;
 mod ids;
 mod tls;
