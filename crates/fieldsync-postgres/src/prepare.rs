@@ -20,6 +20,9 @@ const MAX_ATTEMPTS: usize = 10;
 /// How long each attempt waits for a lock. All who come later wait behind it, readers included.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
 
+/// One node at a time: `if not exists` alone does not prevent two from creating the same table.
+const ONE_NODE: &str = "select pg_advisory_xact_lock(hashtextextended('fieldsync', 2))";
+
 /// What the database has, and what is missing.
 struct Look {
     preparation: Preparation<Postgres>,
@@ -41,21 +44,26 @@ pub(crate) async fn prepare(
     collections: &[Arc<Collection>],
     side_schema: Option<&str>,
 ) -> Result<Tables, Failure> {
-    let found = look(client, collections, side_schema).await?;
-    if found.preparation.statements.is_empty() {
-        return Ok(found.preparation.tables);
-    }
+    let missing = match look(client, collections, side_schema).await {
+        Ok(found) if found.preparation.statements.is_empty() => {
+            return Ok(found.preparation.tables);
+        }
+        Ok(found) => found.script(),
+        // Another node may be creating what is missing: the tables are checked again under the lock.
+        Err(Failure::Store(StoreError::Schema(_))) => String::new(),
+        Err(failure) => return Err(failure),
+    };
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let mut running = String::new();
+        let mut running = ONE_NODE.to_owned();
         let failure = match create(client, collections, side_schema, &mut running).await {
             Ok(tables) => return Ok(tables),
             Err(failure) => failure,
         };
         match failure {
             Failure::Postgres(error) if is_not_allowed(&error) => {
-                return Err(not_prepared(found.script(), error).into());
+                return Err(not_prepared(missing, error).into());
             }
             Failure::Postgres(error) if Stopped::of(&error).is_some() => {
                 if attempts == MAX_ATTEMPTS {
@@ -118,10 +126,7 @@ async fn create(
     running: &mut String,
 ) -> Result<Tables, Failure> {
     let transaction = client.transaction().await?;
-    // One node at a time: `if not exists` alone does not prevent two from creating the same table.
-    transaction
-        .batch_execute("select pg_advisory_xact_lock(hashtextextended('fieldsync', 2))")
-        .await?;
+    transaction.batch_execute(ONE_NODE).await?;
     transaction.batch_execute(LOCK_TIMEOUT).await?;
     let quiet = "set local client_min_messages = warning";
     transaction.batch_execute(quiet).await?;
