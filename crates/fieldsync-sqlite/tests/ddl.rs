@@ -1,5 +1,6 @@
 //! What a start changes in the file, and what it needs to be allowed.
 
+#![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 use std::os::unix::fs::PermissionsExt as _;
