@@ -7,7 +7,9 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::backend::{
+    Batch, ChangesSince, Committed, LoggedCaptures, Position, Store, StoreError,
+};
 use fieldsync::{
     Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore, Outcome,
     Principal, Record, RecordId, RecordKey, Retention, Subscription, Topic, Update, View,
@@ -160,8 +162,14 @@ impl Store for Restorable {
         *self.collections.write().unwrap() = collections.to_vec();
         self.store().prepare(collections).await
     }
-    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         self.store().commit(batch).await
+    }
+    async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError> {
+        self.store().log_captured(retention).await
+    }
+    async fn captured(&self) {
+        self.store().captured().await;
     }
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
         self.store().get(key).await

@@ -124,10 +124,6 @@ async fn read(
     };
     let kind: &str = row.try_get(0)?;
     let (schema, name): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
-    // These bits of `tgtype` are BEFORE and INSTEAD OF.
-    let sql = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
-                 and not tgisinternal and tgenabled <> 'D' and tgtype::int & 66 = 0)";
-    let has_triggers = transaction.query_one(sql, &[&table]).await?.try_get(0)?;
     let mut info = TableInfo {
         name: name.to_owned(),
         log: format!("{}.{}", in_log(schema), in_log(name)),
@@ -141,7 +137,6 @@ async fn read(
         primary_key: Vec::new(),
         foreign_keys: Vec::new(),
         constraints: HashMap::new(),
-        has_triggers,
         id_source: None,
         next_id: next_id(transaction, &table, collection.key_column()).await?,
     };

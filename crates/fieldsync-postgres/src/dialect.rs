@@ -30,6 +30,9 @@ pub(crate) struct PostgresStatements {
     pub(crate) lock: String,
     /// Reads the records with the ids of an array.
     pub(crate) select_all: String,
+    /// Takes what was captured of some records, with their rows as they are now: one statement sees one state of both. The
+    /// parameters are the log and the most records.
+    pub(crate) take: String,
 }
 
 impl Dialect for Postgres {
@@ -44,6 +47,7 @@ impl Dialect for Postgres {
 
     const FOR_UPDATE: &'static str = " for update";
     const RANDOM_INTEGER: &'static str = "hashtextextended(gen_random_uuid()::text, 0) | 1";
+    const CAPTURES: bool = true;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
         text: "text",
@@ -189,6 +193,7 @@ impl PostgresStatements {
                  where h.log = $1 order by r.position"
             )
         };
+        let captured = side.render::<Postgres>("fieldsync_captured");
         let ids = format!("{key} = any($1::text[]::{}[])", layout.key.format.cast());
         Self {
             get: format!(
@@ -198,6 +203,20 @@ impl PostgresStatements {
             list: page(""),
             list_after: page(&format!("where {key} > {}", layout.key.parameter(3))),
             lock: format!("select {all} from {table} where {ids} order by {key} for update"),
+            take: format!(
+                "with wanted as (select distinct key from {captured} where log = $1 order by key limit $2::bigint), \
+                 taken as (delete from {captured} c using wanted w where c.log = $1 and c.key = w.key \
+                   returning c.seq, c.key, c.old, c.new) \
+                 select taken.key, taken.old::text, taken.new::text, r.found is not null, {} \
+                 from taken left join lateral (select {listed}, true from {table} t where {} = {}) r ({names}, found) on true \
+                 order by taken.seq",
+                (0..=layout.columns.len())
+                    .map(|n| format!("r.c{n}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                layout.key.of("t"),
+                layout.key.format.of_text("taken.key"),
+            ),
             select_all: format!("select {all} from {table} where {ids}"),
         }
     }

@@ -9,11 +9,20 @@ mod writer;
 
 mod read_set;
 
+mod captured;
+
 mod row_writes;
 
 mod statement_groups;
 
 mod commit_status;
+
+// Changes that others make.
+mod log_captured;
+
+mod doorbell;
+
+mod capture;
 
 // What it reads and writes.
 mod prepare;

@@ -1,6 +1,6 @@
 //! The change logs and the idempotency keys. Each read is one statement, and so one consistent read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
@@ -35,29 +35,67 @@ pub(crate) async fn heads(
     Ok(heads)
 }
 
-/// The statement that moves a head, or reads it if no change is added.
-pub(crate) async fn advance<'a>(
+/// The statements that lock or only read the heads of these logs. The locks make offset order equal commit order.
+pub(crate) async fn lock_heads<'a>(
     client: &Object,
-    tables: &'a Tables,
-    advance: &'a HeadUpdate,
-) -> Result<Step<'a>, Failure> {
-    let log = Parameter::text(&**tables.log_of(&advance.collection)?);
-    if advance.count == 0 {
-        return Step::query(client, &tables.own.head, [log]).await;
+    tables: &Tables,
+    collections: &BTreeMap<Arc<str>, bool>,
+) -> Result<Vec<Step<'a>>, Failure> {
+    let mut steps = Vec::with_capacity(2);
+    let lock = if tables.captured().is_empty() {
+        &tables.own.lock_heads
+    } else {
+        &tables.own.lock_heads_of_effects
+    };
+    for (sql, is_written) in [(lock, true), (&tables.own.heads_of, false)] {
+        let wanted = collections
+            .iter()
+            .filter(|(_, written)| **written == is_written);
+        let logs = wanted.map(|(name, _)| tables.log_of(name).map(|log| log.to_string()));
+        let logs: Vec<String> = logs.collect::<Result<_, _>>()?;
+        if !logs.is_empty() {
+            steps.push(Step::query(client, sql, [Parameter::texts(logs)]).await?);
+        }
     }
-    let count = Parameter::Integer(advance.count.cast_signed());
-    let tag = Parameter::Integer(advance.last_tag.into());
-    Step::query(client, &tables.own.advance, [count, tag, log]).await
+    Ok(steps)
 }
 
-/// The head, and the transaction's id if it has one.
-pub(crate) fn advanced(
-    rows: &[Row],
-    advance: &HeadUpdate,
-) -> Result<(Position, Option<String>), Failure> {
-    let row = rows.first();
-    let row = row.ok_or_else(|| fieldsync_sql::missing_head(&advance.collection))?;
-    Ok((fieldsync_sql::head(&PostgresRow(row), 0)?, row.try_get(3)?))
+/// The heads that were locked or read, and the transaction's id if it has one.
+#[derive(Default)]
+pub(crate) struct LockedHeads {
+    pub(crate) heads: HashMap<Arc<str>, Position>,
+    pub(crate) transaction_id: Option<String>,
+}
+
+impl LockedHeads {
+    pub(crate) fn add(&mut self, rows: &[Row], tables: &Tables) -> Result<(), Failure> {
+        for row in rows {
+            if let Some(name) = tables.collection_of(row.try_get(0)?) {
+                let head = fieldsync_sql::head(&PostgresRow(row), 1)?;
+                self.heads.insert(Arc::clone(name), head);
+            }
+            if self.transaction_id.is_none() {
+                self.transaction_id = row.try_get(4)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves the locked heads by the changes that are added.
+pub(crate) fn advance(
+    heads: &mut HashMap<Arc<str>, Position>,
+    updates: &[HeadUpdate],
+) -> Result<(), Failure> {
+    for update in updates {
+        let missing = || fieldsync_sql::missing_head(&update.collection);
+        let head = heads.get_mut(&update.collection).ok_or_else(missing)?;
+        if update.count > 0 {
+            head.offset += update.count;
+            head.tag = update.last_tag;
+        }
+    }
+    Ok(())
 }
 
 fn since_parameters(
@@ -92,7 +130,7 @@ pub(crate) async fn changes(
     };
     let mut page = LogPage::new(since, &bounds);
     for row in logged(&rows)? {
-        let change = fieldsync_sql::change::<Postgres, _>(&row, 6, collection, since.epoch)?;
+        let change = fieldsync_sql::change::<Postgres, _>(&row, 8, collection, since.epoch)?;
         page.push(change);
     }
     Ok(page.finish())
@@ -123,7 +161,7 @@ pub(crate) fn changes_of(
     };
     let mut history = RecordHistory::new(since, &bounds);
     for row in logged(rows)? {
-        let change = fieldsync_sql::change::<Postgres, _>(&row, 6, collection, since.epoch)?;
+        let change = fieldsync_sql::change::<Postgres, _>(&row, 8, collection, since.epoch)?;
         history.push(change);
     }
     Ok(history.finish())
@@ -138,14 +176,14 @@ fn locate(
     let row = rows.first();
     let row = PostgresRow(row.ok_or_else(|| fieldsync_sql::missing_head(collection))?);
     let bounds = fieldsync_sql::log_bounds(&row)?;
-    let reason = bounds.locate(since, || fieldsync_sql::tag(&row, 5))?;
+    let reason = bounds.locate(since, || fieldsync_sql::tag(&row, 7))?;
     Ok(reason.map_or(Ok(bounds), Err))
 }
 
 /// The rows that have a change. If the log has none after the position, there is one row without.
 fn logged(rows: &[Row]) -> Result<impl Iterator<Item = PostgresRow<'_>>, Failure> {
     let has_change = match rows.first() {
-        Some(row) => row.try_get::<_, Option<i64>>(6)?.is_some(),
+        Some(row) => row.try_get::<_, Option<i64>>(8)?.is_some(),
         None => false,
     };
     Ok(rows.iter().filter(move |_| has_change).map(PostgresRow))
@@ -197,6 +235,16 @@ pub(crate) async fn finish(
 ) -> Result<(), Failure> {
     let mut steps = Vec::new();
     if !finished.changes.is_empty() {
+        let mut ends: BTreeMap<&str, Position> = BTreeMap::new();
+        for change in &finished.changes {
+            ends.insert(tables.log_of(&change.key.collection)?, change.position);
+        }
+        let advanced = [
+            Parameter::texts(ends.keys().copied()),
+            Parameter::column(ends.values().map(|end| end.offset.cast_signed().into())),
+            Parameter::column(ends.values().map(|end| SqlValue::Integer(end.tag.into()))),
+        ];
+        steps.push(Step::query(client, &tables.own.advance, advanced).await?);
         let rows = finished.changes.iter();
         let rows = rows.map(|change| {
             let log = tables.log_of(&change.key.collection)?;

@@ -9,6 +9,7 @@ use fieldsync::Collection;
 use fieldsync::backend::{SchemaMismatch, StoreError};
 use fieldsync_sql::{Dialect as _, Found, FoundTable, Preparation, SideSchema, script};
 
+use crate::capture;
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
 use crate::error::{Failure, LockedOut, Stopped, is_not_allowed};
@@ -27,6 +28,8 @@ const ONE_NODE: &str = "select pg_advisory_xact_lock(hashtextextended('fieldsync
 struct Look {
     preparation: Preparation<Postgres>,
     privileges: Privileges,
+    /// Whether the triggers of capture are missing, or not as they were.
+    needs_capture: bool,
 }
 
 impl Look {
@@ -45,7 +48,7 @@ pub(crate) async fn prepare(
     side_schema: Option<&str>,
 ) -> Result<Tables, Failure> {
     let missing = match look(client, collections, side_schema).await {
-        Ok(found) if found.preparation.statements.is_empty() => {
+        Ok(found) if found.preparation.statements.is_empty() && !found.needs_capture => {
             return Ok(found.preparation.tables);
         }
         Ok(found) => found.script(),
@@ -99,7 +102,10 @@ async fn look(
     side_schema: Option<&str>,
 ) -> Result<Look, Failure> {
     let transaction = client.build_transaction().read_only(true).start().await?;
-    let found = look_in(&transaction, collections, side_schema).await?;
+    let mut found = look_in(&transaction, collections, side_schema).await?;
+    let is_complete = found.preparation.statements.is_empty();
+    found.needs_capture =
+        is_complete && !capture::is_set_up(&*transaction, &found.preparation.tables).await?;
     match &found.privileges.unreadable {
         Some(table) => {
             let error = format!("permission denied for {table}");
@@ -143,6 +149,8 @@ async fn create(
         let error = format!("the database is as before after: {sql}");
         return Err(StoreError::Backend(error.into()).into());
     }
+    "the triggers of capture".clone_into(running);
+    capture::set_up(&*transaction, &created.tables).await?;
     transaction.commit().await?;
     Ok(created.tables)
 }
@@ -206,6 +214,7 @@ async fn look_in(
     Ok(Look {
         preparation,
         privileges,
+        needs_capture: false,
     })
 }
 

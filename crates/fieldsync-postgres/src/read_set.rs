@@ -8,6 +8,7 @@ use fieldsync::backend::{Batch, ReadSet};
 use fieldsync::{RecordId, RecordKey};
 use fieldsync_sql::{Dialect as _, SqlValue};
 
+use crate::captured;
 use crate::dialect::{Postgres, Tables};
 use crate::error::Failure;
 use crate::log;
@@ -28,10 +29,15 @@ pub(crate) async fn read(
     let bases: Vec<_> = batch.bases().into_iter().collect();
     let reserved = batch.ids_to_reserve();
     // Generic plans are not made anew for each batch.
-    let begin = format!(
+    let mut begin = format!(
         "begin isolation level read committed; set local plan_cache_mode = force_generic_plan; {}",
         lock_timeout(timeout)
     );
+    let has_capture = !tables.captured().is_empty();
+    if has_capture {
+        // The triggers leave out what this transaction itself writes, but not what that sets off.
+        begin += "; set local fieldsync.planned = 'on'";
+    }
     let mut steps = vec![Step::Simple(begin)];
     if !keys.is_empty() {
         steps.extend(log::find_keys(client, tables, &keys).await?);
@@ -49,6 +55,11 @@ pub(crate) async fn read(
     }
     for (key, position) in &bases {
         steps.push(log::since(client, tables, key, *position).await?);
+    }
+    let reads_captured = has_capture && !bases.is_empty();
+    if reads_captured {
+        let records = bases.iter().map(|(key, _)| key);
+        steps.push(captured::of_others(client, tables, records).await?);
     }
     let mut results = in_order(client, &steps).await;
     results.next()?;
@@ -78,6 +89,9 @@ pub(crate) async fn read(
     for (key, position) in &bases {
         let changes = log::changes_of(&results.next()?, key, *position)?;
         found.since.insert((key.clone(), *position), changes);
+    }
+    if reads_captured {
+        (found.captured, _) = captured::writes(tables, &results.next()?)?;
     }
     Ok(found)
 }

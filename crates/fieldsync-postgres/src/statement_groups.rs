@@ -7,19 +7,14 @@ use fieldsync::backend::{Mutation, Plan, Write};
 use fieldsync::{Record, RecordId};
 use fieldsync_sql::Dialect as _;
 
-use crate::dialect::{Postgres, Table, Tables};
-use crate::error::Failure;
+use crate::dialect::{Postgres, Table};
 use crate::value::Parameter;
 
 /// The mutations of each statement, by their indexes.
 ///
 /// Updates share a statement only where several groups share the transaction. If a constraint refuses one of them, the group
 /// at fault is found by splitting the batch. A single group names the mutation at once.
-pub(crate) fn statement_groups(
-    plan: &Plan,
-    tables: &Tables,
-    is_alone: bool,
-) -> Result<Vec<Vec<usize>>, Failure> {
+pub(crate) fn statement_groups(plan: &Plan, is_alone: bool) -> Vec<Vec<usize>> {
     let mut counts: HashMap<(&Arc<str>, RecordId), usize> = HashMap::new();
     for mutation in plan.mutations() {
         if let Some(id) = id_of(mutation) {
@@ -33,7 +28,6 @@ pub(crate) fn statement_groups(
         if let Write::Update { id, fields } = &mutation.write
             && !is_alone
             && counts[&(name, *id)] == 1
-            && !tables.of(name)?.has_triggers
         {
             let group = *shared
                 .entry((name, fields.keys().collect()))
@@ -45,10 +39,11 @@ pub(crate) fn statement_groups(
         }
         groups.push(vec![at]);
     }
-    Ok(groups)
+    groups
 }
 
-fn id_of(mutation: &Mutation) -> Option<RecordId> {
+/// The id of the record that a mutation writes. `None` if the database gives it.
+pub(crate) fn id_of(mutation: &Mutation) -> Option<RecordId> {
     match &mutation.write {
         Write::Insert { id, .. } => *id,
         Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => Some(*id),

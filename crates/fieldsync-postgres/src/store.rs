@@ -1,11 +1,13 @@
 //! The store: runs each request on a connection of the pool.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::backend::{
+    Batch, ChangesSince, Committed, LoggedCaptures, Position, Store, StoreError,
+};
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
 use tokio::sync::Semaphore;
@@ -14,7 +16,9 @@ use tokio_postgres::Row;
 use crate::address::Address;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::{Postgres, Table, Tables};
+use crate::doorbell::Doorbell;
 use crate::error::{ConnectError, Failure, is_not_allowed};
+use crate::log_captured::{Check, log_captured};
 use crate::pipeline::run;
 use crate::value::{Parameter, PostgresRow};
 use crate::{log, prepare, writer};
@@ -24,6 +28,9 @@ const MAX_CONNECTIONS: usize = 16;
 
 /// How many of them may wait for other transactions' locks, so that the rest go on.
 const MAX_WAITERS: usize = 4;
+
+/// How often capture itself is checked, at most.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long to wait for a free connection.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +59,9 @@ pub struct PostgresStore {
     side_schema: Option<String>,
     /// A permit per transaction that may wait for other transactions' locks.
     waiters: Arc<Semaphore>,
+    doorbell: Arc<Doorbell>,
+    /// When capture itself was last checked.
+    checked_at: Mutex<Option<Instant>>,
 }
 
 impl PostgresStore {
@@ -85,7 +95,10 @@ impl PostgresStore {
             .build()
             .map_err(|error| unreachable(error.into()))?;
         match pool.get().await {
-            Ok(_) => Ok(Self::with_pool(pool)),
+            Ok(_) => Ok(Self {
+                doorbell: Arc::new(Doorbell::new(Some(address))),
+                ..Self::with_pool(pool)
+            }),
             Err(PoolError::Backend(error)) => Err(unreachable(error.into())),
             Err(error) => Err(unreachable(error.into())),
         }
@@ -103,6 +116,24 @@ impl PostgresStore {
             tables: TableRegistry::default(),
             side_schema: None,
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
+            doorbell: Arc::new(Doorbell::new(None)),
+            checked_at: Mutex::default(),
+        }
+    }
+
+    /// Capture itself is checked less often than what it has captured.
+    fn next_check(&self) -> Check {
+        let mut checked_at = self
+            .checked_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_due = checked_at.is_none_or(|at| now.duration_since(at) >= CHECK_INTERVAL);
+        if is_due {
+            *checked_at = Some(now);
+            Check::Capture
+        } else {
+            Check::Nothing
         }
     }
 
@@ -182,7 +213,7 @@ impl Store for PostgresStore {
         Ok(())
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         let (pool, tables) = (self.pool.clone(), self.tables.current());
         let waiters = Arc::clone(&self.waiters);
         // A task of its own: dropping the future does not leave half a transaction.
@@ -190,6 +221,27 @@ impl Store for PostgresStore {
             tokio::spawn(async move { writer::commit(&pool, &tables, &waiters, batch).await });
         let failed = |error: tokio::task::JoinError| Err(StoreError::Backend(error.into()));
         committed.await.unwrap_or_else(failed)
+    }
+
+    async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError> {
+        let (pool, tables) = (self.pool.clone(), self.tables.current());
+        let check = self.next_check();
+        let logging =
+            tokio::spawn(async move { log_captured(&pool, &tables, retention, check).await });
+        let failed = |error: tokio::task::JoinError| StoreError::Backend(error.into());
+        let logged = logging.await.map_err(failed)??;
+        if logged.more || !logged.changes.is_empty() {
+            self.doorbell.stay_awake();
+        }
+        Ok(logged)
+    }
+
+    async fn captured(&self) {
+        let tables = self.tables.current();
+        if tables.captured().is_empty() {
+            return std::future::pending().await;
+        }
+        self.doorbell.rung(&self.pool, &tables.own).await;
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use deadpool_postgres::Pool;
 use fieldsync::RecordKey;
-use fieldsync::backend::{Batch, CommitOutput, GroupResult, StoreError};
+use fieldsync::backend::{Batch, CommitOutput, Committed, Plan, StoreError};
 use fieldsync_sql::{Attempt, LockTimeouts, commit_in_parts, deferred_refusal};
 use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
@@ -22,7 +22,7 @@ pub(crate) async fn commit(
     tables: &Tables,
     waiters: &Semaphore,
     batch: Batch,
-) -> Result<Vec<GroupResult>, StoreError> {
+) -> Result<Committed, StoreError> {
     let attempt =
         |batch, timeouts| async move { Ok(attempt(pool, tables, &batch, timeouts).await?) };
     commit_in_parts(batch, waiters, attempt).await
@@ -81,12 +81,21 @@ async fn transact(
     let is_alone = batch.len() == 1;
     let writing = write(client, tables, &plan, &locked, is_alone, timeouts);
     let limit = timeouts.rows + timeouts.heads + ANSWER_TIMEOUT;
-    let (rows, heads, transaction_id) = match client.within(limit, writing).await? {
+    let (rows, captured, mut heads, transaction_id) = match client.within(limit, writing).await? {
         Written::All {
             rows,
+            captured,
             heads,
             transaction_id,
-        } => (rows, heads, transaction_id),
+        } => (rows, captured, heads, transaction_id),
+        Written::DeferredError(failure) => {
+            let failed = match commit_error(&failure) {
+                CommitError::Constraint => deferred_failure(&plan, tables, is_alone),
+                CommitError::RolledBack | CommitError::Unknown => return Err(failure),
+            };
+            rollback(client).await?;
+            return Ok(failed);
+        }
         Written::HeadLocked => {
             rollback(client).await?;
             return Ok(Attempt::HeadLocked);
@@ -101,24 +110,39 @@ async fn transact(
         }
     };
     // COMMIT checks deferred constraints. The refusal is made now, since `finish` takes the plan.
-    let deferred = is_alone.then(|| deferred_refusal(&plan, tables)).flatten();
-    let finished = plan.finish(rows, &heads);
+    let deferred = deferred_failure(&plan, tables, is_alone);
+    let settled = plan.settle(rows, &captured);
+    log::advance(&mut heads, &settled.head_updates())?;
+    let finished = settled.finish(&heads);
     // The next batch runs up to the heads' locks while this one waits for the disk.
     batch.let_next_begin();
     let finishing = log::finish(client, tables, &finished);
     let failure = match client.within(ANSWER_TIMEOUT, finishing).await {
-        Ok(()) => return Ok(Attempt::Committed(finished.results)),
+        Ok(()) => return Ok(Attempt::Committed(committed(finished))),
         Err(failure) => failure,
     };
     match commit_error(&failure) {
         CommitError::Constraint => {
             rollback(client).await?;
-            Ok(deferred.map_or(Attempt::Stopped, Attempt::Refused))
+            Ok(deferred)
         }
         CommitError::RolledBack => Err(failure),
         CommitError::Unknown => {
             look_up(client, pool, tables, &transaction_id, finished, failure).await
         }
+    }
+}
+
+/// What a deferred constraint that failed means for the batch.
+fn deferred_failure(plan: &Plan, tables: &Tables, is_alone: bool) -> Attempt {
+    let refused = is_alone.then(|| deferred_refusal(plan, tables)).flatten();
+    refused.map_or(Attempt::Stopped, Attempt::Refused)
+}
+
+fn committed(finished: CommitOutput) -> Committed {
+    Committed {
+        results: finished.results,
+        changes: finished.changes,
     }
 }
 
@@ -160,7 +184,7 @@ async fn look_up(
     client.close();
     if is_committed(pool, tables, transaction_id, &finished).await? {
         tracing::warn!("the answer to a COMMIT was lost; a lookup found the transaction committed");
-        Ok(Attempt::Committed(finished.results))
+        Ok(Attempt::Committed(committed(finished)))
     } else {
         tracing::warn!(
             "the answer to a COMMIT was lost; a lookup found the transaction rolled back"

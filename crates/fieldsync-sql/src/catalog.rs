@@ -21,8 +21,6 @@ pub struct TableInfo {
     pub foreign_keys: Vec<String>,
     /// The columns of each constraint and unique index whose errors contain its name.
     pub constraints: HashMap<String, Vec<String>>,
-    /// Whether triggers may change a row after the statement that wrote it has returned it.
-    pub has_triggers: bool,
     /// How new rows get ids, if those of the database itself repeat after a delete.
     pub id_source: Option<IdSource>,
     /// An expression for the id of a new row, if the database gives ids.

@@ -50,14 +50,13 @@ pub(crate) fn check<D: Dialect>(
     let layout = TableLayout {
         collection: Arc::clone(collection.name()),
         log: table.log.into(),
-        has_capture,
+        has_capture: D::CAPTURES && has_capture,
         sql_name: table.sql_name,
         key,
         columns,
         foreign_keys: foreign_keys.map(|field| field.name.clone()).collect(),
         name: table.name,
         constraints: table.constraints,
-        has_triggers: table.has_triggers,
         id_source: table.id_source,
         next_id: table.next_id,
     };
@@ -227,7 +226,6 @@ pub(crate) mod tests {
             primary_key: vec!["id".to_owned()],
             foreign_keys: Vec::new(),
             constraints: HashMap::new(),
-            has_triggers: false,
             id_source: None,
             next_id: None,
         }

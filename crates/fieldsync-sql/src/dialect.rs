@@ -37,6 +37,9 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// What stands before `values` in an insert that sets a key which the database usually gives.
     const INSERT_WITH_ID: &'static str = "";
 
+    /// Whether the driver captures what others write.
+    const CAPTURES: bool;
+
     /// The types of the side tables' columns.
     const SIDE_TABLE_TYPES: SideTableTypes;
 

@@ -13,7 +13,15 @@ use crate::value::{Row, SideTableRow, SqlValue};
 /// A page of changes ends when it has this many bytes of JSON.
 pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
-const HEAD_COLUMNS: [&str; 5] = ["epoch", "last", "last_tag", "trimmed", "trimmed_tag"];
+const HEAD_COLUMNS: [&str; 7] = [
+    "epoch",
+    "last",
+    "last_tag",
+    "trimmed",
+    "trimmed_tag",
+    "interrupted",
+    "interrupted_tag",
+];
 
 pub(crate) const CHANGE_COLUMNS: [&str; 9] = [
     "offset",
@@ -54,7 +62,8 @@ pub fn head<R: Row + ?Sized>(row: &R, first: usize) -> Result<Position, StoreErr
     Ok(position(row.integer(0)?, row.integer(1)?, row.integer(2)?))
 }
 
-/// The ends of a log, from the first five columns: `epoch, last, last_tag, trimmed, trimmed_tag`.
+/// The ends of a log, from the first seven columns: `epoch, last, last_tag, trimmed, trimmed_tag, interrupted,
+/// interrupted_tag`.
 ///
 /// # Errors
 /// If a column holds something else.
@@ -64,6 +73,7 @@ pub fn log_bounds<R: Row + ?Sized>(row: &R) -> Result<LogBounds, StoreError> {
     Ok(LogBounds {
         head: position(epoch, row.integer(1)?, row.integer(2)?),
         trimmed: position(epoch, row.integer(3)?, row.integer(4)?),
+        interrupted: position(epoch, row.integer(5)?, row.integer(6)?),
     })
 }
 
@@ -244,6 +254,7 @@ mod tests {
         LogBounds {
             head: at(HEAD as i64),
             trimmed: at(0),
+            interrupted: at(0),
         }
     }
 

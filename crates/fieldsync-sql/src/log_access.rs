@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
-    Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, Plan, Position,
-    StoreError,
+    Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, Position,
+    Settled, StoreError,
 };
 use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
 
@@ -148,15 +148,15 @@ pub(crate) async fn read_changes_of<T: Transaction>(
     Ok(history.finish())
 }
 
-/// The heads that a plan moves, in the order in which every node locks them.
+/// The heads that the changes of a transaction move, in the order in which every node locks them.
 ///
 /// # Errors
 /// If a collection was not prepared.
 pub fn head_updates<D: Dialect>(
-    plan: &Plan,
+    settled: &Settled,
     tables: &Tables<D>,
 ) -> Result<Vec<HeadUpdate>, StoreError> {
-    let mut updates = plan.head_updates();
+    let mut updates = settled.head_updates();
     for update in &updates {
         tables.of(&update.collection)?;
     }
@@ -309,7 +309,7 @@ mod tests {
     async fn a_driver_whose_futures_wait_can_be_spawned() {
         let mut tables = Tables::<TestDialect>::default();
         let notes = crate::check::tests::notes_table(&[]);
-        tables.insert(notes).unwrap();
+        tables.insert(Arc::new(notes)).unwrap();
         let mut recorder = Recorder::default();
         let collection = "notes".into();
         let since = crate::log::position(1, 0, 0);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fieldsync::Refusal;
-use fieldsync::backend::{Batch, GroupResult, RefusedEdit, StoreError};
+use fieldsync::backend::{Batch, Committed, GroupResult, RefusedEdit, StoreError};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -24,7 +24,7 @@ pub struct LockTimeouts {
 #[derive(Debug)]
 pub enum Attempt {
     /// Committed.
-    Committed(Vec<GroupResult>),
+    Committed(Committed),
     /// A constraint refused the only group. Rolled back.
     Refused(GroupResult),
     /// A constraint refused one of several groups, or a row is locked. Rolled back.
@@ -47,23 +47,26 @@ pub async fn commit_in_parts<F>(
     batch: Batch,
     waiters: &Semaphore,
     attempt: impl Fn(Batch, LockTimeouts) -> F,
-) -> Result<Vec<GroupResult>, StoreError>
+) -> Result<Committed, StoreError>
 where
     F: Future<Output = Result<Attempt, StoreError>>,
 {
     let Some(deadline) = batch.deadline() else {
-        return Ok(Vec::new());
+        return Ok(Committed::default());
     };
     let is_alone = batch.len() == 1;
     let (mut permit, mut is_first) = (None, true);
-    let mut results = Vec::with_capacity(batch.len());
+    let (mut results, mut changes) = (Vec::with_capacity(batch.len()), Vec::new());
     let mut parts = vec![batch];
     while let Some(batch) = parts.pop() {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeouts = lock_timeouts(left, permit.is_some(), is_alone, is_first);
         is_first = false;
         match attempt(batch.clone(), timeouts).await? {
-            Attempt::Committed(committed) => results.extend(committed),
+            Attempt::Committed(committed) => {
+                results.extend(committed.results);
+                changes.extend(committed.changes);
+            }
             Attempt::Refused(refused) => results.push(refused),
             Attempt::Deadlock if !left.is_zero() => {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(1..20))).await;
@@ -92,7 +95,7 @@ where
             },
         }
     }
-    Ok(results)
+    Ok(Committed { results, changes })
 }
 
 fn lock_timeouts(left: Duration, has_permit: bool, is_alone: bool, is_first: bool) -> LockTimeouts {

@@ -101,7 +101,7 @@ pub fn prepare<D: Dialect>(
                     statements.extend(capture);
                 }
                 if statements.len() == before {
-                    wrong.extend(tables.insert(table).err());
+                    wrong.extend(tables.insert(Arc::new(table)).err());
                 }
             }
             Err(found) => wrong.extend(found),

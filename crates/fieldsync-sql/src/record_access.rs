@@ -1,9 +1,12 @@
 //! Reads and writes records, one statement after the other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use fieldsync::backend::{Batch, GroupResult, Plan, Position, ReadSet, Write};
-use fieldsync::{Record, RecordId};
+use fieldsync::backend::{
+    Batch, Captured, CommitOutput, Committed, GroupResult, Plan, Position, ReadSet, Settled, Write,
+};
+use fieldsync::{Record, RecordId, RecordKey};
 
 use crate::constraint::{Constraint, deferred_refusal};
 use crate::dialect::Dialect;
@@ -73,8 +76,8 @@ async fn get<T: Transaction>(
 pub enum BatchWritten {
     /// Everything is written: the driver commits.
     Complete {
-        /// The results, if the transaction is committed.
-        results: Vec<GroupResult>,
+        /// What is committed then.
+        committed: Committed,
         /// The attempt, if COMMIT violates a deferred constraint.
         if_refused: Attempt,
     },
@@ -102,18 +105,59 @@ pub async fn write_batch<T: Transaction>(
     };
     // Made now, since `finish` takes the plan.
     let deferred = is_alone.then(|| deferred_refusal(&plan, tables)).flatten();
+    let captured = captured(transaction, tables, plan.written_records(&rows)).await?;
+    let finished = log(transaction, tables, plan.settle(rows, &captured)).await?;
+    remember(transaction, tables, &finished.idempotency_records).await?;
+    Ok(BatchWritten::Complete {
+        committed: Committed {
+            results: finished.results,
+            changes: finished.changes,
+        },
+        if_refused: deferred.map_or(Attempt::Stopped, Attempt::Refused),
+    })
+}
+
+/// Takes what was captured, and reads the rows as they are now.
+async fn captured<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    written: Vec<RecordKey>,
+) -> Result<Captured, T::Error> {
+    let written: BTreeSet<RecordKey> = written.into_iter().collect();
+    let (others, own) = transaction.take_captured(tables, &written).await?;
+    let mut captured = Captured {
+        collections: Arc::clone(tables.captured()),
+        others,
+        own,
+        rows: HashMap::new(),
+    };
+    let writes = captured.others.iter().chain(&captured.own);
+    let keys: BTreeSet<RecordKey> = writes
+        .map(|write| write.key.clone())
+        .chain(written)
+        .collect();
+    for key in keys {
+        let table = tables.of(&key.collection)?;
+        let row = get(transaction, table, &table.select, key.id).await?;
+        captured.rows.insert(key, row);
+    }
+    Ok(captured)
+}
+
+/// Moves the heads and appends the changes.
+async fn log<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    settled: Settled,
+) -> Result<CommitOutput, T::Error> {
     let mut heads = HashMap::new();
-    for update in head_updates(&plan, tables)? {
+    for update in head_updates(&settled, tables)? {
         let head = advance(transaction, tables, &update).await?;
         heads.insert(update.collection, head);
     }
-    let finished = plan.finish(rows, &heads);
+    let finished = settled.finish(&heads);
     append(transaction, tables, &finished.changes).await?;
-    remember(transaction, tables, &finished.idempotency_records).await?;
-    Ok(BatchWritten::Complete {
-        results: finished.results,
-        if_refused: deferred.map_or(Attempt::Stopped, Attempt::Refused),
-    })
+    Ok(finished)
 }
 
 /// Reads what the edits depend on. Every node locks in the same order: first the keys, then the rows by collection and id.
@@ -141,9 +185,14 @@ async fn read_set<T: Transaction>(
         let ids = reserve_ids(transaction, table, count).await?;
         found.reserved_ids.insert(name, ids);
     }
-    for (key, position) in batch.bases() {
-        let changes = read_changes_of(transaction, tables, &key, position).await?;
-        found.since.insert((key, position), changes);
+    let bases = batch.bases();
+    for (key, position) in &bases {
+        let changes = read_changes_of(transaction, tables, key, *position).await?;
+        found.since.insert((key.clone(), *position), changes);
+    }
+    let keys: BTreeSet<RecordKey> = bases.into_iter().map(|(key, _)| key).collect();
+    if !keys.is_empty() {
+        found.captured = transaction.captured_by_others(tables, &keys).await?;
     }
     Ok(found)
 }
@@ -227,30 +276,16 @@ async fn write_row<T: Transaction>(
             Some(id) => Some(id),
             None => first(transaction, last_insert_id, &[], |row| table.id(row, 0)).await?,
         };
-        reread(transaction, table, id).await?
-    } else if table.has_triggers {
-        let statement = table.write(write);
-        let (sql, parameters) = (&statement.sql, &statement.parameters);
-        let id = first(transaction, sql, parameters, |row| table.id(row, 0)).await?;
-        // They may have changed the row since it was returned.
-        reread(transaction, table, id).await?
+        match id {
+            Some(id) => get(transaction, table, &table.select, id).await?,
+            None => None,
+        }
     } else {
         let statement = table.write(write);
         let (sql, parameters) = (&statement.sql, &statement.parameters);
         first(transaction, sql, parameters, |row| table.record(row, 0)).await?
     };
     Ok(row.map_or(Written::Ignored, |row| Written::Row(Some(row))))
-}
-
-async fn reread<T: Transaction>(
-    transaction: &mut T,
-    table: &Table<T::Dialect>,
-    id: Option<RecordId>,
-) -> Result<Option<Record>, T::Error> {
-    match id {
-        Some(id) => get(transaction, table, &table.select, id).await,
-        None => Ok(None),
-    }
 }
 
 async fn delete<T: Transaction>(

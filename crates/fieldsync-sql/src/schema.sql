@@ -7,7 +7,10 @@ create table if not exists fieldsync_heads (
   last_tag {integer} not null default 0,
   -- The last change that was trimmed.
   trimmed {integer} not null default 0,
-  trimmed_tag {integer} not null default 0{heads}
+  trimmed_tag {integer} not null default 0,
+  -- The position at which the capture of changes was last interrupted.
+  interrupted {integer} not null default 0,
+  interrupted_tag {integer} not null default 0{heads}
 ){options};
 
 -- The app's tables that have a log.

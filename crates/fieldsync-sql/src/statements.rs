@@ -69,7 +69,7 @@ impl LogStatements {
             )
         };
         let bounds = render(
-            "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where log = $1",
+            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where log = $1",
         );
         let keys = names::<D>(&idempotency::COLUMNS);
         let [principal, key, others @ ..] = idempotency::COLUMNS.map(D::quote);
@@ -139,7 +139,7 @@ mod tests {
         );
         assert_eq!(
             statements.lock_bounds,
-            "select epoch, last, last_tag, trimmed, trimmed_tag from fieldsync_heads where log = ? for update"
+            "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where log = ? for update"
         );
         assert!(!statements.advance.contains("returning"));
         let end =

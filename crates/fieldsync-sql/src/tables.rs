@@ -1,6 +1,6 @@
 //! The prepared tables of a store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fieldsync::backend::{SchemaMismatch, StoreError};
@@ -14,6 +14,8 @@ use crate::table::Table;
 #[derive(Debug)]
 pub struct Tables<D: Dialect> {
     tables: HashMap<Arc<str>, Arc<Table<D>>>,
+    /// The collections whose tables have capture.
+    captured: Arc<HashSet<Arc<str>>>,
     /// The names of the collections by those of their logs.
     collections: HashMap<Arc<str>, Arc<str>>,
     /// The statements of the side tables.
@@ -36,6 +38,7 @@ impl<D: Dialect> Tables<D> {
     pub fn new(side: SideSchema) -> Self {
         Self {
             tables: HashMap::new(),
+            captured: Arc::default(),
             collections: HashMap::new(),
             log: Arc::new(LogStatements::new::<D>(&side)),
             own: Arc::new(D::side_statements(&|sql| side.render::<D>(sql))),
@@ -72,16 +75,28 @@ impl<D: Dialect> Tables<D> {
         self.collections.get(log)
     }
 
+    /// The table that has this log, if it was prepared.
+    #[must_use]
+    pub fn with_log(&self, log: &str) -> Option<&Arc<Table<D>>> {
+        self.tables.get(self.collection_of(log)?)
+    }
+
     /// The names of the logs.
     pub fn logs(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.collections.keys()
+    }
+
+    /// The collections whose tables have capture.
+    #[must_use]
+    pub fn captured(&self) -> &Arc<HashSet<Arc<str>>> {
+        &self.captured
     }
 
     /// Adds a table.
     ///
     /// # Errors
     /// If it belongs to another collection: a node that has a log under two names would announce changes under one of them.
-    pub fn insert(&mut self, table: Table<D>) -> Result<(), SchemaMismatch> {
+    pub fn insert(&mut self, table: Arc<Table<D>>) -> Result<(), SchemaMismatch> {
         let name = Arc::clone(&table.collection);
         if let Some(other) = self.collections.get(&table.log)
             && *other != name
@@ -93,10 +108,21 @@ impl<D: Dialect> Tables<D> {
                 expected: "only one collection of an app on each table".to_owned(),
             });
         }
+        self.put(table);
+        Ok(())
+    }
+
+    fn put(&mut self, table: Arc<Table<D>>) {
+        let name = Arc::clone(&table.collection);
         self.collections
             .insert(Arc::clone(&table.log), Arc::clone(&name));
-        self.tables.insert(name, Arc::new(table));
-        Ok(())
+        let captured = Arc::make_mut(&mut self.captured);
+        if table.has_capture {
+            captured.insert(Arc::clone(&name));
+        } else {
+            captured.remove(&name);
+        }
+        self.tables.insert(name, table);
     }
 }
 
@@ -120,16 +146,11 @@ impl<D: Dialect> TableRegistry<D> {
     /// Adds tables, or replaces those of the same collections.
     pub fn extend(&self, added: Tables<D>) {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = tables.tables.clone();
-        all.extend(added.tables);
-        let mut collections = tables.collections.clone();
-        collections.extend(added.collections);
-        *tables = Arc::new(Tables {
-            tables: all,
-            collections,
-            log: added.log,
-            own: added.own,
-            side: added.side,
-        });
+        let mut all = Tables::new(added.side);
+        let known = tables.tables.values().cloned();
+        known
+            .chain(added.tables.into_values())
+            .for_each(|table| all.put(table));
+        *tables = Arc::new(all);
     }
 }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use fieldsync::backend::{FieldType, IdempotencyKey, Ids, StoreError, Write};
+use fieldsync::RecordKey;
+use fieldsync::backend::{CapturedWrite, FieldType, IdempotencyKey, Ids, StoreError, Write};
 use serde_json::Value;
 
 use crate::{
     ColumnInfo, Constraint, DeclaredType, Dialect, KeyMismatch, ReadRow, SideTableTypes, SqlValue,
-    Table, Transaction,
+    Table, Tables, Transaction,
 };
 
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl Dialect for TestDialect {
     const LAST_INSERT_ID: Option<&'static str> = Some("select last_insert_id()");
     const FOR_UPDATE: &'static str = " for update";
     const EMPTY_INSERT: &'static str = "() values ()";
+    const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
         text: "longtext",
@@ -119,6 +121,22 @@ impl Transaction for Recorder {
 
     async fn lock_keys(&mut self, _: &BTreeSet<IdempotencyKey>) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn captured_by_others(
+        &mut self,
+        _: &Tables<TestDialect>,
+        _: &BTreeSet<RecordKey>,
+    ) -> Result<Vec<CapturedWrite>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn take_captured(
+        &mut self,
+        _: &Tables<TestDialect>,
+        _: &BTreeSet<RecordKey>,
+    ) -> Result<(Vec<CapturedWrite>, Vec<CapturedWrite>), StoreError> {
+        Ok((Vec::new(), Vec::new()))
     }
 
     async fn violated(

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use fieldsync::backend::{IdempotencyKey, StoreError, Write};
+use fieldsync::RecordKey;
+use fieldsync::backend::{CapturedWrite, IdempotencyKey, StoreError, Write};
 
 use crate::constraint::Constraint;
 use crate::dialect::Dialect;
 use crate::table::Table;
+use crate::tables::Tables;
 use crate::value::{Row, SqlValue};
 
 /// Takes the rows of a result one by one. Returns whether it wants another.
@@ -46,6 +48,21 @@ pub trait Transaction {
         &mut self,
         keys: &BTreeSet<IdempotencyKey>,
     ) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// Reads what other transactions wrote to these records and is not yet logged, where their tables have capture.
+    fn captured_by_others(
+        &mut self,
+        tables: &Tables<Self::Dialect>,
+        records: &BTreeSet<RecordKey>,
+    ) -> impl Future<Output = Result<Vec<CapturedWrite>, Self::Error>>;
+
+    /// Takes what was captured, so that it is logged: what other transactions wrote to these records and to those that this
+    /// transaction wrote, and what this transaction wrote.
+    fn take_captured(
+        &mut self,
+        tables: &Tables<Self::Dialect>,
+        records: &BTreeSet<RecordKey>,
+    ) -> impl Future<Output = Result<(Vec<CapturedWrite>, Vec<CapturedWrite>), Self::Error>>;
 
     /// The constraint that a write violated, and the fields that its error names.
     ///

@@ -77,7 +77,6 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
     let (columns, primary_key) = columns(connection, &name, !is_without_rowid)?;
     let mut statement = connection.prepare("select \"from\" from pragma_foreign_key_list(?1)")?;
     let foreign_keys = statement.query_map([&name], |row| row.get(0))?;
-    let triggers = "select exists (select 1 from sqlite_schema where type = 'trigger' and tbl_name = ?1 collate nocase)";
     Ok(Some(TableInfo {
         kind: match &*kind {
             "table" => TableKind::Table,
@@ -87,7 +86,6 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
         id_source,
         next_id,
         foreign_keys: foreign_keys.collect::<Result<_, _>>()?,
-        has_triggers: connection.query_row(triggers, [&name], |row| row.get(0))?,
         // Errors name columns, or a definition that `blame` reads.
         constraints: HashMap::new(),
         log: name.clone(),

@@ -24,6 +24,7 @@ impl Dialect for Sqlite {
     const LAST_INSERT_ID: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = "";
     const RANDOM_INTEGER: &'static str = "random() | 1";
+    const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "integer",
         text: "text",

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::backend::{
+    Batch, ChangesSince, Committed, LoggedCaptures, Position, Store, StoreError,
+};
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{TableRegistry, read_changes, read_page, read_record, run_ready, trim};
 use rusqlite::TransactionBehavior;
@@ -160,11 +162,19 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         let tables = self.tables.current();
         self.writer
             .call(move |session| writer::commit(session, &tables, &batch))
             .await
+    }
+
+    async fn log_captured(&self, _: Retention) -> Result<LoggedCaptures, StoreError> {
+        Ok(LoggedCaptures::default())
+    }
+
+    async fn captured(&self) {
+        std::future::pending::<()>().await;
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {

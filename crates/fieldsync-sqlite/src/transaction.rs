@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::future::{Future, ready};
 
-use fieldsync::backend::{IdempotencyKey, Write};
+use fieldsync::RecordKey;
+use fieldsync::backend::{CapturedWrite, IdempotencyKey, Write};
 use fieldsync_sql::{Constraint, ReadRow, Row, SqlValue};
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::blame;
-use crate::dialect::{Sqlite, Table};
+use crate::dialect::{Sqlite, Table, Tables};
 use crate::error::Failure;
 
 /// The connection of a transaction that was begun.
@@ -43,6 +44,22 @@ impl fieldsync_sql::Transaction for Transaction<'_> {
         _: &BTreeSet<IdempotencyKey>,
     ) -> impl Future<Output = Result<(), Failure>> {
         ready(Ok(()))
+    }
+
+    fn captured_by_others(
+        &mut self,
+        _: &Tables,
+        _: &BTreeSet<RecordKey>,
+    ) -> impl Future<Output = Result<Vec<CapturedWrite>, Failure>> {
+        ready(Ok(Vec::new()))
+    }
+
+    fn take_captured(
+        &mut self,
+        _: &Tables,
+        _: &BTreeSet<RecordKey>,
+    ) -> impl Future<Output = Result<(Vec<CapturedWrite>, Vec<CapturedWrite>), Failure>> {
+        ready(Ok((Vec::new(), Vec::new())))
     }
 
     fn violated(

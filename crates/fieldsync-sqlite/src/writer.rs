@@ -1,7 +1,7 @@
 //! The write path: [`transact`] is one transaction from its beginning to its COMMIT.
 
 use fieldsync::Refusal;
-use fieldsync::backend::{Batch, GroupResult, RefusedEdit, StoreError};
+use fieldsync::backend::{Batch, Committed, GroupResult, RefusedEdit, StoreError};
 use fieldsync_sql::{Attempt, BatchWritten, run_ready, write_batch};
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -15,9 +15,9 @@ pub(crate) fn commit(
     session: &mut Session,
     tables: &Tables,
     batch: &Batch,
-) -> Result<Vec<GroupResult>, StoreError> {
+) -> Result<Committed, StoreError> {
     if batch.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Committed::default());
     }
     let mut attempt = |batch: &Batch| {
         session.with(batch.deadline(), |open| {
@@ -25,20 +25,25 @@ pub(crate) fn commit(
         })
     };
     match attempt(batch)? {
-        Attempt::Committed(results) => return Ok(results),
-        Attempt::Refused(result) => return Ok(vec![result]),
-        Attempt::HeadLocked | Attempt::Deadlock => return Ok(vec![busy(); batch.len()]),
+        Attempt::Committed(committed) => return Ok(committed),
+        Attempt::Refused(result) => return Ok(Committed::nothing(vec![result])),
+        Attempt::HeadLocked | Attempt::Deadlock => {
+            return Ok(Committed::nothing(vec![busy(); batch.len()]));
+        }
         Attempt::Stopped => {}
     }
-    let mut results = Vec::with_capacity(batch.len());
+    let (mut results, mut changes) = (Vec::with_capacity(batch.len()), Vec::new());
     for single in batch.split_into_groups() {
         match attempt(&single)? {
-            Attempt::Committed(committed) => results.extend(committed),
+            Attempt::Committed(committed) => {
+                results.extend(committed.results);
+                changes.extend(committed.changes);
+            }
             Attempt::Refused(result) => results.push(result),
             Attempt::HeadLocked | Attempt::Deadlock | Attempt::Stopped => results.push(busy()),
         }
     }
-    Ok(results)
+    Ok(Committed { results, changes })
 }
 
 /// The answer if another process holds the lock: nothing of the group is stored.
@@ -62,11 +67,11 @@ fn transact(
         Err(error) => return Err(error.into()),
     };
     let mut written = Transaction(&transaction);
-    let (results, if_refused) = match run_ready(write_batch(&mut written, tables, batch))? {
+    let (committed, if_refused) = match run_ready(write_batch(&mut written, tables, batch))? {
         BatchWritten::Complete {
-            results,
+            committed,
             if_refused,
-        } => (results, if_refused),
+        } => (committed, if_refused),
         BatchWritten::Incomplete(attempt) => return Ok(attempt),
     };
     #[cfg(fieldsync_fault_points)]
@@ -75,7 +80,7 @@ fn transact(
         Ok(()) => {
             #[cfg(fieldsync_fault_points)]
             fieldsync::fault::point("after-commit");
-            Ok(Attempt::Committed(results))
+            Ok(Attempt::Committed(committed))
         }
         Err(error) if constraint_of(&error).is_some() => Ok(if_refused),
         Err(error) => Err(error.into()),

@@ -147,10 +147,12 @@ pub mod backend {
     pub use crate::schema::field::{Field, Ids};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
     pub use crate::store::error::{SchemaMismatch, StoreError};
-    pub use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Store};
+    pub use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Store};
     pub use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+    pub use crate::write::captured::{Captured, CapturedWrite};
     pub use crate::write::mutation::{HeadUpdate, Mutation, Write};
-    pub use crate::write::plan::{CommitOutput, Plan};
+    pub use crate::write::plan::Plan;
+    pub use crate::write::settle::{CommitOutput, Settled};
     /// What the suites need of a store or a broker under test.
     #[cfg(any(test, feature = "conformance"))]
     pub mod conformance {

@@ -5,6 +5,7 @@
 
 mod cluster;
 
+mod capture;
 mod conformance;
 mod ddl;
 mod faults;

@@ -1,6 +1,7 @@
 //! `sslmode` and `sslrootcert`, with a server that offers TLS and later does not.
 
 use std::error::Error;
+use std::time::Duration;
 
 use fieldsync::backend::Broker as _;
 use fieldsync_postgres::{ConnectError, PostgresBroker, PostgresStore};
@@ -24,7 +25,13 @@ async fn encrypted(cluster: &Cluster, url: &str) -> Result<bool, ConnectError> {
     let _store = PostgresStore::connect(url).await?;
     let client = connect(&cluster.url("postgres")).await;
     let sql = "select ssl from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'fieldsync'";
-    Ok(client.query_one(sql, &[]).await.unwrap().get(0))
+    loop {
+        // A connection that was closed a moment ago may still be listed.
+        match client.query(sql, &[]).await.unwrap().as_slice() {
+            [row] => return Ok(row.get(0)),
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
 }
 
 fn causes(error: &ConnectError) -> String {

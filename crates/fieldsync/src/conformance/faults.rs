@@ -47,6 +47,7 @@ pub async fn a_commit_waits_for_a_lock_until_its_deadline<F: Fixture>() {
     };
     let refused = results
         .expect("a locked record is not an error of the store")
+        .results
         .remove(0);
     assert_eq!(refused.expect_err("another program holds the lock"), busy);
     assert_eq!(node.field(id, "title").await, "a");
@@ -87,7 +88,9 @@ pub async fn groups_that_a_lock_refused_can_be_committed_again<F: Fixture>() {
     let deadline = Instant::now() + Duration::from_millis(300);
     let batch = groups().map(|edits| node.group(&ada(), edits, deadline));
     let results = node.store.commit(Batch::new(batch.into())).await;
-    let results = results.expect("a locked record is not an error of the store");
+    let results = results
+        .expect("a locked record is not an error of the store")
+        .results;
     assert!(results[0].is_err(), "another program holds the lock");
     for refused in results.iter().filter_map(|result| result.as_ref().err()) {
         assert!(
@@ -120,7 +123,7 @@ pub async fn an_edit_whose_deadline_has_passed_is_not_applied<F: Fixture>() {
         Instant::now() + Duration::from_secs(30),
     );
     let batch = Batch::new(vec![Arc::clone(&late), in_time]);
-    let results = node.store.commit(batch).await.expect("commit");
+    let results = node.store.commit(batch).await.expect("commit").results;
     assert_eq!(
         results[0]
             .as_ref()
@@ -133,7 +136,8 @@ pub async fn an_edit_whose_deadline_has_passed_is_not_applied<F: Fixture>() {
         .store
         .commit(Batch::new(vec![late]))
         .await
-        .expect("commit");
+        .expect("commit")
+        .results;
     assert_eq!(
         results[0]
             .as_ref()

@@ -159,7 +159,12 @@ pub async fn an_edit_that_repeats_an_earlier_one_of_its_batch_is_unchanged<F: Fi
         .into_iter()
         .flat_map(|result| result.expect("the group is not refused"))
         .collect();
-    let Outcome::Unchanged { record, position } = &outcomes[1] else {
+    let Outcome::Unchanged {
+        record: Some(record),
+        position,
+        ..
+    } = &outcomes[1]
+    else {
         panic!("the second edit changes nothing: {:?}", outcomes[1]);
     };
     assert_eq!(

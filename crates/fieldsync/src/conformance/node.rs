@@ -116,12 +116,12 @@ impl Node {
     pub(super) async fn commit(&self, groups: Vec<Vec<Edit>>) -> Vec<GroupResult> {
         let groups = self.groups(groups);
         let batch = Batch::new(groups.clone());
-        let mut results = self.store.commit(batch).await.expect("commit");
+        let mut results = self.store.commit(batch).await.expect("commit").results;
         assert_eq!(results.len(), groups.len(), "expected one result per group");
         for (group, result) in groups.into_iter().zip(&mut results) {
             if matches!(result, Err(refused) if refused.refusal == Refusal::Locked) {
                 let alone = self.store.commit(Batch::new(vec![group])).await;
-                *result = alone.expect("commit").remove(0);
+                *result = alone.expect("commit").results.remove(0);
             }
         }
         results
@@ -137,7 +137,8 @@ impl Node {
             .store
             .commit(Batch::new(vec![group]))
             .await
-            .expect("commit");
+            .expect("commit")
+            .results;
         let [result] =
             <[GroupResult; 1]>::try_from(results).expect("expected one result per group");
         let outcomes = result.map_err(|refused| refused.refusal)?;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::broker::broker::Broker;
 use crate::broker::relay::NotificationQueue;
+use crate::engine::capture::Capture;
 use crate::engine::engine::Engine;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::settings::Settings;
@@ -152,9 +154,18 @@ impl EngineBuilder {
         );
         let tail =
             Arc::clone(&hubs).tail(Arc::clone(&store), broker.clone(), settings.poll_interval);
+        let woken = Arc::new(Notify::new());
+        let capture = Capture {
+            store: Arc::clone(&store),
+            hubs: Arc::clone(&hubs),
+            notifications: Arc::clone(&notifications),
+            retention: settings.retention,
+            woken: Arc::clone(&woken),
+        };
         let trim = trim(Arc::clone(&store), settings.retention);
         let mut tasks = vec![
             tokio::spawn(tail).abort_handle(),
+            tokio::spawn(capture.run(settings.poll_interval)).abort_handle(),
             tokio::spawn(trim).abort_handle(),
         ];
         if let Some(broker) = broker {
@@ -167,6 +178,7 @@ impl EngineBuilder {
             hubs,
             group_commit,
             settings,
+            woken,
             tasks,
         ))
     }

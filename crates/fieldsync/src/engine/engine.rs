@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::engine::drain::{DrainReport, InProgress, Work, WorkInProgress};
 use crate::engine::group_commit::GroupCommit;
@@ -74,6 +74,8 @@ struct Inner {
     settings: Settings,
     in_progress: WorkInProgress,
     stopping: watch::Sender<bool>,
+    /// The app has written to its tables.
+    woken: Arc<Notify>,
     /// The tasks that end with the engine.
     tasks: Vec<tokio::task::AbortHandle>,
 }
@@ -92,6 +94,7 @@ impl Engine {
         hubs: Arc<HubRegistry>,
         group_commit: GroupCommit,
         settings: Settings,
+        woken: Arc<Notify>,
         tasks: Vec<tokio::task::AbortHandle>,
     ) -> Self {
         Self {
@@ -103,6 +106,7 @@ impl Engine {
                 settings,
                 in_progress: WorkInProgress::default(),
                 stopping: watch::Sender::new(false),
+                woken,
                 tasks,
             }),
         }
@@ -231,6 +235,11 @@ impl Engine {
     /// Same as [`Engine::transaction`].
     pub async fn refresh(&self, key: impl Into<RecordKey>) -> Result<(), EngineError> {
         self.transaction(vec![Edit::refresh(key)]).await.map(drop)
+    }
+
+    /// Reads at once what others have written, instead of at the next poll. For the app, after its own SQL.
+    pub fn wake(&self) {
+        self.inner.woken.notify_one();
     }
 
     /// Subscribes to a collection or to one record: a snapshot first, or what has changed since a cursor, then every

@@ -16,11 +16,10 @@ use crate::broker::relay::NotificationQueue;
 use crate::engine::drain::InProgress;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
-use crate::model::change::Change;
 use crate::model::outcome::Outcome;
 use crate::model::refusal::Refusal;
 use crate::store::error::StoreError;
-use crate::store::store::Store;
+use crate::store::store::{Committed, Store};
 use crate::write::batch::{Batch, Group, GroupResult, RefusedEdit};
 use crate::write::commit_slot::CommitSlot;
 
@@ -164,19 +163,19 @@ impl Committer {
             let committed = AssertUnwindSafe(self.store.commit(batch)).catch_unwind();
             let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
             match committed.await.unwrap_or_else(panicked) {
-                Ok(results) => self.reply_and_announce(submissions, results),
+                Ok(committed) => self.reply_and_announce(submissions, committed),
                 Err(error) => self.fail(submissions, error),
             }
         };
         committed.instrument(span).boxed()
     }
 
-    fn reply_and_announce(
-        self: Arc<Self>,
-        submissions: Vec<Submission>,
-        results: Vec<GroupResult>,
-    ) {
-        let changes = committed_changes(&results);
+    fn reply_and_announce(self: Arc<Self>, submissions: Vec<Submission>, committed: Committed) {
+        let Committed {
+            results,
+            mut changes,
+        } = committed;
+        changes.sort_by(|a, b| a.key.collection.cmp(&b.key.collection));
         #[cfg(fieldsync_fault_points)]
         crate::fault::point("before-reply");
         for (submission, result) in submissions.into_iter().zip(results) {
@@ -228,20 +227,4 @@ fn gather(
         gathered.push(next);
     }
     gathered
-}
-
-/// The committed changes, in log order per collection.
-fn committed_changes(results: &[GroupResult]) -> Vec<Arc<Change>> {
-    let mut changes = Vec::new();
-    for outcome in results.iter().flatten().flatten() {
-        if let Outcome::Committed(change) = outcome {
-            changes.push(Arc::clone(change));
-        }
-    }
-    // An edit that is repeated within one batch has the same change as the first.
-    changes.sort_by(|a, b| {
-        (&a.key.collection, a.position.offset).cmp(&(&b.key.collection, b.position.offset))
-    });
-    changes.dedup_by(|a, b| a.key.collection == b.key.collection && a.position == b.position);
-    changes
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod builder;
 pub(crate) mod caller;
+pub(crate) mod capture;
 pub(crate) mod collection_handle;
 pub(crate) mod drain;
 pub(crate) mod engine;

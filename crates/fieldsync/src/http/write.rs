@@ -56,6 +56,10 @@ pub(crate) async fn delete(
     permissions: Permissions,
 ) -> Result<Response<Body>, Rejection> {
     let view = apply(request, Edit::delete(key), permissions).await?;
+    if view.record.is_some() {
+        // A trigger has kept the record, for example marked as deleted.
+        return Ok(record_response(StatusCode::OK, &view));
+    }
     Ok(empty(StatusCode::NO_CONTENT).with_text(FIELDSYNC_CURSOR, view.cursor.to_string()))
 }
 

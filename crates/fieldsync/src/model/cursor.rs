@@ -108,6 +108,8 @@ pub enum ResetReason {
     Restored,
     /// The changes after the cursor have been trimmed from the log.
     Trimmed,
+    /// The table was changed in a way that can't be captured: it was truncated, rebuilt, or its triggers were disabled.
+    Capture,
     /// The collection's fields or their types have changed.
     Schema,
     /// The subscriber's grant shows other fields or other records than before.
@@ -120,6 +122,7 @@ impl fmt::Display for ResetReason {
             Self::Epoch => "epoch",
             Self::Restored => "restored",
             Self::Trimmed => "trimmed",
+            Self::Capture => "capture",
             Self::Schema => "schema",
             Self::View => "view",
         })

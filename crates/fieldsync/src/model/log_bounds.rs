@@ -9,6 +9,9 @@ pub struct LogBounds {
     pub head: Position,
     /// The position up to which changes were trimmed. Its offset is 0 if none were.
     pub trimmed: Position,
+    /// The position at which the capture of changes was last interrupted: what happened to the table before it is not known. Its
+    /// offset is 0 if it never was.
+    pub interrupted: Position,
 }
 
 impl LogBounds {
@@ -23,7 +26,7 @@ impl LogBounds {
     /// use fieldsync::backend::{LogBounds, Position};
     ///
     /// let at = |offset, tag| Position { epoch: 1, offset, tag };
-    /// let log = LogBounds { head: at(9, 90), trimmed: at(3, 30) };
+    /// let log = LogBounds { head: at(9, 90), trimmed: at(3, 30), interrupted: at(0, 0) };
     /// let locate = |since| log.locate(since, || Ok::<_, Infallible>(Some(50)));
     /// assert_eq!(locate(at(9, 90)), Ok(None));
     /// assert_eq!(locate(at(5, 50)), Ok(None));
@@ -38,12 +41,19 @@ impl LogBounds {
         since: Position,
         tag_at: impl FnOnce() -> Result<Option<u32>, E>,
     ) -> Result<Option<ResetReason>, E> {
-        let Self { head, trimmed } = self;
+        let Self {
+            head,
+            trimmed,
+            interrupted,
+        } = self;
         if since.epoch != head.epoch {
             return Ok(Some(ResetReason::Epoch));
         }
         if since.offset > head.offset {
             return Ok(Some(ResetReason::Restored));
+        }
+        if since.offset < interrupted.offset {
+            return Ok(Some(ResetReason::Capture));
         }
         if since.offset < trimmed.offset {
             return Ok(Some(ResetReason::Trimmed));
@@ -52,6 +62,8 @@ impl LogBounds {
             Some(head.tag)
         } else if since.offset == trimmed.offset {
             Some(trimmed.tag)
+        } else if since.offset == interrupted.offset {
+            Some(interrupted.tag)
         } else {
             tag_at()?
         };
@@ -73,6 +85,7 @@ mod tests {
         let log = LogBounds {
             head: at(1, 9, 90),
             trimmed: at(1, 3, 30),
+            interrupted: at(1, 0, 0),
         };
         assert_eq!(log.locate(since, || Ok::<_, ()>(tag)), Ok(expected));
     }
@@ -96,10 +109,28 @@ mod tests {
     }
 
     #[test]
+    fn a_position_before_an_interruption_of_capture_is_out_of_range() {
+        let log = LogBounds {
+            head: at(1, 9, 90),
+            trimmed: at(1, 3, 30),
+            interrupted: at(1, 6, 60),
+        };
+        let check = |since, expected| {
+            assert_eq!(log.locate(since, || Ok::<_, ()>(Some(50))), Ok(expected));
+        };
+        check(at(1, 2, 20), Some(ResetReason::Capture));
+        check(at(1, 5, 50), Some(ResetReason::Capture));
+        check(at(1, 6, 60), None);
+        check(at(1, 6, 61), Some(ResetReason::Restored));
+        check(at(1, 7, 50), None);
+    }
+
+    #[test]
     fn an_error_of_the_tag_lookup_is_returned() {
         let log = LogBounds {
             head: at(1, 9, 90),
             trimmed: at(1, 3, 30),
+            interrupted: at(1, 0, 0),
         };
         assert_eq!(log.locate(at(1, 5, 50), || Err("broken")), Err("broken"));
     }

@@ -14,8 +14,10 @@ pub enum Outcome {
     Committed(Arc<Change>),
     /// The record already has the values that the edit sets. Nothing was written except the idempotency key.
     Unchanged {
-        /// The record.
-        record: Record,
+        /// The record's id.
+        id: RecordId,
+        /// The record. `None` if none exists.
+        record: Option<Record>,
         /// The end of the collection's log when the record was read.
         position: Position,
     },
@@ -39,7 +41,7 @@ impl Outcome {
     pub fn id(&self) -> RecordId {
         match self {
             Self::Committed(change) => change.key.id,
-            Self::Unchanged { record, .. } => record.id,
+            Self::Unchanged { id, .. } => *id,
             Self::Replayed(replayed) => replayed.id,
         }
     }
@@ -49,7 +51,7 @@ impl Outcome {
         match self {
             Self::Committed(change) if change.action == Action::Delete => None,
             Self::Committed(change) => Some(&change.after),
-            Self::Unchanged { record, .. } => Some(&record.fields),
+            Self::Unchanged { record, .. } => record.as_ref().map(|record| &record.fields),
             Self::Replayed(replayed) => replayed.record.as_ref(),
         }
     }

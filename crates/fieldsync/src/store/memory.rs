@@ -17,8 +17,9 @@ use crate::schema::collection::Collection;
 use crate::store::error::{SchemaMismatch, StoreError};
 use crate::store::memory_log::MemoryLog;
 use crate::store::memory_table::{MemoryTable, record};
-use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention, Store};
-use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Retention, Store};
+use crate::write::batch::{Batch, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+use crate::write::captured::Captured;
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
 
 /// Tables and change logs in memory. They are lost when the process ends.
@@ -126,9 +127,9 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError> {
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         let Some(deadline) = batch.deadline() else {
-            return Ok(Vec::new());
+            return Ok(Committed::default());
         };
         let Ok(_writer) = tokio::time::timeout_at(deadline.into(), self.data.writer.lock()).await
         else {
@@ -136,7 +137,7 @@ impl Store for MemoryStore {
                 edit: 0,
                 refusal: Refusal::Busy,
             };
-            return Ok(vec![Err(busy); batch.len()]);
+            return Ok(Committed::nothing(vec![Err(busy); batch.len()]));
         };
         // No await from here on: the future can be dropped before or after the transaction, but not inside it.
         let collections = self.collections.read().expect(NO_PANIC).clone();
@@ -153,15 +154,17 @@ impl Store for MemoryStore {
             .iter()
             .map(|mutation| state.mutate(mutation))
             .collect();
-        let head_updates = plan.head_updates();
+        // Only engines write to it: there is nothing to capture.
+        let settled = plan.settle(rows, &Captured::default());
+        let head_updates = settled.head_updates();
         let heads = head_updates
             .iter()
             .map(|update| state.update_head(&collections[&update.collection], update))
             .collect();
-        let output = plan.finish(rows, &heads);
-        for change in output.changes {
+        let output = settled.finish(&heads);
+        for change in &output.changes {
             let log = state.log_mut(&collections[&change.key.collection]);
-            log.changes.push_back(change);
+            log.changes.push_back(Arc::clone(change));
         }
         let now = Timestamp::now();
         for record in output.idempotency_records {
@@ -170,7 +173,18 @@ impl Store for MemoryStore {
             let (at, key) = (now, record.key.clone());
             state.keys.insert(key, UsedKey { at, table, record });
         }
-        Ok(output.results)
+        Ok(Committed {
+            results: output.results,
+            changes: output.changes,
+        })
+    }
+
+    async fn log_captured(&self, _: Retention) -> Result<LoggedCaptures, StoreError> {
+        Ok(LoggedCaptures::default())
+    }
+
+    async fn captured(&self) {
+        std::future::pending::<()>().await;
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
@@ -277,6 +291,7 @@ impl State {
             ((key, base), changes)
         };
         ReadSet {
+            captured: Vec::new(),
             reserved_ids: HashMap::new(),
             idempotency_records: batch
                 .idempotency_keys()

@@ -37,6 +37,10 @@ impl MemoryLog {
         let bounds = LogBounds {
             head: self.head,
             trimmed: self.trimmed,
+            interrupted: Position {
+                offset: 0,
+                ..self.trimmed
+            },
         };
         let skipped = || {
             let skipped = since.offset - self.trimmed.offset;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId, RecordKey};
@@ -48,7 +49,28 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///   [`Refusal::Locked`](crate::Refusal::Locked). The engine then commits the group again, alone.
     /// - If the future is dropped, the batch is committed as a whole or not at all.
     /// - After an `Err` it is unknown whether the batch was committed.
-    async fn commit(&self, batch: Batch) -> Result<Vec<GroupResult>, StoreError>;
+    ///
+    /// Where the table has capture:
+    /// - Cascades and triggers that an edit set off are logged with it, in the same transaction.
+    /// - What others wrote to a record that an edit writes is logged before the edit's change. It counts as changed since the
+    ///   edit's base.
+    /// - Per record, the previous values of a change are the values after the change before it.
+    /// - A row that a trigger rewrote is returned and logged as it is in the table. A delete that did not delete is an update.
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError>;
+
+    /// Logs what others have written and is not yet logged, as one change per record. One call logs a bounded number, in one
+    /// transaction per collection. Two nodes may call it at the same time.
+    ///
+    /// If changes can't be known (the table was truncated or rebuilt, its triggers were disabled, or more was captured than the
+    /// retention keeps), cursors from before are out of range from now on, with [`ResetReason::Capture`]. The call also
+    /// restores what capture needs, where it may.
+    ///
+    /// [`ResetReason::Capture`]: crate::ResetReason::Capture
+    async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError>;
+
+    /// Resolves when others may have written, if the database tells. Otherwise it never resolves: the engine calls
+    /// [`log_captured`](Self::log_captured) once per poll interval. The future may be dropped at any time.
+    async fn captured(&self);
 
     /// Reads one record and the end of its collection's log, in one consistent read. The record is `None` if it does
     /// not exist. A read does not wait for writers.
@@ -88,6 +110,37 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// The end of the log is kept: after every change has been trimmed, a cursor at the end of the log still resumes.
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError>;
+}
+
+/// What a store has committed.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// The result of each group, in the order of the batch.
+    pub results: Vec<GroupResult>,
+    /// The changes that were logged, in log order per collection: those of the edits, and those that were captured.
+    pub changes: Vec<Arc<Change>>,
+}
+
+impl Committed {
+    /// Results of which none has changed anything.
+    #[must_use]
+    pub fn nothing(results: Vec<GroupResult>) -> Self {
+        Self {
+            results,
+            changes: Vec::new(),
+        }
+    }
+}
+
+/// What a store has logged of the writes of others.
+#[derive(Debug, Default)]
+pub struct LoggedCaptures {
+    /// The changes, in log order per collection.
+    pub changes: Vec<Arc<Change>>,
+    /// Whether capture was interrupted, so that a log can't be resumed from before.
+    pub interrupted: bool,
+    /// Whether more remains to be logged.
+    pub more: bool,
 }
 
 /// How long the changes of a log are kept. A change that exceeds either limit may be deleted.

@@ -14,6 +14,7 @@ use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::field::Ids;
 use crate::schema::grant::Grant;
+use crate::write::captured::CapturedWrite;
 use crate::write::commit_slot::CommitSlot;
 
 /// The maximum number of changes that an edit's base may be behind the end of its collection's log.
@@ -22,8 +23,9 @@ pub const MAX_BASE_DISTANCE: u64 = 10_000;
 /// Groups of edits that are committed in one transaction. Each group is applied as a whole or not at all.
 ///
 /// A store reads what the batch asks for into a [`ReadSet`], calls [`Batch::plan`], writes the mutations of the
-/// [`Plan`](crate::backend::Plan), updates the heads, calls [`Plan::finish`](crate::backend::Plan::finish) and writes the
-/// log. Every rule about edits is in the plan; a store has none.
+/// [`Plan`](crate::backend::Plan), takes what was captured meanwhile, calls [`Plan::settle`](crate::backend::Plan::settle), updates
+/// the heads, calls [`Settled::finish`](crate::backend::Settled::finish) and writes the log. Every rule about edits is in the
+/// plan; a store has none.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub(crate) groups: Vec<Arc<Group>>,
@@ -60,6 +62,8 @@ pub struct ReadSet {
     pub records: HashMap<RecordKey, Record>,
     /// Of [`Batch::bases`], the changes of the record since that position.
     pub since: HashMap<(RecordKey, Position), ChangesSince>,
+    /// What others wrote to the records of [`Batch::bases`] and is not yet logged.
+    pub captured: Vec<CapturedWrite>,
     /// As many new ids as [`Batch::ids_to_reserve`] asks for.
     pub reserved_ids: HashMap<Arc<str>, Vec<RecordId>>,
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod base;
 pub(crate) mod batch;
+pub(crate) mod captured;
 pub(crate) mod catch_panic;
 pub(crate) mod commit_slot;
 pub(crate) mod decide;
 pub(crate) mod mutation;
 pub(crate) mod plan;
 pub(crate) mod planner;
+pub(crate) mod settle;

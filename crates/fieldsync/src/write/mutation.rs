@@ -15,7 +15,6 @@ pub struct Mutation {
     pub write: Write,
     pub(crate) group: usize,
     pub(crate) edit: usize,
-    pub(crate) tag: u32,
 }
 
 /// What to write.

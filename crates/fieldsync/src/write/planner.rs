@@ -4,6 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::Value;
+
+use crate::model::change::Action;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
@@ -15,6 +18,7 @@ use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
 use crate::write::base::SinceBase;
 use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
+use crate::write::captured::{by_record, fold};
 use crate::write::decide::Decision;
 use crate::write::mutation::{Mutation, Write};
 use crate::write::plan::{Plan, Planned};
@@ -27,16 +31,32 @@ impl Batch {
             idempotency_records,
             records,
             since,
+            captured,
             reserved_ids,
         } = read;
         let reserved_ids = reserved_ids.into_iter();
         let reserved_ids = reserved_ids.map(|(name, ids)| (name, ids.into()));
+        // What others did since the end of the log counts as done since any base.
+        let unlogged = by_record(&captured).into_iter().map(|(key, writes)| {
+            let row = records.get(key);
+            let previous = fold(&writes, row).into_iter().map(|folded| {
+                let is_known = folded.action != Action::Create && !folded.previous.is_empty();
+                let mut previous = folded.previous;
+                // A value that came back is no conflict.
+                let is_back = |name: &str, value: &Value| {
+                    row.is_some_and(|row| row.fields.get(name) == Some(value))
+                };
+                previous.retain(|name, value| !is_back(name, value));
+                is_known.then_some(previous)
+            });
+            (key.clone(), previous.collect())
+        });
         let mut planner = Planner {
             now: Timestamp::now(),
             idempotency_records,
             rows: records.clone(),
             logged: since,
-            planned: HashMap::new(),
+            planned: unlogged.collect(),
             used_keys: HashMap::new(),
             reserved_ids: reserved_ids.collect(),
             mutations: Vec::new(),
@@ -60,7 +80,8 @@ struct Planner {
     rows: HashMap<RecordKey, Record>,
     /// What changed since the bases of edits, according to the log.
     logged: HashMap<(RecordKey, Position), ChangesSince>,
-    /// The previous values that the mutations so far replace in each record, `None` where they are unknown.
+    /// The previous values of each record that are replaced by the writes of others after the log's end, and by the mutations so
+    /// far. `None` where they are unknown.
     planned: HashMap<RecordKey, Vec<Option<Fields>>>,
     /// The keys used in this batch, with the edit's fingerprint and what is planned for it.
     used_keys: HashMap<IdempotencyKey, (String, Planned)>,
@@ -142,7 +163,6 @@ impl Planner {
                     write,
                     group: group_at,
                     edit: edit_at,
-                    tag: fastrand::u32(1..),
                 };
                 self.apply(&mutation, undo);
                 self.mutations.push(mutation);

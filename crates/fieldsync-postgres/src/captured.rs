@@ -1,0 +1,173 @@
+//! What the triggers have captured: how it is taken from its table, and how its values are read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deadpool_postgres::Object;
+use fieldsync::backend::CapturedWrite;
+use fieldsync::{Fields, RecordKey, Timestamp};
+use fieldsync_sql::{Dialect as _, SqlValue};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio_postgres::Row;
+
+use crate::column_types::Format;
+use crate::dialect::{Postgres, Table, Tables};
+use crate::error::Failure;
+use crate::pipeline::Step;
+use crate::value::Parameter;
+
+fn names<'a>(
+    tables: &Tables,
+    records: impl IntoIterator<Item = &'a RecordKey>,
+) -> Result<[Parameter<'static>; 2], Failure> {
+    let (mut logs, mut keys) = (Vec::new(), Vec::new());
+    for record in records {
+        let table = tables.of(&record.collection)?;
+        if table.has_capture {
+            logs.push(table.log.to_string());
+            keys.push(record.id.to_string());
+        }
+    }
+    Ok([Parameter::texts(logs), Parameter::texts(keys)])
+}
+
+/// The statement that reads what others wrote to these records.
+pub(crate) async fn of_others<'a>(
+    client: &Object,
+    tables: &Tables,
+    records: impl IntoIterator<Item = &RecordKey>,
+) -> Result<Step<'a>, Failure> {
+    Step::query(
+        client,
+        &tables.own.captured_by_others,
+        names(tables, records)?,
+    )
+    .await
+}
+
+/// The statement that takes what was captured.
+pub(crate) async fn take<'a>(
+    client: &Object,
+    tables: &Tables,
+    written: impl IntoIterator<Item = &RecordKey>,
+) -> Result<Step<'a>, Failure> {
+    Step::query(client, &tables.own.take_captured, names(tables, written)?).await
+}
+
+/// The writes in the rows of [`of_others`] and [`take`]: those of other transactions, and this transaction's own. Those of
+/// tables that this app does not have are skipped.
+pub(crate) fn writes(
+    tables: &Tables,
+    rows: &[Row],
+) -> Result<(Vec<CapturedWrite>, Vec<CapturedWrite>), Failure> {
+    let (mut others, mut own) = (Vec::new(), Vec::new());
+    for row in rows {
+        let Some(table) = tables.with_log(row.try_get(0)?) else {
+            continue;
+        };
+        if let Some(write) = write(table, row, 1)? {
+            let is_own: bool = row.try_get(4)?;
+            if is_own { &mut own } else { &mut others }.push(write);
+        }
+    }
+    Ok((others, own))
+}
+
+/// The write in the columns `key, old, new` that begin at the column `first`. `None` if the key is no id.
+pub(crate) fn write(
+    table: &Table,
+    row: &Row,
+    first: usize,
+) -> Result<Option<CapturedWrite>, Failure> {
+    let key: &str = row.try_get(first)?;
+    let Some(id) = Postgres::decode_id(&SqlValue::text(key)) else {
+        return Ok(None);
+    };
+    let values = |column| -> Result<Option<Fields>, Failure> {
+        let text: Option<&str> = row.try_get(column)?;
+        Ok(text.map(|text| fields(table, text)))
+    };
+    Ok(Some(CapturedWrite {
+        key: RecordKey {
+            collection: Arc::clone(&table.collection),
+            id,
+        },
+        old: values(first + 1)?,
+        new: values(first + 2)?,
+    }))
+}
+
+/// The fields in a row as JSON.
+fn fields(table: &Table, json: &str) -> Fields {
+    let columns: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
+    let values = table.columns.iter().filter_map(|column| {
+        let json = columns.get(&column.name)?.get();
+        Some((column.name.clone(), value(column.format, json)))
+    });
+    values.collect()
+}
+
+/// A field's value from the JSON that `to_jsonb` makes of its column: the same that a read of the column gives.
+fn value(format: Format, json: &str) -> Value {
+    if json == "null" {
+        return Value::Null;
+    }
+    if matches!(format, Format::Json | Format::Jsonb) {
+        return serde_json::from_str(json).unwrap_or_default();
+    }
+    // Numbers keep every digit.
+    let text = serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
+    let text = match format {
+        Format::Time | Format::LocalTime => time(text),
+        _ => text,
+    };
+    Postgres::decode(format, SqlValue::text(text))
+}
+
+/// `2026-01-13T10:00:00.5+02:00`, or without an offset in UTC, as RFC 3339 in UTC.
+fn time(text: String) -> String {
+    let has_offset = text.len() > 10 && text[10..].contains(['+', '-', 'Z']);
+    let utc = if has_offset {
+        text.parse::<Timestamp>()
+    } else {
+        format!("{text}Z").parse()
+    };
+    utc.map_or(text, |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+    fn check(format: Format, json: &str, expected: Value) {
+        assert_eq!(value(format, json), expected);
+    }
+
+    #[test]
+    fn captured_values_are_those_of_a_read() {
+        check(Format::Text, "\"a\\nb\"", json!("a\nb"));
+        check(Format::Text, "null", json!(null));
+        check(
+            Format::Numeric,
+            "12345678901234567890.10",
+            json!("12345678901234567890.10"),
+        );
+        check(Format::Integer, "7", json!(7));
+        check(Format::Number, "1", json!(1.0));
+        check(Format::Boolean, "true", json!(true));
+        check(Format::Jsonb, "{\"a\": [1]}", json!({"a": [1]}));
+        let time = json!("2026-01-13T10:00:00.500000Z");
+        check(
+            Format::Time,
+            "\"2026-01-13T12:00:00.5+02:00\"",
+            time.clone(),
+        );
+        check(Format::LocalTime, "\"2026-01-13T10:00:00.5\"", time);
+        check(Format::Time, "\"infinity\"", json!("infinity"));
+    }
+}

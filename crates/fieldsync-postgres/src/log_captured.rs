@@ -1,0 +1,215 @@
+//! Logs what others have written: one transaction per log and call, a bounded number of records.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deadpool_postgres::Pool;
+use fieldsync::backend::{Captured, Change, LoggedCaptures, Settled};
+use fieldsync::{RecordKey, Retention};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+
+use crate::capture;
+use crate::captured;
+use crate::connection::{ANSWER_TIMEOUT, Connection};
+use crate::dialect::{Table, Tables};
+use crate::error::{Failure, Stopped};
+use crate::log;
+use crate::pipeline::{Step, in_order, run};
+use crate::value::{Parameter, PostgresRow};
+
+/// The most records that one transaction logs.
+const MAX_RECORDS: i64 = 500;
+/// With more records than this waiting, the log is interrupted instead: its subscribers get a snapshot sooner.
+const MAX_BACKLOG: i64 = 100_000;
+
+/// Whether capture itself is checked, which is worth doing once per poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    Capture,
+    Nothing,
+}
+
+/// Logs what waits in each log. A standby follows the log of its primary.
+pub(crate) async fn log_captured(
+    pool: &Pool,
+    tables: &Tables,
+    retention: Retention,
+    check: Check,
+) -> Result<LoggedCaptures, Failure> {
+    if tables.captured().is_empty() {
+        return Ok(LoggedCaptures::default());
+    }
+    let client = Connection::of(pool).await?;
+    match all_logs(&client, tables, retention, check).await {
+        Err(Failure::Postgres(error))
+            if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) =>
+        {
+            Ok(LoggedCaptures::default())
+        }
+        logged => logged,
+    }
+}
+
+async fn all_logs(
+    client: &Connection,
+    tables: &Tables,
+    retention: Retention,
+    check: Check,
+) -> Result<LoggedCaptures, Failure> {
+    let mut logged = LoggedCaptures::default();
+    if check == Check::Capture {
+        let changed = capture::changed(&****client, tables);
+        for table in client.within(ANSWER_TIMEOUT, changed).await? {
+            match in_transaction(client, repair(client, tables, table)).await {
+                Ok(()) => logged.interrupted = true,
+                Err(failure) => tracing::error!(
+                    table = table.name,
+                    ?failure,
+                    "changes of the table are not captured, and its triggers can't be created: create them as its owner, or restart \
+                     the app with a role that may"
+                ),
+            }
+        }
+    }
+    let logs = capture::captured_tables(tables)?;
+    let logs = Parameter::texts(logs.iter().map(|table| &*table.log));
+    let waiting = client.within(ANSWER_TIMEOUT, run(client, &tables.own.waiting, [logs]));
+    for row in waiting.await? {
+        let Some(table) = tables.with_log(row.try_get(0)?) else {
+            continue;
+        };
+        match in_transaction(client, one_log(client, tables, table, retention)).await {
+            Ok(one) => {
+                logged.changes.extend(one.changes);
+                logged.interrupted |= one.interrupted;
+                logged.more |= one.more;
+            }
+            // A writer holds the head, or another node logs at the same time. It is tried again soon.
+            Err(Failure::Postgres(error)) if Stopped::of(&error).is_some() => logged.more = true,
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(logged)
+}
+
+const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'";
+
+/// Runs work that begins and commits a transaction, and rolls it back if it fails.
+async fn in_transaction<T>(
+    client: &Connection,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let result = client.within(ANSWER_TIMEOUT, work).await;
+    if result.is_err() && !client.is_lost() && client.batch_execute("rollback").await.is_err() {
+        client.lose();
+    }
+    result
+}
+
+async fn repair(client: &Connection, tables: &Tables, table: &Table) -> Result<(), Failure> {
+    client.batch_execute(BEGIN).await?;
+    run(
+        client,
+        &tables.own.lock_heads,
+        [Parameter::texts([&*table.log])],
+    )
+    .await?;
+    capture::repair(&****client, tables, table).await?;
+    Ok(client.batch_execute("commit").await?)
+}
+
+async fn one_log(
+    client: &Connection,
+    tables: &Tables,
+    table: &Table,
+    retention: Retention,
+) -> Result<LoggedCaptures, Failure> {
+    let log = || Parameter::text(&*table.log);
+    let seconds = i64::try_from(retention.age.as_secs()).unwrap_or(i64::MAX);
+    let is_lost = [
+        log(),
+        Parameter::Integer(MAX_BACKLOG),
+        Parameter::Integer(seconds),
+    ];
+    // Each in a statement of its own: what is taken must be read after the lock was acquired.
+    let steps = [
+        Step::Simple(BEGIN.to_owned()),
+        Step::query(
+            client,
+            &tables.own.lock_heads,
+            [Parameter::texts([&*table.log])],
+        )
+        .await?,
+        Step::query(client, &tables.own.is_lost, is_lost).await?,
+        Step::query(
+            client,
+            &table.own.take,
+            [log(), Parameter::Integer(MAX_RECORDS)],
+        )
+        .await?,
+    ];
+    let mut results = in_order(client, &steps).await;
+    results.next()?;
+    let head = results.next()?;
+    let head = head.first();
+    let head = head.ok_or_else(|| fieldsync_sql::missing_head(&table.log))?;
+    let mut head = fieldsync_sql::head(&PostgresRow(head), 1)?;
+    let is_lost: bool = match results.next()?.first() {
+        Some(row) => row.try_get(0)?,
+        None => false,
+    };
+    if is_lost {
+        // What was taken is deleted with the rest.
+        results.next()?;
+        capture::give_up(&****client, tables, table).await?;
+        client.batch_execute("commit").await?;
+        return Ok(LoggedCaptures {
+            interrupted: true,
+            ..LoggedCaptures::default()
+        });
+    }
+    let rows = results.next()?;
+    let (captured, records) = taken(table, &rows)?;
+    let settled = Settled::of_captured(&captured);
+    let mut heads = HashMap::from([(Arc::clone(&table.collection), head)]);
+    log::advance(&mut heads, &settled.head_updates())?;
+    head = heads[&table.collection];
+    let finished = settled.finish(&heads);
+    #[cfg(fieldsync_fault_points)]
+    fieldsync::fault::point("captured-taken");
+    log::finish(client, tables, &finished).await?;
+    #[cfg(fieldsync_fault_points)]
+    fieldsync::fault::point("captured-logged");
+    tracing::debug!(collection = %table.collection, records, offset = head.offset, "logged what others wrote");
+    let changes: Vec<Arc<Change>> = finished.changes;
+    Ok(LoggedCaptures {
+        changes,
+        interrupted: false,
+        more: i64::try_from(records).is_ok_and(|records| records >= MAX_RECORDS),
+    })
+}
+
+/// The writes that were taken, with the rows as they are now, and the number of records.
+fn taken(table: &Table, rows: &[Row]) -> Result<(Captured, usize), Failure> {
+    let mut captured = Captured::default();
+    for row in rows {
+        let Some(write) = captured::write(table, row, 0)? else {
+            tracing::warn!(
+                table = table.name,
+                key = row.try_get::<_, &str>(0)?,
+                "a captured row was skipped: its key is not an id of the collection"
+            );
+            continue;
+        };
+        if !captured.rows.contains_key(&write.key) {
+            let exists: bool = row.try_get(3)?;
+            let record = exists.then(|| table.record(&PostgresRow(row), 4));
+            let record = record.transpose()?;
+            captured.rows.insert(RecordKey::clone(&write.key), record);
+        }
+        captured.others.push(write);
+    }
+    let records = captured.rows.len();
+    Ok((captured, records))
+}

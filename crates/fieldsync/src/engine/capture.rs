@@ -1,0 +1,64 @@
+//! The task that has the writes of others logged, and announces them: once per poll interval, and at once when the store or the
+//! app says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::broker::relay::NotificationQueue;
+use crate::live::hub_registry::HubRegistry;
+use crate::store::error::StoreError;
+use crate::store::store::{Retention, Store};
+
+#[derive(Debug)]
+pub(crate) struct Capture {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hubs: Arc<HubRegistry>,
+    pub(crate) notifications: Arc<NotificationQueue>,
+    pub(crate) retention: Retention,
+    /// The app has written.
+    pub(crate) woken: Arc<Notify>,
+}
+
+impl Capture {
+    /// Never returns.
+    pub(crate) async fn run(self, poll_interval: Duration) {
+        let mut ticks = tokio::time::interval(poll_interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.woken.notified() => {}
+                () = self.store.captured() => {}
+            }
+            if let Err(error) = self.log_captured().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not log what others have written, retrying"
+                );
+                // The store may have said at once that there is something.
+                ticks.tick().await;
+            }
+        }
+    }
+
+    async fn log_captured(&self) -> Result<(), StoreError> {
+        loop {
+            let logged = self.store.log_captured(self.retention).await?;
+            let mut changes = logged.changes;
+            changes.sort_by(|a, b| a.key.collection.cmp(&b.key.collection));
+            for notification in self.hubs.announce(&changes) {
+                self.notifications.put(notification);
+            }
+            if logged.interrupted {
+                self.hubs.request_catch_up();
+            }
+            if !logged.more {
+                return Ok(());
+            }
+            // Edits go on between the steps.
+            tokio::task::yield_now().await;
+        }
+    }
+}
