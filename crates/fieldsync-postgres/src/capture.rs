@@ -1,37 +1,12 @@
-//! Sets up capture: the function that the triggers call, the triggers of each table, and whether they are still as they were.
+//! Whether capture is still as it was: what happens to a log when changes may have been missed. `capture_ddl` sets it up.
 
 use fieldsync::backend::StoreError;
-use fieldsync_sql::{Dialect as _, SqlValue};
+use fieldsync_sql::Dialect as _;
 use tokio_postgres::GenericClient;
 
+use crate::capture_ddl::{CapturedTable, function, missing_triggers};
 use crate::dialect::{Postgres, Table, Tables};
 use crate::error::Failure;
-
-/// Capture's side tables.
-const SIDE_TABLES: &str = include_str!("capture.sql");
-
-/// The body of the function.
-const FUNCTION: &str = include_str!("capture_function.sql");
-
-/// The role that owns the function, with no more rights than it needs: conversions that users define run inside `to_jsonb`.
-const OWNER: &str = "do $$ begin \
-       if not exists (select from pg_roles where rolname = 'fieldsync_capture') then \
-         begin \
-           create role fieldsync_capture nologin; \
-         exception when duplicate_object or unique_violation then null; \
-         end; \
-       end if; \
-       if not pg_has_role(current_user, 'fieldsync_capture', 'usage') then \
-         grant fieldsync_capture to current_user; \
-       end if; \
-       grant usage, create on schema {schema} to fieldsync_capture; \
-       grant insert on {schema}.fieldsync_captured to fieldsync_capture; \
-       grant select on {schema}.fieldsync_doorbell to fieldsync_capture; \
-       alter function {schema}.fieldsync_capture() owner to fieldsync_capture; \
-       revoke create on schema {schema} from fieldsync_capture; \
-     exception when insufficient_privilege then \
-       raise notice 'fieldsync: this role may not create roles, so that the function fieldsync_capture belongs to it'; \
-     end $$";
 
 /// What capture depends on, of each table: its storage, its partitions, and the triggers of all; and whether all are in place.
 /// The parameters are the names of the tables as SQL, their logs, their key columns, and the function.
@@ -50,12 +25,8 @@ const STATES: &str = "select s.fingerprint, s.is_complete \
           left join pg_trigger t on t.tgrelid = c.oid and t.tgname = '!fieldsync_truncate') s \
      order by w.position";
 
-/// Moves a head, so that no cursor from before resumes.
-const INTERRUPT: &str = "update fieldsync_heads set last = last + 1, last_tag = $2, interrupted = last + 1, \
-                         interrupted_tag = $2 where log = $1";
-
 /// The state of a table's capture.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
     /// Differs whenever changes may have been missed.
     pub(crate) fingerprint: String,
@@ -64,97 +35,8 @@ pub(crate) struct State {
 }
 
 /// The schema of the side tables, as SQL.
-async fn schema(client: &impl GenericClient) -> Result<String, Failure> {
-    let sql = "select quote_ident(n.nspname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-               where c.oid = to_regclass('fieldsync_heads')";
-    Ok(client.query_one(sql, &[]).await?.try_get(0)?)
-}
-
-/// Sets up capture for the tables that have it, where something is missing.
-pub(crate) async fn set_up(client: &impl GenericClient, tables: &Tables) -> Result<(), Failure> {
-    if tables.captured().is_empty() {
-        return Ok(());
-    }
-    let schema = schema(client).await?;
-    set_up_function(client, &schema).await?;
-    let captured = captured_tables(tables)?;
-    let states = states(client, &schema, &captured).await?;
-    for (table, found) in captured.into_iter().zip(states) {
-        if !found.is_complete {
-            set_up_triggers(client, &schema, table).await?;
-        }
-        confirm(client, &schema, table).await?;
-    }
-    Ok(())
-}
-
-/// Creates the side tables and the function, unless they are in place.
-async fn set_up_function(client: &impl GenericClient, schema: &str) -> Result<(), Failure> {
-    let body = FUNCTION.replace("{schema}", schema);
-    let sql = "select exists (select from pg_proc where oid = to_regprocedure($1) and prosrc = $2) \
-               and to_regclass($3) is not null";
-    let (function, doorbell) = (function(schema), format!("{schema}.fieldsync_doorbell"));
-    let row = client
-        .query_one(sql, &[&function, &body, &doorbell])
-        .await?;
-    if row.try_get(0)? {
-        return Ok(());
-    }
-    let create = format!(
-        "set local client_min_messages = warning; {}; \
-         create or replace function {function} returns trigger language plpgsql security definer \
-           set search_path = pg_catalog, pg_temp as $fieldsync${body}$fieldsync$; \
-         revoke execute on function {function} from public; {}",
-        SIDE_TABLES.replace("{schema}", schema),
-        OWNER.replace("{schema}", schema)
-    );
-    Ok(client.batch_execute(&create).await?)
-}
-
-fn function(schema: &str) -> String {
-    format!("{schema}.fieldsync_capture()")
-}
-
-/// The statements that create the triggers of a table and of its partitions.
-async fn set_up_triggers(
-    client: &impl GenericClient,
-    schema: &str,
-    table: &Table,
-) -> Result<(), Failure> {
-    let name = &table.sql_name;
-    let sql = "select relid::text from pg_partition_tree($1::text::regclass) where relid <> $1::text::regclass";
-    let partitions = client.query(sql, &[name]).await?;
-    let arguments = format!(
-        "{}, {}",
-        Postgres::literal(&SqlValue::text(&*table.log)),
-        Postgres::literal(&SqlValue::text(&*table.key.name))
-    );
-    let call = format!("execute function {schema}.fieldsync_capture({arguments})");
-    let mut statements = vec![
-        format!("drop trigger if exists \"!fieldsync_row\" on {name}"),
-        format!(
-            "create trigger \"!fieldsync_row\" after insert or update or delete on {name} for each row \
-             when (pg_trigger_depth() > 0 or current_setting('fieldsync.planned', true) is distinct from 'on') {call}"
-        ),
-    ];
-    let mut all = vec![name.clone()];
-    for partition in &partitions {
-        all.push(partition.try_get(0)?);
-    }
-    for name in all {
-        statements.extend([
-            format!("drop trigger if exists \"!fieldsync_truncate\" on {name}"),
-            format!("create trigger \"!fieldsync_truncate\" after truncate on {name} for each statement {call}"),
-            format!(
-                "alter table {name} enable always trigger \"!fieldsync_row\", enable always trigger \"!fieldsync_truncate\""
-            ),
-        ]);
-    }
-    tracing::info!(table = table.name, "creating the triggers of capture");
-    let quiet = "set local client_min_messages = warning; ";
-    Ok(client
-        .batch_execute(&format!("{quiet}{}", statements.join("; ")))
-        .await?)
+fn schema(tables: &Tables) -> String {
+    Postgres::quote(tables.side.name().unwrap_or_default())
 }
 
 /// The tables that have capture, in the order in which to lock the heads of their logs.
@@ -166,14 +48,26 @@ pub(crate) fn captured_tables(tables: &Tables) -> Result<Vec<&Table>, StoreError
     Ok(captured)
 }
 
+/// The state of one table's capture.
+pub(crate) async fn state_of(
+    client: &impl GenericClient,
+    schema: &str,
+    table: &CapturedTable,
+) -> Result<State, Failure> {
+    let state = states(client, schema, std::slice::from_ref(table))
+        .await?
+        .pop();
+    Ok(state.unwrap_or_default())
+}
+
 async fn states(
     client: &impl GenericClient,
     schema: &str,
-    tables: &[&Table],
+    tables: &[CapturedTable],
 ) -> Result<Vec<State>, Failure> {
     let names: Vec<&str> = tables.iter().map(|table| &*table.sql_name).collect();
     let logs: Vec<&str> = tables.iter().map(|table| &*table.log).collect();
-    let keys: Vec<&str> = tables.iter().map(|table| &*table.key.name).collect();
+    let keys: Vec<&str> = tables.iter().map(|table| &*table.key).collect();
     let rows = client
         .query(STATES, &[&names, &logs, &keys, &function(schema)])
         .await?;
@@ -192,11 +86,18 @@ pub(crate) async fn changed<'a>(
     tables: &'a Tables,
 ) -> Result<Vec<&'a Table>, Failure> {
     let captured = captured_tables(tables)?;
-    let states = states(client, &schema(client).await?, &captured).await?;
+    let schema = schema(tables);
+    let shown: Vec<_> = captured
+        .iter()
+        .map(|table| CapturedTable::of(table))
+        .collect();
+    let states = states(client, &schema, &shown).await?;
     let logs: Vec<&str> = captured.iter().map(|table| &*table.log).collect();
-    let sql = "select t.capture from unnest($1::text[]) with ordinality as w (log, position) \
-               left join fieldsync_tables t on t.log = w.log order by w.position";
-    let rows = client.query(sql, &[&logs]).await?;
+    let sql = format!(
+        "select t.capture from unnest($1::text[]) with ordinality as w (log, position) \
+         left join {schema}.fieldsync_tables t on t.log = w.log order by w.position"
+    );
+    let rows = client.query(&sql, &[&logs]).await?;
     let mut changed = Vec::new();
     for ((table, state), row) in captured.into_iter().zip(states).zip(rows) {
         if row.try_get::<_, Option<&str>>(0)? != Some(&state.fingerprint) {
@@ -207,44 +108,69 @@ pub(crate) async fn changed<'a>(
 }
 
 /// Repairs the triggers of a table whose capture was interrupted, and resets its log.
-pub(crate) async fn repair(client: &impl GenericClient, table: &Table) -> Result<(), Failure> {
-    let schema = schema(client).await?;
-    let found = states(client, &schema, &[table]).await?;
-    if found.iter().any(|state| !state.is_complete) {
-        set_up_triggers(client, &schema, table).await?;
-    }
+pub(crate) async fn repair(
+    client: &impl GenericClient,
+    tables: &Tables,
+    table: &Table,
+) -> Result<(), Failure> {
+    let schema = schema(tables);
+    let sql = missing_triggers(client, &schema, &CapturedTable::of(table)).await?;
+    client.batch_execute(&sql.join("; ")).await?;
     confirm(client, &schema, table).await
 }
 
 /// Notes the state of a table's capture. If it is not as it was last confirmed, changes may have been missed: the log is
-/// interrupted.
+/// interrupted. Where it was never confirmed, the triggers were created a moment ago.
 async fn confirm(client: &impl GenericClient, schema: &str, table: &Table) -> Result<(), Failure> {
-    let state = states(client, schema, &[table]).await?.pop();
-    let fingerprint = state.map(|state| state.fingerprint).unwrap_or_default();
-    let log = &*table.log;
-    let sql = "select t.capture, h.last > 0 from fieldsync_tables t join fieldsync_heads h on h.log = t.log \
-               where t.log = $1";
-    let Some(row) = client.query_opt(sql, &[&log]).await? else {
-        return Ok(());
-    };
-    let (known, has_changes): (Option<&str>, bool) = (row.try_get(0)?, row.try_get(1)?);
-    if known == Some(&fingerprint) {
+    let fingerprint = fingerprint(client, schema, table).await?;
+    let sql = format!("select capture from {schema}.fieldsync_tables where log = $1");
+    let row = client.query_opt(&sql, &[&&*table.log]).await?;
+    let known: Option<String> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+    if known.as_ref() == Some(&fingerprint) {
         return Ok(());
     }
-    if known.is_some() || has_changes {
-        interrupt(client, table, "its triggers or its storage changed").await?;
+    if known.is_some() {
+        let why = "its triggers or its storage changed";
+        interrupt(client, schema, table, why).await?;
     }
-    let sql = "update fieldsync_tables set capture = $2 where log = $1";
-    client.execute(sql, &[&log, &fingerprint]).await?;
+    note(client, schema, table, &fingerprint).await
+}
+
+async fn fingerprint(
+    client: &impl GenericClient,
+    schema: &str,
+    table: &Table,
+) -> Result<String, Failure> {
+    let state = state_of(client, schema, &CapturedTable::of(table)).await?;
+    Ok(state.fingerprint)
+}
+
+async fn note(
+    client: &impl GenericClient,
+    schema: &str,
+    table: &Table,
+    fingerprint: &str,
+) -> Result<(), Failure> {
+    let sql = format!("update {schema}.fieldsync_tables set capture = $2 where log = $1");
+    client.execute(&sql, &[&&*table.log, &fingerprint]).await?;
     Ok(())
 }
 
 /// Moves the head, so that no cursor from before resumes, and drops what was captured.
-async fn interrupt(client: &impl GenericClient, table: &Table, why: &str) -> Result<(), Failure> {
+async fn interrupt(
+    client: &impl GenericClient,
+    schema: &str,
+    table: &Table,
+    why: &str,
+) -> Result<(), Failure> {
     let (log, tag) = (&*table.log, i64::from(fastrand::u32(1..)));
-    client.execute(INTERRUPT, &[&log, &tag]).await?;
-    let sql = "delete from fieldsync_captured where log = $1";
-    client.execute(sql, &[&log]).await?;
+    let sql = format!(
+        "update {schema}.fieldsync_heads set last = last + 1, last_tag = $2, interrupted = last + 1, \
+         interrupted_tag = $2 where log = $1"
+    );
+    client.execute(&sql, &[&log, &tag]).await?;
+    let sql = format!("delete from {schema}.fieldsync_captured where log = $1");
+    client.execute(&sql, &[&log]).await?;
     tracing::warn!(
         table = table.name,
         "changes of the table were missed: {why}; subscribers receive a reset"
@@ -253,14 +179,14 @@ async fn interrupt(client: &impl GenericClient, table: &Table, why: &str) -> Res
 }
 
 /// Interrupts a log whose captured changes are too many, or were lost by TRUNCATE, and notes the state of capture.
-pub(crate) async fn give_up(client: &impl GenericClient, table: &Table) -> Result<(), Failure> {
+pub(crate) async fn give_up(
+    client: &impl GenericClient,
+    tables: &Tables,
+    table: &Table,
+) -> Result<(), Failure> {
+    let schema = schema(tables);
     let why = "it was truncated, or too much was captured while no engine ran";
-    interrupt(client, table, why).await?;
-    let state = states(client, &schema(client).await?, &[table])
-        .await?
-        .pop();
-    let fingerprint = state.map(|state| state.fingerprint).unwrap_or_default();
-    let sql = "update fieldsync_tables set capture = $2 where log = $1";
-    client.execute(sql, &[&&*table.log, &fingerprint]).await?;
-    Ok(())
+    interrupt(client, &schema, table, why).await?;
+    let fingerprint = fingerprint(client, &schema, table).await?;
+    note(client, &schema, table, &fingerprint).await
 }

@@ -17,17 +17,6 @@ use crate::error::Failure;
 use crate::pipeline::Step;
 use crate::value::Parameter;
 
-/// What others wrote to some records.
-const OF_OTHERS: &str = "select c.log, c.key, c.old::text, c.new::text, false \
-     from fieldsync_captured c join unnest($1::text[], $2::text[]) as w (log, key) on c.log = w.log and c.key = w.key \
-     where c.op <> 'T'";
-
-/// Takes what this transaction wrote, and what others wrote to the same records and to those of the parameters.
-const TAKE: &str = "with own as (select log, key from fieldsync_captured where xid = pg_current_xact_id() and op <> 'T'), \
-     wanted as (select log, key from own union select log, key from unnest($1::text[], $2::text[]) as w (log, key)) \
-     delete from fieldsync_captured c using wanted w where c.log = w.log and c.key = w.key and c.op <> 'T' \
-     returning c.log, c.key, c.old::text, c.new::text, c.xid = pg_current_xact_id()";
-
 fn names<'a>(
     tables: &Tables,
     records: impl IntoIterator<Item = &'a RecordKey>,
@@ -49,7 +38,12 @@ pub(crate) async fn of_others<'a>(
     tables: &Tables,
     records: impl IntoIterator<Item = &RecordKey>,
 ) -> Result<Step<'a>, Failure> {
-    Step::query(client, OF_OTHERS, names(tables, records)?).await
+    Step::query(
+        client,
+        &tables.own.captured_by_others,
+        names(tables, records)?,
+    )
+    .await
 }
 
 /// The statement that takes what was captured.
@@ -58,7 +52,7 @@ pub(crate) async fn take<'a>(
     tables: &Tables,
     written: impl IntoIterator<Item = &RecordKey>,
 ) -> Result<Step<'a>, Failure> {
-    Step::query(client, TAKE, names(tables, written)?).await
+    Step::query(client, &tables.own.take_captured, names(tables, written)?).await
 }
 
 /// The writes in the rows of [`of_others`] and [`take`]: those of other transactions, and this transaction's own. Those of

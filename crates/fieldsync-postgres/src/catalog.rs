@@ -5,17 +5,118 @@ use std::collections::HashMap;
 
 use deadpool_postgres::Transaction;
 use fieldsync::Collection;
-use fieldsync_sql::{ColumnInfo, DeclaredType, Dialect as _, TableInfo, TableKind};
+use fieldsync::backend::StoreError;
+use fieldsync_sql::{
+    ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, MissingTable, TableInfo, TableKind,
+};
 
 use crate::dialect::Postgres;
 use crate::error::Failure;
 
 /// What has the name of a collection's table.
-pub(crate) async fn read(
+pub(crate) async fn find(
+    transaction: &Transaction<'_>,
+    collection: &Collection,
+) -> Result<Result<TableInfo, MissingTable>, Failure> {
+    if let Some(table) = read(transaction, collection).await? {
+        return Ok(Ok(table));
+    }
+    let name = collection.table_name();
+    let (schema, name) = match name.split_once('.') {
+        Some((schema, name)) => (schema.to_owned(), name),
+        None => (current_schema(transaction).await?, name),
+    };
+    let sql = "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where n.nspname = $1 and c.relkind in ('r', 'p') and not starts_with(c.relname, 'fieldsync_')";
+    let others = transaction.query(sql, &[&schema]).await?;
+    let others = others.iter().map(|row| row.try_get(0));
+    Ok(Err(MissingTable {
+        log: format!("{}.{}", in_log(&schema), in_log(name)),
+        sql_name: format!("{}.{}", Postgres::quote(&schema), Postgres::quote(name)),
+        others: others.collect::<Result<_, _>>()?,
+    }))
+}
+
+/// The schema in which tables are created whose names have none.
+async fn current_schema(transaction: &Transaction<'_>) -> Result<String, Failure> {
+    let sql = "select current_schema()::text";
+    let schema: Option<String> = transaction.query_one(sql, &[]).await?.try_get(0)?;
+    let error = "the search_path of the role names no schema that exists";
+    Ok(schema.ok_or_else(|| StoreError::Backend(error.into()))?)
+}
+
+/// The schema of the side tables, unless the store names one: where they are found, or else where they are created.
+pub(crate) async fn side_schema(transaction: &Transaction<'_>) -> Result<String, Failure> {
+    let sql = "select n.nspname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+               where c.oid = to_regclass('fieldsync_heads')";
+    match transaction.query_opt(sql, &[]).await? {
+        Some(row) => Ok(row.try_get(0)?),
+        None => current_schema(transaction).await,
+    }
+}
+
+/// Whether a schema exists.
+pub(crate) async fn has_schema(
+    transaction: &Transaction<'_>,
+    schema: &str,
+) -> Result<bool, Failure> {
+    let sql = "select exists (select from pg_namespace where nspname = $1)";
+    Ok(transaction.query_one(sql, &[&schema]).await?.try_get(0)?)
+}
+
+/// The side tables in a schema and their indexes.
+pub(crate) async fn side_tables(
+    transaction: &Transaction<'_>,
+    schema: &str,
+) -> Result<Vec<FoundSideTable>, Failure> {
+    let sql = "select c.relname::text, coalesce(array_agg(a.attname::text) filter (where a.attnum > 0), '{}') \
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                 left join pg_attribute a on a.attrelid = c.oid and not a.attisdropped \
+               where n.nspname = $1 and starts_with(c.relname, 'fieldsync_') group by 1";
+    let mut tables = Vec::new();
+    for row in transaction.query(sql, &[&schema]).await? {
+        tables.push(FoundSideTable {
+            name: row.try_get(0)?,
+            columns: row.try_get(1)?,
+        });
+    }
+    Ok(tables)
+}
+
+/// The schemas, apart from this one, whose side tables have one of these logs, and the log.
+pub(crate) async fn other_side_schemas(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    logs: &[String],
+) -> Result<Vec<(String, String)>, Failure> {
+    // Those that the role may not read belong to others.
+    let sql = "select n.nspname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                 join pg_attribute a on a.attrelid = c.oid and a.attname = 'log' \
+               where c.relname = 'fieldsync_tables' and c.relkind = 'r' and c.relpersistence <> 't' and n.nspname <> $1 \
+                 and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')";
+    let mut found = Vec::new();
+    for row in transaction.query(sql, &[&schema]).await? {
+        let other: String = row.try_get(0)?;
+        let quoted = Postgres::quote(&other);
+        let sql = format!("select log from {quoted}.fieldsync_tables where log = any($1)");
+        for row in transaction.query(&sql, &[&logs]).await? {
+            found.push((other.clone(), row.try_get(0)?));
+        }
+    }
+    Ok(found)
+}
+
+/// `accounts.users` is the table `users` of the schema `accounts`.
+fn sql_name(table: &str) -> String {
+    let parts: Vec<_> = table.split('.').map(Postgres::quote).collect();
+    parts.join(".")
+}
+
+async fn read(
     transaction: &Transaction<'_>,
     collection: &Collection,
 ) -> Result<Option<TableInfo>, Failure> {
-    let table = Postgres::table(collection.table_name());
+    let table = sql_name(collection.table_name());
     let sql = "select c.relkind::text, n.nspname::text, c.relname::text from pg_class c \
                join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
     let Some(row) = transaction.query_opt(sql, &[&table]).await? else {
@@ -52,14 +153,14 @@ fn in_log(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether row-level security hides rows of a collection's table from this role, for reads or for writes.
+/// Whether row-level security hides rows of a table from this role, for reads or for writes.
 pub(crate) async fn has_row_security(
     transaction: &Transaction<'_>,
-    collection: &Collection,
+    table: &TableInfo,
 ) -> Result<bool, Failure> {
     let sql = "select coalesce(row_security_active(to_regclass($1)), false)";
-    let table = Postgres::table(collection.table_name());
-    Ok(transaction.query_one(sql, &[&table]).await?.try_get(0)?)
+    let row = transaction.query_one(sql, &[&table.sql_name]).await?;
+    Ok(row.try_get(0)?)
 }
 
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.

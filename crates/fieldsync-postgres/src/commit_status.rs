@@ -80,15 +80,17 @@ async fn has_written(
     finished: &CommitOutput,
 ) -> Result<bool, Failure> {
     let row = if let Some(change) = finished.changes.first() {
-        let sql = "select from fieldsync_changes where log = $1 and \"offset\" = $2 and tag = $3";
         let log = &**tables.log_of(&change.key.collection)?;
         let offset = change.position.offset.cast_signed();
         let tag = i64::from(change.position.tag);
-        client.query_opt(sql, &[&log, &offset, &tag]).await?
+        client
+            .query_opt(&tables.own.has_change, &[&log, &offset, &tag])
+            .await?
     } else if let Some(remembered) = finished.idempotency_records.first() {
-        let sql = "select from fieldsync_keys where principal = $1 and key = $2";
         let key = &remembered.key;
-        client.query_opt(sql, &[&key.principal, &key.key]).await?
+        client
+            .query_opt(&tables.own.has_key, &[&key.principal, &key.key])
+            .await?
     } else {
         None
     };

@@ -3,12 +3,13 @@
 
 use fieldsync::backend::{FieldType, Ids};
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue, TableLayout,
-    ValueKind,
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideSchema, SideTableTypes, SqlValue,
+    TableLayout, ValueKind,
 };
 use serde_json::Value;
 
 use crate::column_types::{self, Format};
+use crate::side_statements::SideStatements;
 
 pub(crate) type Table = fieldsync_sql::Table<Postgres>;
 pub(crate) type Tables = fieldsync_sql::Tables<Postgres>;
@@ -39,6 +40,7 @@ pub(crate) struct PostgresStatements {
 impl Dialect for Postgres {
     type Format = Format;
     type TableStatements = PostgresStatements;
+    type SideStatements = SideStatements;
 
     const MAX_NAME_BYTES: Option<usize> = Some(63);
     const LAST_INSERT_ID: Option<&'static str> = None;
@@ -46,6 +48,7 @@ impl Dialect for Postgres {
     const INSERT_WITH_ID: &'static str = "overriding system value ";
 
     const FOR_UPDATE: &'static str = " for update";
+    const RANDOM_INTEGER: &'static str = "hashtextextended(gen_random_uuid()::text, 0) | 1";
     const CAPTURES: bool = true;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",
@@ -57,12 +60,8 @@ impl Dialect for Postgres {
         has_index_if_not_exists: true,
     };
 
-    /// `accounts.users` is the table `users` of the schema `accounts`.
-    fn table(name: &str) -> String {
-        name.split('.')
-            .map(Self::quote)
-            .collect::<Vec<_>>()
-            .join(".")
+    fn side_statements(render: &dyn Fn(&str) -> String) -> SideStatements {
+        SideStatements::new(render)
     }
 
     fn parameter(number: usize) -> String {
@@ -73,7 +72,11 @@ impl Dialect for Postgres {
         match value {
             // A literal with `E` means the same whatever standard_conforming_strings is.
             SqlValue::Text(text) => {
-                format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+                let escaped = if text.contains('\\') { "E" } else { "" };
+                format!(
+                    "{escaped}'{}'",
+                    text.replace('\\', "\\\\").replace('\'', "''")
+                )
             }
             SqlValue::Integer(number) => number.to_string(),
             SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => "null".to_owned(),
@@ -172,7 +175,11 @@ impl Dialect for Postgres {
 }
 
 impl PostgresStatements {
-    pub(crate) fn of(layout: &TableLayout<Postgres>, has_row_security: bool) -> Self {
+    pub(crate) fn of(
+        layout: &TableLayout<Postgres>,
+        side: &SideSchema,
+        has_row_security: bool,
+    ) -> Self {
         let (table, key) = (&layout.sql_name, layout.key.of(&layout.sql_name));
         let all = layout.select_list(table).join(", ");
         let listed = layout.select_list("t").join(", ");
@@ -182,8 +189,9 @@ impl PostgresStatements {
             .collect();
         let names = names.join(", ");
         // With the head of the log: one statement is one consistent read of both.
-        let head =
-            "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral";
+        let head = side.render::<Postgres>(
+            "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral",
+        );
         let page = |condition: &str| {
             format!(
                 "{head} (select {listed}, row_number() over () as position from \
@@ -191,6 +199,7 @@ impl PostgresStatements {
                  where h.log = $1 order by r.position"
             )
         };
+        let captured = side.render::<Postgres>("fieldsync_captured");
         let ids = format!("{key} = any($1::text[]::{}[])", layout.key.format.cast());
         Self {
             get: format!(
@@ -201,8 +210,8 @@ impl PostgresStatements {
             list_after: page(&format!("where {key} > {}", layout.key.parameter(3))),
             lock: format!("select {all} from {table} where {ids} order by {key} for update"),
             take: format!(
-                "with wanted as (select distinct key from fieldsync_captured where log = $1 order by key limit $2::bigint), \
-                 taken as (delete from fieldsync_captured c using wanted w where c.log = $1 and c.key = w.key \
+                "with wanted as (select distinct key from {captured} where log = $1 order by key limit $2::bigint), \
+                 taken as (delete from {captured} c using wanted w where c.log = $1 and c.key = w.key \
                    returning c.seq, c.key, c.old, c.new) \
                  select taken.key, taken.old::text, taken.new::text, r.found is not null, {} \
                  from taken left join lateral (select {listed}, true from {table} t where {} = {}) r ({names}, found) on true \

@@ -14,6 +14,7 @@ use tokio_postgres::{AsyncMessage, Client};
 use crate::address::{Address, PgConnection};
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::error::Failure;
+use crate::side_statements::SideStatements;
 
 /// How often an engine looks while others write.
 const BUSY_INTERVAL: Duration = Duration::from_millis(15);
@@ -21,11 +22,6 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(15);
 const QUIET_TIME: Duration = Duration::from_secs(1);
 /// How long to wait after the listening connection failed. Until then changes are found by polling.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// Two-phase commit forbids notifications.
-const ARM: &str = "update fieldsync_doorbell set armed = true \
-                   where not armed and current_setting('max_prepared_transactions') = '0'";
-const DISARM: &str = "update fieldsync_doorbell set armed = false where armed";
 
 pub(crate) struct Doorbell {
     /// Without an address there is no connection to listen on.
@@ -69,7 +65,7 @@ impl Doorbell {
     }
 
     /// Resolves when others may have written. It may be dropped at any time.
-    pub(crate) async fn rung(&self, pool: &Pool) {
+    pub(crate) async fn rung(&self, pool: &Pool, sql: &SideStatements) {
         let Some(address) = &self.address else {
             return std::future::pending().await;
         };
@@ -77,9 +73,9 @@ impl Doorbell {
         loop {
             let awake_until = *self.lock();
             let waited = if Instant::now() < awake_until {
-                state.stay_awake(pool).await
+                state.stay_awake(pool, sql).await
             } else {
-                state.sleep(address, pool).await
+                state.sleep(address, pool, sql).await
             };
             match waited {
                 Ok(true) => return,
@@ -95,9 +91,9 @@ impl Doorbell {
 }
 
 impl State {
-    async fn stay_awake(&mut self, pool: &Pool) -> Result<bool, Failure> {
+    async fn stay_awake(&mut self, pool: &Pool, sql: &SideStatements) -> Result<bool, Failure> {
         if self.armed_at.is_some() {
-            execute(pool, DISARM).await?;
+            execute(pool, &sql.disarm).await?;
             self.armed_at = None;
         }
         sleep(BUSY_INTERVAL).await;
@@ -105,7 +101,12 @@ impl State {
     }
 
     /// Waits for a ring. `true` if it is time to look.
-    async fn sleep(&mut self, address: &Address, pool: &Pool) -> Result<bool, Failure> {
+    async fn sleep(
+        &mut self,
+        address: &Address,
+        pool: &Pool,
+        sql: &SideStatements,
+    ) -> Result<bool, Failure> {
         if self.listener.is_none() {
             self.listener = Some(Listener::connect(address).await?);
         }
@@ -115,7 +116,7 @@ impl State {
         };
         if check_at <= Instant::now() {
             // Another engine may have disarmed it. What was written before it was armed is looked for now.
-            let has_armed = execute(pool, ARM).await? > 0;
+            let has_armed = execute(pool, &sql.arm).await? > 0;
             self.armed_at = Some(Instant::now());
             return Ok(has_armed);
         }

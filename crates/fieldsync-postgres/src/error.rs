@@ -20,6 +20,19 @@ pub enum ConnectError {
     },
 }
 
+/// A statement that a start must run, and whose lock other transactions hold.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another transaction holds a lock that this statement needs: {statement}\n\
+     Each of several tries waited half a second, so that readers of the table go on. Find the transaction with `select pid, query from \
+     pg_stat_activity where state <> 'idle' order by xact_start` and wait for it or end it, or run the statement yourself at a quiet time; \
+     then start again"
+)]
+pub(crate) struct LockedOut {
+    pub(crate) statement: String,
+    pub(crate) source: tokio_postgres::Error,
+}
+
 /// Why work on a connection failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -104,6 +117,13 @@ fn may_pass(error: &tokio_postgres::Error) -> bool {
                 || *code == SqlState::LOCK_NOT_AVAILABLE
         }
     }
+}
+
+/// Whether the role lacks a privilege, or may only read: by its settings, or because the server is a standby.
+pub(crate) fn is_not_allowed(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        *code == SqlState::INSUFFICIENT_PRIVILEGE || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+    })
 }
 
 /// What another transaction did to this one.

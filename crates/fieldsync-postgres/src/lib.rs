@@ -28,10 +28,14 @@ mod doorbell;
 
 mod capture;
 
+mod capture_ddl;
+
 // What it reads and writes.
 mod prepare;
 
 mod catalog;
+
+mod privileges;
 
 mod log;
 
@@ -51,6 +55,8 @@ mod tls;
 
 // Translations.
 mod dialect;
+
+mod side_statements;
 
 mod column_types;
 

@@ -19,10 +19,6 @@ use crate::error::Failure;
 use crate::pipeline::{Step, in_order, run};
 use crate::value::{Parameter, PostgresRow};
 
-/// Other apps may have many logs in the same database.
-const HEADS: &str =
-    "select log, epoch, last, last_tag from fieldsync_heads where log = any($1::text[])";
-
 /// The heads of the app's logs.
 pub(crate) async fn heads(
     client: &Object,
@@ -30,7 +26,7 @@ pub(crate) async fn heads(
 ) -> Result<Vec<(Arc<str>, Position)>, Failure> {
     let mut heads = Vec::new();
     let logs = Parameter::texts(tables.logs().map(|log| &**log));
-    for row in run(client, HEADS, [logs]).await? {
+    for row in run(client, &tables.own.heads, [logs]).await? {
         if let Some(name) = tables.collection_of(row.try_get(0)?) {
             let head = fieldsync_sql::head(&PostgresRow(&row), 1)?;
             heads.push((Arc::clone(name), head));
@@ -38,20 +34,6 @@ pub(crate) async fn heads(
     }
     Ok(heads)
 }
-
-/// Locks the heads of these logs until the end of the transaction, in their order.
-pub(crate) const LOCK_HEADS: &str = "select log, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
-                          where log = any($1::text[]) order by log for update";
-
-/// The same with those of the records that this transaction's edits have changed elsewhere.
-const LOCK_HEADS_OF_EFFECTS: &str = "select log, epoch, last, last_tag, pg_current_xact_id()::text from fieldsync_heads \
-     where log = any($1::text[]) \
-       or log in (select log from fieldsync_captured where xid = pg_current_xact_id()) \
-     order by log for update";
-
-/// Only reads the heads.
-const HEADS_OF: &str = "select log, epoch, last, last_tag, pg_current_xact_id_if_assigned()::text \
-                        from fieldsync_heads where log = any($1::text[])";
 
 /// The statements that lock or only read the heads of these logs. The locks make offset order equal commit order.
 pub(crate) async fn lock_heads<'a>(
@@ -61,11 +43,11 @@ pub(crate) async fn lock_heads<'a>(
 ) -> Result<Vec<Step<'a>>, Failure> {
     let mut steps = Vec::with_capacity(2);
     let lock = if tables.captured().is_empty() {
-        LOCK_HEADS
+        &tables.own.lock_heads
     } else {
-        LOCK_HEADS_OF_EFFECTS
+        &tables.own.lock_heads_of_effects
     };
-    for (sql, is_written) in [(lock, true), (HEADS_OF, false)] {
+    for (sql, is_written) in [(lock, true), (&tables.own.heads_of, false)] {
         let wanted = collections
             .iter()
             .filter(|(_, written)| **written == is_written);
@@ -100,11 +82,6 @@ impl LockedHeads {
     }
 }
 
-/// Moves the heads, which are locked.
-const ADVANCE: &str = "update fieldsync_heads h set last = v.last, last_tag = v.tag \
-                       from unnest($1::text[], $2::bigint[], $3::bigint[]) as v(log, last, tag) \
-                       where h.log = v.log";
-
 /// Moves the locked heads by the changes that are added.
 pub(crate) fn advance(
     heads: &mut HashMap<Arc<str>, Position>,
@@ -120,21 +97,6 @@ pub(crate) fn advance(
     }
     Ok(())
 }
-
-/// The changes of a collection, or of one of its records, among the next `$4` of the log, up to `$5` bytes; and in each row
-/// what tells whether the position is in range: the ends of the log, and the tag of the change at the position.
-const SINCE: &str = "select h.epoch, h.last, h.last_tag, h.trimmed, h.trimmed_tag, h.interrupted, h.interrupted_tag, \
-            (select at_position.tag from fieldsync_changes at_position \
-             where at_position.log = h.log and at_position.\"offset\" = $2), \
-            c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
-     from fieldsync_heads h left join lateral \
-       (select * from \
-         (select *, sum(octet_length(after) + octet_length(former)) over (order by \"offset\" \
-                      rows between unbounded preceding and 1 preceding) as bytes_before \
-          from fieldsync_changes where log = h.log and \"offset\" > $2 \
-            and \"offset\" <= least($2, 1::bigint << 62) + $4 and ($3::text is null or id = $3)) c \
-        where bytes_before is null or bytes_before < $5) c on true \
-     where h.log = $1 order by c.\"offset\"";
 
 fn since_parameters(
     log: &str,
@@ -154,14 +116,14 @@ fn since_parameters(
 /// The changes after a position, or why it is out of range.
 pub(crate) async fn changes(
     client: &Object,
-    log: &str,
+    tables: &Tables,
     collection: &Arc<str>,
     since: Position,
     limit: usize,
 ) -> Result<ChangesSince, Failure> {
     let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-    let parameters = since_parameters(log, since, None, limit);
-    let rows = run(client, SINCE, parameters).await?;
+    let parameters = since_parameters(tables.log_of(collection)?, since, None, limit);
+    let rows = run(client, &tables.own.since, parameters).await?;
     let bounds = match locate(&rows, collection, since)? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
@@ -183,7 +145,7 @@ pub(crate) async fn since<'a>(
 ) -> Result<Step<'a>, Failure> {
     let limit = MAX_BASE_DISTANCE.cast_signed();
     let parameters = since_parameters(tables.log_of(&key.collection)?, since, Some(key.id), limit);
-    Step::query(client, SINCE, parameters).await
+    Step::query(client, &tables.own.since, parameters).await
 }
 
 /// The changes of one record after a position, or why they cannot be read.
@@ -231,14 +193,10 @@ fn logged(rows: &[Row]) -> Result<impl Iterator<Item = PostgresRow<'_>>, Failure
 const LOCK_KEYS: &str =
     "select pg_advisory_xact_lock(hashtextextended(key, 1)) from unnest($1::text[]) key";
 
-/// Finds the keys that were used in the last 24 hours.
-const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.log, k.id, k.epoch, k.\"offset\", k.tag, k.record \
-     from fieldsync_keys k join unnest($1::text[], $2::text[]) as wanted (principal, key) \
-     on k.principal = wanted.principal and k.key = wanted.key where k.at > $3";
-
 /// The statements that lock keys and find those that were used.
 pub(crate) async fn find_keys<'a>(
     client: &Object,
+    tables: &Tables,
     keys: &'a BTreeSet<IdempotencyKey>,
 ) -> Result<[Step<'a>; 2], Failure> {
     let names = keys
@@ -251,7 +209,7 @@ pub(crate) async fn find_keys<'a>(
     ];
     Ok([
         Step::query(client, LOCK_KEYS, [Parameter::texts(names)]).await?,
-        Step::query(client, FIND_KEYS, parameters).await?,
+        Step::query(client, &tables.own.find_keys, parameters).await?,
     ])
 }
 
@@ -286,7 +244,7 @@ pub(crate) async fn finish(
             Parameter::column(ends.values().map(|end| end.offset.cast_signed().into())),
             Parameter::column(ends.values().map(|end| SqlValue::Integer(end.tag.into()))),
         ];
-        steps.push(Step::query(client, ADVANCE, advanced).await?);
+        steps.push(Step::query(client, &tables.own.advance, advanced).await?);
         let rows = finished.changes.iter();
         let rows = rows.map(|change| {
             let log = tables.log_of(&change.key.collection)?;
@@ -321,15 +279,15 @@ pub(crate) async fn trim(
     retention: Retention,
     limit: usize,
 ) -> Result<Trimmed, Failure> {
-    // The lock of the head row keeps other nodes from trimming the same log, and holds the deleted rows and the mark together.
-    let sql = "select c.\"offset\", c.tag, c.at, h.last \
-         from (select * from fieldsync_heads where log = $1 for update) h \
-         join fieldsync_changes c on c.log = h.log and c.\"offset\" > h.trimmed \
-         order by c.\"offset\" limit $2";
     let log = tables.log_of(collection)?;
     let name = || Parameter::text(&**log);
     let limit_parameter = Parameter::Integer(limit as i64 + 1);
-    let rows = run(client, sql, [name(), limit_parameter]).await?;
+    let rows = run(
+        client,
+        &tables.own.trim_candidates,
+        [name(), limit_parameter],
+    )
+    .await?;
     let Some(row) = rows.first() else {
         return Ok(Trimmed::default());
     };

@@ -7,13 +7,12 @@ use deadpool_postgres::Pool;
 use fieldsync::backend::{Captured, Change, LoggedCaptures, Settled};
 use fieldsync::{RecordKey, Retention};
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 
 use crate::capture;
 use crate::captured;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::{Table, Tables};
-use crate::error::{Failure, Stopped};
+use crate::error::{Failure, Stopped, is_not_allowed};
 use crate::log;
 use crate::pipeline::{Step, in_order, run};
 use crate::value::{Parameter, PostgresRow};
@@ -22,17 +21,6 @@ use crate::value::{Parameter, PostgresRow};
 const MAX_RECORDS: i64 = 500;
 /// With more records than this waiting, the log is interrupted instead: its subscribers get a snapshot sooner.
 const MAX_BACKLOG: i64 = 100_000;
-
-/// The logs for which something was captured.
-const WAITING: &str = "select w.log from unnest($1::text[]) as w (log) \
-                       where exists (select from fieldsync_captured c where c.log = w.log)";
-
-/// Whether the table was truncated, something waits for too long, or too much waits. The parameters are the log, the most
-/// records, and the retention in seconds. Records are counted only where there are more rows than that.
-const IS_LOST: &str = "select c.is_lost or c.rows > $2::bigint and (select count(*) > $2::bigint from \
-         (select distinct key from fieldsync_captured where log = $1 limit $2::bigint + 1) k) \
-     from (select count(*) as rows, coalesce(bool_or(op = 'T' or at < now() - $3::bigint * interval '1 second'), false) as is_lost \
-           from (select op, at from fieldsync_captured where log = $1 order by key limit $2::bigint + 1) w) c";
 
 /// Whether capture itself is checked, which is worth doing once per poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +41,8 @@ pub(crate) async fn log_captured(
     }
     let client = Connection::of(pool).await?;
     match all_logs(&client, tables, retention, check).await {
-        Err(Failure::Postgres(error))
-            if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) =>
-        {
-            Ok(LoggedCaptures::default())
-        }
+        // A standby, or a role that only reads: an engine that may write logs it.
+        Err(Failure::Postgres(error)) if is_not_allowed(&error) => Ok(LoggedCaptures::default()),
         logged => logged,
     }
 }
@@ -72,7 +57,7 @@ async fn all_logs(
     if check == Check::Capture {
         let changed = capture::changed(&****client, tables);
         for table in client.within(ANSWER_TIMEOUT, changed).await? {
-            match in_transaction(client, repair(client, table)).await {
+            match in_transaction(client, repair(client, tables, table)).await {
                 Ok(()) => logged.interrupted = true,
                 Err(failure) => tracing::error!(
                     table = table.name,
@@ -85,7 +70,7 @@ async fn all_logs(
     }
     let logs = capture::captured_tables(tables)?;
     let logs = Parameter::texts(logs.iter().map(|table| &*table.log));
-    let waiting = client.within(ANSWER_TIMEOUT, run(client, WAITING, [logs]));
+    let waiting = client.within(ANSWER_TIMEOUT, run(client, &tables.own.waiting, [logs]));
     for row in waiting.await? {
         let Some(table) = tables.with_log(row.try_get(0)?) else {
             continue;
@@ -97,7 +82,9 @@ async fn all_logs(
                 logged.more |= one.more;
             }
             // A writer holds the head, or another node logs at the same time. It is tried again soon.
-            Err(Failure::Postgres(error)) if Stopped::of(&error).is_some() => logged.more = true,
+            Err(Failure::Postgres(error)) if Stopped::while_locking(&error).is_some() => {
+                logged.more = true
+            }
             Err(failure) => return Err(failure),
         }
     }
@@ -118,10 +105,15 @@ async fn in_transaction<T>(
     result
 }
 
-async fn repair(client: &Connection, table: &Table) -> Result<(), Failure> {
+async fn repair(client: &Connection, tables: &Tables, table: &Table) -> Result<(), Failure> {
     client.batch_execute(BEGIN).await?;
-    run(client, log::LOCK_HEADS, [Parameter::texts([&*table.log])]).await?;
-    capture::repair(&****client, table).await?;
+    run(
+        client,
+        &tables.own.lock_heads,
+        [Parameter::texts([&*table.log])],
+    )
+    .await?;
+    capture::repair(&****client, tables, table).await?;
     Ok(client.batch_execute("commit").await?)
 }
 
@@ -141,8 +133,13 @@ async fn one_log(
     // Each in a statement of its own: what is taken must be read after the lock was acquired.
     let steps = [
         Step::Simple(BEGIN.to_owned()),
-        Step::query(client, log::LOCK_HEADS, [Parameter::texts([&*table.log])]).await?,
-        Step::query(client, IS_LOST, is_lost).await?,
+        Step::query(
+            client,
+            &tables.own.lock_heads,
+            [Parameter::texts([&*table.log])],
+        )
+        .await?,
+        Step::query(client, &tables.own.is_lost, is_lost).await?,
         Step::query(
             client,
             &table.own.take,
@@ -163,7 +160,7 @@ async fn one_log(
     if is_lost {
         // What was taken is deleted with the rest.
         results.next()?;
-        capture::give_up(&****client, table).await?;
+        capture::give_up(&****client, tables, table).await?;
         client.batch_execute("commit").await?;
         return Ok(LoggedCaptures {
             interrupted: true,

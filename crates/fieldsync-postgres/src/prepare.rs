@@ -1,118 +1,295 @@
-//! Creates what is missing and checks what exists: the side tables, and the app's tables against their collections.
+//! Creates what is missing and checks what exists: the side tables, and the app's tables against their collections. If
+//! everything is in place, nothing is written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Transaction};
 use fieldsync::Collection;
-use fieldsync::backend::StoreError;
-use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
+use fieldsync::backend::{CaptureChoice, SchemaMismatch, StoreError};
+use fieldsync_sql::{
+    Dialect as _, Found, FoundTable, MissingTable, Preparation, SideSchema, TableInfo, TableLayout,
+    script,
+};
 
-use crate::capture;
+use crate::capture_ddl::{self, CapturedTable};
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
-use crate::error::{Failure, Stopped};
+use crate::error::{Failure, LockedOut, Stopped, is_not_allowed};
+use crate::privileges::{self, Privileges};
 
 /// The most attempts while other transactions hold locks that this one needs.
 const MAX_ATTEMPTS: usize = 10;
+
+/// How long each attempt waits for a lock. All who come later wait behind it, readers included.
+const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
+
+/// One node at a time: `if not exists` alone does not prevent two from creating the same table.
+const ONE_NODE: &str = "select pg_advisory_xact_lock(hashtextextended('fieldsync', 2))";
+
+/// What the database has, and what is missing.
+struct Look {
+    preparation: Preparation<Postgres>,
+    privileges: Privileges,
+}
+
+impl Look {
+    /// Everything that a start would run, and the privileges that the role lacks.
+    fn script(&self) -> String {
+        let statements = self.preparation.statements.iter();
+        let all = statements.chain(&self.privileges.grants);
+        script(&all.cloned().collect::<Vec<_>>())
+    }
+}
 
 /// Creates or checks everything in one transaction. Two nodes may do so at the same time, while others write.
 pub(crate) async fn prepare(
     client: &mut Object,
     collections: &[Arc<Collection>],
+    side_schema: Option<&str>,
 ) -> Result<Tables, Failure> {
+    let missing = match look(client, collections, side_schema).await {
+        Ok(found) if found.preparation.statements.is_empty() => {
+            return Ok(found.preparation.tables);
+        }
+        Ok(found) => found.script(),
+        // Another node may be creating what is missing: the tables are checked again under the lock.
+        Err(Failure::Store(StoreError::Schema(_))) => String::new(),
+        Err(failure) => return Err(failure),
+    };
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let failure = match attempt(client, collections).await {
+        let mut running = ONE_NODE.to_owned();
+        let failure = match create(client, collections, side_schema, &mut running).await {
             Ok(tables) => return Ok(tables),
             Err(failure) => failure,
         };
-        match &failure {
-            Failure::Postgres(error)
-                if attempts < MAX_ATTEMPTS && Stopped::while_locking(error).is_some() =>
-            {
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(50..500))).await;
+        match failure {
+            Failure::Postgres(error) if is_not_allowed(&error) => {
+                return Err(not_prepared(missing, error).into());
             }
-            _ => return Err(failure),
+            Failure::Postgres(error) if Stopped::while_locking(&error).is_some() => {
+                if attempts == MAX_ATTEMPTS {
+                    let locked_out = LockedOut {
+                        statement: running,
+                        source: error,
+                    };
+                    return Err(StoreError::Unavailable(locked_out.into()).into());
+                }
+                // Those who waited behind the lock go first.
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(100..600))).await;
+            }
+            failure => return Err(failure),
         }
     }
 }
 
-async fn attempt(client: &mut Object, collections: &[Arc<Collection>]) -> Result<Tables, Failure> {
+/// The SQL that [`prepare`] would run, and the privileges that the role lacks.
+pub(crate) async fn ddl(
+    client: &mut Object,
+    collections: &[Arc<Collection>],
+    side_schema: Option<&str>,
+) -> Result<String, Failure> {
+    let transaction = client.build_transaction().read_only(true).start().await?;
+    let found = look_in(&transaction, collections, side_schema).await?;
+    Ok(found.script())
+}
+
+/// Reads what exists, and writes nothing.
+async fn look(
+    client: &mut Object,
+    collections: &[Arc<Collection>],
+    side_schema: Option<&str>,
+) -> Result<Look, Failure> {
+    let transaction = client.build_transaction().read_only(true).start().await?;
+    let found = look_in(&transaction, collections, side_schema).await?;
+    match &found.privileges.unreadable {
+        Some(table) => {
+            let error = format!("permission denied for {table}");
+            Err(not_prepared(found.script(), error).into())
+        }
+        None => Ok(found),
+    }
+}
+
+fn not_prepared(
+    sql: String,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StoreError {
+    StoreError::NotPrepared {
+        sql,
+        source: source.into(),
+    }
+}
+
+async fn create(
+    client: &mut Object,
+    collections: &[Arc<Collection>],
+    side_schema: Option<&str>,
+    running: &mut String,
+) -> Result<Tables, Failure> {
     let transaction = client.transaction().await?;
-    // One node at a time: `if not exists` alone does not prevent two from creating the same table.
-    transaction
-        .batch_execute("select pg_advisory_xact_lock(hashtextextended('fieldsync', 2))")
-        .await?;
-    // A transaction that waits for the lock of a whole table blocks all that come after it.
-    transaction
-        .batch_execute("set local lock_timeout = '2s'")
-        .await?;
-    // If everything exists, no lock is taken that a writer would wait for.
-    let missing = "select count(*) from unnest(array['fieldsync_heads', 'fieldsync_tables', 'fieldsync_changes', 'fieldsync_keys', \
-                   'fieldsync_keys_at']) as name where to_regclass(name) is null";
-    if transaction.query_one(missing, &[]).await?.get::<_, i64>(0) > 0 {
-        let quiet = "set local client_min_messages = warning";
-        transaction.batch_execute(quiet).await?;
-        transaction
-            .batch_execute(&side_tables::<Postgres>())
-            .await?;
+    transaction.batch_execute(ONE_NODE).await?;
+    transaction.batch_execute(LOCK_TIMEOUT).await?;
+    let quiet = "set local client_min_messages = warning";
+    transaction.batch_execute(quiet).await?;
+    // Another node may have created it meanwhile.
+    let found = look_in(&transaction, collections, side_schema).await?;
+    for sql in found.preparation.statements {
+        tracing::info!(sql, "changing the database");
+        running.clone_from(&sql);
+        transaction.batch_execute(&sql).await?;
     }
-    let (mut tables, mut mismatches) = (Tables::default(), Vec::new());
-    for collection in collections {
-        let found = catalog::read(&transaction, collection).await?;
-        let is_new = found.is_none();
-        let statements = match &found {
-            None => vec![create_table::<Postgres>(collection)?],
-            Some(table) if collection.adds_missing_columns() => {
-                missing_columns::<Postgres>(collection, table)?
-            }
-            Some(_) => Vec::new(),
-        };
-        for sql in statements {
-            transaction.batch_execute(&sql).await?;
-        }
-        let table = catalog::read(&transaction, collection).await?;
-        let log = table.as_ref().map(|table| table.log.clone());
-        let is_ours = match &log {
-            Some(log) => is_new || is_ours(&transaction, log).await?,
-            None => false,
-        };
-        let has_row_security = catalog::has_row_security(&transaction, collection).await?;
-        let statements = |layout: &_| PostgresStatements::of(layout, has_row_security);
-        match check(collection, table, is_ours, statements) {
-            Ok(table) => mismatches.extend(tables.insert(Arc::new(table)).err()),
-            Err(found) => mismatches.extend(found),
-        }
-        if let Some(log) = log {
-            add_rows(&transaction, &log, is_ours).await?;
-        }
+    let created = look_in(&transaction, collections, side_schema).await?;
+    let created = created.preparation;
+    if let Some(sql) = created.statements.first() {
+        let error = format!("the database is as before after: {sql}");
+        return Err(StoreError::Backend(error.into()).into());
     }
-    if !mismatches.is_empty() {
-        return Err(StoreError::Schema(mismatches).into());
-    }
-    capture::set_up(&*transaction, &tables).await?;
     transaction.commit().await?;
-    Ok(tables)
+    Ok(created.tables)
 }
 
-/// Whether fieldsync created the table of this log.
-async fn is_ours(transaction: &Transaction<'_>, log: &str) -> Result<bool, Failure> {
-    let sql = "select is_ours = 1 from fieldsync_tables where log = $1";
-    let row = transaction.query_opt(sql, &[&log]).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
+async fn look_in(
+    transaction: &Transaction<'_>,
+    collections: &[Arc<Collection>],
+    side_schema: Option<&str>,
+) -> Result<Look, Failure> {
+    let schema = match side_schema {
+        Some(schema) => schema.to_owned(),
+        None => catalog::side_schema(transaction).await?,
+    };
+    let side = SideSchema::new(Some(schema.clone()));
+    let side_tables = catalog::side_tables(transaction, &schema).await?;
+    let may_capture = |one: &Arc<Collection>| one.capture_choice() != Some(CaptureChoice::Off);
+    let captures = collections.iter().any(may_capture);
+    let mut privileges =
+        privileges::of_side_tables(transaction, &schema, &side_tables, captures).await?;
+    let can_read = privileges.unreadable.is_none();
+    let has = |name: &str| can_read && side_tables.iter().any(|table| table.name == name);
+    let (has_tables, has_heads) = (has("fieldsync_tables"), has("fieldsync_heads"));
+    let (mut tables, mut logs, mut captured) = (Vec::new(), Vec::new(), Vec::new());
+    let mut row_security = HashSet::new();
+    for collection in collections {
+        privileges.add_schema(transaction, collection).await?;
+        if privileges.unreadable.is_some() {
+            continue;
+        }
+        let table = catalog::find(transaction, collection).await?;
+        privileges
+            .add_table(transaction, collection, &table)
+            .await?;
+        let log = match &table {
+            Ok(table) => table.log.clone(),
+            Err(missing) => missing.log.clone(),
+        };
+        let is_ours = "select is_ours = 1 from fieldsync_tables where log = $1";
+        let has_head = "select true from fieldsync_heads where log = $1";
+        let is_ours = flag(transaction, &side, has_tables.then_some(is_ours), &log).await?;
+        if let Ok(table) = &table
+            && catalog::has_row_security(transaction, table).await?
+        {
+            row_security.insert(log.clone());
+        }
+        captured.extend(captured_table(collection, &table, is_ours));
+        tables.push(FoundTable {
+            is_ours,
+            has_head: flag(transaction, &side, has_heads.then_some(has_head), &log)
+                .await?
+                .is_some(),
+            table,
+        });
+        logs.push(log);
+    }
+    let elsewhere = catalog::other_side_schemas(transaction, &schema, &logs).await?;
+    if !elsewhere.is_empty() {
+        let mismatches = elsewhere.into_iter();
+        let mismatches = mismatches.map(|(other, log)| second_log(&schema, &other, log));
+        return Err(StoreError::Schema(mismatches.collect()).into());
+    }
+    let found = Found {
+        side_tables,
+        tables,
+    };
+    let own = |layout: &TableLayout<Postgres>| {
+        PostgresStatements::of(layout, &side, row_security.contains(&*layout.log))
+    };
+    let mut preparation = fieldsync_sql::prepare(collections, found, &side, own)?;
+    if let Some(hidden) = captured.iter().find(|one| row_security.contains(&one.log)) {
+        return Err(StoreError::Schema(vec![hidden_rows(&hidden.log)]).into());
+    }
+    let quoted = Postgres::quote(&schema);
+    let missing = capture_ddl::missing(&**transaction, &quoted, &captured);
+    preparation.statements.extend(missing.await?);
+    if !catalog::has_schema(transaction, &schema).await? {
+        let sql = format!("create schema {}", Postgres::quote(&schema));
+        preparation.statements.insert(0, sql);
+    }
+    Ok(Look {
+        preparation,
+        privileges,
+    })
 }
 
-/// Adds the rows of a log to the side tables, unless they exist.
-async fn add_rows(transaction: &Transaction<'_>, log: &str, is_ours: bool) -> Result<(), Failure> {
-    let is_ours = i64::from(is_ours);
-    let sql = "insert into fieldsync_tables (log, is_ours) values ($1::text, $2::bigint) on conflict (log) \
-               do update set is_ours = excluded.is_ours where excluded.is_ours > fieldsync_tables.is_ours";
-    transaction.execute(sql, &[&log, &is_ours]).await?;
-    // `on conflict do nothing` would wait for a transaction that is moving the head.
-    let sql = "insert into fieldsync_heads (log, epoch) select $1::text, $2::bigint \
-               where not exists (select from fieldsync_heads where log = $1)";
-    transaction.execute(sql, &[&log, &new_epoch()]).await?;
-    Ok(())
+/// The table of a collection, if it has capture.
+fn captured_table(
+    collection: &Collection,
+    table: &Result<TableInfo, MissingTable>,
+    is_ours: Option<bool>,
+) -> Option<CapturedTable> {
+    let is_captured = match collection.capture_choice() {
+        Some(choice) => choice == CaptureChoice::On,
+        None => is_ours == Some(true) || table.is_err(),
+    };
+    let (sql_name, log) = match table {
+        Ok(table) => (&table.sql_name, &table.log),
+        Err(missing) => (&missing.sql_name, &missing.log),
+    };
+    is_captured.then(|| CapturedTable {
+        sql_name: sql_name.clone(),
+        log: log.clone(),
+        key: collection.key_column().to_owned(),
+    })
+}
+
+/// Rows that the role does not see would be announced as deleted.
+fn hidden_rows(log: &str) -> SchemaMismatch {
+    SchemaMismatch {
+        table: log.to_owned(),
+        column: None,
+        found: "row-level security, which may hide rows from this role".to_owned(),
+        expected: "a role with BYPASSRLS for .capture(), or .without_capture()".to_owned(),
+    }
+}
+
+/// The first column of the row of a log, if the statement can be run and there is a row.
+async fn flag(
+    transaction: &Transaction<'_>,
+    side: &SideSchema,
+    sql: Option<&str>,
+    log: &str,
+) -> Result<Option<bool>, Failure> {
+    let Some(sql) = sql else {
+        return Ok(None);
+    };
+    let sql = side.render::<Postgres>(sql);
+    let row = transaction.query_opt(&sql, &[&log]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// A second log would have only the changes of the nodes that use it.
+fn second_log(schema: &str, other: &str, log: String) -> SchemaMismatch {
+    SchemaMismatch {
+        table: log,
+        column: None,
+        found: format!(
+            "that its log is in the schema {other:?}, and this store uses the schema {schema:?}"
+        ),
+        expected: format!(
+            "the same schema on every node: .with_side_schema({other:?}) on the store; or, if no node uses {other:?} any more, \
+             drop its tables fieldsync_…"
+        ),
+    }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn read(
     }
     let mut steps = vec![Step::Simple(begin)];
     if !keys.is_empty() {
-        steps.extend(log::find_keys(client, &keys).await?);
+        steps.extend(log::find_keys(client, tables, &keys).await?);
     }
     for (collection, ids) in &records {
         let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));

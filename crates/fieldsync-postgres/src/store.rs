@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::{Postgres, Table, Tables};
 use crate::doorbell::Doorbell;
-use crate::error::{ConnectError, Failure};
+use crate::error::{ConnectError, Failure, is_not_allowed};
 use crate::log_captured::{Check, log_captured};
 use crate::pipeline::run;
 use crate::value::{Parameter, PostgresRow};
@@ -56,6 +56,8 @@ const IDLE_TIMEOUT: &str = "10s";
 pub struct PostgresStore {
     pool: Pool,
     tables: TableRegistry<Postgres>,
+    /// The schema of the side tables, if the app has set it.
+    side_schema: Option<String>,
     /// A permit per transaction that may wait for other transactions' locks.
     waiters: Arc<Semaphore>,
     doorbell: Arc<Doorbell>,
@@ -113,6 +115,7 @@ impl PostgresStore {
         Self {
             pool,
             tables: TableRegistry::default(),
+            side_schema: None,
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
             doorbell: Arc::new(Doorbell::new(None)),
             checked_at: Mutex::default(),
@@ -133,6 +136,41 @@ impl PostgresStore {
         } else {
             Check::Nothing
         }
+    }
+
+    /// Keeps fieldsync's own tables, `fieldsync_…`, in this schema. By default they are where the role's `search_path` finds
+    /// them, or else in its first schema. Every node needs the same schema.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fieldsync_postgres::PostgresStore;
+    ///
+    /// let store = PostgresStore::connect("postgres://app@localhost/app").await?;
+    /// let store = store.with_side_schema("fieldsync");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_side_schema(self, schema: impl Into<String>) -> Self {
+        Self {
+            side_schema: Some(schema.into()),
+            ..self
+        }
+    }
+
+    /// The SQL that a start with these collections would run, for the app's own migrations: what is missing of the side
+    /// tables, the app's tables and their columns, and the GRANTs that the role of this connection lacks. Empty if everything
+    /// is in place: then a start writes nothing and needs no right to create anything.
+    ///
+    /// Connect as the app's role, and let the owner of the database run the result.
+    ///
+    /// # Errors
+    /// If a table does not fit its collection, or the database can't be read.
+    pub async fn ddl(&self, collections: &[Collection]) -> Result<String, StoreError> {
+        let collections: Vec<_> = collections.iter().cloned().map(Arc::new).collect();
+        let mut client = self.pool.get().await.map_err(Failure::from)?;
+        let side_schema = self.side_schema.as_deref();
+        Ok(prepare::ddl(&mut client, &collections, side_schema).await?)
     }
 
     async fn client(&self) -> Result<Connection, Failure> {
@@ -172,7 +210,7 @@ impl Store for PostgresStore {
     async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
         let mut client = self.pool.get().await.map_err(Failure::from)?;
         self.tables
-            .extend(prepare::prepare(&mut client, collections).await?);
+            .extend(prepare::prepare(&mut client, collections, self.side_schema.as_deref()).await?);
         Ok(())
     }
 
@@ -200,10 +238,11 @@ impl Store for PostgresStore {
     }
 
     async fn captured(&self) {
-        if self.tables.current().captured().is_empty() {
+        let tables = self.tables.current();
+        if tables.captured().is_empty() {
             return std::future::pending().await;
         }
-        self.doorbell.rung(&self.pool).await;
+        self.doorbell.rung(&self.pool, &tables.own).await;
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
@@ -243,7 +282,7 @@ impl Store for PostgresStore {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
         let client = self.client().await?;
-        let read = log::changes(&client, &table.log, &table.collection, since, limit);
+        let read = log::changes(&client, &tables, &table.collection, since, limit);
         Ok(client.within(ANSWER_TIMEOUT, read).await?)
     }
 
@@ -262,7 +301,15 @@ impl Store for PostgresStore {
     }
 }
 
+/// Trims unless the role may only read, or the server is a standby: then others do.
 async fn trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, StoreError> {
+    match try_trim(pool, tables, retention).await {
+        Err(Failure::Postgres(error)) if is_not_allowed(&error) => Ok(false),
+        trimmed => Ok(trimmed?),
+    }
+}
+
+async fn try_trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, Failure> {
     let client = Connection::of(pool).await?;
     let (mut left, mut more) = (MAX_TRIMMED, false);
     for collection in tables.collections() {

@@ -6,7 +6,7 @@ use fieldsync::backend::{CaptureChoice, SchemaMismatch};
 use crate::catalog::TableInfo;
 use crate::dialect::Dialect;
 
-/// The statements that capture runs on a table.
+/// The statements that capture needs and a table lacks. None if capture is in place.
 #[must_use]
 pub fn capture_ddl<D: Dialect>(_collection: &Collection, _table: &TableInfo) -> Vec<String> {
     Vec::new()

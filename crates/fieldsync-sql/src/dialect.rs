@@ -18,6 +18,9 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// The text of the driver's own statements for a table.
     type TableStatements: Debug + Send + Sync;
 
+    /// The text of the driver's own statements for the side tables.
+    type SideStatements: Debug + Send + Sync;
+
     /// The most bytes of a table's or column's name, if the database cuts longer names off.
     const MAX_NAME_BYTES: Option<usize>;
 
@@ -40,14 +43,15 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// The types of the side tables' columns.
     const SIDE_TABLE_TYPES: SideTableTypes;
 
+    /// An expression for a random integer of 64 bits that is not zero.
+    const RANDOM_INTEGER: &'static str;
+
+    /// The driver's own statements for the side tables. `render` qualifies the names of the side tables.
+    fn side_statements(render: &dyn Fn(&str) -> String) -> Self::SideStatements;
+
     /// Quotes the name of a column or table.
     fn quote(name: &str) -> String {
         format!("\"{}\"", name.replace('"', "\"\""))
-    }
-
-    /// The table of a collection as SQL.
-    fn table(name: &str) -> String {
-        Self::quote(name)
     }
 
     /// The parameter with this number, counted from 1.

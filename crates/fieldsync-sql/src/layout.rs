@@ -10,7 +10,7 @@ use crate::catalog::IdSource;
 use crate::dialect::Dialect;
 use crate::value::{Row, SqlValue};
 
-/// A table as [`check`](crate::check) found it.
+/// A table that fits its collection, as [`prepare`](crate::prepare) found it.
 #[derive(Debug)]
 pub struct TableLayout<D: Dialect> {
     /// The name of the collection.

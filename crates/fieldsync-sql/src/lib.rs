@@ -14,7 +14,11 @@ mod table;
 
 mod capture;
 
-mod prepare;
+mod mismatch;
+
+mod ddl;
+
+mod check;
 
 mod tables;
 
@@ -32,6 +36,9 @@ mod trim;
 mod idempotency;
 
 mod statements;
+
+// The start.
+mod prepare;
 
 // Statement by statement, for drivers that do not send several at once.
 mod transaction;
@@ -58,9 +65,9 @@ pub use log::{
 };
 pub use log_access::{head_updates, read_changes, read_head, read_heads, trim};
 pub use parts::{Attempt, Lock, LockTimeouts, Part, Parts, commit_in_parts, text_of};
-pub use prepare::{check, create_table, missing_columns, new_epoch};
+pub use prepare::{Found, FoundTable, MissingTable, Preparation, prepare, script};
 pub use record_access::{BatchWritten, read_page, read_record, write_batch};
-pub use side_tables::side_tables;
+pub use side_tables::{FoundSideTable, SideSchema};
 pub use statements::LogStatements;
 pub use table::{Statement, Table};
 pub use tables::{TableRegistry, Tables};

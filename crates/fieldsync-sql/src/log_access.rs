@@ -308,7 +308,7 @@ mod tests {
     #[tokio::test]
     async fn a_driver_whose_futures_wait_can_be_spawned() {
         let mut tables = Tables::<TestDialect>::default();
-        let notes = crate::prepare::tests::notes_table(&[]);
+        let notes = crate::check::tests::notes_table(&[]);
         tables.insert(Arc::new(notes)).unwrap();
         let mut recorder = Recorder::default();
         let collection = "notes".into();

@@ -1,405 +1,166 @@
-//! Creates what is missing and checks what exists: every way in which a table may not fit its collection is here.
+//! Decides what a start must do: the statements that create what is missing, and whether what exists fits.
 
 use std::sync::Arc;
 
 use fieldsync::Collection;
-use fieldsync::backend::{Field, FieldType, Ids, JsonShape, SchemaMismatch, StoreError};
+use fieldsync::backend::{SchemaMismatch, StoreError};
 
-use crate::capture::has_capture;
-use crate::catalog::{ColumnInfo, TableInfo, TableKind};
+use crate::capture::capture_ddl;
+use crate::catalog::TableInfo;
+use crate::check::check;
+use crate::ddl::{create_table, missing_columns};
 use crate::dialect::Dialect;
-use crate::layout::{Column, TableLayout};
-use crate::table::Table;
+use crate::layout::TableLayout;
+use crate::mismatch::{did_you_mean, mismatch};
+use crate::side_tables::{FoundSideTable, SideSchema, side_tables};
+use crate::tables::Tables;
+use crate::value::SqlValue;
 
-/// The statement that creates a collection's table.
+/// What the database has. The driver reads it, and writes nothing.
+#[derive(Debug)]
+pub struct Found {
+    /// The side tables and their indexes.
+    pub side_tables: Vec<FoundSideTable>,
+    /// For each collection, in their order.
+    pub tables: Vec<FoundTable>,
+}
+
+/// What the database has of a collection.
+#[derive(Debug)]
+pub struct FoundTable {
+    /// The table, or what else has its name.
+    pub table: Result<TableInfo, MissingTable>,
+    /// From `fieldsync_tables`: whether fieldsync created the table. `None` without a row.
+    pub is_ours: Option<bool>,
+    /// Whether `fieldsync_heads` has a row.
+    pub has_head: bool,
+}
+
+/// A table that does not exist.
+#[derive(Debug)]
+pub struct MissingTable {
+    /// The name that its log would have.
+    pub log: String,
+    /// The name as SQL: quoted, with the schema where the database has schemas.
+    pub sql_name: String,
+    /// The tables that exist beside it.
+    pub others: Vec<String>,
+}
+
+/// What a start must do.
+#[derive(Debug)]
+pub struct Preparation<D: Dialect> {
+    /// The statements that create what is missing. Without any, everything is in place.
+    pub statements: Vec<String>,
+    /// The tables that need nothing.
+    pub tables: Tables<D>,
+}
+
+/// Decides what a start must do. `own` builds the driver's own statements of a table.
 ///
 /// # Errors
-/// If a name is too long for the database.
-pub fn create_table<D: Dialect>(collection: &Collection) -> Result<String, StoreError> {
-    check_names::<D>(collection)?;
-    let key = D::quote(collection.key_column());
-    let mut columns = vec![format!("{key} {}", D::key_declaration(collection.ids()))];
-    for field in collection.fields() {
-        let null = if is_nullable(field) { "" } else { " not null" };
-        columns.push(column::<D>(field, null));
+/// [`StoreError::Schema`] with everything that does not fit.
+pub fn prepare<D: Dialect>(
+    collections: &[Arc<Collection>],
+    found: Found,
+    side: &SideSchema,
+    own: impl Fn(&TableLayout<D>) -> D::TableStatements,
+) -> Result<Preparation<D>, StoreError> {
+    let (mut statements, mut wrong) = side_tables::<D>(side, &found.side_tables);
+    let mut tables = Tables::new(side.clone());
+    for (collection, found) in collections.iter().zip(found.tables) {
+        let before = statements.len();
+        let table = match found.table {
+            Err(missing) => {
+                match create_missing::<D>(collection, &missing) {
+                    Ok(sql) => statements.push(sql),
+                    Err(one) => wrong.push(one),
+                }
+                statements.push(created_row::<D>(side, &missing.log));
+                statements.extend(head_row::<D>(side, &missing.log, found.has_head));
+                continue;
+            }
+            Ok(table) => table,
+        };
+        if found.is_ours.is_none() {
+            statements.push(existing_row::<D>(side, &table.log));
+        }
+        statements.extend(head_row::<D>(side, &table.log, found.has_head));
+        if collection.adds_missing_columns() {
+            for column in missing_columns::<D>(collection, &table) {
+                match column {
+                    Ok(sql) => statements.push(sql),
+                    Err(one) => wrong.push(one),
+                }
+            }
+        }
+        let capture = capture_ddl::<D>(collection, &table);
+        match check(collection, table, found.is_ours == Some(true), &own) {
+            Ok(table) => {
+                if table.has_capture {
+                    statements.extend(capture);
+                }
+                if statements.len() == before {
+                    wrong.extend(tables.insert(Arc::new(table)).err());
+                }
+            }
+            Err(found) => wrong.extend(found),
+        }
     }
-    tracing::info!(table = collection.table_name(), "creating a table");
-    let table = D::table(collection.table_name());
-    Ok(format!(
-        "create table {table} (\n  {}\n)",
-        columns.join(",\n  ")
+    if wrong.is_empty() {
+        Ok(Preparation { statements, tables })
+    } else {
+        Err(StoreError::Schema(wrong))
+    }
+}
+
+/// The statement for a missing table, which must have the collection's own name: `.table(…)` names an existing one.
+fn create_missing<D: Dialect>(
+    collection: &Collection,
+    missing: &MissingTable,
+) -> Result<String, SchemaMismatch> {
+    if collection.table_name() == &**collection.name() {
+        return create_table::<D>(collection, &missing.sql_name);
+    }
+    let name = collection.table_name().rsplit('.').next();
+    let others = missing.others.iter().map(String::as_str);
+    let hint = did_you_mean(name.unwrap_or_default(), others);
+    let expected = format!("an existing table, since .table(…) names it{hint}");
+    Err(mismatch(collection, None, "no such table", expected))
+}
+
+fn created_row<D: Dialect>(side: &SideSchema, log: &str) -> String {
+    let replace = D::replace_on_conflict(&[D::quote("log")], &[D::quote("is_ours")]);
+    let log = D::literal(&SqlValue::text(log));
+    let sql = side.render::<D>("insert into fieldsync_tables (log, is_ours)");
+    format!("{sql} values ({log}, 1) {replace}")
+}
+
+fn existing_row<D: Dialect>(side: &SideSchema, log: &str) -> String {
+    let log = D::literal(&SqlValue::text(log));
+    let insert = side.render::<D>("insert into fieldsync_tables (log, is_ours)");
+    let exists = side.render::<D>("select 1 from fieldsync_tables where log =");
+    format!("{insert} select {log}, 0 where not exists ({exists} {log})")
+}
+
+/// An insert that does nothing on a conflict would wait for a transaction that is moving the head.
+fn head_row<D: Dialect>(side: &SideSchema, log: &str, exists: bool) -> Option<String> {
+    if exists {
+        return None;
+    }
+    let (log, epoch) = (D::literal(&SqlValue::text(log)), D::RANDOM_INTEGER);
+    let insert = side.render::<D>("insert into fieldsync_heads (log, epoch)");
+    let exists = side.render::<D>("select 1 from fieldsync_heads where log =");
+    Some(format!(
+        "{insert} select {log}, {epoch} where not exists ({exists} {log})"
     ))
 }
 
-/// The statements that add the columns of new fields to an existing table.
-///
-/// # Errors
-/// If the table is something else, or rows that exist would have no value for a field.
-pub fn missing_columns<D: Dialect>(
-    collection: &Collection,
-    table: &TableInfo,
-) -> Result<Vec<String>, StoreError> {
-    check_names::<D>(collection)?;
-    check_kind(collection, table)?;
-    let mut statements = Vec::new();
-    for field in collection.fields() {
-        if table.column(&field.name, D::is_same_name).is_some() {
-            continue;
-        }
-        // The times of rows that exist are not known. Null says so; any other default would be wrong.
-        let null = if is_nullable(field) || field.set_by_server {
-            ""
-        } else if default_value(field).is_none() {
-            let expected = "a default for the records that exist: #[serde(default)] on the field, or a field that may be null";
-            return Err(mismatch(collection, &*field.name, "no such column", expected).into());
-        } else {
-            " not null"
-        };
-        tracing::info!(
-            table = collection.table_name(),
-            column = field.name,
-            "adding a column"
-        );
-        let (table, column) = (D::table(collection.table_name()), column::<D>(field, null));
-        statements.push(format!("alter table {table} add column {column}"));
-    }
-    Ok(statements)
-}
-
-/// Checks that a table fits its collection, and learns how to use it. `is_ours`: whether fieldsync created the table.
-/// `statements` builds the driver's own statements.
-///
-/// # Errors
-/// Everything that does not fit.
-pub fn check<D: Dialect>(
-    collection: &Collection,
-    table: Option<TableInfo>,
-    is_ours: bool,
-    statements: impl FnOnce(&TableLayout<D>) -> D::TableStatements,
-) -> Result<Table<D>, Vec<SchemaMismatch>> {
-    let missing = || vec![mismatch(collection, None, "no table", "a table")];
-    let table = table.ok_or_else(missing)?;
-    check_kind(collection, &table).map_err(|wrong| vec![wrong])?;
-    let mut wrong = Vec::new();
-    let key = check_key::<D>(collection, &table).map_err(|one| wrong.push(one));
-    let mut columns = Vec::new();
-    for field in collection.fields() {
-        match check_field::<D>(collection, &table, field) {
-            Ok(format) => columns.push(Column {
-                name: field.name.clone(),
-                format,
-            }),
-            Err(one) => wrong.push(one),
-        }
-    }
-    wrong.extend(unfilled_columns::<D>(collection, &table));
-    let has_capture = has_capture::<D>(collection, &table, is_ours).map_err(|one| wrong.push(one));
-    let (Ok(key), Ok(has_capture), []) = (key, has_capture, &*wrong) else {
-        return Err(wrong);
-    };
-    let is_reference = |field: &&Field| {
-        let mut references = table.foreign_keys.iter();
-        references.any(|column| D::is_same_name(column, &field.name))
-    };
-    let foreign_keys = collection.fields().iter().filter(is_reference);
-    let layout = TableLayout {
-        collection: Arc::clone(collection.name()),
-        log: table.log.into(),
-        has_capture: D::CAPTURES && has_capture,
-        sql_name: table.sql_name,
-        key,
-        columns,
-        foreign_keys: foreign_keys.map(|field| field.name.clone()).collect(),
-        name: table.name,
-        constraints: table.constraints,
-        id_source: table.id_source,
-        next_id: table.next_id,
-    };
-    let own = statements(&layout);
-    Ok(Table::new(layout, own))
-}
-
-/// A random epoch for a new log.
+/// The statements as a script.
 #[must_use]
-pub fn new_epoch() -> i64 {
-    fastrand::u64(1..).cast_signed()
-}
-
-/// Whether the field's column must allow null.
-fn is_nullable(field: &Field) -> bool {
-    field.schema.nullable || field.schema.kind == FieldType::Json(JsonShape::Any)
-}
-
-fn default_value(field: &Field) -> Option<&serde_json::Value> {
-    field.default.as_ref().filter(|default| !default.is_null())
-}
-
-/// A column as CREATE and ALTER TABLE declare it.
-fn column<D: Dialect>(field: &Field, null: &str) -> String {
-    let (name, (kind, format)) = (D::quote(&field.name), D::column_type(&field.schema.kind));
-    let default = default_value(field).map_or_else(String::new, |value| {
-        format!(" default {}", D::literal(&D::encode(format, value)))
-    });
-    format!("{name} {kind}{null}{default}")
-}
-
-fn mismatch<'a>(
-    collection: &Collection,
-    column: impl Into<Option<&'a str>>,
-    found: impl Into<String>,
-    expected: impl Into<String>,
-) -> SchemaMismatch {
-    SchemaMismatch {
-        table: collection.table_name().to_owned(),
-        column: column.into().map(str::to_owned),
-        found: found.into(),
-        expected: expected.into(),
-    }
-}
-
-/// The database cuts longer names off, and two of them may then be one.
-fn check_names<D: Dialect>(collection: &Collection) -> Result<(), SchemaMismatch> {
-    let Some(max) = D::MAX_NAME_BYTES else {
-        return Ok(());
-    };
-    let fields = collection.fields().iter().map(|field| &*field.name);
-    let tables = collection.table_name().split('.');
-    let names = tables.chain([collection.key_column()]).chain(fields);
-    match names.into_iter().find(|name| name.len() > max) {
-        None => Ok(()),
-        Some(name) => {
-            let found = format!("a name of {} bytes", name.len());
-            let expected = format!("a name of at most {max} bytes");
-            Err(mismatch(collection, name, found, expected))
-        }
-    }
-}
-
-fn check_kind(collection: &Collection, table: &TableInfo) -> Result<(), SchemaMismatch> {
-    let TableKind::Other(kind) = table.kind else {
-        return Ok(());
-    };
-    let found = format!("{kind} of this name");
-    let expected = "an ordinary table; name another with .table(\"…\")";
-    Err(mismatch(collection, None, found, expected))
-}
-
-fn check_key<D: Dialect>(
-    collection: &Collection,
-    table: &TableInfo,
-) -> Result<Column<D>, SchemaMismatch> {
-    let wrong = |found: String, expected: String| {
-        Err(mismatch(
-            collection,
-            collection.key_column(),
-            found,
-            expected,
-        ))
-    };
-    let wanted = format!("{} primary key", D::key_type(collection.ids()));
-    let column = match (
-        table.column(collection.key_column(), D::is_same_name),
-        table.primary_key.as_slice(),
-    ) {
-        (Some(column), [key]) if D::is_same_name(&column.name, key) => column,
-        (Some(column), _) => {
-            let found = format!(
-                "{} that is not the whole primary key",
-                column.declared.shown
-            );
-            return wrong(found, format!("{wanted}, of this column alone"));
-        }
-        (None, [key]) => {
-            let expected = format!("{wanted}; name the column with .key({key:?})");
-            return wrong("no such column".into(), expected);
-        }
-        (None, _) => return wrong("no such column".into(), wanted),
-    };
-    if column.is_generated && collection.ids() != Ids::Integer {
-        return wrong("a generated column".into(), wanted);
-    }
-    match D::key_format(collection.ids(), column, collection.is_creatable()) {
-        Ok(format) => Ok(Column {
-            name: column.name.clone(),
-            format,
-        }),
-        Err(unfit) => {
-            let shown = || format!("{} primary key", column.declared.shown);
-            wrong(unfit.found.unwrap_or_else(shown), unfit.expected)
-        }
-    }
-}
-
-fn check_field<D: Dialect>(
-    collection: &Collection,
-    table: &TableInfo,
-    field: &Field,
-) -> Result<D::Format, SchemaMismatch> {
-    let wrong =
-        |found: String, expected: &str| Err(mismatch(collection, &*field.name, found, expected));
-    let Some(column) = table.column(&field.name, D::is_same_name) else {
-        let expected = "a column for the field; .add_missing_columns() on the collection adds it";
-        return wrong("no such column".into(), expected);
-    };
-    if column.is_generated {
-        return wrong(
-            "a generated column".into(),
-            "an ordinary column; leave the field out of the type, it can't be written",
-        );
-    }
-    if is_in_key::<D>(table, column) {
-        return wrong(
-            "the primary key".into(),
-            "another column; leave the field out of the type",
-        );
-    }
-    if is_nullable(field) && column.is_not_null {
-        return wrong(
-            format!("{} not null", column.declared.shown),
-            "a column that allows null, or a field that is not an Option",
-        );
-    }
-    D::format(&field.schema.kind, &column.declared)
-        .or_else(|expected| wrong(column.declared.shown.clone(), &expected))
-}
-
-fn is_in_key<D: Dialect>(table: &TableInfo, column: &ColumnInfo) -> bool {
-    let mut key = table.primary_key.iter();
-    key.any(|name| D::is_same_name(name, &column.name))
-}
-
-/// A new record leaves out the columns that are not fields. Those that do not allow that.
-fn unfilled_columns<D: Dialect>(collection: &Collection, table: &TableInfo) -> Vec<SchemaMismatch> {
-    if !collection.is_creatable() {
-        return Vec::new();
-    }
-    let is_field = |column: &ColumnInfo| {
-        let mut fields = collection.fields().iter();
-        fields.any(|field| D::is_same_name(&field.name, &column.name))
-    };
-    let needed = table.columns.iter().filter(|column| {
-        let may_be_left_out = !column.is_not_null || column.is_generated || column.has_default;
-        !may_be_left_out && !is_in_key::<D>(table, column) && !is_field(column)
-    });
-    let found = "not null without default, and no such field";
-    let expected =
-        "a default in the table, a field of this name, or .no_create() for the collection";
-    needed
-        .map(|column| mismatch(collection, &*column.name, found, expected))
+pub fn script(statements: &[String]) -> String {
+    statements
+        .iter()
+        .map(|statement| format!("{};\n", statement.trim_end_matches(';')))
         .collect()
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::HashMap;
-
-    use fieldsync::RecordId;
-    use fieldsync::backend::Write;
-    use serde_json::json;
-
-    use super::*;
-    use crate::catalog::DeclaredType;
-    use crate::test_dialect::TestDialect;
-
-    fn notes(fields: &[&str]) -> Collection {
-        let text = |name: &&str| ((*name).to_owned(), json!({"type": "string", "default": ""}));
-        let properties: serde_json::Map<_, _> = fields.iter().map(text).collect();
-        let schema = json!({"type": "object", "properties": properties});
-        Collection::from_schema("notes", &schema)
-    }
-
-    fn column(name: &str) -> ColumnInfo {
-        ColumnInfo {
-            name: name.to_owned(),
-            declared: DeclaredType::parse("LONGTEXT"),
-            is_not_null: true,
-            has_default: false,
-            is_generated: false,
-        }
-    }
-
-    fn table(columns: &[&str]) -> TableInfo {
-        TableInfo {
-            name: "notes".to_owned(),
-            log: "notes".to_owned(),
-            sql_name: "`notes`".to_owned(),
-            kind: TableKind::Table,
-            columns: columns.iter().map(|name| column(name)).collect(),
-            primary_key: vec!["id".to_owned()],
-            foreign_keys: Vec::new(),
-            constraints: HashMap::new(),
-            id_source: None,
-            next_id: None,
-        }
-    }
-
-    /// The table of notes with columns for these fields.
-    pub(crate) fn notes_table(fields: &[&str]) -> Table<TestDialect> {
-        let columns = [&["id"], fields].concat();
-        check(&notes(fields), Some(table(&columns)), true, |_| ()).unwrap()
-    }
-
-    #[test]
-    fn what_is_missing_is_created() {
-        assert_eq!(
-            create_table::<TestDialect>(&notes(&["a"])).unwrap(),
-            "create table `notes` (\n  `id` bigint auto_increment primary key,\n  `a` longtext not null default '\"\"'\n)"
-        );
-        assert_eq!(
-            missing_columns::<TestDialect>(&notes(&["a", "b"]), &table(&["id", "a"])).unwrap(),
-            ["alter table `notes` add column `b` longtext not null default '\"\"'"]
-        );
-    }
-
-    #[test]
-    fn what_does_not_fit_is_reported() {
-        let check =
-            |fields: &[&str], table| check::<TestDialect>(&notes(fields), table, true, |_| ());
-        let message = |result: Result<Table<TestDialect>, Vec<SchemaMismatch>>| {
-            StoreError::Schema(result.unwrap_err()).to_string()
-        };
-        assert_eq!(
-            message(check(&["a"], None)),
-            "table notes: found no table, expected a table"
-        );
-        assert_eq!(
-            message(check(&[], Some(table(&["id", "owner"])))),
-            "table notes, column owner: found not null without default, and no such field, expected a default in the table, \
-             a field of this name, or .no_create() for the collection"
-        );
-        let long = "a_name_of_21_letters_";
-        let mismatch = create_table::<TestDialect>(&notes(&[long])).unwrap_err();
-        assert!(mismatch.to_string().contains("at most 20 bytes"));
-    }
-
-    #[test]
-    fn a_table_writes_in_the_dialect() {
-        let table = notes_table(&["a", "b"]);
-        let id = RecordId::Integer(7);
-        let fields = || [("b".to_owned(), json!(1))].into_iter().collect();
-        let check = |write: &Write, expected: &str, parameters: usize| {
-            let statement = table.write(write);
-            assert_eq!(statement.sql, expected);
-            assert_eq!(statement.parameters.len(), parameters);
-        };
-        let insert = Write::Insert {
-            id: None,
-            fields: fields(),
-        };
-        check(&insert, "insert into `notes` (`a`, `b`) values (?, ?)", 2);
-        let update = Write::Update {
-            id,
-            fields: fields(),
-        };
-        check(
-            &update,
-            "update `notes` set `b` = ? where `notes`.`id` = ?",
-            2,
-        );
-        check(
-            &Write::Delete { id },
-            "delete from `notes` where `notes`.`id` = ?",
-            1,
-        );
-    }
 }

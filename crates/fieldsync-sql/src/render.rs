@@ -1,17 +1,18 @@
-//! The side tables' SQL is written for standard SQL: names in double quotes where they may be reserved, and numbered
-//! parameters. This turns it into a dialect's SQL.
+//! The side tables' SQL is written for standard SQL: names in double quotes where they may be reserved or must not be
+//! qualified, and numbered parameters. This turns it into a dialect's SQL.
 
 use crate::dialect::Dialect;
 
-/// Quotes the names in double quotes and writes the parameters as the dialect does.
-pub(crate) fn render<D: Dialect>(sql: &str) -> String {
+/// Quotes the names in double quotes, writes the parameters as the dialect does, and qualifies the side tables.
+pub(crate) fn render<D: Dialect>(sql: &str, qualifier: &str) -> String {
     let mut rendered = String::with_capacity(sql.len());
     // Every second part was in quotes.
     for (number, part) in sql.split('"').enumerate() {
         if number % 2 == 1 {
             rendered += &D::quote(part);
         } else {
-            render_parameters::<D>(part, &mut rendered);
+            let part = part.replace("fieldsync_", &format!("{qualifier}fieldsync_"));
+            render_parameters::<D>(&part, &mut rendered);
         }
     }
     rendered

@@ -53,4 +53,4 @@ create table if not exists fieldsync_keys (
   primary key (principal, "key")
 ){options};
 
-create index {if_not_exists}fieldsync_keys_at on fieldsync_keys (at);
+create index {if_not_exists}"fieldsync_keys_at" on fieldsync_keys (at);

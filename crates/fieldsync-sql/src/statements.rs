@@ -3,7 +3,7 @@
 use crate::dialect::{Dialect, ValueKind};
 use crate::idempotency;
 use crate::log::CHANGE_COLUMNS;
-use crate::render::render;
+use crate::side_tables::SideSchema;
 
 /// The statements of the side tables in the driver's dialect. A driver uses those that suit its database.
 #[derive(Debug)]
@@ -59,13 +59,16 @@ const KEY_KINDS: [ValueKind; 10] = {
 };
 
 impl LogStatements {
-    pub(crate) fn new<D: Dialect>() -> Self {
-        let changes = format!(
-            "select {} from fieldsync_changes",
-            names::<D>(&CHANGE_COLUMNS)
-        );
-        let changes = |rest: &str| format!("{changes} {}", render::<D>(rest));
-        let bounds = render::<D>(
+    pub(crate) fn new<D: Dialect>(side: &SideSchema) -> Self {
+        let render = |sql: &str| side.render::<D>(sql);
+        let select_changes = format!("select {} ", names::<D>(&CHANGE_COLUMNS));
+        let changes = |rest: &str| {
+            format!(
+                "{select_changes}{}",
+                render(&format!("from fieldsync_changes {rest}"))
+            )
+        };
+        let bounds = render(
             "select epoch, last, last_tag, trimmed, trimmed_tag, interrupted, interrupted_tag from fieldsync_heads where log = $1",
         );
         let keys = names::<D>(&idempotency::COLUMNS);
@@ -74,41 +77,41 @@ impl LogStatements {
         Self {
             lock_bounds: format!("{bounds}{}", D::FOR_UPDATE),
             bounds,
-            heads: "select log, epoch, last, last_tag from fieldsync_heads".to_owned(),
-            advance: render::<D>(if D::LAST_INSERT_ID.is_none() {
+            heads: render("select log, epoch, last, last_tag from fieldsync_heads"),
+            advance: render(if D::LAST_INSERT_ID.is_none() {
                 "update fieldsync_heads set last = last + $1, last_tag = $2 where log = $3 returning epoch, last, last_tag"
             } else {
                 "update fieldsync_heads set last = last + $1, last_tag = $2 where log = $3"
             }),
-            tag_at: render::<D>(
-                r#"select tag from fieldsync_changes where log = $1 and "offset" = $2"#,
-            ),
+            tag_at: render(r#"select tag from fieldsync_changes where log = $1 and "offset" = $2"#),
             changes: changes(r#"where log = $1 and "offset" > $2 order by "offset" limit $3"#),
             record_changes: changes(
                 r#"where log = $1 and "offset" > $2 and id = $3 order by "offset""#,
             ),
             append: format!(
-                "insert into fieldsync_changes (log, {}) {}",
+                "{} (log, {}) {}",
+                render("insert into fieldsync_changes"),
                 names::<D>(&CHANGE_COLUMNS),
                 D::values(&CHANGE_KINDS)
             ),
-            trim_candidates: render::<D>(
+            trim_candidates: render(
                 r#"select "offset", tag, at from fieldsync_changes where log = $1 and "offset" > $2 order by "offset" limit $3"#,
             ),
-            trim: render::<D>(r#"delete from fieldsync_changes where log = $1 and "offset" <= $2"#),
-            mark_trimmed: render::<D>(
+            trim: render(r#"delete from fieldsync_changes where log = $1 and "offset" <= $2"#),
+            mark_trimmed: render(
                 "update fieldsync_heads set trimmed = $1, trimmed_tag = $2 where log = $3",
             ),
             find_key: format!(
-                "select {} from fieldsync_keys {}",
+                "select {} {}",
                 names::<D>(&idempotency::COLUMNS[..9]),
-                render::<D>(r#"where principal = $1 and "key" = $2 and at > $3"#)
+                render(r#"from fieldsync_keys where principal = $1 and "key" = $2 and at > $3"#)
             ),
             remember: format!(
-                "insert into fieldsync_keys ({keys}) {} {replace}",
+                "{} ({keys}) {} {replace}",
+                render("insert into fieldsync_keys"),
                 D::values(&KEY_KINDS)
             ),
-            forget: render::<D>(
+            forget: render(
                 r#"delete from fieldsync_keys where (principal, "key") in
                    (select principal, "key" from fieldsync_keys where at <= $1 order by at limit $2)"#,
             ),
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn statements_are_written_in_the_dialect() {
-        let statements = LogStatements::new::<TestDialect>();
+        let statements = LogStatements::new::<TestDialect>(&SideSchema::default());
         assert_eq!(
             statements.record_changes,
             "select `offset`, `tag`, `id`, `action`, `after`, `former`, `at`, `who`, `idempotency_key` from fieldsync_changes \

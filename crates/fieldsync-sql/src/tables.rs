@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use fieldsync::backend::{SchemaMismatch, StoreError};
 
 use crate::dialect::Dialect;
+use crate::side_tables::SideSchema;
 use crate::statements::LogStatements;
 use crate::table::Table;
 
@@ -19,20 +20,32 @@ pub struct Tables<D: Dialect> {
     collections: HashMap<Arc<str>, Arc<str>>,
     /// The statements of the side tables.
     pub log: Arc<LogStatements>,
+    /// The driver's own statements of the side tables.
+    pub own: Arc<D::SideStatements>,
+    /// The schema of the side tables.
+    pub side: SideSchema,
 }
 
 impl<D: Dialect> Default for Tables<D> {
     fn default() -> Self {
-        Self {
-            tables: HashMap::new(),
-            captured: Arc::default(),
-            collections: HashMap::new(),
-            log: Arc::new(LogStatements::new::<D>()),
-        }
+        Self::new(SideSchema::default())
     }
 }
 
 impl<D: Dialect> Tables<D> {
+    /// No tables yet. The side tables are in this schema.
+    #[must_use]
+    pub fn new(side: SideSchema) -> Self {
+        Self {
+            tables: HashMap::new(),
+            captured: Arc::default(),
+            collections: HashMap::new(),
+            log: Arc::new(LogStatements::new::<D>(&side)),
+            own: Arc::new(D::side_statements(&|sql| side.render::<D>(sql))),
+            side,
+        }
+    }
+
     /// The table of a collection.
     ///
     /// # Errors
@@ -133,12 +146,11 @@ impl<D: Dialect> TableRegistry<D> {
     /// Adds tables, or replaces those of the same collections.
     pub fn extend(&self, added: Tables<D>) {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Tables {
-            log: added.log,
-            ..Tables::default()
-        };
-        let known = tables.tables.values().chain(added.tables.values());
-        known.for_each(|table| all.put(Arc::clone(table)));
+        let mut all = Tables::new(added.side);
+        let known = tables.tables.values().cloned();
+        known
+            .chain(added.tables.into_values())
+            .for_each(|table| all.put(table));
         *tables = Arc::new(all);
     }
 }

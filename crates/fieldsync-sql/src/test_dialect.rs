@@ -18,6 +18,7 @@ pub(crate) enum TestDialect {}
 impl Dialect for TestDialect {
     type Format = ();
     type TableStatements = ();
+    type SideStatements = ();
 
     const MAX_NAME_BYTES: Option<usize> = Some(20);
     const LAST_INSERT_ID: Option<&'static str> = Some("select last_insert_id()");
@@ -33,6 +34,10 @@ impl Dialect for TestDialect {
         options: " engine=innodb",
         has_index_if_not_exists: false,
     };
+
+    const RANDOM_INTEGER: &'static str = "uuid_short()";
+
+    fn side_statements(_: &dyn Fn(&str) -> String) {}
 
     fn quote(name: &str) -> String {
         format!("`{name}`")

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use fieldsync::Collection;
 use fieldsync::backend::{Ids, SchemaMismatch};
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect as _, IdSource, SqlValue, TableInfo, TableKind,
+    ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, IdSource, MissingTable, SqlValue,
+    TableInfo, TableKind,
 };
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -13,10 +14,45 @@ use crate::dialect::Sqlite;
 use crate::error::Failure;
 
 /// What has the name of a collection's table.
-pub(crate) fn read(
+pub(crate) fn find(
     connection: &Connection,
     collection: &Collection,
-) -> Result<Option<TableInfo>, Failure> {
+) -> Result<Result<TableInfo, MissingTable>, Failure> {
+    if let Some(table) = read(connection, collection)? {
+        return Ok(Ok(table));
+    }
+    let sql = "select name from pragma_table_list where schema = 'main' and type = 'table' \
+               and name not like 'sqlite\\_%' escape '\\' and name not like 'fieldsync\\_%' escape '\\'";
+    let mut statement = connection.prepare(sql)?;
+    let others = statement.query_map([], |row| row.get(0))?;
+    Ok(Err(MissingTable {
+        log: collection.table_name().to_owned(),
+        sql_name: Sqlite::quote(collection.table_name()),
+        others: others.collect::<Result<_, _>>()?,
+    }))
+}
+
+/// The side tables and their indexes.
+pub(crate) fn side_tables(connection: &Connection) -> Result<Vec<FoundSideTable>, Failure> {
+    let sql = "select s.name, c.name from sqlite_schema s left join pragma_table_info(s.name) c \
+               where s.name glob 'fieldsync_*' order by s.name, c.cid";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut tables: Vec<FoundSideTable> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, column): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        match tables.last_mut() {
+            Some(table) if table.name == name => table.columns.extend(column),
+            _ => tables.push(FoundSideTable {
+                name,
+                columns: column.into_iter().collect(),
+            }),
+        }
+    }
+    Ok(tables)
+}
+
+fn read(connection: &Connection, collection: &Collection) -> Result<Option<TableInfo>, Failure> {
     let sql = "select l.name, l.type, l.wr, coalesce(s.sql, '') from pragma_table_list l \
                left join sqlite_schema s on s.name = l.name and s.type in ('table', 'view') \
                where l.schema = 'main' and l.name = ?1 collate nocase";

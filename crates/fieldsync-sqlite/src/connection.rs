@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fieldsync::backend::{Position, StoreError};
 use rusqlite::{Connection, OpenFlags};
@@ -36,6 +36,8 @@ pub(crate) struct Session {
 pub(crate) struct Open {
     pub(crate) connection: Connection,
     pub(crate) heads: Option<KnownHeads>,
+    /// What the file was when it was opened as one that nobody changes.
+    unchanging: Option<FileVersion>,
 }
 
 /// The heads of the logs, and the version of the data in which they were read.
@@ -43,6 +45,36 @@ pub(crate) struct Open {
 pub(crate) struct KnownHeads {
     pub(crate) version: i64,
     pub(crate) heads: Vec<(Arc<str>, Position)>,
+}
+
+/// Tells whether a file has changed, or is about to.
+#[derive(Debug, PartialEq, Eq)]
+struct FileVersion {
+    modified: SystemTime,
+    length: u64,
+}
+
+impl FileVersion {
+    /// `None` if someone has the file open for writing.
+    fn of(path: &Path) -> Option<Self> {
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        let file = path.metadata().ok()?;
+        let version = Self {
+            modified: file.modified().ok()?,
+            length: file.len(),
+        };
+        (!Path::new(&wal).exists()).then_some(version)
+    }
+}
+
+impl Open {
+    fn is_current(&self, path: &Path) -> bool {
+        match &self.unchanging {
+            Some(version) => FileVersion::of(path).as_ref() == Some(version),
+            None => true,
+        }
+    }
 }
 
 impl Session {
@@ -86,8 +118,8 @@ impl Session {
         self.wait_for_locks_until(deadline);
         // Taken out, so that the connection is closed if the work panics.
         let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.connect(OpenFlags::empty()).map_err(Failure::from)?,
+            Some(open) if open.is_current(&self.path) => open,
+            _ => self.connect(OpenFlags::empty()).map_err(Failure::from)?,
         };
         match work(&mut open) {
             Ok(done) => {
@@ -118,9 +150,17 @@ impl Session {
         // Only one thread uses the connection, so SQLite's mutex is not needed.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
         let mut connection = Connection::open_with_flags(self.path.as_path(), flags)?;
+        let mut unchanging = None;
+        // SQLite opens a file that may not be written for reading.
+        let is_read_only = connection.is_readonly("main")?;
+        if is_read_only && let Some((reader, version)) = self.read_only(&connection)? {
+            (connection, unchanging) = (reader, Some(version));
+        }
         connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
         connection.busy_handler(Some(wait_for_others))?;
         match self.role {
+            // It refuses every edit.
+            Role::Writer if is_read_only => {}
             Role::Writer => {
                 Self::use_wal(&connection)?;
                 let synchronous = self.options.synchronous.keyword();
@@ -132,7 +172,31 @@ impl Session {
         Ok(Open {
             connection,
             heads: None,
+            unchanging,
         })
+    }
+
+    /// Another connection, if this one can't read: a file in WAL mode needs files beside it, which this user may not create
+    /// in a directory that is read-only, too. If they are missing, nobody has the file open for writing.
+    fn read_only(
+        &self,
+        connection: &Connection,
+    ) -> rusqlite::Result<Option<(Connection, FileVersion)>> {
+        let Err(error) = connection.execute_batch("select 1 from sqlite_schema") else {
+            return Ok(None);
+        };
+        let (Some(path), Some(version)) = (self.path.to_str(), FileVersion::of(&self.path)) else {
+            return Err(error);
+        };
+        let path = path
+            .replace('%', "%25")
+            .replace('?', "%3f")
+            .replace('#', "%23");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?;
+        Ok(Some((reader, version)))
     }
 
     /// Switches the file to WAL, for good. The busy handler does not cover the switch, and another node may be switching.

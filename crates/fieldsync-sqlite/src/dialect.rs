@@ -18,10 +18,12 @@ pub(crate) enum Sqlite {}
 impl Dialect for Sqlite {
     type Format = Format;
     type TableStatements = ();
+    type SideStatements = ();
 
     const MAX_NAME_BYTES: Option<usize> = None;
     const LAST_INSERT_ID: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = "";
+    const RANDOM_INTEGER: &'static str = "random() | 1";
     const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "integer",
@@ -34,6 +36,8 @@ impl Dialect for Sqlite {
         options: " without rowid",
         has_index_if_not_exists: true,
     };
+
+    fn side_statements(_: &dyn Fn(&str) -> String) {}
 
     fn parameter(number: usize) -> String {
         format!("?{number}")

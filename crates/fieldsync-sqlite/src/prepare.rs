@@ -1,11 +1,11 @@
-//! Creates what is missing and checks what exists.
+//! Creates what is missing and checks what exists. If everything is in place, nothing is written.
 
 use std::sync::Arc;
 
 use fieldsync::Collection;
 use fieldsync::backend::StoreError;
-use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+use fieldsync_sql::{Found, FoundTable, Preparation, SideSchema, script};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior};
 
 use crate::catalog;
 use crate::dialect::{Sqlite, Tables};
@@ -16,68 +16,106 @@ pub(crate) fn prepare(
     connection: &mut Connection,
     collections: &[Arc<Collection>],
 ) -> Result<Tables, Failure> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(&side_tables::<Sqlite>())?;
-    let mut created = Vec::new();
-    for collection in collections {
-        let statements = match catalog::read(&transaction, collection)? {
-            None => {
-                created.push(collection.name());
-                vec![create_table::<Sqlite>(collection)?]
-            }
-            Some(table) if collection.adds_missing_columns() => {
-                missing_columns::<Sqlite>(collection, &table)?
-            }
-            Some(_) => Vec::new(),
-        };
-        for sql in statements {
-            transaction.execute_batch(&sql)?;
-        }
+    let found = look(connection, collections)?;
+    if found.statements.is_empty() {
+        return Ok(found.tables);
     }
-    let (mut tables, mut mismatches) = (Tables::default(), Vec::new());
-    // Read again only now, when every table has its columns.
-    for collection in collections {
-        let table = catalog::read(&transaction, collection)?;
-        let log = table.as_ref().map(|table| table.log.clone());
-        let is_ours = match &log {
-            Some(_) if created.contains(&collection.name()) => true,
-            Some(log) => is_ours(&transaction, log)?,
-            None => false,
-        };
-        let checked = check(collection, table, is_ours, |_| ());
-        match checked {
-            Ok(table) => mismatches.extend(tables.insert(Arc::new(table)).err()),
-            Err(found) => mismatches.extend(found),
+    create(connection, collections).map_err(|failure| match failure {
+        Failure::Sqlite(error) if is_not_allowed(&error) => {
+            Failure::Store(StoreError::NotPrepared {
+                sql: script(&found.statements),
+                source: error.into(),
+            })
         }
-        if let Some(log) = log {
-            add_rows(&transaction, &log, is_ours)?;
-        }
+        other => other,
+    })
+}
+
+/// The SQL that [`prepare`] would run.
+pub(crate) fn ddl(
+    connection: &mut Connection,
+    collections: &[Arc<Collection>],
+) -> Result<String, Failure> {
+    Ok(script(&look(connection, collections)?.statements))
+}
+
+fn look(
+    connection: &mut Connection,
+    collections: &[Arc<Collection>],
+) -> Result<Preparation<Sqlite>, Failure> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    look_in(&transaction, collections)
+}
+
+fn create(connection: &mut Connection, collections: &[Arc<Collection>]) -> Result<Tables, Failure> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another node may have created it meanwhile.
+    for sql in look_in(&transaction, collections)?.statements {
+        tracing::info!(sql, "changing the database");
+        transaction.execute_batch(&sql)?;
+    }
+    let created = look_in(&transaction, collections)?;
+    if let Some(sql) = created.statements.first() {
+        let error = format!("the database is as before after: {sql}");
+        return Err(StoreError::Backend(error.into()).into());
     }
     // Only now do all tables exist that the others may refer to.
+    let mut mismatches = Vec::new();
     for collection in collections {
         mismatches.extend(catalog::check_foreign_keys(&transaction, collection)?);
     }
     if !mismatches.is_empty() {
         return Err(StoreError::Schema(mismatches).into());
     }
-    // Capture's statements run here, for the tables with `has_capture`.
     transaction.commit()?;
-    Ok(tables)
+    Ok(created.tables)
 }
 
-/// Whether fieldsync created the table of this log.
-fn is_ours(connection: &Connection, log: &str) -> Result<bool, Failure> {
-    let sql = "select is_ours from fieldsync_tables where log = ?1";
-    let is_ours = connection.query_row(sql, [log], |row| row.get::<_, i64>(0));
-    Ok(is_ours.optional()? == Some(1))
+fn is_not_allowed(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen)
+    )
 }
 
-/// Adds the rows of a log to the side tables, unless they exist.
-fn add_rows(connection: &Connection, log: &str, is_ours: bool) -> Result<(), Failure> {
-    let sql = "insert into fieldsync_tables (log, is_ours) values (?1, ?2) \
-               on conflict do update set is_ours = excluded.is_ours where excluded.is_ours > is_ours";
-    connection.execute(sql, (log, is_ours))?;
-    let sql = "insert into fieldsync_heads (log, epoch) values (?1, ?2) on conflict do nothing";
-    connection.execute(sql, (log, new_epoch()))?;
-    Ok(())
+fn look_in(
+    connection: &Connection,
+    collections: &[Arc<Collection>],
+) -> Result<Preparation<Sqlite>, Failure> {
+    let side_tables = catalog::side_tables(connection)?;
+    let has = |name: &str| side_tables.iter().any(|table| table.name == name);
+    let (has_tables, has_heads) = (has("fieldsync_tables"), has("fieldsync_heads"));
+    let mut tables = Vec::with_capacity(collections.len());
+    for collection in collections {
+        let table = catalog::find(connection, collection)?;
+        let log = match &table {
+            Ok(table) => &table.log,
+            Err(missing) => &missing.log,
+        };
+        let number = |sql: &str| {
+            let number = connection.query_row(sql, [log], |row| row.get::<_, i64>(0));
+            number.optional()
+        };
+        let is_ours = if has_tables {
+            number("select is_ours from fieldsync_tables where log = ?1")?
+        } else {
+            None
+        };
+        let head = if has_heads {
+            number("select 1 from fieldsync_heads where log = ?1")?
+        } else {
+            None
+        };
+        tables.push(FoundTable {
+            is_ours: is_ours.map(|is_ours| is_ours == 1),
+            has_head: head.is_some(),
+            table,
+        });
+    }
+    let found = Found {
+        side_tables,
+        tables,
+    };
+    let side = SideSchema::default();
+    Ok(fieldsync_sql::prepare(collections, found, &side, |_| ())?)
 }

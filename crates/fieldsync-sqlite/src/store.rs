@@ -101,6 +101,22 @@ impl SqliteStore {
         })
     }
 
+    /// The SQL that a start with these collections would run, for the app's own migrations. Empty if everything is in place:
+    /// then a start writes nothing.
+    ///
+    /// # Errors
+    /// If a table does not fit its collection, or the database can't be read.
+    pub async fn ddl(&self, collections: &[Collection]) -> Result<String, StoreError> {
+        let collections: Vec<_> = collections.iter().cloned().map(Arc::new).collect();
+        self.writer
+            .call(move |session| {
+                session.with(None, |open| {
+                    prepare::ddl(&mut open.connection, &collections)
+                })
+            })
+            .await
+    }
+
     /// Reads on one of the readers' threads, in a transaction: the reads see one state of the database.
     async fn read<T: Send + 'static>(
         &self,
@@ -209,6 +225,10 @@ impl Store for SqliteStore {
         self.writer
             .call(move |session| {
                 session.with(None, |open| {
+                    // Whoever may write the file trims it.
+                    if open.connection.is_readonly("main")? {
+                        return Ok(false);
+                    }
                     let transaction = open
                         .connection
                         .transaction_with_behavior(TransactionBehavior::Immediate)?;

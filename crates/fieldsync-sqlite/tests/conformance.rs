@@ -47,6 +47,10 @@ fn id_to_sql(id: RecordId) -> Sql {
     }
 }
 
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 #[async_trait]
 impl Fixture for File {
     const CONSTRAINTS: Constraints = Constraints::Enforced;
@@ -86,12 +90,15 @@ impl Fixture for File {
                 }
                 Some(Constraint::References(table)) => format!(" references \"{table}\" (id)"),
             };
-            format!(", \"{}\" {kind}{null}{default}{constraint}", column.name)
+            format!(
+                ", {} {kind}{null}{default}{constraint}",
+                quote(&column.name)
+            )
         });
         let sql = format!(
-            "create table \"{}\" (\"{}\" integer primary key autoincrement{})",
-            table.name,
-            table.key,
+            "create table {} ({} integer primary key autoincrement{})",
+            quote(&table.name),
+            quote(&table.key),
             columns.collect::<String>()
         );
         self.connect().execute_batch(&sql).unwrap();

@@ -7,6 +7,7 @@ mod cluster;
 
 mod capture;
 mod conformance;
+mod ddl;
 mod faults;
 mod ids;
 mod tls;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Fixture;
 use super::node::{Node, fields};
+use super::{Column, Fixture, Table};
 
 use crate::model::edit::Edit;
 use crate::model::record::Fields;
@@ -260,24 +260,34 @@ pub async fn columns_can_have_any_name<F: Fixture>() {
         .map(|name| ((*name).to_owned(), json!({"type": "string"})))
         .collect();
     let schema = json!({"type": "object", "properties": properties, "required": names});
-    let things: Arc<Collection> = Collection::from_schema("things", &schema)
-        .table("ta\"b le")
-        .key("i d")
-        .into();
-    let node = Node::start(&database, [things]).await;
+    let table = Table {
+        key: "i d".to_owned(),
+        ..Table::new("ta\"b le", names.map(Column::text))
+    };
+    database.create_table(table).await;
+    let things = Collection::from_schema("things", &schema).key("i d");
+    let others = Collection::from_schema("others", &schema).key("i d");
+    let others = others.table("ta\"b le").without_capture();
+    let node = Node::start(&database, [things.into(), others.into()]).await;
+    for collection in ["things", "others"] {
+        check_names(&node, collection, &names).await;
+    }
+}
+
+async fn check_names(node: &Node, collection: &str, names: &[&str]) {
     let values: Fields = names
         .iter()
         .map(|name| ((*name).to_owned(), json!(name)))
         .collect();
-    let change = node.change(Edit::create("things", &values)).await;
+    let change = node.change(Edit::create(collection, &values)).await;
     assert_eq!(change.after, values);
     let mut changed = values.clone();
     for name in names {
         let change = node
-            .change(Edit::patch(change.key.clone(), json!({name: "x"})))
+            .change(Edit::patch(change.key.clone(), json!({*name: "x"})))
             .await;
-        assert_eq!(change.previous, fields(json!({name: name})));
-        changed.insert(name.to_owned(), json!("x"));
+        assert_eq!(change.previous, fields(json!({*name: name})));
+        changed.insert((*name).to_owned(), json!("x"));
     }
     assert_eq!(
         node.get(&change.key)

@@ -10,6 +10,16 @@ pub enum StoreError {
     /// Tables do not fit their collections. Everything that does not fit is listed, one line each.
     #[error("{}", lines(.0))]
     Schema(Vec<SchemaMismatch>),
+    /// Something is missing, and this user may not create it. The message contains the SQL that creates it.
+    #[error(
+        "the database lacks what the engine needs, and its user may not create it; run this SQL as the owner, then start again:\n{sql}"
+    )]
+    NotPrepared {
+        /// The SQL.
+        sql: String,
+        /// What the database refused.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The operation failed for another reason.
     #[error("the store failed")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),

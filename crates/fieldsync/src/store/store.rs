@@ -23,11 +23,16 @@ use crate::write::batch::{Batch, GroupResult};
 /// `fieldsync::backend::store_tests!` passes.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Creates the tables, columns and logs that are missing. The engine calls it before any other method.
+    /// Creates what is missing: the tables that have the names of their collections, the logs, and the columns that
+    /// [`Collection::add_missing_columns`] asks for. The engine calls it before any other method.
     ///
     /// An existing table is checked. If its key or its columns do not fit the collection, the result is
-    /// [`StoreError::Schema`]. Where a column is added, existing rows get the default of its field. Columns and tables
-    /// that belong to others are not changed. A second call changes nothing. Two nodes may call it at the same time.
+    /// [`StoreError::Schema`], with everything that does not fit in all collections. Where a column is added, existing rows
+    /// get the default of its field. Columns and tables that belong to others are not changed. A second call writes nothing.
+    /// Two nodes may call it at the same time.
+    ///
+    /// A log belongs to a table. Collections of two apps share it if, and only if, they have the same table, whatever their
+    /// names are.
     async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError>;
 
     /// Applies the groups of a batch and appends their changes to the logs, in one transaction. Each group is applied

@@ -1,0 +1,171 @@
+//! The SQL that sets up capture: the side tables, the function that the triggers call, and the triggers of each table.
+
+use fieldsync_sql::{Dialect as _, SqlValue};
+use tokio_postgres::GenericClient;
+
+use crate::capture::state_of;
+use crate::dialect::{Postgres, Table};
+use crate::error::Failure;
+
+/// Capture's side tables.
+const SIDE_TABLES: &str = include_str!("capture.sql");
+
+/// The body of the function.
+const FUNCTION: &str = include_str!("capture_function.sql");
+
+/// The role that owns the function, with no more rights than it needs: conversions that users define run inside `to_jsonb`.
+const OWNER: &str = "do $$ begin \
+       if not exists (select from pg_roles where rolname = 'fieldsync_capture') then \
+         begin \
+           create role fieldsync_capture nologin; \
+         exception when duplicate_object or unique_violation then null; \
+         end; \
+       end if; \
+       if not pg_has_role(current_user, 'fieldsync_capture', 'usage') then \
+         grant fieldsync_capture to current_user; \
+       end if; \
+       grant usage, create on schema {schema} to fieldsync_capture; \
+       grant insert on {schema}.fieldsync_captured to fieldsync_capture; \
+       grant select on {schema}.fieldsync_doorbell to fieldsync_capture; \
+       alter function {schema}.fieldsync_capture() owner to fieldsync_capture; \
+       revoke create on schema {schema} from fieldsync_capture; \
+     exception when insufficient_privilege then \
+       raise notice 'fieldsync: this role may not create roles, so that the function fieldsync_capture belongs to it'; \
+     end $$";
+
+/// A table with capture, which may not exist yet.
+#[derive(Debug, Clone)]
+pub(crate) struct CapturedTable {
+    /// The name as SQL.
+    pub(crate) sql_name: String,
+    pub(crate) log: String,
+    /// The key column.
+    pub(crate) key: String,
+}
+
+impl CapturedTable {
+    pub(crate) fn of(table: &Table) -> Self {
+        Self {
+            sql_name: table.sql_name.clone(),
+            log: table.log.to_string(),
+            key: table.key.name.clone(),
+        }
+    }
+}
+
+/// The statements that set up capture for these tables, as far as something is missing. `schema`: that of the side tables, as
+/// SQL.
+pub(crate) async fn missing(
+    client: &impl GenericClient,
+    schema: &str,
+    tables: &[CapturedTable],
+) -> Result<Vec<String>, Failure> {
+    let mut statements = Vec::new();
+    if tables.is_empty() {
+        return Ok(statements);
+    }
+    if !has_function(client, schema).await? {
+        statements.extend(function_statements(schema));
+    }
+    for table in tables {
+        statements.extend(missing_triggers(client, schema, table).await?);
+    }
+    Ok(statements)
+}
+
+/// Whether the side tables and the function are in place.
+async fn has_function(client: &impl GenericClient, schema: &str) -> Result<bool, Failure> {
+    let body = FUNCTION.replace("{schema}", schema);
+    let sql = "select exists (select from pg_proc where oid = to_regprocedure($1) and prosrc = $2) \
+               and to_regclass($3) is not null";
+    let (function, doorbell) = (function(schema), format!("{schema}.fieldsync_doorbell"));
+    let row = client
+        .query_one(sql, &[&function, &body, &doorbell])
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// The name of the function.
+pub(crate) fn function(schema: &str) -> String {
+    format!("{schema}.fieldsync_capture()")
+}
+
+fn function_statements(schema: &str) -> Vec<String> {
+    let (function, body) = (function(schema), FUNCTION.replace("{schema}", schema));
+    let side_tables = SIDE_TABLES.replace("{schema}", schema);
+    let side_tables = side_tables.split(';').map(str::trim);
+    let mut statements: Vec<String> = side_tables
+        .filter(|statement| !statement.is_empty())
+        .map(str::to_owned)
+        .collect();
+    statements.extend([
+        format!(
+            "create or replace function {function} returns trigger language plpgsql security definer \
+             set search_path = pg_catalog, pg_temp as $fieldsync${body}$fieldsync$"
+        ),
+        format!("revoke execute on function {function} from public"),
+        OWNER.replace("{schema}", schema),
+    ]);
+    statements
+}
+
+/// The statements that create the triggers of a table and of its partitions, unless all are in place.
+pub(crate) async fn missing_triggers(
+    client: &impl GenericClient,
+    schema: &str,
+    table: &CapturedTable,
+) -> Result<Vec<String>, Failure> {
+    if state_of(client, schema, table).await?.is_complete {
+        return Ok(Vec::new());
+    }
+    let sql =
+        "select relid::text from pg_partition_tree(to_regclass($1)) where relid <> to_regclass($1)";
+    let mut partitions = Vec::new();
+    for row in client.query(sql, &[&table.sql_name]).await? {
+        partitions.push(row.try_get(0)?);
+    }
+    let mut statements = trigger_statements(schema, table, partitions);
+    // What happened before to a table whose log has changes was not captured.
+    let log = Postgres::literal(&SqlValue::text(&table.log));
+    let tag = "1 + floor(random() * 4294967295)::bigint";
+    statements.extend([
+        format!(
+            "update {schema}.fieldsync_heads h set last = h.last + 1, last_tag = r.tag, interrupted = h.last + 1, \
+             interrupted_tag = r.tag from (select {tag} as tag) r where h.log = {log} and h.last > 0"
+        ),
+        format!("update {schema}.fieldsync_tables set capture = null where log = {log}"),
+    ]);
+    Ok(statements)
+}
+
+/// The statements that create the triggers of a table with these partitions.
+pub(crate) fn trigger_statements(
+    schema: &str,
+    table: &CapturedTable,
+    partitions: Vec<String>,
+) -> Vec<String> {
+    let name = &table.sql_name;
+    let arguments = [&table.log, &table.key];
+    let arguments = arguments.map(|text| Postgres::literal(&SqlValue::text(text)));
+    let call = format!(
+        "execute function {schema}.fieldsync_capture({})",
+        arguments.join(", ")
+    );
+    let mut statements = vec![
+        format!("drop trigger if exists \"!fieldsync_row\" on {name}"),
+        format!(
+            "create trigger \"!fieldsync_row\" after insert or update or delete on {name} for each row \
+             when (pg_trigger_depth() > 0 or current_setting('fieldsync.planned', true) is distinct from 'on') {call}"
+        ),
+    ];
+    for name in std::iter::once(name.clone()).chain(partitions) {
+        statements.extend([
+            format!("drop trigger if exists \"!fieldsync_truncate\" on {name}"),
+            format!("create trigger \"!fieldsync_truncate\" after truncate on {name} for each statement {call}"),
+            format!(
+                "alter table {name} enable always trigger \"!fieldsync_row\", enable always trigger \"!fieldsync_truncate\""
+            ),
+        ]);
+    }
+    statements
+}
