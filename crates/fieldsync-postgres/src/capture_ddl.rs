@@ -125,13 +125,14 @@ pub(crate) async fn missing_triggers(
         partitions.push(row.try_get(0)?);
     }
     let mut statements = trigger_statements(schema, table, partitions);
-    // What happened before to a table whose log has changes was not captured.
+    // What happened meanwhile to a table whose log has changes, or that had capture, was not captured.
     let log = Postgres::literal(&SqlValue::text(&table.log));
     let tag = "1 + floor(random() * 4294967295)::bigint";
     statements.extend([
         format!(
             "update {schema}.fieldsync_heads h set last = h.last + 1, last_tag = r.tag, interrupted = h.last + 1, \
-             interrupted_tag = r.tag from (select {tag} as tag) r where h.log = {log} and h.last > 0"
+             interrupted_tag = r.tag from (select {tag} as tag) r, {schema}.fieldsync_tables t \
+             where h.log = {log} and t.log = h.log and (h.last > 0 or t.capture is not null)"
         ),
         format!("update {schema}.fieldsync_tables set capture = null where log = {log}"),
     ]);

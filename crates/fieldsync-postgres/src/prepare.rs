@@ -12,6 +12,7 @@ use fieldsync_sql::{
     Dialect as _, Found, FoundTable, MissingTable, Preparation, SideSchema, TableInfo, TableLayout,
     script,
 };
+use tokio_postgres::error::SqlState;
 
 use crate::capture_ddl::{self, CapturedTable};
 use crate::catalog;
@@ -81,9 +82,18 @@ pub(crate) async fn prepare(
                 // Those who waited behind the lock go first.
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(100..600))).await;
             }
+            // Roles belong to all databases of the server, and another may be creating the same.
+            Failure::Postgres(error) if is_concurrent(&error) && attempts < MAX_ATTEMPTS => {}
             failure => return Err(failure),
         }
     }
+}
+
+/// Whether another session has changed the same object of the catalog meanwhile.
+fn is_concurrent(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        *code == SqlState::UNDEFINED_OBJECT || *code == SqlState::INTERNAL_ERROR
+    })
 }
 
 /// The SQL that [`prepare`] would run, and the privileges that the role lacks.
