@@ -119,6 +119,18 @@ pub(crate) async fn repair(
     confirm(client, &schema, table).await
 }
 
+/// Notes the state of every table's capture, in the transaction that has created the triggers.
+pub(crate) async fn confirm_all(
+    client: &impl GenericClient,
+    tables: &Tables,
+) -> Result<(), Failure> {
+    let schema = schema(tables);
+    for table in captured_tables(tables)? {
+        confirm(client, &schema, table).await?;
+    }
+    Ok(())
+}
+
 /// Notes the state of a table's capture. If it is not as it was last confirmed, changes may have been missed: the log is
 /// interrupted. Where it was never confirmed, the triggers were created a moment ago.
 async fn confirm(client: &impl GenericClient, schema: &str, table: &Table) -> Result<(), Failure> {

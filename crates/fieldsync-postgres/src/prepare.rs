@@ -14,6 +14,7 @@ use fieldsync_sql::{
 };
 use tokio_postgres::error::SqlState;
 
+use crate::capture;
 use crate::capture_ddl::{self, CapturedTable};
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
@@ -158,6 +159,7 @@ async fn create(
         let error = format!("the database is as before after: {sql}");
         return Err(StoreError::Backend(error.into()).into());
     }
+    capture::confirm_all(&*transaction, &created.tables).await?;
     transaction.commit().await?;
     Ok(created.tables)
 }
