@@ -298,7 +298,7 @@ impl World {
         assert!(
             outcomes
                 .iter()
-                .all(|outcome| !matches!(outcome, Outcome::Replayed(_)))
+                .all(|outcome| !matches!(outcome, Outcome::Replayed { .. }))
         );
     }
 }

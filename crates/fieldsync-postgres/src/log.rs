@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use fieldsync::backend::{
-    ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds,
-    MAX_BASE_DISTANCE, Position,
+    Change, ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, LogBounds, MAX_BASE_DISTANCE,
+    Position, Replay,
 };
 use fieldsync::{RecordId, RecordKey, ResetReason, Retention, Timestamp};
 use fieldsync_sql::{
@@ -177,7 +177,7 @@ const LOCK_KEYS: &str =
     "select pg_advisory_xact_lock(hashtextextended(key, 1)) from unnest($1::text[]) key";
 
 /// Finds the keys that were used in the last 24 hours.
-const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.collection, k.id, k.epoch, k.\"offset\", k.tag, k.record \
+const FIND_KEYS: &str = "select k.principal, k.key, k.fingerprint, k.collection, k.id, k.epoch, k.\"offset\", k.tag \
      from fieldsync_keys k join unnest($1::text[], $2::text[]) as wanted (principal, key) \
      on k.principal = wanted.principal and k.key = wanted.key where k.at > $3";
 
@@ -200,15 +200,49 @@ pub(crate) async fn find_keys<'a>(
     ])
 }
 
-pub(crate) fn found_keys(
+/// Reads the changes and the records of edits whose keys were used before.
+pub(crate) async fn found_keys(
+    client: &Object,
+    tables: &Tables,
     rows: &[Row],
-) -> Result<HashMap<IdempotencyKey, IdempotencyRecord>, Failure> {
+) -> Result<HashMap<IdempotencyKey, Replay>, Failure> {
     let mut found = HashMap::new();
     for row in rows {
-        let record = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row))?;
-        found.insert(record.key.clone(), record);
+        let edit = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row))?;
+        let (mut change, mut row) = (None, None);
+        // The app may no longer have the collection.
+        if let Ok(table) = tables.of(&edit.collection) {
+            change = change_at(client, &table.collection, edit.position.offset).await?;
+            let id = Parameter::column([Postgres::encode_id(edit.id)]);
+            let rows = run(client, &table.own.select_all, [id]).await?;
+            let record = rows.first().map(|row| table.record(&PostgresRow(row), 0));
+            row = record.transpose()?;
+        }
+        found.insert(edit.key.clone(), Replay { edit, change, row });
     }
     Ok(found)
+}
+
+/// The change with an offset, after the epoch of the log.
+const CHANGE_AT: &str = "select h.epoch, c.\"offset\", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key \
+     from fieldsync_heads h join fieldsync_changes c on c.collection = h.collection \
+     where h.collection = $1 and c.\"offset\" = $2";
+
+async fn change_at(
+    client: &Object,
+    collection: &Arc<str>,
+    offset: u64,
+) -> Result<Option<Change>, Failure> {
+    let offset = Parameter::Integer(offset.cast_signed());
+    let rows = run(client, CHANGE_AT, [Parameter::text(&**collection), offset]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let epoch: i64 = row.try_get(0)?;
+    let row = PostgresRow(row);
+    let (change, _) =
+        fieldsync_sql::change::<Postgres, _>(&row, 1, collection, epoch.cast_unsigned())?;
+    Ok(Some(change))
 }
 
 /// Appends changes, stores keys, and commits: the third round trip.
@@ -227,7 +261,7 @@ pub(crate) async fn finish(
     if !finished.idempotency_records.is_empty() {
         let (rows, now) = (finished.idempotency_records.iter(), Timestamp::now());
         let rows = rows.map(|record| fieldsync_sql::idempotency_values::<Postgres>(record, now));
-        let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
+        let columns = Parameter::columns(rows.collect::<Vec<_>>());
         steps.push(Step::query(client, &tables.log.remember, columns).await?);
     }
     steps.push(Step::Simple("commit".to_owned()));

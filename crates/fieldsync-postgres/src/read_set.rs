@@ -51,9 +51,10 @@ pub(crate) async fn read(
     let mut results = in_order(client, &steps).await;
     results.next()?;
     let mut found = ReadSet::default();
+    let mut used_keys = Vec::new();
     if !keys.is_empty() {
         results.next()?;
-        found.idempotency_records = log::found_keys(&results.next()?)?;
+        used_keys = results.next()?;
     }
     for (collection, _) in &records {
         let table = tables.of(collection)?;
@@ -77,6 +78,8 @@ pub(crate) async fn read(
         let changes = log::changes_of(&results.next()?, key, *position)?;
         found.since.insert((key.clone(), *position), changes);
     }
+    // Repetitions are rare, so that they take round trips of their own.
+    found.replays = log::found_keys(client, tables, &used_keys).await?;
     Ok(found)
 }
 

@@ -147,6 +147,23 @@ pub(crate) async fn read_changes_of<T: Transaction>(
     Ok(history.finish())
 }
 
+/// Reads the change with an offset, if the log contains it.
+pub(crate) async fn read_change_at<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    collection: &Arc<str>,
+    offset: u64,
+) -> Result<Option<Change>, T::Error> {
+    let epoch = read_head(transaction, tables, collection).await?.epoch;
+    let parameters = [
+        SqlValue::text(&**collection),
+        SqlValue::Integer(offset.cast_signed()),
+    ];
+    let read = |row: &dyn Row| change::<T::Dialect, _>(row, 0, collection, epoch);
+    let found = first(transaction, &tables.log.change_at, &parameters, read).await?;
+    Ok(found.map(|(change, _)| change))
+}
+
 /// Moves a head, or only reads it if no change is added.
 pub(crate) async fn advance<T: Transaction>(
     transaction: &mut T,
@@ -210,7 +227,7 @@ pub(crate) async fn remember<T: Transaction>(
 ) -> Result<(), T::Error> {
     let now = Timestamp::now();
     for record in records {
-        let values = idempotency_values::<T::Dialect>(record, now)?;
+        let values = idempotency_values::<T::Dialect>(record, now);
         transaction.execute(&tables.log.remember, &values).await?;
     }
     Ok(())

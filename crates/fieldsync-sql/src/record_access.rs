@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
-use fieldsync::backend::{Batch, GroupResult, Plan, Position, ReadSet, Write};
+use fieldsync::backend::{
+    Batch, GroupResult, IdempotencyRecord, Plan, Position, ReadSet, Replay, Write,
+};
 use fieldsync::{Record, RecordId};
 
 use crate::constraint::{Constraint, deferred_refusal};
 use crate::dialect::Dialect;
-use crate::log_access::{advance, append, find_keys, read_changes_of, read_head, remember};
+use crate::log_access::{
+    advance, append, find_keys, read_change_at, read_changes_of, read_head, remember,
+};
 use crate::parts::Attempt;
 use crate::table::Table;
 use crate::tables::Tables;
@@ -124,10 +128,11 @@ async fn read_set<T: Transaction>(
     if !keys.is_empty() {
         transaction.lock_keys(&keys).await?;
     }
-    let mut found = ReadSet {
-        idempotency_records: find_keys(transaction, tables, &keys).await?,
-        ..ReadSet::default()
-    };
+    let mut found = ReadSet::default();
+    for (key, edit) in find_keys(transaction, tables, &keys).await? {
+        let replay = read_replay(transaction, tables, edit).await?;
+        found.replays.insert(key, replay);
+    }
     for (key, collection) in batch.records() {
         let table = tables.of(collection.name())?;
         if let Some(record) = get(transaction, table, &table.lock, key.id).await? {
@@ -144,6 +149,22 @@ async fn read_set<T: Transaction>(
         found.since.insert((key, position), changes);
     }
     Ok(found)
+}
+
+/// Reads the change and the record of an edit whose key was used before.
+async fn read_replay<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    edit: IdempotencyRecord,
+) -> Result<Replay, T::Error> {
+    let (mut change, mut row) = (None, None);
+    // The app may no longer have the collection.
+    if let Ok(table) = tables.of(&edit.collection) {
+        let (collection, offset) = (&table.collection, edit.position.offset);
+        change = read_change_at(transaction, tables, collection, offset).await?;
+        row = get(transaction, table, &table.select, edit.id).await?;
+    }
+    Ok(Replay { edit, change, row })
 }
 
 async fn reserve_ids<T: Transaction>(

@@ -142,7 +142,7 @@ pub mod backend {
     pub use crate::model::changes_since::ChangesSince;
     pub use crate::model::cursor::Position;
     pub use crate::model::log_bounds::LogBounds;
-    pub use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
+    pub use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
     pub use crate::schema::field::{Field, Ids};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
     pub use crate::store::error::{SchemaMismatch, StoreError};

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
+use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
@@ -130,7 +131,10 @@ impl Store for MemoryStore {
             return Ok(vec![Err(busy); batch.len()]);
         };
         // No await from here on: the future can be dropped before or after the transaction, but not inside it.
-        let mut read = self.read().read_batch(&batch);
+        let mut read = {
+            let collections = self.collections.read().expect(NO_PANIC);
+            self.read().read_batch(&batch, &collections)
+        };
         for (name, count) in batch.ids_to_reserve() {
             let collection = self.collection(&name)?;
             let ids = self.write().table_mut(&collection).reserve_ids(count);
@@ -236,11 +240,24 @@ impl State {
     }
 
     /// Reads what a batch asks for, except for reserved ids.
-    fn read_batch(&self, batch: &Batch) -> ReadSet {
+    fn read_batch(
+        &self,
+        batch: &Batch,
+        collections: &HashMap<Arc<str>, Arc<Collection>>,
+    ) -> ReadSet {
         let oldest = ago(IDEMPOTENCY_KEY_RETENTION);
-        let idempotency_record = |key| {
-            let (_, record) = self.keys.get(&key).filter(|(at, _)| *at > oldest)?;
-            Some((key, record.clone()))
+        let replay = |key| {
+            let (_, edit) = self.keys.get(&key).filter(|(at, _)| *at > oldest)?;
+            let collection = collections.get(&edit.collection);
+            let row = collection.and_then(|known| self.table(known).record(known, edit.id));
+            let change =
+                collection.and_then(|known| self.log(known.name()).at(edit.position.offset));
+            let replay = Replay {
+                edit: edit.clone(),
+                change: change.map(|change| Change::clone(change)),
+                row,
+            };
+            Some((key, replay))
         };
         let record = |(key, collection): (RecordKey, Arc<Collection>)| {
             let record = self.table(&collection).record(&collection, key.id)?;
@@ -262,10 +279,10 @@ impl State {
         };
         ReadSet {
             reserved_ids: HashMap::new(),
-            idempotency_records: batch
+            replays: batch
                 .idempotency_keys()
                 .into_iter()
-                .filter_map(idempotency_record)
+                .filter_map(replay)
                 .collect(),
             records: batch.records().into_iter().filter_map(record).collect(),
             since: batch.bases().into_iter().map(since).collect(),

@@ -58,6 +58,12 @@ impl MemoryLog {
         ChangesSince::Changes { changes, more }
     }
 
+    /// The change with this offset, if the log contains it.
+    pub(crate) fn at(&self, offset: u64) -> Option<&Arc<Change>> {
+        let index = offset.checked_sub(self.trimmed.offset + 1)?;
+        self.changes.get(usize::try_from(index).ok()?)
+    }
+
     /// Whether the first change exceeds the retention.
     pub(crate) fn exceeds(&self, count: u64, oldest: Timestamp) -> bool {
         let first = self.changes.front();

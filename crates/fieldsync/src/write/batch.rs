@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
+use crate::model::outcome::{IdempotencyKey, Outcome, Replay};
 use crate::model::principal::Principal;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
@@ -55,7 +55,7 @@ pub struct RefusedEdit {
 #[derive(Debug, Default)]
 pub struct ReadSet {
     /// Of [`Batch::idempotency_keys`], those that were used in the last 24 hours.
-    pub idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
+    pub replays: HashMap<IdempotencyKey, Replay>,
     /// Of [`Batch::records`], those that exist.
     pub records: HashMap<RecordKey, Record>,
     /// Of [`Batch::bases`], the changes of the record since that position.

@@ -36,8 +36,8 @@ pub(crate) enum Planned {
     Mutation(usize),
     /// The record stays as it is, or as an earlier mutation of the batch leaves it.
     Unchanged(Record),
-    /// The outcome of an earlier edit with the same idempotency key.
-    Replay(IdempotencyRecord),
+    /// The outcome of an earlier edit with the same idempotency key, from another batch.
+    Replay(Outcome),
 }
 
 /// What a store writes to the logs, and what it returns.
@@ -136,7 +136,7 @@ impl Plan {
                                 record,
                                 position: heads[collection.name()],
                             },
-                            Planned::Replay(remembered) => return Outcome::Replayed(remembered),
+                            Planned::Replay(outcome) => return outcome,
                         };
                         if let Some(key) = group.idempotency_key(edit) {
                             idempotency_records.push(idempotency_record(key, edit, &outcome));
@@ -217,6 +217,5 @@ fn idempotency_record(key: IdempotencyKey, edit: &Edit, outcome: &Outcome) -> Id
         collection,
         id: outcome.id(),
         position: outcome.position(),
-        record: outcome.fields().cloned(),
     }
 }

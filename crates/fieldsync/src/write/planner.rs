@@ -4,11 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::model::change::{Action, Change};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
 use crate::model::field_errors::FieldErrors;
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
+use crate::model::outcome::{IdempotencyKey, Outcome, Replay};
 use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
@@ -24,7 +25,7 @@ impl Batch {
     #[must_use]
     pub fn plan(&self, read: ReadSet) -> Plan {
         let ReadSet {
-            idempotency_records,
+            replays,
             records,
             since,
             reserved_ids,
@@ -33,7 +34,7 @@ impl Batch {
         let reserved_ids = reserved_ids.map(|(name, ids)| (name, ids.into()));
         let mut planner = Planner {
             now: Timestamp::now(),
-            idempotency_records,
+            replays,
             rows: records.clone(),
             logged: since,
             planned: HashMap::new(),
@@ -55,7 +56,7 @@ impl Batch {
 
 struct Planner {
     now: Timestamp,
-    idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
+    replays: HashMap<IdempotencyKey, Replay>,
     /// The rows as they will be after the mutations so far.
     rows: HashMap<RecordKey, Record>,
     /// What changed since the bases of edits, according to the log.
@@ -113,7 +114,7 @@ impl Planner {
         // The key is looked up before any precondition: a repetition gets the outcome of the first edit.
         let key = group.idempotency_key(edit);
         if let Some(key) = &key
-            && let Some(replay) = self.replay(key, edit)?
+            && let Some(replay) = self.replay(key, edit, collection)?
         {
             return Ok(replay);
         }
@@ -208,7 +209,7 @@ impl Planner {
                 Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => *id,
             },
             Planned::Unchanged(record) => record.id,
-            Planned::Replay(remembered) => remembered.id,
+            Planned::Replay(outcome) => outcome.id(),
         }
     }
 
@@ -228,11 +229,17 @@ impl Planner {
         }
     }
 
-    fn replay(&self, key: &IdempotencyKey, edit: &Edit) -> Result<Option<Planned>, Refusal> {
+    fn replay(
+        &self,
+        key: &IdempotencyKey,
+        edit: &Edit,
+        collection: &Collection,
+    ) -> Result<Option<Planned>, Refusal> {
         let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used_keys.get(key) {
             (fingerprint, planned.clone())
-        } else if let Some(remembered) = self.idempotency_records.get(key) {
-            (&remembered.fingerprint, Planned::Replay(remembered.clone()))
+        } else if let Some(replay) = self.replays.get(key) {
+            let outcome = outcome_of(replay, collection);
+            (&replay.edit.fingerprint, Planned::Replay(outcome))
         } else {
             return Ok(None);
         };
@@ -241,5 +248,28 @@ impl Planner {
         } else {
             Err(Refusal::KeyReused)
         }
+    }
+}
+
+/// The outcome of an edit that was committed under its key before: the record as of the edit's change, if the log contains
+/// the change and it has every field. Otherwise the record as it is now.
+fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
+    let Replay { edit, change, row } = replay;
+    let is_of_edit =
+        |change: &&Change| change.position == edit.position && change.key.id == edit.id;
+    let change = change.as_ref().filter(is_of_edit).cloned();
+    let change = change.map(|mut change| {
+        change.adapt_to(collection);
+        change
+    });
+    let record = match change.filter(|change| !change.is_partial(collection)) {
+        Some(change) if change.action == Action::Delete => None,
+        Some(change) => Some(change.after),
+        None => row.as_ref().map(|row| row.fields.clone()),
+    };
+    Outcome::Replayed {
+        id: edit.id,
+        position: edit.position,
+        record,
     }
 }
