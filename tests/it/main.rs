@@ -42,6 +42,7 @@ mod rules;
 mod rust_api;
 #[cfg(feature = "services")]
 mod servers;
+mod size_limits;
 mod subscribe_during_writes;
 mod timeouts;
 mod two_windows;

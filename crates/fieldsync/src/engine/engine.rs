@@ -122,6 +122,7 @@ impl Engine {
 
         // Authorize. The grant's condition on records is applied to the current row, inside the transaction.
         check_name(principal)?;
+        check_length(&edits, self.settings().max_transaction_edits)?;
         let mut permissions = Vec::with_capacity(edits.len());
         let mut authorized = Vec::with_capacity(edits.len());
         for proposed in edits {
@@ -321,6 +322,16 @@ fn check_name(principal: Option<&Principal>) -> Result<(), Refusal> {
             "the name of a principal must have at most 1024 bytes, and no NUL".into(),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a transaction that would keep other edits waiting for long.
+fn check_length(edits: &[ProposedEdit], limit: usize) -> Result<(), Refusal> {
+    let edits = edits.len();
+    if edits <= limit {
+        Ok(())
+    } else {
+        Err(Refusal::TooManyEdits { edits, limit })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Records, their ids and keys.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -162,6 +163,26 @@ impl Record {
             fields: serde_json::from_value(Value::Object(self.fields))?,
         })
     }
+}
+
+/// The number of bytes that a value has as JSON.
+pub(crate) fn json_size(value: &impl Serialize) -> usize {
+    struct Counter(usize);
+
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, value).expect("JSON values can be written as JSON");
+    counter.0
 }
 
 /// The approximate number of bytes that fields take in memory.

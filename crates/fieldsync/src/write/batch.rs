@@ -19,6 +19,9 @@ use crate::write::commit_slot::CommitSlot;
 /// The maximum number of changes that an edit's base may be behind the end of its collection's log.
 pub const MAX_BASE_DISTANCE: u64 = 10_000;
 
+/// The maximum size of a record, unless the engine has another limit.
+pub(crate) const DEFAULT_MAX_RECORD_BYTES: usize = 1024 * 1024;
+
 /// Groups of edits that are committed in one transaction. Each group is applied as a whole or not at all.
 ///
 /// A store reads what the batch asks for into a [`ReadSet`], calls [`Batch::plan`], writes the mutations of the
@@ -27,6 +30,7 @@ pub const MAX_BASE_DISTANCE: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub(crate) groups: Vec<Arc<Group>>,
+    pub(crate) max_record_bytes: usize,
     slot: Arc<CommitSlot>,
 }
 
@@ -66,8 +70,19 @@ pub struct ReadSet {
 
 impl Batch {
     pub(crate) fn new(groups: Vec<Arc<Group>>) -> Self {
-        let slot = Arc::default();
-        Self { groups, slot }
+        Self {
+            groups,
+            max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
+            slot: Arc::default(),
+        }
+    }
+
+    /// Refuses edits that make a record larger than this, as JSON.
+    pub(crate) fn with_max_record_bytes(self, max_record_bytes: usize) -> Self {
+        Self {
+            max_record_bytes,
+            ..self
+        }
     }
 
     pub(crate) fn with_slot(self, slot: Arc<CommitSlot>) -> Self {
@@ -111,6 +126,7 @@ impl Batch {
     fn of(&self, groups: &[Arc<Group>]) -> Self {
         Self {
             groups: groups.to_vec(),
+            max_record_bytes: self.max_record_bytes,
             slot: Arc::clone(&self.slot),
         }
     }

@@ -34,6 +34,7 @@ impl Batch {
         let reserved_ids = reserved_ids.map(|(name, ids)| (name, ids.into()));
         let mut planner = Planner {
             now: Timestamp::now(),
+            max_record_bytes: self.max_record_bytes,
             replays,
             rows: records.clone(),
             logged: since,
@@ -56,6 +57,7 @@ impl Batch {
 
 struct Planner {
     now: Timestamp,
+    max_record_bytes: usize,
     replays: HashMap<IdempotencyKey, Replay>,
     /// The rows as they will be after the mutations so far.
     rows: HashMap<RecordKey, Record>,
@@ -131,6 +133,7 @@ impl Planner {
             ids,
             reserved_id,
             now: self.now,
+            max_record_bytes: self.max_record_bytes,
         };
         let planned = match decision.decide()? {
             None => {
