@@ -7,7 +7,9 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::backend::{
+    Batch, ChangesSince, GroupResult, PageLimit, Position, RecordPage, Store, StoreError,
+};
 use fieldsync::{
     Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore, Outcome,
     Principal, Record, RecordId, RecordKey, Retention, Subscription, Topic, Update, View,
@@ -170,15 +172,15 @@ impl Store for Restorable {
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         self.store().list(collection, after, limit).await
     }
     async fn changes(
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         self.store().changes(collection, since, limit).await
     }

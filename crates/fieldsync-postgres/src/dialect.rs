@@ -21,9 +21,10 @@ pub(crate) enum Postgres {}
 pub(crate) struct PostgresStatements {
     /// Reads a record and the log's head. The parameters are the collection and the id.
     pub(crate) get: String,
-    /// Reads a page of records and the log's head. The parameters are the collection and the most rows.
+    /// Reads a page of records, whether more follow, and the log's head. The parameters are the collection, the most rows, and
+    /// the most bytes.
     pub(crate) list: String,
-    /// The same after an id, the third parameter.
+    /// The same after an id, the fourth parameter.
     pub(crate) list_after: String,
     /// Reads and locks the records with the ids of an array.
     pub(crate) lock: String,
@@ -169,7 +170,6 @@ impl PostgresStatements {
     pub(crate) fn of(layout: &TableLayout<Postgres>) -> Self {
         let (table, key) = (&layout.sql_name, layout.key.of(&layout.sql_name));
         let all = layout.select_list(table).join(", ");
-        let listed = layout.select_list("t").join(", ");
         // A column may have any name, so the result's columns get names of their own.
         let names: Vec<String> = (0..=layout.columns.len())
             .map(|n| format!("c{n}"))
@@ -178,21 +178,32 @@ impl PostgresStatements {
         // With the head of the log: one statement is one consistent read of both.
         let head =
             "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral";
+        // The size of text that is stored out of line is known without reading it.
+        let columns = layout.columns.iter().enumerate();
+        let bytes = columns.map(|(n, column)| match column.format {
+            Format::Time | Format::LocalTime => " + 8".to_owned(),
+            _ => format!(" + coalesce(octet_length(c{}), 0)", n + 1),
+        });
+        let bytes = bytes.collect::<String>();
         let page = |condition: &str| {
             format!(
-                "{head} (select {listed}, row_number() over () as position from \
-                 (select * from {table} {condition} order by {key} limit $2::bigint) t) r ({names}, position) on true \
+                "{head} (select more, {names}, position from \
+                   (select *, lead(true) over rows_before as more, row_number() over rows_before as position, \
+                      sum(8::bigint{bytes}) over rows_before as bytes from \
+                     (select {all} from {table} {condition} order by {key} limit $2::bigint + 1) c ({names}) \
+                    window rows_before as (rows between unbounded preceding and current row)) page \
+                  where position = 1 or position <= $2::bigint and bytes <= $3::bigint) r on true \
                  where h.collection = $1 order by r.position"
             )
         };
         let ids = format!("{key} = any($1::text[]::{}[])", layout.key.format.cast());
         Self {
             get: format!(
-                "{head} (select {all} from {table} where {key} = {}) r on true where h.collection = $1",
+                "{head} (select null::boolean, {all} from {table} where {key} = {}) r on true where h.collection = $1",
                 layout.key.parameter(2)
             ),
             list: page(""),
-            list_after: page(&format!("where {key} > {}", layout.key.parameter(3))),
+            list_after: page(&format!("where {key} > {}", layout.key.parameter(4))),
             lock: format!("select {all} from {table} where {ids} order by {key} for update"),
             select_all: format!("select {all} from {table} where {ids}"),
         }

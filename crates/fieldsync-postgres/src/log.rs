@@ -6,11 +6,12 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 use fieldsync::backend::{
     Change, ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, LogBounds, MAX_BASE_DISTANCE,
-    Position, Replay,
+    PageLimit, Position, Replay,
 };
 use fieldsync::{RecordId, RecordKey, ResetReason, Retention, Timestamp};
 use fieldsync_sql::{
-    Dialect as _, LogPage, MAX_PAGE_BYTES, MAX_TRIMMED, RecordHistory, SqlValue, TrimScan, Trimmed,
+    Dialect as _, LogPage, MAX_HISTORY_BYTES, MAX_TRIMMED, RecordHistory, SqlValue, TrimScan,
+    Trimmed,
 };
 use tokio_postgres::Row;
 
@@ -87,14 +88,14 @@ fn since_parameters(
     collection: &str,
     since: Position,
     id: Option<RecordId>,
-    limit: i64,
+    limit: PageLimit,
 ) -> [Parameter<'_>; 5] {
     [
         Parameter::text(collection),
         Parameter::Integer(since.offset.cast_signed()),
         id.map_or(SqlValue::Null, Postgres::encode_id).into(),
-        Parameter::Integer(limit),
-        Parameter::Integer(MAX_PAGE_BYTES as i64),
+        Parameter::Integer(i64::try_from(limit.rows.max(1)).unwrap_or(i64::MAX)),
+        Parameter::Integer(i64::try_from(limit.bytes).unwrap_or(i64::MAX)),
     ]
 }
 
@@ -103,19 +104,21 @@ pub(crate) async fn changes(
     client: &Object,
     collection: &Arc<str>,
     since: Position,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<ChangesSince, Failure> {
-    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
     let parameters = since_parameters(collection, since, None, limit);
     let rows = run(client, SINCE, parameters).await?;
     let bounds = match locate(&rows, collection, since)? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
     };
-    let mut page = LogPage::new(since, &bounds);
+    let mut page = LogPage::new(since, &bounds, limit);
     for row in logged(&rows)? {
         let change = fieldsync_sql::change::<Postgres, _>(&row, 6, collection, since.epoch)?;
         page.push(change);
+        if page.is_full() {
+            break;
+        }
     }
     Ok(page.finish())
 }
@@ -126,7 +129,10 @@ pub(crate) async fn since<'a>(
     key: &'a RecordKey,
     since: Position,
 ) -> Result<Step<'a>, Failure> {
-    let limit = MAX_BASE_DISTANCE.cast_signed();
+    let limit = PageLimit {
+        rows: usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX),
+        bytes: MAX_HISTORY_BYTES,
+    };
     let parameters = since_parameters(&key.collection, since, Some(key.id), limit);
     Step::query(client, SINCE, parameters).await
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::backend::{
+    Batch, ChangesSince, GroupResult, PageLimit, Position, RecordPage, Store, StoreError,
+};
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
 use tokio::sync::Semaphore;
@@ -107,32 +109,37 @@ impl PostgresStore {
         Connection::of(&self.pool).await
     }
 
-    /// Reads records of a collection and the head of its log.
+    /// Reads records of a collection, whether more follow, and the head of its log.
     async fn read(
         &self,
         table: &Table,
         sql: &str,
         parameters: Vec<Parameter<'_>>,
-    ) -> Result<(Vec<Record>, Position), Failure> {
+    ) -> Result<RecordPage, Failure> {
         let client = self.client().await?;
         let reading = run(&client, sql, parameters);
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
-        records_and_head(table, &rows)
+        record_page(table, &rows)
     }
 }
 
-fn records_and_head(table: &Table, rows: &[Row]) -> Result<(Vec<Record>, Position), Failure> {
+fn record_page(table: &Table, rows: &[Row]) -> Result<RecordPage, Failure> {
     let first = rows.first();
     let first = first.ok_or_else(|| missing_head(&table.collection))?;
     let head = fieldsync_sql::head(&PostgresRow(first), 0)?;
-    let mut records = Vec::with_capacity(rows.len());
+    let (mut records, mut more) = (Vec::with_capacity(rows.len()), false);
     for row in rows {
         // A table without records gives one row, without a record.
-        if row.try_get::<_, Option<&str>>(3)?.is_some() {
-            records.push(table.record(&PostgresRow(row), 3)?);
+        if row.try_get::<_, Option<&str>>(4)?.is_some() {
+            records.push(table.record(&PostgresRow(row), 4)?);
+            more = row.try_get::<_, Option<bool>>(3)?.is_some();
         }
     }
-    Ok((records, head))
+    Ok(RecordPage {
+        records,
+        more,
+        head,
+    })
 }
 
 #[async_trait]
@@ -159,20 +166,22 @@ impl Store for PostgresStore {
         let table = tables.of(&key.collection)?;
         let collection = Parameter::text(&*key.collection);
         let parameters = vec![collection, table.key_value(key.id).into()];
-        let (mut records, head) = self.read(table, &table.own.get, parameters).await?;
-        Ok((records.pop(), head))
+        let mut page = self.read(table, &table.own.get, parameters).await?;
+        Ok((page.records.pop(), page.head))
     }
 
     async fn list(
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
-        let limit = Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut parameters = vec![Parameter::text(collection), limit];
+        let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        // One row more than that is looked at, so that there is a number after it.
+        let rows = integer(limit.rows.max(1).min(usize::MAX / 4));
+        let mut parameters = vec![Parameter::text(collection), rows, integer(limit.bytes)];
         let sql = match after {
             None => &table.own.list,
             Some(after) => {
@@ -187,7 +196,7 @@ impl Store for PostgresStore {
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         let tables = self.tables.current();
         let collection = &tables.of(collection)?.collection;

@@ -50,8 +50,8 @@ pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
 pub use log::{
-    LogPage, MAX_PAGE_BYTES, RecordHistory, change, change_values, head, log_bounds, missing_head,
-    tag,
+    LogPage, MAX_HISTORY_BYTES, RecordHistory, change, change_values, head, log_bounds,
+    missing_head, tag,
 };
 pub use log_access::{read_changes, read_head, read_heads, trim};
 pub use parts::{Attempt, LockTimeouts, commit_in_parts};

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
-    Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, Position,
-    StoreError,
+    Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, PageLimit,
+    Position, StoreError,
 };
 use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
 
@@ -72,17 +72,17 @@ pub async fn read_changes<T: Transaction>(
     tables: &Tables<T::Dialect>,
     collection: &Arc<str>,
     since: Position,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<ChangesSince, T::Error> {
     let bounds = match in_range(transaction, tables, collection, since).await? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
     };
-    let mut page = LogPage::new(since, &bounds);
+    let mut page = LogPage::new(since, &bounds, limit);
     let parameters = [
         SqlValue::text(&**collection),
         SqlValue::Integer(since.offset.cast_signed()),
-        SqlValue::Integer(i64::try_from(limit.max(1)).unwrap_or(i64::MAX)),
+        SqlValue::Integer(i64::try_from(limit.rows.max(1)).unwrap_or(i64::MAX)),
     ];
     let mut read = |row: &dyn Row| {
         page.push(change::<T::Dialect, _>(row, 0, collection, since.epoch)?);
@@ -305,7 +305,17 @@ mod tests {
         let mut recorder = Recorder::default();
         let collection = "notes".into();
         let since = crate::log::position(1, 0, 0);
-        let reading = is_send(read_changes(&mut recorder, &tables, &collection, since, 10));
+        let limit = PageLimit {
+            rows: 10,
+            bytes: 1000,
+        };
+        let reading = is_send(read_changes(
+            &mut recorder,
+            &tables,
+            &collection,
+            since,
+            limit,
+        ));
         let error = reading.await.unwrap_err();
         assert!(matches!(error, fieldsync::backend::StoreError::Backend(_)));
         assert_eq!(recorder.0, [tables.log.bounds.as_str()]);

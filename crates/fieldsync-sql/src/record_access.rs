@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use fieldsync::backend::{
-    Batch, GroupResult, IdempotencyRecord, Plan, Position, ReadSet, Replay, Write,
+    Batch, GroupResult, IdempotencyRecord, PageLimit, PageMeter, Plan, Position, ReadSet,
+    RecordPage, Replay, Write,
 };
 use fieldsync::{Record, RecordId};
 
@@ -44,20 +45,26 @@ pub async fn read_page<T: Transaction>(
     tables: &Tables<T::Dialect>,
     table: &Table<T::Dialect>,
     after: Option<RecordId>,
-    limit: usize,
-) -> Result<(Vec<Record>, Position), T::Error> {
-    let (statement, mut records) = (table.list(after, limit), Vec::new());
+    limit: PageLimit,
+) -> Result<RecordPage, T::Error> {
+    // A row that the page has no room for shows that more follow.
+    let statement = table.list(after, limit.rows.max(1).saturating_add(1));
+    let (mut meter, mut records) = (PageMeter::new(limit), Vec::new());
     let mut read = |row: &dyn Row| {
-        records.push(table.record(row, 0)?);
-        Ok(true)
+        let is_in_page = meter.take(table.row_bytes(row, 0)?);
+        if is_in_page {
+            records.push(table.record(row, 0)?);
+        }
+        Ok(is_in_page)
     };
     transaction
         .query(&statement.sql, &statement.parameters, &mut read)
         .await?;
-    Ok((
+    Ok(RecordPage {
         records,
-        read_head(transaction, tables, &table.collection).await?,
-    ))
+        more: meter.is_full(),
+        head: read_head(transaction, tables, &table.collection).await?,
+    })
 }
 
 async fn get<T: Transaction>(

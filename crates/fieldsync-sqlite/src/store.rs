@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fieldsync::backend::{Batch, ChangesSince, GroupResult, Position, Store, StoreError};
+use fieldsync::backend::{
+    Batch, ChangesSince, GroupResult, PageLimit, Position, RecordPage, Store, StoreError,
+};
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{TableRegistry, read_changes, read_page, read_record, run_ready, trim};
 use rusqlite::TransactionBehavior;
@@ -164,8 +166,8 @@ impl Store for SqliteStore {
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         let table = Arc::clone(self.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
             run_ready(read_page(transaction, tables, &table, after, limit))
@@ -177,7 +179,7 @@ impl Store for SqliteStore {
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         let collection = Arc::clone(&self.tables.current().of(collection)?.collection);
         self.read(move |transaction, tables| {

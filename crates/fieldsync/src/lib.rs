@@ -146,6 +146,7 @@ pub mod backend {
     pub use crate::schema::field::{Field, Ids};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
     pub use crate::store::error::{SchemaMismatch, StoreError};
+    pub use crate::store::page::{PageLimit, PageMeter, RecordPage};
     pub use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Store};
     pub use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
     pub use crate::write::mutation::{HeadUpdate, Mutation, Write};

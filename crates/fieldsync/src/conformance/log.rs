@@ -10,6 +10,7 @@ use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::edit::Edit;
+use crate::store::page::PageLimit;
 use crate::store::store::Retention;
 
 pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
@@ -74,6 +75,37 @@ pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
         writer.await.expect("the writer does not fail");
     }
     assert_eq!(position, node.head("notes").await);
+}
+
+pub async fn a_page_of_changes_is_bounded_in_bytes_but_has_a_change<F: Fixture>() {
+    const BYTES: usize = 10_000;
+    let (_database, node) = database_with_notes::<F>().await;
+    for size in [100, 6000, 3000, 20_000, 100, 100, 20_000] {
+        node.create(json!({"body": "x".repeat(size)})).await;
+    }
+    let (mut position, mut pages) = (node.start_of_log().await, 0);
+    let head = node.head("notes").await;
+    while position != head {
+        let limit = PageLimit {
+            rows: 100,
+            bytes: BYTES,
+        };
+        let read = node.store.changes("notes", position, limit).await;
+        let ChangesSince::Changes { changes, more } = read.expect("changes") else {
+            panic!("the position is in the log");
+        };
+        let bytes = |change: &Change| change.after["body"].as_str().map_or(0, str::len);
+        let total: usize = changes.iter().map(bytes).sum();
+        assert!(total <= BYTES || changes.len() == 1, "{total} bytes");
+        assert_eq!(changes[0].position.offset, position.offset + 1);
+        position = changes.last().expect("a page has a change").position;
+        assert_eq!(more, position != head);
+        pages += 1;
+    }
+    assert!(
+        pages <= 6,
+        "{pages} pages: the changes of some fit together"
+    );
 }
 
 pub async fn offsets_are_never_reused<F: Fixture>() {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::live::feed::Feed;
 use crate::store::store::Retention;
-use crate::write::batch::DEFAULT_MAX_RECORD_BYTES;
 
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 const MAX_HEARTBEAT: Duration = Duration::from_secs(3600);
@@ -78,7 +77,7 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             feeds: BTreeMap::new(),
             max_body_bytes: 1024 * 1024,
-            max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
+            max_record_bytes: 1024 * 1024,
             max_transaction_edits: 1000,
             max_message_bytes: 64 * 1024,
             max_subscriptions: 256,

@@ -9,11 +9,15 @@ use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
-use crate::store::read_changes::{MAX_CHANGES_PER_READ, read_changes};
+use crate::store::page::{PageLimit, RecordPage};
+use crate::store::read_changes::{SUBSCRIBER_PAGE, read_changes};
 use crate::store::store::Store;
 
-/// The most records in a piece of a snapshot.
-const MAX_PIECE_RECORDS: usize = 256;
+/// How much of a table is read into a piece of a snapshot.
+const PIECE: PageLimit = PageLimit {
+    rows: 256,
+    bytes: 64 * 1024,
+};
 
 /// What to read next from the store.
 ///
@@ -57,11 +61,11 @@ pub(crate) async fn execute(
     position: Position,
 ) -> Result<StepResult, StoreError> {
     match step {
-        ReadStep::CatchUp => read_changes(store, collection, position, MAX_CHANGES_PER_READ)
+        ReadStep::CatchUp => read_changes(store, collection, position, SUBSCRIBER_PAGE)
             .await
             .map(StepResult::CatchUp),
         ReadStep::ChangesBetweenPieces { after } => {
-            let changes = read_changes(store, collection, position, MAX_CHANGES_PER_READ).await?;
+            let changes = read_changes(store, collection, position, SUBSCRIBER_PAGE).await?;
             Ok(StepResult::ChangesBetweenPieces { changes, after })
         }
         ReadStep::SnapshotPiece { after } => {
@@ -95,15 +99,17 @@ async fn read_piece(
             is_last: true,
         });
     }
-    let (records, position) = store
-        .list(&topic.collection, after, MAX_PIECE_RECORDS)
-        .await?;
-    let is_last = records.len() < MAX_PIECE_RECORDS;
+    let RecordPage {
+        records,
+        more,
+        head: position,
+    } = store.list(&topic.collection, after, PIECE).await?;
+    let is_last = !more;
     let reaches_piece = |change: &Change| change.position.offset >= position.offset;
     let changes = if after.is_none() || position == since {
         no_changes
     } else {
-        match read_changes(store, collection, since, MAX_CHANGES_PER_READ).await? {
+        match read_changes(store, collection, since, SUBSCRIBER_PAGE).await? {
             // There are more changes than one read returns. They are read first, then this piece again.
             ChangesSince::Changes { changes, more }
                 if more && !changes.last().is_some_and(reaches_piece) =>

@@ -22,16 +22,26 @@ use crate::live::update::Update;
 use crate::model::change::{Action, Change, FoldedChange, fold};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Shape};
-use crate::model::record::Record;
+use crate::model::record::{Record, json_size};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
 use crate::store::error::StoreError;
-use crate::store::read_changes::MAX_CHANGES_PER_READ;
+use crate::store::page::{PageLimit, PageMeter};
+use crate::store::read_changes::SUBSCRIBER_PAGE;
 use crate::store::store::Store;
 
-/// A page of folded changes ends when the fields of its changes take this many bytes.
-const PAGE_BYTES: usize = 64 * 1024;
+/// How much a message may have: 64 KiB with its topic and its cursor.
+const MESSAGE: PageLimit = PageLimit {
+    rows: usize::MAX,
+    bytes: 63 * 1024,
+};
+
+/// The bytes that a record takes in a message besides its fields.
+const ID_BYTES: usize = 48;
+
+/// The bytes that a change takes in a message besides its fields and its idempotency keys.
+const CHANGE_BYTES: usize = 160;
 
 /// The delay before a failed read is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -159,10 +169,7 @@ impl Subscription {
             }
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
-                State::Live => match self
-                    .listener
-                    .read_after(self.position, MAX_CHANGES_PER_READ)
-                {
+                State::Live => match self.listener.read_after(self.position, SUBSCRIBER_PAGE) {
                     RingRead::Entries(entries, position) => {
                         self.position = position;
                         if entries.is_empty() {
@@ -265,19 +272,8 @@ impl Subscription {
             } => {
                 self.queue_changes(&changes, is_in_pieces_up_to(after), false);
                 let after = records.last().map(|record| record.id).or(after);
-                let admitted = records
-                    .into_iter()
-                    .filter(|record| self.grant.admits(record));
-                let view = &self.grant.view;
-                let records = admitted.map(|record| Record {
-                    id: record.id,
-                    fields: view.project_fields(&record.fields),
-                });
-                let records = records.collect();
                 self.position = position;
-                let cursor = is_last.then(|| self.cursor(position));
-                self.events
-                    .push_back(Event::Other(Update::Snapshot { records, cursor }));
+                self.queue_records(records, is_last.then(|| self.cursor(position)));
                 if is_last {
                     self.go_live();
                 } else {
@@ -294,6 +290,34 @@ impl Subscription {
         }));
     }
 
+    /// Queues the records of a piece of a snapshot, in parts that fit a message. Only the last part has the cursor.
+    fn queue_records(&mut self, records: Vec<Record>, cursor: Option<Cursor>) {
+        let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
+        let admitted = records
+            .into_iter()
+            .filter(|record| self.grant.admits(record));
+        for record in admitted {
+            let record = Record {
+                id: record.id,
+                fields: self.grant.view.project_fields(&record.fields),
+            };
+            let bytes = json_size(&record.fields) + ID_BYTES;
+            if !meter.take(bytes) {
+                let records = std::mem::take(&mut part);
+                let cursor = None;
+                self.events
+                    .push_back(Event::Other(Update::Snapshot { records, cursor }));
+                meter = PageMeter::new(MESSAGE);
+                meter.take(bytes);
+            }
+            part.push(record);
+        }
+        self.events.push_back(Event::Other(Update::Snapshot {
+            records: part,
+            cursor,
+        }));
+    }
+
     /// Queues the selected changes in folded pages, and moves to the position after the last change.
     fn queue_changes(
         &mut self,
@@ -301,25 +325,33 @@ impl Subscription {
         is_selected: impl Fn(&Change) -> bool,
         with_cursor: bool,
     ) {
-        let mut page = Vec::new();
-        let mut bytes = 0;
-        for (number, change) in changes.iter().enumerate() {
-            self.position = change.position;
+        let (mut meter, mut page) = (PageMeter::new(MESSAGE), Vec::new());
+        for change in changes {
             let on_topic = self.topic.id.is_none_or(|id| change.key.id == id);
             let is_wanted = on_topic && is_selected(change);
             if let Some(view) = change.view(&self.grant).filter(|_| is_wanted) {
                 let folded = FoldedChange::of(&view, &self.grant);
-                bytes += serde_json::to_vec(&folded.fields).map_or(0, |json| json.len()) + 100;
+                let key = folded.idempotency_keys.first().map_or(0, String::len);
+                let bytes = json_size(&folded.fields) + key + CHANGE_BYTES;
+                if !meter.take(bytes) {
+                    self.queue_page(std::mem::take(&mut page), with_cursor);
+                    meter = PageMeter::new(MESSAGE);
+                    meter.take(bytes);
+                }
                 page.push(folded);
             }
-            if (bytes >= PAGE_BYTES || number + 1 == changes.len()) && !page.is_empty() {
-                bytes = 0;
-                let cursor = with_cursor.then(|| self.cursor(self.position));
-                let changes = fold(std::mem::take(&mut page));
-                self.events
-                    .push_back(Event::Other(Update::Changes { changes, cursor }));
-            }
+            self.position = change.position;
         }
+        if !page.is_empty() {
+            self.queue_page(page, with_cursor);
+        }
+    }
+
+    fn queue_page(&mut self, changes: Vec<FoldedChange>, with_cursor: bool) {
+        let cursor = with_cursor.then(|| self.cursor(self.position));
+        let changes = fold(changes);
+        self.events
+            .push_back(Event::Other(Update::Changes { changes, cursor }));
     }
 }
 

@@ -11,13 +11,14 @@ use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
-use crate::model::record::{Record, RecordId, RecordKey};
+use crate::model::record::{Record, RecordId, RecordKey, size_of_fields};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
 use crate::store::error::{SchemaMismatch, StoreError};
 use crate::store::memory_log::MemoryLog;
 use crate::store::memory_table::{MemoryTable, record};
+use crate::store::page::{PageLimit, PageMeter, RecordPage};
 use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention, Store};
 use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
@@ -29,7 +30,7 @@ use crate::write::mutation::{HeadUpdate, Mutation, Write};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fieldsync::backend::Store;
+/// use fieldsync::backend::{PageLimit, Store};
 /// use fieldsync::{Collection, MemoryStore};
 /// use serde_json::json;
 ///
@@ -40,8 +41,8 @@ use crate::write::mutation::{HeadUpdate, Mutation, Write};
 ///
 /// let store = MemoryStore::new();
 /// store.prepare(&[users]).await?;
-/// let (records, end) = store.list("users", None, 100).await?;
-/// assert_eq!((records.len(), end.offset), (0, 0));
+/// let page = store.list("users", None, PageLimit { rows: 100, bytes: 10_000 }).await?;
+/// assert_eq!((page.records.len(), page.head.offset), (0, 0));
 /// # Ok(())
 /// # }
 /// ```
@@ -178,27 +179,32 @@ impl Store for MemoryStore {
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         let collection = self.collection(collection)?;
         let state = self.read();
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = state
             .table(&collection)
             .rows
-            .range((after, Bound::Unbounded))
-            .take(limit);
+            .range((after, Bound::Unbounded));
+        let mut meter = PageMeter::new(limit);
         let records = rows
+            .take_while(|(_, row)| meter.take(size_of_fields(row)))
             .map(|(id, row)| record(&collection, *id, row))
             .collect();
-        Ok((records, state.log(collection.name()).head))
+        Ok(RecordPage {
+            records,
+            more: meter.is_full(),
+            head: state.log(collection.name()).head,
+        })
     }
 
     async fn changes(
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         let collection = self.collection(collection)?;
         Ok(self
@@ -264,7 +270,10 @@ impl State {
             Some((key, record))
         };
         let since = |(key, base): (RecordKey, Position)| {
-            let limit = usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX);
+            let limit = PageLimit {
+                rows: usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX),
+                bytes: usize::MAX,
+            };
             let changes = match self.log(&key.collection).changes_after(base, limit) {
                 ChangesSince::Changes { more: true, .. } => {
                     ChangesSince::OutOfRange(ResetReason::Trimmed)

@@ -5,10 +5,20 @@ use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
+use crate::store::page::PageLimit;
 use crate::store::store::Store;
 
-/// The most changes to read at a time, from the store or from a hub's ring.
-pub(crate) const MAX_CHANGES_PER_READ: usize = 512;
+/// How much of the log a hub reads at a time.
+pub(crate) const HUB_PAGE: PageLimit = PageLimit {
+    rows: 512,
+    bytes: 1024 * 1024,
+};
+
+/// How much of the log, or of a hub's ring, a subscriber reads at a time. It holds what it has read until its client takes it.
+pub(crate) const SUBSCRIBER_PAGE: PageLimit = PageLimit {
+    rows: 512,
+    bytes: 128 * 1024,
+};
 
 /// Reads the changes after a position, adapted to the fields of this version of the app. Another version may have
 /// written them.
@@ -16,7 +26,7 @@ pub(crate) async fn read_changes(
     store: &dyn Store,
     collection: &Collection,
     since: Position,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<ChangesSince, StoreError> {
     let mut result = store.changes(collection.name(), since, limit).await?;
     let ChangesSince::Changes { changes, .. } = &mut result else {

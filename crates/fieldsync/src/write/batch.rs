@@ -19,9 +19,6 @@ use crate::write::commit_slot::CommitSlot;
 /// The maximum number of changes that an edit's base may be behind the end of its collection's log.
 pub const MAX_BASE_DISTANCE: u64 = 10_000;
 
-/// The maximum size of a record, unless the engine has another limit.
-pub(crate) const DEFAULT_MAX_RECORD_BYTES: usize = 1024 * 1024;
-
 /// Groups of edits that are committed in one transaction. Each group is applied as a whole or not at all.
 ///
 /// A store reads what the batch asks for into a [`ReadSet`], calls [`Batch::plan`], writes the mutations of the
@@ -72,7 +69,7 @@ impl Batch {
     pub(crate) fn new(groups: Vec<Arc<Group>>) -> Self {
         Self {
             groups,
-            max_record_bytes: DEFAULT_MAX_RECORD_BYTES,
+            max_record_bytes: usize::MAX,
             slot: Arc::default(),
         }
     }
