@@ -47,3 +47,5 @@ mod subscribe_during_writes;
 mod timeouts;
 mod two_windows;
 mod versions;
+#[cfg(feature = "services")]
+mod wide_records;
