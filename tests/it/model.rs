@@ -168,6 +168,14 @@ impl Store for Restorable {
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
         self.store().get(key).await
     }
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        self.store().get_many(collection, ids, limit).await
+    }
     async fn list(
         &self,
         collection: &str,
@@ -183,6 +191,9 @@ impl Store for Restorable {
         limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         self.store().changes(collection, since, limit).await
+    }
+    fn max_subscriber_reads(&self) -> usize {
+        self.store().max_subscriber_reads()
     }
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
         self.store().heads().await

@@ -1,14 +1,20 @@
 //! Limits in bytes: of records, pages, pieces of snapshots and messages; and limits of transactions.
 
+use std::time::{Duration, Instant};
+
 use fieldsync::{Edit, EngineBuilder, EngineError, Refusal};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::app::{App, builder, on_every_store};
+use crate::socket::Socket;
+use crate::tasks::{Tasks, within_limit};
 
 on_every_store!(with limited:
     a_merge_that_makes_a_record_too_large_is_refused,
     a_repeated_request_is_answered_with_the_id_of_a_deleted_record,
     a_transaction_with_too_many_edits_is_refused,
+    snapshots_of_many_sockets_do_not_hold_up_other_requests,
 );
 
 fn limited() -> EngineBuilder {
@@ -93,4 +99,50 @@ async fn a_repeated_request_is_answered_with_the_id_of_a_deleted_record(app: App
     assert_eq!(deleted.status(), 204);
     // The log still has the change.
     assert_eq!(send().await, first);
+}
+
+async fn snapshots_of_many_sockets_do_not_hold_up_other_requests(app: App) {
+    const SOCKETS: usize = 100;
+    const USERS: usize = 1500;
+    for _ in 0..USERS / 3 {
+        let edit = Edit::create("users", json!({"first_name": "Ada"}));
+        app.engine.transaction(vec![edit; 3]).await.unwrap();
+    }
+    let mut sockets = Vec::new();
+    for _ in 0..SOCKETS {
+        sockets.push(Socket::v1(&app).await);
+    }
+    let time_get = async || {
+        let begun = Instant::now();
+        app.get("/api/users/1/").await;
+        begun.elapsed()
+    };
+    let tasks = Tasks::new();
+    let snapshots = sockets.into_iter().map(|mut socket| {
+        tasks.spawn(async move {
+            socket.subscribe("users", None).await;
+            // Reading the JSON would take longer than what is measured.
+            let mut records = 0;
+            loop {
+                let message = socket.stream.next().await.unwrap().unwrap();
+                let text = message.as_text().unwrap_or_default();
+                records += text.matches(r#""first_name""#).count();
+                if text.contains(r#""type":"live""#) {
+                    return records;
+                }
+            }
+        })
+    });
+    let snapshots: Vec<_> = snapshots.collect();
+    let mut delays = Vec::new();
+    while !snapshots.iter().all(tokio::task::JoinHandle::is_finished) {
+        delays.push(within_limit("a GET", time_get()).await);
+    }
+    for snapshot in snapshots {
+        assert_eq!(snapshot.await.unwrap(), USERS);
+    }
+    delays.sort();
+    let median = delays[delays.len() / 2];
+    eprintln!("median {median:?} of {}", delays.len());
+    assert!(median < Duration::from_millis(500), "{median:?}");
 }

@@ -21,6 +21,8 @@ pub(crate) enum Postgres {}
 pub(crate) struct PostgresStatements {
     /// Reads a record and the log's head. The parameters are the collection and the id.
     pub(crate) get: String,
+    /// Reads the records with the ids of an array, in its order. The parameters are the ids, the most rows, and the most bytes.
+    pub(crate) get_many: String,
     /// Reads a page of records, whether more follow, and the log's head. The parameters are the collection, the most rows, and
     /// the most bytes.
     pub(crate) list: String,
@@ -201,6 +203,14 @@ impl PostgresStatements {
             get: format!(
                 "{head} (select null::boolean, {all} from {table} where {key} = {}) r on true where h.collection = $1",
                 layout.key.parameter(2)
+            ),
+            get_many: format!(
+                "select {names} from \
+                   (select *, sum(8::bigint{bytes}) over (order by n) as bytes from \
+                     (select w.n, r.* from unnest($1::text[]) with ordinality as w (id, n) left join lateral \
+                       (select {all} from {table} where {key} = {}) r ({names}) on true) c) page \
+                 where n = 1 or n <= $2::bigint and bytes <= $3::bigint order by n",
+                layout.key.format.of_text("w.id")
             ),
             list: page(""),
             list_after: page(&format!("where {key} > {}", layout.key.parameter(4))),

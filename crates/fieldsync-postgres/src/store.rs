@@ -9,7 +9,7 @@ use fieldsync::backend::{
     Batch, ChangesSince, GroupResult, PageLimit, Position, RecordPage, Store, StoreError,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
+use fieldsync_sql::{Dialect as _, MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 
@@ -170,6 +170,29 @@ impl Store for PostgresStore {
         Ok((page.records.pop(), page.head))
     }
 
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        let tables = self.tables.current();
+        let table = tables.of(collection)?;
+        let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
+        let parameters = [ids, integer(limit.rows), integer(limit.bytes)];
+        let client = self.client().await?;
+        let reading = run(&client, &table.own.get_many, parameters);
+        let rows = client.within(ANSWER_TIMEOUT, reading).await?;
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let exists = row.try_get::<_, Option<&str>>(0).map_err(Failure::from)?;
+            let record = exists.map(|_| table.record(&PostgresRow(row), 0));
+            records.push(record.transpose()?);
+        }
+        Ok(records)
+    }
+
     async fn list(
         &self,
         collection: &str,
@@ -203,6 +226,10 @@ impl Store for PostgresStore {
         let client = self.client().await?;
         let read = log::changes(&client, collection, since, limit);
         Ok(client.within(ANSWER_TIMEOUT, read).await?)
+    }
+
+    fn max_subscriber_reads(&self) -> usize {
+        self.pool.status().max_size / 4
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {

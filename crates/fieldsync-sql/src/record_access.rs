@@ -36,6 +36,35 @@ pub async fn read_record<T: Transaction>(
     ))
 }
 
+/// Reads records by their ids, up to the limit. The transaction must see one state of the database.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_records<T: Transaction>(
+    transaction: &mut T,
+    table: &Table<T::Dialect>,
+    ids: &[RecordId],
+    limit: PageLimit,
+) -> Result<Vec<Option<Record>>, T::Error> {
+    let (mut meter, mut records) = (PageMeter::new(limit), Vec::with_capacity(ids.len()));
+    for id in ids {
+        let parameters = [table.key_value(*id)];
+        let read = |row: &dyn Row| {
+            let is_in_page = meter.take(table.row_bytes(row, 0)?);
+            is_in_page.then(|| table.record(row, 0)).transpose()
+        };
+        let record = first(transaction, &table.select, &parameters, read).await?;
+        if record.is_none() {
+            meter.take(0);
+        }
+        if meter.is_full() {
+            break;
+        }
+        records.push(record.flatten());
+    }
+    Ok(records)
+}
+
 /// Reads a page of records and the head of their log. The transaction must see one state of the database.
 ///
 /// # Errors

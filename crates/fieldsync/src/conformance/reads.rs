@@ -134,6 +134,40 @@ pub async fn a_page_is_bounded_in_bytes_but_has_a_record<F: Fixture>() {
     );
 }
 
+pub async fn records_are_read_by_their_ids<F: Fixture>() {
+    let database = F::fresh().await;
+    let things: Arc<Collection> = collection("things").uuid_ids().into();
+    let node = Node::start(&database, [notes(), things]).await;
+    for name in ["notes", "things"] {
+        let mut keys = Vec::new();
+        for size in [3000, 0, 6000, 3000, 20_000] {
+            let edit = Edit::create(name, json!({"body": "x".repeat(size)}));
+            keys.push(node.change(edit).await.key.clone());
+        }
+        let gone = keys[1].clone();
+        node.edit(Edit::delete(gone)).await;
+        keys.reverse();
+        let mut all = Vec::new();
+        for key in &keys {
+            all.push(node.get(key).await);
+        }
+        let ids: Vec<RecordId> = keys.iter().map(|key| key.id).collect();
+        for (rows, bytes, count) in [
+            (10, 100_000, 5),
+            (2, 100_000, 2),
+            (10, 30_000, 4),
+            (10, 1, 1),
+        ] {
+            let limit = PageLimit { rows, bytes };
+            let read = node.store.get_many(name, &ids, limit).await;
+            assert!(read.expect("get_many") == all[..count], "{rows} {bytes}");
+        }
+        let limit = PageLimit { rows: 1, bytes: 1 };
+        let none = node.store.get_many(name, &[], limit).await;
+        assert_eq!(none.expect("get_many"), []);
+    }
+}
+
 pub async fn records_with_uuids_are_listed_in_the_order_of_their_ids<F: Fixture>() {
     let database = F::fresh().await;
     let things: Arc<Collection> = collection("things").uuid_ids().into();

@@ -13,6 +13,7 @@ use crate::engine::permissions::Permissions;
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
+use crate::live::subscriber_reads::SubscriberReads;
 use crate::live::subscription::{Since, Subscription};
 use crate::model::access::{Access, Denied};
 use crate::model::cursor::{Cursor, Position};
@@ -69,6 +70,7 @@ pub struct Engine {
 struct Inner {
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     store: Arc<dyn Store>,
+    subscriber_reads: Arc<SubscriberReads>,
     hubs: Arc<HubRegistry>,
     group_commit: GroupCommit,
     settings: Settings,
@@ -97,6 +99,7 @@ impl Engine {
         Self {
             inner: Arc::new(Inner {
                 collections,
+                subscriber_reads: Arc::new(SubscriberReads::new(Arc::clone(&store))),
                 store,
                 hubs,
                 group_commit,
@@ -167,16 +170,20 @@ impl Engine {
         since: Since,
         permissions: &Permissions,
     ) -> Result<Subscription, EngineError> {
-        let Inner { hubs, store, .. } = &*self.inner;
+        let Inner {
+            hubs,
+            subscriber_reads,
+            ..
+        } = &*self.inner;
         let collection = &permissions.collection;
         if let Some(id) = topic.id.filter(|id| !collection.has_id_kind(*id)) {
             return Err(Refusal::NotFound(RecordKey::new(topic.collection, id)).into());
         }
         let hub = hubs.of(collection.name());
         let grant = permissions.read.clone();
-        let store = Arc::clone(store);
+        let reads = Arc::clone(subscriber_reads);
         Ok(Subscription::new(
-            topic, collection, grant, hub, store, since,
+            topic, collection, grant, hub, reads, since,
         ))
     }
 

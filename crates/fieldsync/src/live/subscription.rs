@@ -5,31 +5,30 @@
 //! a position in the log. The changes that it has not read yet are in the hub's ring or, if they are older, in the
 //! store.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream};
 
 use crate::live::hub::{Hub, Listener, RingRead};
-use crate::live::read_step::{ReadStep, StepResult, execute, is_in_pieces_up_to};
+use crate::live::read_step::{ReadStep, Reader, StepResult, Then, is_in_pieces_up_to};
 use crate::live::ring::Entry;
+use crate::live::subscriber_reads::{SubscriberReads, Turn};
 use crate::live::update::Update;
-use crate::model::change::{Action, Change, FoldedChange, fold};
+use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Shape};
-use crate::model::record::{Record, json_size};
+use crate::model::record::{Record, RecordId, json_size};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
-use crate::store::error::StoreError;
 use crate::store::page::{PageLimit, PageMeter};
-use crate::store::read_changes::SUBSCRIBER_PAGE;
-use crate::store::store::Store;
+use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE};
 
 /// How much a message may have: 64 KiB with its topic and its cursor.
 const MESSAGE: PageLimit = PageLimit {
@@ -65,18 +64,24 @@ pub struct Subscription {
     collection: Arc<Collection>,
     grant: Grant,
     shape: Shape,
-    store: Arc<dyn Store>,
+    reads: Arc<SubscriberReads>,
+    /// Which partial changes the subscriber needs whole.
+    fill: Fill,
     listener: Listener,
     /// The position up to which the log has been read.
     position: Position,
     /// What has been read and not delivered yet.
     events: VecDeque<Event>,
+    /// The turn in which the events were read. It ends when they are delivered.
+    turn: Option<Turn>,
     state: State,
 }
 
 enum State {
+    /// Reads the store next, when everything read so far is delivered.
+    Next(ReadStep),
     /// Reads the store.
-    Reading(BoxFuture<'static, Result<StepResult, StoreError>>, ReadStep),
+    Reading(Turn, ReadStep),
     /// The step has failed, and is retried after the delay.
     Retrying(Pin<Box<tokio::time::Sleep>>, ReadStep),
     /// Reads the hub's ring.
@@ -90,7 +95,7 @@ impl Subscription {
         collection: &Arc<Collection>,
         grant: Grant,
         hub: &Arc<Hub>,
-        store: Arc<dyn Store>,
+        reads: Arc<SubscriberReads>,
         since: Since,
     ) -> Self {
         let shape = collection.shape(&grant);
@@ -101,10 +106,12 @@ impl Subscription {
             collection: Arc::clone(collection),
             grant,
             shape,
-            store,
+            reads,
+            fill: Fill::All,
             listener,
             position,
             events: VecDeque::new(),
+            turn: None,
             state: State::Ended,
         };
         match since {
@@ -142,6 +149,15 @@ impl Subscription {
         self.shape
     }
 
+    /// Reads no current rows for the sake of [`FoldedChange::record`], where nothing else needs them. The records of updates
+    /// may then lack values.
+    pub(crate) fn without_records(mut self) -> Self {
+        if self.grant.rows.is_none() {
+            self.fill = Fill::Refreshes;
+        }
+        self
+    }
+
     /// The position up to which the subscriber has received everything. `None` while it catches up.
     pub(crate) fn live_cursor(&self) -> Option<Cursor> {
         (matches!(self.state, State::Live) && self.events.is_empty())
@@ -158,8 +174,12 @@ impl Subscription {
     /// Polls for the next event. `None` when the subscription has ended.
     pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(Some(event));
+            let event = self.events.pop_front();
+            if self.events.is_empty() {
+                self.turn = None;
+            }
+            if event.is_some() {
+                return Poll::Ready(event);
             }
             // The waker is registered before the ring is read, so that no change is missed.
             self.listener.waker.register(context.waker());
@@ -170,21 +190,35 @@ impl Subscription {
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
                 State::Live => match self.listener.read_after(self.position, SUBSCRIBER_PAGE) {
-                    RingRead::Entries(entries, position) => {
+                    RingRead::Entries(entries, position) if entries.is_empty() => {
                         self.position = position;
-                        if entries.is_empty() {
-                            return Poll::Pending;
-                        }
-                        self.queue_entries(&entries);
+                        return Poll::Pending;
                     }
+                    RingRead::Entries(entries, position) => self.queue_entries(&entries, position),
                     RingRead::Evicted => self.start(ReadStep::CatchUp),
                     RingRead::Closed => self.state = State::Ended,
                     RingRead::Reset(reason) => self.reset(reason),
                 },
+                State::Next(step) => {
+                    let step = *step;
+                    let reader = Reader {
+                        collection: Arc::clone(&self.collection),
+                        topic: self.topic.clone(),
+                        position: self.position,
+                        fill: self.fill,
+                    };
+                    self.state = State::Reading(self.reads.start(step, reader), step);
+                }
                 State::Reading(reading, step) => {
                     let step = *step;
-                    match ready!(reading.poll_unpin(context)) {
-                        Ok(result) => self.apply(result),
+                    match ready!(reading.poll_result(context)) {
+                        Ok(result) => {
+                            let read = std::mem::replace(&mut self.state, State::Next(step));
+                            if let State::Reading(turn, _) = read {
+                                self.turn = Some(turn);
+                            }
+                            self.apply(result);
+                        }
                         Err(error) => {
                             tracing::warn!(
                                 error = &error as &dyn std::error::Error,
@@ -205,14 +239,20 @@ impl Subscription {
         }
     }
 
-    /// Queues the live changes of which the subscriber sees something.
-    fn queue_entries(&mut self, entries: &[Arc<Entry>]) {
+    /// Queues the live changes of which the subscriber sees something, and moves to the position after them.
+    fn queue_entries(&mut self, entries: &[Arc<Entry>], position: Position) {
         for entry in entries {
+            if self.fill.includes(&entry.change, &self.collection) {
+                // Another node has logged the change without values that this subscriber needs.
+                return self.start(ReadStep::CatchUp);
+            }
+            self.position = entry.change.position;
             if let Some(action) = entry.change.visible_action(&self.grant) {
                 self.events
                     .push_back(Event::Change(Arc::clone(entry), action));
             }
         }
+        self.position = position;
     }
 
     /// Queues a reset and starts again with a snapshot.
@@ -222,55 +262,42 @@ impl Subscription {
         self.start(ReadStep::SnapshotPiece { after: None });
     }
 
-    /// Starts a step.
+    /// Starts a step, when everything read so far is delivered.
     fn start(&mut self, step: ReadStep) {
-        let (store, collection) = (Arc::clone(&self.store), Arc::clone(&self.collection));
-        let (topic, position) = (self.topic.clone(), self.position);
-        let reading = async move { execute(step, &*store, &collection, &topic, position).await };
-        self.state = State::Reading(Box::pin(reading), step);
+        self.state = State::Next(step);
     }
 
     /// Queues what a step has read, and starts the next step or goes live.
-    fn apply(&mut self, result: StepResult) {
-        match result {
-            StepResult::CatchUp(ChangesSince::OutOfRange(reason))
-            | StepResult::ChangesBetweenPieces {
-                changes: ChangesSince::OutOfRange(reason),
-                ..
-            }
-            | StepResult::SnapshotPiece {
-                changes: ChangesSince::OutOfRange(reason),
-                ..
-            } => {
-                self.reset(reason);
-            }
-            StepResult::CatchUp(ChangesSince::Changes { changes, more }) => {
-                self.queue_changes(&changes, |_| true, true);
+    fn apply(&mut self, StepResult { log, then }: StepResult) {
+        let LogRead { changes, rows } = log;
+        let (changes, more) = match changes {
+            ChangesSince::OutOfRange(reason) => return self.reset(reason),
+            ChangesSince::Changes { changes, more } => (changes, more),
+        };
+        match then {
+            Then::CatchUp => {
+                self.queue_changes(&changes, &rows, |_| true, true);
                 if more {
                     self.start(ReadStep::CatchUp);
                 } else {
                     self.go_live();
                 }
             }
-            StepResult::ChangesBetweenPieces {
-                changes: ChangesSince::Changes { changes, more },
-                after,
-            } => {
-                self.queue_changes(&changes, is_in_pieces_up_to(after), false);
+            Then::ChangesBetweenPieces { after } => {
+                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after), false);
                 self.start(if more {
                     ReadStep::ChangesBetweenPieces { after }
                 } else {
                     ReadStep::SnapshotPiece { after }
                 });
             }
-            StepResult::SnapshotPiece {
-                changes: ChangesSince::Changes { changes, .. },
+            Then::SnapshotPiece {
                 records,
                 position,
                 after,
                 is_last,
             } => {
-                self.queue_changes(&changes, is_in_pieces_up_to(after), false);
+                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after), false);
                 let after = records.last().map(|record| record.id).or(after);
                 self.position = position;
                 self.queue_records(records, is_last.then(|| self.cursor(position)));
@@ -322,14 +349,16 @@ impl Subscription {
     fn queue_changes(
         &mut self,
         changes: &[Change],
+        rows: &HashMap<RecordId, Option<Record>>,
         is_selected: impl Fn(&Change) -> bool,
         with_cursor: bool,
     ) {
-        let (mut meter, mut page) = (PageMeter::new(MESSAGE), Vec::new());
+        let (mut meter, mut page) = (PageMeter::new(MESSAGE), FoldedChanges::default());
         for change in changes {
             let on_topic = self.topic.id.is_none_or(|id| change.key.id == id);
             let is_wanted = on_topic && is_selected(change);
-            if let Some(view) = change.view(&self.grant).filter(|_| is_wanted) {
+            let shown = self.filled(change, rows).filter(|_| is_wanted);
+            if let Some(view) = shown.as_deref().and_then(|shown| shown.view(&self.grant)) {
                 let folded = FoldedChange::of(&view, &self.grant);
                 let key = folded.idempotency_keys.first().map_or(0, String::len);
                 let bytes = json_size(&folded.fields) + key + CHANGE_BYTES;
@@ -342,14 +371,27 @@ impl Subscription {
             }
             self.position = change.position;
         }
-        if !page.is_empty() {
+        if !page.changes.is_empty() {
             self.queue_page(page, with_cursor);
         }
     }
 
-    fn queue_page(&mut self, changes: Vec<FoldedChange>, with_cursor: bool) {
+    /// The change, with its missing values if the subscriber needs them. `None` if it can't be shown.
+    fn filled<'a>(
+        &self,
+        change: &'a Change,
+        rows: &HashMap<RecordId, Option<Record>>,
+    ) -> Option<Cow<'a, Change>> {
+        if !self.fill.includes(change, &self.collection) {
+            return Some(Cow::Borrowed(change));
+        }
+        let row = rows.get(&change.key.id)?.as_ref();
+        change.filled(row, &self.grant).map(Cow::Owned)
+    }
+
+    fn queue_page(&mut self, page: FoldedChanges, with_cursor: bool) {
         let cursor = with_cursor.then(|| self.cursor(self.position));
-        let changes = fold(changes);
+        let changes = page.changes;
         self.events
             .push_back(Event::Other(Update::Changes { changes, cursor }));
     }

@@ -92,18 +92,21 @@ pub struct FoldedChange {
     pub at: Timestamp,
 }
 
-/// Folds changes into one per record, in the order of each record's first change.
-pub(crate) fn fold(changes: impl IntoIterator<Item = FoldedChange>) -> Vec<FoldedChange> {
-    let mut indexes: HashMap<RecordId, usize> = HashMap::new();
-    let mut folded: Vec<FoldedChange> = Vec::new();
-    for change in changes {
-        match indexes.get(&change.id) {
-            Some(index) => folded[*index].fold(change),
+/// Changes folded into one per record, in the order of each record's first change.
+#[derive(Debug, Default)]
+pub(crate) struct FoldedChanges {
+    indexes: HashMap<RecordId, usize>,
+    pub(crate) changes: Vec<FoldedChange>,
+}
+
+impl FoldedChanges {
+    pub(crate) fn push(&mut self, change: FoldedChange) {
+        match self.indexes.get(&change.id) {
+            Some(index) => self.changes[*index].fold(change),
             None => {
-                indexes.insert(change.id, folded.len());
-                folded.push(change);
+                self.indexes.insert(change.id, self.changes.len());
+                self.changes.push(change);
             }
         }
     }
-    folded
 }

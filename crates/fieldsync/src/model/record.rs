@@ -189,14 +189,15 @@ pub(crate) fn json_size(value: &impl Serialize) -> usize {
 pub(crate) fn size_of_fields(fields: &Fields) -> usize {
     fields
         .iter()
-        .map(|(name, value)| name.len() + 32 + size_in_memory(value))
+        .map(|(name, value)| name.len() + 32 + size_of_value(value))
         .sum()
 }
 
-fn size_in_memory(value: &Value) -> usize {
+/// The approximate number of bytes that a value takes in memory, besides its own 32.
+pub(crate) fn size_of_value(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(|item| 32 + size_in_memory(item)).sum(),
+        Value::Array(items) => items.iter().map(|item| 32 + size_of_value(item)).sum(),
         Value::Object(members) => size_of_fields(members),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }

@@ -175,6 +175,22 @@ impl Store for MemoryStore {
         Ok((record, state.log(&key.collection).head))
     }
 
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        let collection = self.collection(collection)?;
+        let state = self.read();
+        let (table, mut meter) = (state.table(&collection), PageMeter::new(limit));
+        let rows = ids.iter().map(|id| (id, table.rows.get(id)));
+        Ok(rows
+            .take_while(|(_, row)| meter.take(row.map_or(0, size_of_fields)))
+            .map(|(id, row)| row.map(|row| record(&collection, *id, row)))
+            .collect())
+    }
+
     async fn list(
         &self,
         collection: &str,
@@ -211,6 +227,10 @@ impl Store for MemoryStore {
             .read()
             .log(collection.name())
             .changes_after(since, limit))
+    }
+
+    fn max_subscriber_reads(&self) -> usize {
+        2
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {

@@ -50,6 +50,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// not exist. A read does not wait for writers.
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError>;
 
+    /// Reads records by their ids, in one consistent read. The result has an entry for each id, in their order, `None` for a
+    /// record that does not exist. It ends before it exceeds the limit, but has at least one entry if there is an id.
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError>;
+
     /// Reads the records whose ids follow `after`, in the order of their ids, up to the limit, and the end of the
     /// collection's log, in one consistent read. Rows that the app's own SQL has written are included.
     ///
@@ -77,6 +86,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         since: Position,
         limit: PageLimit,
     ) -> Result<ChangesSince, StoreError>;
+
+    /// How many reads for subscribers may run at a time, pieces of snapshots and pages of the log. It is a part of what the
+    /// store can run at a time, so that reads of records never wait for them.
+    fn max_subscriber_reads(&self) -> usize;
 
     /// Reads the ends of the logs of all collections. It is one cheap query: the engine calls it once per poll
     /// interval.

@@ -44,7 +44,7 @@ pub(crate) enum Planned {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CommitOutput {
-    /// The changes to append to the logs.
+    /// The changes to append to the logs, some without large values that did not change.
     pub changes: Vec<Arc<Change>>,
     /// The idempotency keys to store.
     pub idempotency_records: Vec<IdempotencyRecord>,
@@ -150,8 +150,10 @@ impl Plan {
         // A key that is used twice in one batch is stored once.
         idempotency_records.sort_by(|a: &IdempotencyRecord, b| a.key.cmp(&b.key));
         idempotency_records.dedup_by(|a, b| a.key == b.key);
+        let logged = changes.iter().zip(&self.mutations);
+        let changes = logged.map(|(change, mutation)| change.for_log(&mutation.collection));
         CommitOutput {
-            changes,
+            changes: changes.collect(),
             idempotency_records,
             results,
         }
