@@ -31,6 +31,8 @@ mod imports;
 mod isolation;
 mod layering;
 mod live;
+#[cfg(feature = "services")]
+mod log_size;
 mod model;
 mod msrv;
 #[cfg(feature = "services")]

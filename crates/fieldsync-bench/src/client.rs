@@ -67,6 +67,16 @@ impl HttpClient {
         within_limit("the reply to a PATCH", reply).await?
     }
 
+    /// Reads a user. Any status other than 200 is an error.
+    pub(crate) async fn get(&mut self, id: usize) -> Result {
+        let request = format!("GET /api/users/{id}/ HTTP/1.1\r\nhost: x\r\n\r\n");
+        let reply = async {
+            self.socket.write_all(request.as_bytes()).await?;
+            self.read_reply().await
+        };
+        within_limit("the reply to a GET", reply).await?
+    }
+
     async fn read_reply(&mut self) -> Result {
         self.buffer.clear();
         loop {
@@ -78,7 +88,7 @@ impl HttpClient {
             };
             let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
             if !text.starts_with("http/1.1 200 ") {
-                return Err(format!("the server refused a PATCH: {text}").into());
+                return Err(format!("the server refused a request: {text}").into());
             }
             let length = text
                 .lines()

@@ -21,6 +21,7 @@ mod server;
 #[expect(dead_code, clippy::unwrap_used, reason = "shared with tests")]
 mod servers;
 mod serving;
+mod snapshots;
 mod stalled;
 mod subscribers;
 mod wait;
@@ -72,6 +73,8 @@ enum Measurement {
     Idle,
     /// The effect of a stalled subscriber on the others.
     Stalled,
+    /// The effect of large snapshots on the requests of others.
+    Snapshots,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -146,6 +149,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Stalled) {
         stalled::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Snapshots) {
+        snapshots::measure(plan, figures).await?;
     }
     let Some(cluster) = cluster else {
         return Ok(());

@@ -203,7 +203,7 @@ impl Store for PostgresStore {
         let table = tables.of(collection)?;
         let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
         // One row more than that is looked at, so that there is a number after it.
-        let rows = integer(limit.rows.max(1).min(usize::MAX / 4));
+        let rows = integer(limit.rows.clamp(1, usize::MAX / 4));
         let mut parameters = vec![Parameter::text(collection), rows, integer(limit.bytes)];
         let sql = match after {
             None => &table.own.list,
