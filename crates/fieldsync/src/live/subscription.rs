@@ -58,7 +58,8 @@ pub(crate) enum Event {
 /// The stream never fails: while the store can't be read, it retries. It ends when the engine drains or is dropped,
 /// after the updates that it has already read. Dropping the stream ends the subscription.
 ///
-/// A subscriber that does not poll uses memory only for its position and for the updates that it has already read.
+/// A subscriber that does not poll uses memory only for its position and for the updates that it has already read: at most
+/// about 256 KiB, or one change or record.
 pub struct Subscription {
     topic: Topic,
     collection: Arc<Collection>,

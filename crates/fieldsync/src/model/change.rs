@@ -57,7 +57,8 @@ pub struct Change {
     pub key: RecordKey,
     /// What the change does to the record.
     pub action: Action,
-    /// Every field of the record after the change, as the database returned it. Empty after a delete.
+    /// Every field of the record after the change, as the database returned it. Empty after a delete. An update that was read
+    /// from a log may lack values of more than 1 KiB that it did not change.
     pub after: Fields,
     /// The previous values. For an update: the fields that changed. For a delete: every field. For a create: empty.
     ///
