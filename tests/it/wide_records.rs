@@ -14,7 +14,7 @@ on_every_server!(
     wide_records_take_bounded_memory_in_memory,
 );
 
-const RECORDS: usize = 60;
+const RECORDS: usize = 40;
 const TEXT_BYTES: usize = 256 * 1024;
 const MAX_GROWTH: usize = 64 * 1024 * 1024;
 
