@@ -179,6 +179,9 @@ impl Store for PostgresStore {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
         let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
         let parameters = [ids, integer(limit.rows), integer(limit.bytes)];
         let client = self.client().await?;
