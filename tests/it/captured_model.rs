@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fastrand::Rng;
-use fieldsync::backend::{Change, ChangesSince, Position, Store};
+use fieldsync::backend::{Change, ChangesSince, PageLimit, Position, Store};
 use fieldsync::{
     Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, RecordId, Subscription, Update,
 };
@@ -195,6 +195,11 @@ fn fold(mut records: Records, changes: &[Change]) -> BTreeMap<u64, Records> {
     states
 }
 
+const ALL: PageLimit = PageLimit {
+    rows: 1000,
+    bytes: 1 << 20,
+};
+
 async fn log(store: &dyn Store, name: &str) -> Vec<Change> {
     let heads = store.heads().await.unwrap();
     let (_, head) = heads.iter().find(|(log, _)| &**log == name).unwrap();
@@ -206,7 +211,7 @@ async fn log(store: &dyn Store, name: &str) -> Vec<Change> {
     let mut log = Vec::new();
     loop {
         let ChangesSince::Changes { changes, more } =
-            store.changes(name, since, 500).await.unwrap()
+            store.changes(name, since, ALL).await.unwrap()
         else {
             panic!("the whole log is kept");
         };

@@ -36,6 +36,8 @@ mod imports;
 mod isolation;
 mod layering;
 mod live;
+#[cfg(feature = "services")]
+mod log_size;
 mod model;
 mod msrv;
 #[cfg(feature = "services")]
@@ -48,7 +50,10 @@ mod rules;
 mod rust_api;
 #[cfg(feature = "services")]
 mod servers;
+mod size_limits;
 mod subscribe_during_writes;
 mod timeouts;
 mod two_windows;
 mod versions;
+#[cfg(feature = "services")]
+mod wide_records;

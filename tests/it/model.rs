@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, Position, Store, StoreError,
+    Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
+    StoreError,
 };
 use fieldsync::{
     Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore, Outcome,
@@ -174,21 +175,32 @@ impl Store for Restorable {
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
         self.store().get(key).await
     }
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        self.store().get_many(collection, ids, limit).await
+    }
     async fn list(
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         self.store().list(collection, after, limit).await
     }
     async fn changes(
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         self.store().changes(collection, since, limit).await
+    }
+    fn max_subscriber_reads(&self) -> usize {
+        self.store().max_subscriber_reads()
     }
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
         self.store().heads().await
@@ -306,7 +318,7 @@ impl World {
         assert!(
             outcomes
                 .iter()
-                .all(|outcome| !matches!(outcome, Outcome::Replayed(_)))
+                .all(|outcome| !matches!(outcome, Outcome::Replayed { .. }))
         );
     }
 }

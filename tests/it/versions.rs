@@ -1,6 +1,6 @@
 //! Two versions of an app at once, as during a rolling upgrade: the newer one has one more field.
 
-use fieldsync::{Collection, Edit, Engine, Fields, Subscription, Update};
+use fieldsync::{Collection, Edit, Engine, Fields, Grant, Principal, Subscription, Update};
 use fieldsync_sqlite::SqliteStore;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -115,4 +115,43 @@ async fn c_a_field_that_one_version_does_not_know_is_kept_for_the_other() {
     write(&new, Edit::patch(("notes", 1), json!({"mood": "sad"}))).await;
     write(&new, Edit::patch(("notes", 1), json!({"text": "c"}))).await;
     assert_eq!(json!(after(&mut at_old, 1).await), json!({"text": "c"}));
+}
+
+/// An older version brought the record into the view. Since then it has left the view, and a field that the older version did
+/// not know has got a value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_a_change_by_the_other_version_shows_no_value_of_a_record_that_was_hidden_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let text = json!({"type": "string", "default": ""});
+    let old = node(&path, json!({"owner": text})).await;
+    let schema = json!({"type": "object", "properties": {"owner": text, "secret": text}});
+    let owned = Grant::full().with_rows("owner=bob", |note| note.fields["owner"] == "bob");
+    let notes = Collection::from_schema("notes", &schema);
+    let notes = notes.authorize_fn(move |_, _| Ok(owned.clone()));
+    let store = SqliteStore::open(&path).await.unwrap();
+    let new = Engine::builder().collection(notes).store(store);
+    let new = new.start().await.unwrap();
+    let bob = new.on_behalf_of(Principal::named("bob"));
+
+    write(&old, Edit::create("notes", json!({"owner": "eve"}))).await;
+    let cursor = bob.list("notes", None, 10).await.unwrap().cursor;
+    for owner in ["bob", "eve"] {
+        write(&old, Edit::patch(("notes", 1), json!({"owner": owner}))).await;
+    }
+    write(&new, Edit::patch(("notes", 1), json!({"secret": "canary"}))).await;
+    let mut missed = bob.subscribe("notes", Some(cursor)).await.unwrap();
+    let mut received = Vec::new();
+    loop {
+        let update = missed.next().await.unwrap();
+        received.push(format!("{update:?}"));
+        if matches!(update, Update::Live { .. }) {
+            break;
+        }
+    }
+    assert!(!format!("{received:?}").contains("canary"), "{received:?}");
+    // A record that enters the view and stays in it is whole.
+    write(&old, Edit::patch(("notes", 1), json!({"owner": "bob"}))).await;
+    let note = json!({"owner": "bob", "secret": "canary"});
+    assert_eq!(json!(after(&mut missed, 1).await), note);
 }

@@ -1,5 +1,5 @@
-//! A node of the demo, in this version or in the next one, whose users also have a nickname: for the tests of rolling
-//! upgrades.
+//! A node of the demo, in this version or in the next one, whose users also have a nickname, for the tests of rolling
+//! upgrades; or one whose users have a long text, for those of memory.
 
 #[path = "../../examples/two_windows/engine.rs"]
 mod engine;
@@ -22,6 +22,10 @@ use crate::options::Options;
 struct NodeOptions {
     #[command(flatten)]
     demo: Options,
+
+    /// Users also have a text of any length.
+    #[arg(long)]
+    texts: bool,
 
     /// Users also have a nickname.
     #[arg(long)]
@@ -48,6 +52,9 @@ async fn run(options: NodeOptions) -> Result<(), String> {
     let mut properties = json!({"first_name": name, "last_name": name});
     if options.nick_names {
         properties["nick_name"] = name;
+    }
+    if options.texts {
+        properties["text"] = json!({"type": "string", "default": ""});
     }
     let schema = json!({"type": "object", "properties": properties});
     let users = Collection::from_schema("users", &schema)

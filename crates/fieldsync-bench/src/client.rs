@@ -76,6 +76,16 @@ impl HttpClient {
         within_limit("the reply to a PATCH", reply).await?
     }
 
+    /// Reads a user. Any status other than 200 is an error.
+    pub(crate) async fn get(&mut self, id: usize) -> Result {
+        let request = format!("GET /api/users/{id}/ HTTP/1.1\r\nhost: x\r\n\r\n");
+        let reply = async {
+            self.socket.write_all(request.as_bytes()).await?;
+            self.read_reply("200").await
+        };
+        within_limit("the reply to a GET", reply).await?
+    }
+
     async fn read_reply(&mut self, status: &str) -> Result {
         self.buffer.clear();
         loop {
@@ -87,7 +97,7 @@ impl HttpClient {
             };
             let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
             if !text.starts_with(&format!("http/1.1 {status} ")) {
-                return Err(format!("the reply to a PATCH is not {status}: {text}").into());
+                return Err(format!("the reply is not {status}: {text}").into());
             }
             let length = text
                 .lines()

@@ -22,6 +22,7 @@ mod server;
 #[expect(dead_code, clippy::unwrap_used, reason = "shared with tests")]
 mod servers;
 mod serving;
+mod snapshots;
 mod stalled;
 mod subscribers;
 mod wait;
@@ -75,6 +76,8 @@ enum Measurement {
     Stalled,
     /// The effect of a writer whose every edit the database refuses on the others. Starts a PostgreSQL.
     Refused,
+    /// The effect of large snapshots on the requests of others.
+    Snapshots,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -156,6 +159,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Refused) {
         refused::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Snapshots) {
+        snapshots::measure(plan, figures).await?;
     }
     let Some(cluster) = cluster else {
         return Ok(());

@@ -57,6 +57,14 @@ fn a_stalled_subscriber_is_measured() {
     check("stalled", &["p99 from PATCH to window"]);
 }
 
+#[test]
+fn snapshots_are_measured() {
+    check(
+        "snapshots",
+        &["GET, with 4 snapshots", "PATCH, with 4 snapshots"],
+    );
+}
+
 #[cfg(feature = "services")]
 #[test]
 fn everything_is_measured_on_postgresql_and_redis_too() {

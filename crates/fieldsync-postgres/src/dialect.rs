@@ -22,9 +22,12 @@ pub(crate) enum Postgres {}
 pub(crate) struct PostgresStatements {
     /// Reads a record and the log's head. The parameters are the log and the id.
     pub(crate) get: String,
-    /// Reads a page of records and the log's head. The parameters are the log and the most rows.
+    /// Reads the records with the ids of an array, in its order. The parameters are the ids, the most rows, and the most bytes.
+    pub(crate) get_many: String,
+    /// Reads a page of records, whether more follow, and the log's head. The parameters are the log, the most rows, and
+    /// the most bytes.
     pub(crate) list: String,
-    /// The same after an id, the third parameter.
+    /// The same after an id, the fourth parameter.
     pub(crate) list_after: String,
     /// Reads and locks the records with the ids of an array.
     pub(crate) lock: String,
@@ -182,7 +185,6 @@ impl PostgresStatements {
     ) -> Self {
         let (table, key) = (&layout.sql_name, layout.key.of(&layout.sql_name));
         let all = layout.select_list(table).join(", ");
-        let listed = layout.select_list("t").join(", ");
         // A column may have any name, so the result's columns get names of their own.
         let names: Vec<String> = (0..=layout.columns.len())
             .map(|n| format!("c{n}"))
@@ -192,10 +194,21 @@ impl PostgresStatements {
         let head = side.render::<Postgres>(
             "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral",
         );
+        // The size of text that is stored out of line is known without reading it.
+        let columns = layout.columns.iter().enumerate();
+        let bytes = columns.map(|(n, column)| match column.format {
+            Format::Time | Format::LocalTime => " + 8".to_owned(),
+            _ => format!(" + coalesce(octet_length(c{}), 0)", n + 1),
+        });
+        let bytes = bytes.collect::<String>();
         let page = |condition: &str| {
             format!(
-                "{head} (select {listed}, row_number() over () as position from \
-                 (select * from {table} {condition} order by {key} limit $2::bigint) t) r ({names}, position) on true \
+                "{head} (select more, {names}, position from \
+                   (select *, lead(true) over rows_before as more, row_number() over rows_before as position, \
+                      sum(8::bigint{bytes}) over rows_before as bytes from \
+                     (select {all} from {table} {condition} order by {key} limit $2::bigint + 1) c ({names}) \
+                    window rows_before as (rows between unbounded preceding and current row)) page \
+                  where position = 1 or position <= $2::bigint and bytes <= $3::bigint) r on true \
                  where h.log = $1 order by r.position"
             )
         };
@@ -203,24 +216,31 @@ impl PostgresStatements {
         let ids = format!("{key} = any($1::text[]::{}[])", layout.key.format.cast());
         Self {
             get: format!(
-                "{head} (select {all} from {table} where {key} = {}) r on true where h.log = $1",
+                "{head} (select null::boolean, {all} from {table} where {key} = {}) r on true where h.log = $1",
                 layout.key.parameter(2)
             ),
+            get_many: format!(
+                "select {names} from \
+                   (select *, sum(8::bigint{bytes}) over (order by n) as bytes from \
+                     (select w.n, r.* from unnest($1::text[]) with ordinality as w (id, n) left join lateral \
+                       (select {all} from {table} where {key} = {}) r ({names}) on true) c) page \
+                 where n = 1 or n <= $2::bigint and bytes <= $3::bigint order by n",
+                layout.key.format.of_text("w.id")
+            ),
             list: page(""),
-            list_after: page(&format!("where {key} > {}", layout.key.parameter(3))),
+            list_after: page(&format!("where {key} > {}", layout.key.parameter(4))),
             lock: format!("select {all} from {table} where {ids} order by {key} for update"),
             take: format!(
                 "with wanted as (select distinct key from {captured} where log = $1 order by key limit $2::bigint), \
                  taken as (delete from {captured} c using wanted w where c.log = $1 and c.key = w.key \
                    returning c.seq, c.key, c.old, c.new) \
                  select taken.key, taken.old::text, taken.new::text, r.found is not null, {} \
-                 from taken left join lateral (select {listed}, true from {table} t where {} = {}) r ({names}, found) on true \
+                 from taken left join lateral (select {all}, true from {table} where {key} = {}) r ({names}, found) on true \
                  order by taken.seq",
                 (0..=layout.columns.len())
                     .map(|n| format!("r.c{n}"))
                     .collect::<Vec<_>>()
                     .join(", "),
-                layout.key.of("t"),
                 layout.key.format.of_text("taken.key"),
             ),
             select_all: format!("select {all} from {table} where {ids}"),

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use fieldsync::backend::{
-    ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds,
-    MAX_BASE_DISTANCE, Position,
+    Change, ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, LogBounds, MAX_BASE_DISTANCE,
+    PageLimit, Position, Replay,
 };
 use fieldsync::{RecordId, RecordKey, ResetReason, Retention, Timestamp};
 use fieldsync_sql::{
-    Dialect as _, LogPage, MAX_PAGE_BYTES, MAX_TRIMMED, RecordHistory, SqlValue, TrimScan, Trimmed,
+    Dialect as _, LogPage, MAX_HISTORY_BYTES, MAX_TRIMMED, RecordHistory, SqlValue, TrimScan,
+    Trimmed,
 };
 use tokio_postgres::Row;
 
-use crate::dialect::{Postgres, Tables};
+use crate::dialect::{Postgres, Table, Tables};
 use crate::error::Failure;
 use crate::pipeline::{Step, in_order, run};
 use crate::value::{Parameter, PostgresRow};
@@ -102,14 +103,14 @@ fn since_parameters(
     log: &str,
     since: Position,
     id: Option<RecordId>,
-    limit: i64,
+    limit: PageLimit,
 ) -> [Parameter<'_>; 5] {
     [
         Parameter::text(log),
         Parameter::Integer(since.offset.cast_signed()),
         id.map_or(SqlValue::Null, Postgres::encode_id).into(),
-        Parameter::Integer(limit),
-        Parameter::Integer(MAX_PAGE_BYTES as i64),
+        Parameter::Integer(i64::try_from(limit.rows.max(1)).unwrap_or(i64::MAX)),
+        Parameter::Integer(i64::try_from(limit.bytes).unwrap_or(i64::MAX)),
     ]
 }
 
@@ -119,19 +120,21 @@ pub(crate) async fn changes(
     tables: &Tables,
     collection: &Arc<str>,
     since: Position,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<ChangesSince, Failure> {
-    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
     let parameters = since_parameters(tables.log_of(collection)?, since, None, limit);
     let rows = run(client, &tables.own.since, parameters).await?;
     let bounds = match locate(&rows, collection, since)? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
     };
-    let mut page = LogPage::new(since, &bounds);
+    let mut page = LogPage::new(since, &bounds, limit);
     for row in logged(&rows)? {
         let change = fieldsync_sql::change::<Postgres, _>(&row, 8, collection, since.epoch)?;
         page.push(change);
+        if page.is_full() {
+            break;
+        }
     }
     Ok(page.finish())
 }
@@ -143,7 +146,10 @@ pub(crate) async fn since<'a>(
     key: &RecordKey,
     since: Position,
 ) -> Result<Step<'a>, Failure> {
-    let limit = MAX_BASE_DISTANCE.cast_signed();
+    let limit = PageLimit {
+        rows: usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX),
+        bytes: MAX_HISTORY_BYTES,
+    };
     let parameters = since_parameters(tables.log_of(&key.collection)?, since, Some(key.id), limit);
     Step::query(client, &tables.own.since, parameters).await
 }
@@ -213,18 +219,51 @@ pub(crate) async fn find_keys<'a>(
     ])
 }
 
-pub(crate) fn found_keys(
+/// Reads the changes and the records of edits whose keys were used before.
+pub(crate) async fn found_keys(
+    client: &Object,
     tables: &Tables,
     rows: &[Row],
-) -> Result<HashMap<IdempotencyKey, IdempotencyRecord>, Failure> {
+) -> Result<HashMap<IdempotencyKey, Replay>, Failure> {
     let mut found = HashMap::new();
     for row in rows {
-        let record = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row), |log| {
+        let edit = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row), |log| {
             tables.collection_of(log).cloned()
         })?;
-        found.insert(record.key.clone(), record);
+        let (mut change, mut row) = (None, None);
+        // The app may no longer have the collection.
+        if let Ok(table) = tables.of(&edit.collection) {
+            change = change_at(client, tables, table, edit.position.offset).await?;
+            let id = Parameter::column([Postgres::encode_id(edit.id)]);
+            let rows = run(client, &table.own.select_all, [id]).await?;
+            let record = rows.first().map(|row| table.record(&PostgresRow(row), 0));
+            row = record.transpose()?;
+        }
+        found.insert(edit.key.clone(), Replay { edit, change, row });
     }
     Ok(found)
+}
+
+/// The change with an offset, if the log has it.
+async fn change_at(
+    client: &Object,
+    tables: &Tables,
+    table: &Table,
+    offset: u64,
+) -> Result<Option<Change>, Failure> {
+    let parameters = [
+        Parameter::text(&*table.log),
+        Parameter::Integer(offset.cast_signed()),
+    ];
+    let rows = run(client, &tables.own.change_at, parameters).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let epoch: i64 = row.try_get(0)?;
+    let row = PostgresRow(row);
+    let (change, _) =
+        fieldsync_sql::change::<Postgres, _>(&row, 1, &table.collection, epoch.cast_unsigned())?;
+    Ok(Some(change))
 }
 
 /// Appends changes, stores keys, and commits: the third round trip.
@@ -245,7 +284,7 @@ pub(crate) async fn finish(
             Parameter::column(ends.values().map(|end| SqlValue::Integer(end.tag.into()))),
         ];
         steps.push(Step::query(client, &tables.own.advance, advanced).await?);
-        let rows = finished.changes.iter();
+        let rows = finished.logged.iter();
         let rows = rows.map(|change| {
             let log = tables.log_of(&change.key.collection)?;
             fieldsync_sql::change_values::<Postgres>(change, log)
@@ -257,9 +296,11 @@ pub(crate) async fn finish(
         let (rows, now) = (finished.idempotency_records.iter(), Timestamp::now());
         let rows = rows.map(|record| {
             let log = tables.log_of(&record.collection)?;
-            fieldsync_sql::idempotency_values::<Postgres>(record, log, now)
+            Ok(fieldsync_sql::idempotency_values::<Postgres>(
+                record, log, now,
+            ))
         });
-        let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
+        let columns = Parameter::columns(rows.collect::<Result<Vec<_>, Failure>>()?);
         steps.push(Step::query(client, &tables.log.remember, columns).await?);
     }
     steps.push(Step::Simple("commit".to_owned()));

@@ -83,7 +83,7 @@ async fn all_logs(
             }
             // A writer holds the head, or another node logs at the same time. It is tried again soon.
             Err(Failure::Postgres(error)) if Stopped::while_locking(&error).is_some() => {
-                logged.more = true
+                logged.more = true;
             }
             Err(failure) => return Err(failure),
         }

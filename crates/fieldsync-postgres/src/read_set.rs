@@ -75,9 +75,10 @@ pub(crate) async fn read(
     let mut results = in_order(client, &steps).await;
     results.next()?;
     let (mut found, mut locked) = (ReadSet::default(), HashSet::new());
+    let mut used_keys = Vec::new();
     if !keys.is_empty() {
         results.next()?;
-        found.idempotency_records = log::found_keys(tables, &results.next()?)?;
+        used_keys = results.next()?;
     }
     read_records(tables, &records, &mut results, &mut found, &mut locked)?;
     for name in reserved.into_keys() {
@@ -97,6 +98,8 @@ pub(crate) async fn read(
     if reads_captured {
         (found.captured, _) = captured::writes(tables, &results.next()?)?;
     }
+    // Repetitions are rare, so that they take round trips of their own.
+    found.replays = log::found_keys(client, tables, &used_keys).await?;
     Ok(Read { set: found, locked })
 }
 

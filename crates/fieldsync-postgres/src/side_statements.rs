@@ -35,6 +35,8 @@ pub(crate) struct SideStatements {
     pub(crate) arm: String,
     /// Disarms the doorbell.
     pub(crate) disarm: String,
+    /// The change with an offset, after the epoch of the log. The parameters are the log and the offset.
+    pub(crate) change_at: String,
     /// Whether a change exists. The parameters are the log, the offset, and the tag.
     pub(crate) has_change: String,
     /// Whether a key was used. The parameters are the principal and the key.
@@ -81,7 +83,7 @@ impl SideStatements {
                    where h.log = $1 order by c."offset""#,
             ),
             find_keys: render(
-                r#"select k.principal, k.key, k.fingerprint, k.log, k.id, k.epoch, k."offset", k.tag, k.record
+                r#"select k.principal, k.key, k.fingerprint, k.log, k.id, k.epoch, k."offset", k.tag
                    from fieldsync_keys k join unnest($1::text[], $2::text[]) as wanted (principal, key)
                    on k.principal = wanted.principal and k.key = wanted.key where k.at > $3"#,
             ),
@@ -118,6 +120,11 @@ impl SideStatements {
                  where not armed and current_setting('max_prepared_transactions') = '0'",
             ),
             disarm: render("update fieldsync_doorbell set armed = false where armed"),
+            change_at: render(
+                r#"select h.epoch, c."offset", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key
+                   from fieldsync_heads h join fieldsync_changes c on c.log = h.log
+                   where h.log = $1 and c."offset" = $2"#,
+            ),
             has_change: render(
                 r#"select from fieldsync_changes where log = $1 and "offset" = $2 and tag = $3"#,
             ),

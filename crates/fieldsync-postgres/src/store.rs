@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, Position, Store, StoreError,
+    Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
+    StoreError,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
+use fieldsync_sql::{Dialect as _, MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 
@@ -177,32 +178,37 @@ impl PostgresStore {
         Connection::of(&self.pool).await
     }
 
-    /// Reads records of a collection and the head of its log.
+    /// Reads records of a collection, whether more follow, and the head of its log.
     async fn read(
         &self,
         table: &Table,
         sql: &str,
         parameters: Vec<Parameter<'_>>,
-    ) -> Result<(Vec<Record>, Position), Failure> {
+    ) -> Result<RecordPage, Failure> {
         let client = self.client().await?;
         let reading = run(&client, sql, parameters);
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
-        records_and_head(table, &rows)
+        record_page(table, &rows)
     }
 }
 
-fn records_and_head(table: &Table, rows: &[Row]) -> Result<(Vec<Record>, Position), Failure> {
+fn record_page(table: &Table, rows: &[Row]) -> Result<RecordPage, Failure> {
     let first = rows.first();
     let first = first.ok_or_else(|| missing_head(&table.collection))?;
     let head = fieldsync_sql::head(&PostgresRow(first), 0)?;
-    let mut records = Vec::with_capacity(rows.len());
+    let (mut records, mut more) = (Vec::with_capacity(rows.len()), false);
     for row in rows {
         // A table without records gives one row, without a record.
-        if row.try_get::<_, Option<&str>>(3)?.is_some() {
-            records.push(table.record(&PostgresRow(row), 3)?);
+        if row.try_get::<_, Option<&str>>(4)?.is_some() {
+            records.push(table.record(&PostgresRow(row), 4)?);
+            more = row.try_get::<_, Option<bool>>(3)?.is_some();
         }
     }
-    Ok((records, head))
+    Ok(RecordPage {
+        records,
+        more,
+        head,
+    })
 }
 
 #[async_trait]
@@ -249,20 +255,48 @@ impl Store for PostgresStore {
         let tables = self.tables.current();
         let table = tables.of(&key.collection)?;
         let parameters = vec![Parameter::text(&*table.log), table.key_value(key.id).into()];
-        let (mut records, head) = self.read(table, &table.own.get, parameters).await?;
-        Ok((records.pop(), head))
+        let mut page = self.read(table, &table.own.get, parameters).await?;
+        Ok((page.records.pop(), page.head))
+    }
+
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        let tables = self.tables.current();
+        let table = tables.of(collection)?;
+        let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
+        let parameters = [ids, integer(limit.rows), integer(limit.bytes)];
+        let client = self.client().await?;
+        let reading = run(&client, &table.own.get_many, parameters);
+        let rows = client.within(ANSWER_TIMEOUT, reading).await?;
+        let mut records = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let exists = row.try_get::<_, Option<&str>>(0).map_err(Failure::from)?;
+            let record = exists.map(|_| table.record(&PostgresRow(row), 0));
+            records.push(record.transpose()?);
+        }
+        Ok(records)
     }
 
     async fn list(
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
-        let limit = Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let mut parameters = vec![Parameter::text(&*table.log), limit];
+        let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        // One row more than that is looked at, so that there is a number after it.
+        let rows = integer(limit.rows.clamp(1, usize::MAX / 4));
+        let mut parameters = vec![Parameter::text(&*table.log), rows, integer(limit.bytes)];
         let sql = match after {
             None => &table.own.list,
             Some(after) => {
@@ -277,13 +311,17 @@ impl Store for PostgresStore {
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
         let client = self.client().await?;
         let read = log::changes(&client, &tables, &table.collection, since, limit);
         Ok(client.within(ANSWER_TIMEOUT, read).await?)
+    }
+
+    fn max_subscriber_reads(&self) -> usize {
+        self.pool.status().max_size / 4
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {

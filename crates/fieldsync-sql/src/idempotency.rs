@@ -12,7 +12,7 @@ use crate::log::position;
 use crate::trim::micros_before_now;
 use crate::value::{Row, SideTableRow, SqlValue};
 
-pub(crate) const COLUMNS: [&str; 10] = [
+pub(crate) const COLUMNS: [&str; 9] = [
     "principal",
     "key",
     "fingerprint",
@@ -21,7 +21,6 @@ pub(crate) const COLUMNS: [&str; 10] = [
     "epoch",
     "offset",
     "tag",
-    "record",
     "at",
 ];
 
@@ -38,8 +37,6 @@ pub fn idempotency_record<D: Dialect, R: Row + ?Sized>(
     collection_of: impl FnOnce(&str) -> Option<Arc<str>>,
 ) -> Result<IdempotencyRecord, StoreError> {
     let row = SideTableRow::new(row, "fieldsync_keys", &COLUMNS, 0);
-    let record = row.optional_text(8)?;
-    let record = record.map(|record| serde_json::from_str(&record));
     Ok(IdempotencyRecord {
         key: IdempotencyKey {
             principal: row.text(0)?.into(),
@@ -49,24 +46,17 @@ pub fn idempotency_record<D: Dialect, R: Row + ?Sized>(
         collection: collection_of(&row.text(3)?).unwrap_or_else(|| NO_COLLECTION.into()),
         id: D::decode_id(&row.value(4)?).ok_or_else(|| row.unreadable(4))?,
         position: position(row.integer(5)?, row.integer(6)?, row.integer(7)?),
-        record: record.transpose().map_err(|_| row.unreadable(8))?,
     })
 }
 
 /// The values of a record's row, for [`LogStatements::remember`](crate::LogStatements::remember).
-///
-/// # Errors
-/// If its fields can't be written as JSON.
+#[must_use]
 pub fn idempotency_values<'a, D: Dialect>(
     record: &'a IdempotencyRecord,
     log: &'a str,
     now: Timestamp,
-) -> Result<[SqlValue<'a>; 10], StoreError> {
-    let fields = record.record.as_ref().map(serde_json::to_string);
-    let fields = fields
-        .transpose()
-        .map_err(|error| StoreError::Backend(error.into()))?;
-    Ok([
+) -> [SqlValue<'a>; 9] {
+    [
         SqlValue::text(&record.key.principal),
         SqlValue::text(&record.key.key),
         SqlValue::text(&record.fingerprint),
@@ -75,9 +65,8 @@ pub fn idempotency_values<'a, D: Dialect>(
         SqlValue::Integer(record.position.epoch.cast_signed()),
         SqlValue::Integer(record.position.offset.cast_signed()),
         SqlValue::Integer(record.position.tag.into()),
-        SqlValue::optional_text(fields),
         SqlValue::Integer(now.as_micros()),
-    ])
+    ]
 }
 
 /// Keys used at this time or before count no longer, in microseconds since 1970.

@@ -89,6 +89,23 @@ impl<D: Dialect> TableLayout<D> {
         })
     }
 
+    /// The size of a record's values in bytes. The row's columns are as for [`TableLayout::record`].
+    ///
+    /// # Errors
+    /// If the driver can't read a value.
+    pub fn row_bytes<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<usize, StoreError> {
+        let mut bytes = 0;
+        for column in first..=first + self.columns.len() {
+            bytes += match row.value(column).map_err(StoreError::Backend)? {
+                SqlValue::Null => 0,
+                SqlValue::Integer(_) | SqlValue::Real(_) => 8,
+                SqlValue::Text(text) => text.len(),
+                SqlValue::Bytes(value) => value.len(),
+            };
+        }
+        Ok(bytes)
+    }
+
     /// The fields whose columns are among these names, and `id` if the key is.
     #[must_use]
     pub fn fields_among(&self, names: &[&str]) -> Vec<String> {

@@ -60,13 +60,13 @@ pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
 pub use log::{
-    LogPage, MAX_PAGE_BYTES, RecordHistory, change, change_values, head, log_bounds, missing_head,
-    tag,
+    LogPage, MAX_HISTORY_BYTES, RecordHistory, change, change_values, head, log_bounds,
+    missing_head, tag,
 };
 pub use log_access::{head_updates, read_changes, read_head, read_heads, trim};
 pub use parts::{Attempt, Lock, LockTimeouts, Part, Parts, commit_in_parts, text_of};
 pub use prepare::{Found, FoundTable, MissingTable, Preparation, prepare, script};
-pub use record_access::{BatchWritten, read_page, read_record, write_batch};
+pub use record_access::{BatchWritten, read_page, read_record, read_records, write_batch};
 pub use side_tables::{FoundSideTable, SideSchema};
 pub use statements::LogStatements;
 pub use table::{Statement, Table};

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use fieldsync::backend::{
-    Change, ChangesSince, LogBounds, MAX_BASE_DISTANCE, Position, StoreError,
+    Change, ChangesSince, LogBounds, MAX_BASE_DISTANCE, PageLimit, PageMeter, Position, StoreError,
 };
 use fieldsync::{Action, RecordKey, ResetReason, Timestamp};
 
 use crate::dialect::Dialect;
 use crate::value::{Row, SideTableRow, SqlValue};
 
-/// A page of changes ends when it has this many bytes of JSON.
-pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
+/// The history of a record since an edit's base is not read further than this many bytes of JSON.
+pub const MAX_HISTORY_BYTES: usize = 1024 * 1024;
 
 const HEAD_COLUMNS: [&str; 7] = [
     "epoch",
@@ -152,7 +152,7 @@ pub fn change_values<'a, D: Dialect>(
 pub struct LogPage {
     head: u64,
     last: u64,
-    bytes: usize,
+    meter: PageMeter,
     changes: Vec<Change>,
     has_gap: bool,
 }
@@ -160,11 +160,11 @@ pub struct LogPage {
 impl LogPage {
     /// A page after a position that is in range.
     #[must_use]
-    pub fn new(since: Position, bounds: &LogBounds) -> Self {
+    pub fn new(since: Position, bounds: &LogBounds, limit: PageLimit) -> Self {
         Self {
             head: bounds.head.offset,
             last: since.offset,
-            bytes: 0,
+            meter: PageMeter::new(limit),
             changes: Vec::new(),
             has_gap: false,
         }
@@ -173,13 +173,15 @@ impl LogPage {
     /// Whether the driver should read no further row.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.has_gap || self.bytes >= MAX_PAGE_BYTES
+        self.has_gap || self.meter.is_full()
     }
 
-    /// Adds the next change.
+    /// Adds the next change, unless the page is full.
     pub fn push(&mut self, (change, bytes): (Change, usize)) {
+        if !self.meter.take(bytes) {
+            return;
+        }
         self.last += 1;
-        self.bytes += bytes;
         self.has_gap |= change.position.offset != self.last;
         self.changes.push(change);
     }
@@ -219,7 +221,7 @@ impl RecordHistory {
     /// Whether the driver should read no further row.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.is_too_far || self.bytes >= MAX_PAGE_BYTES
+        self.is_too_far || self.bytes >= MAX_HISTORY_BYTES
     }
 
     /// Adds the record's next change.
@@ -248,6 +250,10 @@ mod tests {
     use super::*;
 
     const HEAD: u64 = 5;
+    const LIMIT: PageLimit = PageLimit {
+        rows: 10,
+        bytes: 1000,
+    };
 
     fn bounds() -> LogBounds {
         let at = |offset| position(1, offset, 1);
@@ -273,7 +279,7 @@ mod tests {
 
     #[track_caller]
     fn check_page(offsets: &[i64], expected: Option<(usize, bool)>) {
-        let mut page = LogPage::new(position(1, 2, 1), &bounds());
+        let mut page = LogPage::new(position(1, 2, 1), &bounds(), LIMIT);
         for offset in offsets {
             page.push((change(*offset), 1));
         }
@@ -298,11 +304,15 @@ mod tests {
 
     #[test]
     fn a_page_is_full_at_its_bytes() {
-        let mut page = LogPage::new(position(1, 2, 1), &bounds());
-        page.push((change(3), MAX_PAGE_BYTES - 1));
+        let mut page = LogPage::new(position(1, 2, 1), &bounds(), LIMIT);
+        page.push((change(3), LIMIT.bytes));
         assert!(!page.is_full());
         page.push((change(4), 1));
         assert!(page.is_full());
+        let ChangesSince::Changes { changes, more } = page.finish() else {
+            panic!("the position is in range")
+        };
+        assert_eq!((changes.len(), more), (1, true));
     }
 
     #[test]
@@ -315,7 +325,7 @@ mod tests {
         let history = RecordHistory::new(position(1, 2, 1), &far);
         assert_eq!(history.finish(), trimmed);
         let mut history = RecordHistory::new(position(1, 2, 1), &bounds());
-        history.push((change(3), MAX_PAGE_BYTES));
+        history.push((change(3), MAX_HISTORY_BYTES));
         assert_eq!(history.finish(), trimmed);
     }
 }

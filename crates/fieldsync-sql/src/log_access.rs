@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
-    Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, Position,
-    Settled, StoreError,
+    Change, ChangesSince, HeadUpdate, IdempotencyKey, IdempotencyRecord, LogBounds, PageLimit,
+    Position, Settled, StoreError,
 };
 use fieldsync::{RecordKey, ResetReason, Retention, Timestamp};
 
@@ -73,17 +73,17 @@ pub async fn read_changes<T: Transaction>(
     tables: &Tables<T::Dialect>,
     collection: &Arc<str>,
     since: Position,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<ChangesSince, T::Error> {
     let bounds = match in_range(transaction, tables, collection, since).await? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
     };
-    let mut page = LogPage::new(since, &bounds);
+    let mut page = LogPage::new(since, &bounds, limit);
     let parameters = [
         SqlValue::text(&**tables.log_of(collection)?),
         SqlValue::Integer(since.offset.cast_signed()),
-        SqlValue::Integer(i64::try_from(limit.max(1)).unwrap_or(i64::MAX)),
+        SqlValue::Integer(i64::try_from(limit.rows.max(1)).unwrap_or(i64::MAX)),
     ];
     let mut read = |row: &dyn Row| {
         page.push(change::<T::Dialect, _>(row, 0, collection, since.epoch)?);
@@ -165,6 +165,23 @@ pub fn head_updates<D: Dialect>(
     Ok(updates)
 }
 
+/// Reads the change with an offset, if the log contains it.
+pub(crate) async fn read_change_at<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    collection: &Arc<str>,
+    offset: u64,
+) -> Result<Option<Change>, T::Error> {
+    let epoch = read_head(transaction, tables, collection).await?.epoch;
+    let parameters = [
+        SqlValue::text(&**tables.log_of(collection)?),
+        SqlValue::Integer(offset.cast_signed()),
+    ];
+    let read = |row: &dyn Row| change::<T::Dialect, _>(row, 0, collection, epoch);
+    let found = first(transaction, &tables.log.change_at, &parameters, read).await?;
+    Ok(found.map(|(change, _)| change))
+}
+
 /// Moves a head, or only reads it if no change is added.
 pub(crate) async fn advance<T: Transaction>(
     transaction: &mut T,
@@ -230,8 +247,8 @@ pub(crate) async fn remember<T: Transaction>(
 ) -> Result<(), T::Error> {
     let now = Timestamp::now();
     for record in records {
-        let values =
-            idempotency_values::<T::Dialect>(record, tables.log_of(&record.collection)?, now)?;
+        let log = tables.log_of(&record.collection)?;
+        let values = idempotency_values::<T::Dialect>(record, log, now);
         transaction.execute(&tables.log.remember, &values).await?;
     }
     Ok(())
@@ -313,7 +330,17 @@ mod tests {
         let mut recorder = Recorder::default();
         let collection = "notes".into();
         let since = crate::log::position(1, 0, 0);
-        let reading = is_send(read_changes(&mut recorder, &tables, &collection, since, 10));
+        let limit = PageLimit {
+            rows: 10,
+            bytes: 1000,
+        };
+        let reading = is_send(read_changes(
+            &mut recorder,
+            &tables,
+            &collection,
+            since,
+            limit,
+        ));
         let error = reading.await.unwrap_err();
         assert!(matches!(error, fieldsync::backend::StoreError::Backend(_)));
         assert_eq!(recorder.0, [tables.log.bounds.as_str()]);

@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
-    Batch, Captured, CommitOutput, Committed, GroupResult, Mutation, Plan, Position, ReadSet,
-    Settled, Write,
+    Batch, Captured, CommitOutput, Committed, GroupResult, IdempotencyRecord, Mutation, PageLimit,
+    PageMeter, Plan, Position, ReadSet, RecordPage, Replay, Settled, Write,
 };
 use fieldsync::{Record, RecordId, RecordKey};
 
 use crate::constraint::{Constraint, Rejection, likeliest};
 use crate::dialect::Dialect;
 use crate::log_access::{
-    advance, append, find_keys, head_updates, read_changes_of, read_head, remember,
+    advance, append, find_keys, head_updates, read_change_at, read_changes_of, read_head, remember,
 };
 use crate::parts::Attempt;
 use crate::table::Table;
@@ -37,6 +37,35 @@ pub async fn read_record<T: Transaction>(
     ))
 }
 
+/// Reads records by their ids, up to the limit. The transaction must see one state of the database.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_records<T: Transaction>(
+    transaction: &mut T,
+    table: &Table<T::Dialect>,
+    ids: &[RecordId],
+    limit: PageLimit,
+) -> Result<Vec<Option<Record>>, T::Error> {
+    let (mut meter, mut records) = (PageMeter::new(limit), Vec::with_capacity(ids.len()));
+    for id in ids {
+        let parameters = [table.key_value(*id)];
+        let read = |row: &dyn Row| {
+            let is_in_page = meter.take(table.row_bytes(row, 0)?);
+            is_in_page.then(|| table.record(row, 0)).transpose()
+        };
+        let record = first(transaction, &table.select, &parameters, read).await?;
+        if record.is_none() {
+            meter.take(0);
+        }
+        if meter.is_full() {
+            break;
+        }
+        records.push(record.flatten());
+    }
+    Ok(records)
+}
+
 /// Reads a page of records and the head of their log. The transaction must see one state of the database.
 ///
 /// # Errors
@@ -46,20 +75,26 @@ pub async fn read_page<T: Transaction>(
     tables: &Tables<T::Dialect>,
     table: &Table<T::Dialect>,
     after: Option<RecordId>,
-    limit: usize,
-) -> Result<(Vec<Record>, Position), T::Error> {
-    let (statement, mut records) = (table.list(after, limit), Vec::new());
+    limit: PageLimit,
+) -> Result<RecordPage, T::Error> {
+    // A row that the page has no room for shows that more follow.
+    let statement = table.list(after, limit.rows.max(1).saturating_add(1));
+    let (mut meter, mut records) = (PageMeter::new(limit), Vec::new());
     let mut read = |row: &dyn Row| {
-        records.push(table.record(row, 0)?);
-        Ok(true)
+        let is_in_page = meter.take(table.row_bytes(row, 0)?);
+        if is_in_page {
+            records.push(table.record(row, 0)?);
+        }
+        Ok(is_in_page)
     };
     transaction
         .query(&statement.sql, &statement.parameters, &mut read)
         .await?;
-    Ok((
+    Ok(RecordPage {
         records,
-        read_head(transaction, tables, &table.collection).await?,
-    ))
+        more: meter.is_full(),
+        head: read_head(transaction, tables, &table.collection).await?,
+    })
 }
 
 async fn get<T: Transaction>(
@@ -154,7 +189,7 @@ async fn log<T: Transaction>(
         heads.insert(update.collection, head);
     }
     let finished = settled.finish(&heads);
-    append(transaction, tables, &finished.changes).await?;
+    append(transaction, tables, &finished.logged).await?;
     Ok(finished)
 }
 
@@ -183,10 +218,11 @@ async fn read_set<T: Transaction>(
     if !keys.is_empty() {
         transaction.lock_keys(&keys).await?;
     }
-    let mut found = ReadSet {
-        idempotency_records: find_keys(transaction, tables, &keys).await?,
-        ..ReadSet::default()
-    };
+    let mut found = ReadSet::default();
+    for (key, edit) in find_keys(transaction, tables, &keys).await? {
+        let replay = read_replay(transaction, tables, edit).await?;
+        found.replays.insert(key, replay);
+    }
     for (key, collection) in batch.records() {
         let table = tables.of(collection.name())?;
         if let Some(record) = get(transaction, table, &table.lock, key.id).await? {
@@ -208,6 +244,22 @@ async fn read_set<T: Transaction>(
         found.captured = transaction.captured_by_others(tables, &keys).await?;
     }
     Ok(found)
+}
+
+/// Reads the change and the record of an edit whose key was used before.
+async fn read_replay<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    edit: IdempotencyRecord,
+) -> Result<Replay, T::Error> {
+    let (mut change, mut row) = (None, None);
+    // The app may no longer have the collection.
+    if let Ok(table) = tables.of(&edit.collection) {
+        let (collection, offset) = (&table.collection, edit.position.offset);
+        change = read_change_at(transaction, tables, collection, offset).await?;
+        row = get(transaction, table, &table.select, edit.id).await?;
+    }
+    Ok(Replay { edit, change, row })
 }
 
 async fn reserve_ids<T: Transaction>(

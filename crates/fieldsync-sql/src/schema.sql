@@ -47,8 +47,6 @@ create table if not exists fieldsync_keys (
   epoch {integer} not null,
   "offset" {integer} not null,
   tag {integer} not null,
-  -- Null after a delete.
-  record {text},
   at {integer} not null,
   primary key (principal, "key")
 ){options};

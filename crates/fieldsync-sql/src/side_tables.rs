@@ -126,7 +126,7 @@ mod tests {
             "epoch bigint not null,",
             "`offset` bigint not null,",
             "`key` varchar(255) not null,",
-            "record longtext,",
+            "idempotency_key longtext,",
             "primary key (principal, `key`)\n) engine=innodb;",
             "create index `fieldsync_keys_at` on fieldsync_keys",
         ] {

@@ -22,6 +22,8 @@ pub struct LogStatements {
     /// The changes after an offset, for [`change`](crate::change). The parameters are the log, the offset, and the
     /// most rows.
     pub changes: String,
+    /// The change with an offset. The parameters are the log and the offset.
+    pub change_at: String,
     /// The changes of a record after an offset. The parameters are the log, the offset, and the id.
     pub record_changes: String,
     /// Appends changes: [`change_values`](crate::change_values), as [`Dialect::values`] takes them.
@@ -51,10 +53,10 @@ const CHANGE_KINDS: [ValueKind; 10] = {
     ]
 };
 
-const KEY_KINDS: [ValueKind; 10] = {
+const KEY_KINDS: [ValueKind; 9] = {
     use ValueKind::{Integer, Text};
     [
-        Text, Text, Text, Text, Text, Integer, Integer, Integer, Text, Integer,
+        Text, Text, Text, Text, Text, Integer, Integer, Integer, Integer,
     ]
 };
 
@@ -85,6 +87,7 @@ impl LogStatements {
             }),
             tag_at: render(r#"select tag from fieldsync_changes where log = $1 and "offset" = $2"#),
             changes: changes(r#"where log = $1 and "offset" > $2 order by "offset" limit $3"#),
+            change_at: changes(r#"where log = $1 and "offset" = $2"#),
             record_changes: changes(
                 r#"where log = $1 and "offset" > $2 and id = $3 order by "offset""#,
             ),
@@ -103,7 +106,7 @@ impl LogStatements {
             ),
             find_key: format!(
                 "select {} {}",
-                names::<D>(&idempotency::COLUMNS[..9]),
+                names::<D>(&idempotency::COLUMNS[..8]),
                 render(r#"from fieldsync_keys where principal = $1 and "key" = $2 and at > $3"#)
             ),
             remember: format!(

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, Position, Store, StoreError,
+    Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
+    StoreError,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{TableRegistry, read_changes, read_page, read_record, run_ready, trim};
+use fieldsync_sql::{
+    TableRegistry, read_changes, read_page, read_record, read_records, run_ready, trim,
+};
 use rusqlite::TransactionBehavior;
 use tokio::sync::oneshot;
 
@@ -22,6 +25,9 @@ use crate::{heads, prepare, writer};
 
 /// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
+
+/// How many of them may read for subscribers at a time.
+const MAX_SUBSCRIBER_READS: usize = 2;
 
 /// The app's tables and the change logs, in an SQLite database.
 ///
@@ -186,12 +192,24 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        let table = Arc::clone(self.tables.current().of(collection)?);
+        let ids = ids.to_vec();
+        self.read(move |transaction, _| run_ready(read_records(transaction, &table, &ids, limit)))
+            .await
+    }
+
     async fn list(
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         let table = Arc::clone(self.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
             run_ready(read_page(transaction, tables, &table, after, limit))
@@ -203,7 +221,7 @@ impl Store for SqliteStore {
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         let collection = Arc::clone(&self.tables.current().of(collection)?.collection);
         self.read(move |transaction, tables| {
@@ -211,6 +229,10 @@ impl Store for SqliteStore {
             run_ready(reading)
         })
         .await
+    }
+
+    fn max_subscriber_reads(&self) -> usize {
+        MAX_SUBSCRIBER_READS
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {

@@ -173,7 +173,7 @@ pub async fn a_dropped_commit_is_applied_as_a_whole_or_not_at_all<F: Fixture>() 
         drop_after(round, &node, groups()).await;
         let results = node.commit(groups()).await;
         let outcomes = results.iter().flatten().flatten();
-        let replayed = outcomes.filter(|outcome| matches!(outcome, Outcome::Replayed(_)));
+        let replayed = outcomes.filter(|outcome| matches!(outcome, Outcome::Replayed { .. }));
         let replayed = replayed.count();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         assert!(

@@ -1,5 +1,7 @@
 //! The change log: offsets without a gap, in commit order, and the reason when a position is out of range.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::Fixture;
@@ -10,6 +12,8 @@ use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::edit::Edit;
+use crate::schema::collection::Collection;
+use crate::store::page::PageLimit;
 use crate::store::store::Retention;
 
 pub async fn offsets_rise_by_one_in_commit_order<F: Fixture>() {
@@ -74,6 +78,65 @@ pub async fn a_reader_never_sees_a_gap<F: Fixture>() {
         writer.await.expect("the writer does not fail");
     }
     assert_eq!(position, node.head("notes").await);
+}
+
+pub async fn a_page_of_changes_is_bounded_in_bytes_but_has_a_change<F: Fixture>() {
+    const BYTES: usize = 10_000;
+    let (_database, node) = database_with_notes::<F>().await;
+    for size in [100, 6000, 3000, 20_000, 100, 100, 20_000] {
+        node.create(json!({"body": "x".repeat(size)})).await;
+    }
+    let (mut position, mut pages) = (node.start_of_log().await, 0);
+    let head = node.head("notes").await;
+    while position != head {
+        let limit = PageLimit {
+            rows: 100,
+            bytes: BYTES,
+        };
+        let read = node.store.changes("notes", position, limit).await;
+        let ChangesSince::Changes { changes, more } = read.expect("changes") else {
+            panic!("the position is in the log");
+        };
+        let bytes = |change: &Change| change.after["body"].as_str().map_or(0, str::len);
+        let total: usize = changes.iter().map(bytes).sum();
+        assert!(total <= BYTES || changes.len() == 1, "{total} bytes");
+        assert_eq!(changes[0].position.offset, position.offset + 1);
+        position = changes.last().expect("a page has a change").position;
+        assert_eq!(more, position != head);
+        pages += 1;
+    }
+    assert!(
+        pages <= 6,
+        "{pages} pages: the changes of some fit together"
+    );
+}
+
+pub async fn large_values_that_did_not_change_are_not_logged<F: Fixture>() {
+    let database = F::fresh().await;
+    let open: Arc<Collection> = collection("notes").open_to_everyone().into();
+    let node = Node::start(&database, [open]).await;
+    let text = "x".repeat(2000);
+    let id = node.create(json!({"body": text})).await;
+    let patch = |patch| Edit::patch(note(id), patch);
+    let change = node.change(patch(json!({"stars": 1}))).await;
+    assert!(change.after["body"] == text, "the outcome is whole");
+    node.edit(patch(json!({"body": "short"}))).await;
+    node.edit(patch(json!({"stars": 2}))).await;
+    node.edit(Edit::delete(note(id))).await;
+    let log = node.log("notes").await;
+    let bodies: Vec<_> = log
+        .iter()
+        .map(|change| (change.after.get("body"), change.previous.get("body")))
+        .collect();
+    let (text, short) = (json!(text), json!("short"));
+    let expected = [
+        (Some(&text), None),
+        (None, None),
+        (Some(&short), Some(&text)),
+        (Some(&short), None),
+        (None, Some(&short)),
+    ];
+    assert!(bodies == expected, "which bodies are logged");
 }
 
 pub async fn offsets_are_never_reused<F: Fixture>() {

@@ -135,6 +135,7 @@ macro_rules! __store_tests {
                 a_key_is_looked_up_before_any_precondition
                 the_key_of_a_refused_edit_is_not_stored
                 a_key_is_kept_when_its_change_is_trimmed
+                a_repetition_of_an_edit_whose_record_was_deleted_returns_its_id
                 a_key_is_kept_for_24_hours
             ;
             preconditions:
@@ -152,6 +153,8 @@ macro_rules! __store_tests {
             log:
                 offsets_rise_by_one_in_commit_order
                 a_reader_never_sees_a_gap
+                a_page_of_changes_is_bounded_in_bytes_but_has_a_change
+                large_values_that_did_not_change_are_not_logged
                 offsets_are_never_reused
                 each_collection_has_its_own_log
                 the_heads_are_the_ends_of_all_logs
@@ -173,6 +176,8 @@ macro_rules! __store_tests {
                 every_later_read_on_any_node_sees_a_committed_edit
                 a_missing_record_is_none
                 records_are_listed_in_the_order_of_their_ids
+                a_page_is_bounded_in_bytes_but_has_a_record
+                records_are_read_by_their_ids
                 records_with_uuids_are_listed_in_the_order_of_their_ids
                 rows_written_by_another_program_are_read_at_once
             ;

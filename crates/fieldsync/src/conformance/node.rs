@@ -17,6 +17,7 @@ use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::store::page::{PageLimit, RecordPage};
 use crate::store::store::Store;
 use crate::write::batch::{Batch, Group, GroupResult};
 
@@ -174,11 +175,26 @@ impl Node {
     }
 
     pub(super) async fn list(&self, collection: &str) -> Vec<Record> {
-        self.store
-            .list(collection, None, 100_000)
-            .await
-            .expect("list")
-            .0
+        let (mut records, mut after): (Vec<Record>, _) = (Vec::new(), None);
+        loop {
+            let page = self.page(collection, after, 100_000).await;
+            records.extend(page.records);
+            if !page.more {
+                return records;
+            }
+            after = records.last().map(|last| last.id);
+        }
+    }
+
+    /// A page of at most this many records, and of up to 1 MiB.
+    pub(super) async fn page(
+        &self,
+        collection: &str,
+        after: Option<RecordId>,
+        rows: usize,
+    ) -> RecordPage {
+        let page = self.store.list(collection, after, up_to(rows)).await;
+        page.expect("list")
     }
 
     pub(super) async fn head(&self, collection: &str) -> Position {
@@ -191,7 +207,7 @@ impl Node {
 
     pub(super) async fn since(&self, position: Position, limit: usize) -> ChangesSince {
         self.store
-            .changes("notes", position, limit)
+            .changes("notes", position, up_to(limit))
             .await
             .expect("changes")
     }
@@ -216,7 +232,7 @@ impl Node {
         loop {
             match self
                 .store
-                .changes(collection, position, 1000)
+                .changes(collection, position, up_to(1000))
                 .await
                 .expect("changes")
             {
@@ -232,6 +248,14 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+/// At most this many rows, and 1 MiB.
+fn up_to(rows: usize) -> PageLimit {
+    PageLimit {
+        rows,
+        bytes: 1024 * 1024,
     }
 }
 

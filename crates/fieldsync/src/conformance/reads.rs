@@ -12,6 +12,7 @@ use super::tasks::spawn;
 use crate::model::edit::Edit;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
+use crate::store::page::PageLimit;
 
 /// Each change adds one star, so that the stars of a record must equal the offset that was read with it.
 pub async fn a_record_and_the_end_of_the_log_are_read_consistently<F: Fixture>() {
@@ -29,8 +30,8 @@ pub async fn a_record_and_the_end_of_the_log_are_read_consistently<F: Fixture>()
         let (record, end) = node.store.get(&note(id)).await.expect("get");
         let stars = |record: &Record| record.fields["stars"].clone();
         assert_eq!(stars(&record.expect("the note exists")), end.offset);
-        let (records, end) = node.store.list("notes", None, 10).await.expect("list");
-        assert_eq!(stars(&records[0]), end.offset);
+        let page = node.page("notes", None, 10).await;
+        assert_eq!(stars(&page.records[0]), page.head.offset);
         assert!(end.offset >= read, "a later read returns an older state");
         read = end.offset;
     }
@@ -67,16 +68,15 @@ async fn check_pages(node: &Node, ids: &[RecordId], collection: &str) {
     for limit in [1, 3, 4, 100] {
         let (mut after, mut read) = (None, Vec::new());
         loop {
-            let (page, end) = node
-                .store
-                .list(collection, after, limit)
-                .await
-                .expect("list");
-            assert_eq!(end, node.head(collection).await);
-            assert!(page.len() <= limit);
-            read.extend(page.iter().map(|record| record.id));
+            let page = node.page(collection, after, limit).await;
+            assert_eq!(page.head, node.head(collection).await);
+            assert!(page.records.len() <= limit);
+            read.extend(page.records.iter().map(|record| record.id));
             assert!(read.len() <= sorted.len(), "a record is in two pages");
-            let Some(last) = page.last() else { break };
+            assert_eq!(page.more, read.len() < sorted.len());
+            let Some(last) = page.records.last() else {
+                break;
+            };
             after = Some(last.id);
         }
         assert_eq!(read, sorted, "in pages of {limit}");
@@ -100,6 +100,72 @@ pub async fn records_are_listed_in_the_order_of_their_ids<F: Fixture>() {
         ids.push(id.into());
     }
     check_pages(&node, &ids, "notes").await;
+}
+
+pub async fn a_page_is_bounded_in_bytes_but_has_a_record<F: Fixture>() {
+    const BYTES: usize = 10_000;
+    let (_database, node) = database_with_notes::<F>().await;
+    for size in [0, 6000, 3000, 3000, 20_000, 100, 20_000, 20_000] {
+        node.create(json!({"body": "x".repeat(size)})).await;
+    }
+    let all = node.list("notes").await;
+    let (mut after, mut read, mut pages) = (None, Vec::new(), 0);
+    loop {
+        let limit = PageLimit {
+            rows: 100,
+            bytes: BYTES,
+        };
+        let page = node.store.list("notes", after, limit).await.expect("list");
+        let bytes = |record: &Record| record.fields["body"].as_str().map_or(0, str::len);
+        let total: usize = page.records.iter().map(bytes).sum();
+        assert!(total <= BYTES || page.records.len() == 1, "{total} bytes");
+        let last = page.records.last().expect("a page has a record");
+        after = Some(last.id);
+        read.extend(page.records);
+        pages += 1;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(read, all);
+    assert!(
+        pages <= 7,
+        "{pages} pages: the records of some fit together"
+    );
+}
+
+pub async fn records_are_read_by_their_ids<F: Fixture>() {
+    let database = F::fresh().await;
+    let things: Arc<Collection> = collection("things").uuid_ids().into();
+    let node = Node::start(&database, [notes(), things]).await;
+    for name in ["notes", "things"] {
+        let mut keys = Vec::new();
+        for size in [3000, 0, 6000, 3000, 20_000] {
+            let edit = Edit::create(name, json!({"body": "x".repeat(size)}));
+            keys.push(node.change(edit).await.key.clone());
+        }
+        let gone = keys[1].clone();
+        node.edit(Edit::delete(gone)).await;
+        keys.reverse();
+        let mut all = Vec::new();
+        for key in &keys {
+            all.push(node.get(key).await);
+        }
+        let ids: Vec<RecordId> = keys.iter().map(|key| key.id).collect();
+        for (rows, bytes, count) in [
+            (10, 100_000, 5),
+            (2, 100_000, 2),
+            (10, 30_000, 4),
+            (10, 1, 1),
+        ] {
+            let limit = PageLimit { rows, bytes };
+            let read = node.store.get_many(name, &ids, limit).await;
+            assert!(read.expect("get_many") == all[..count], "{rows} {bytes}");
+        }
+        let limit = PageLimit { rows: 1, bytes: 1 };
+        let none = node.store.get_many(name, &[], limit).await;
+        assert_eq!(none.expect("get_many"), []);
+    }
 }
 
 pub async fn records_with_uuids_are_listed_in_the_order_of_their_ids<F: Fixture>() {

@@ -96,6 +96,21 @@ impl EngineBuilder {
         self
     }
 
+    /// The maximum size of a record after an edit, in bytes of JSON. An edit that makes its record larger is refused with 413,
+    /// also one of the app itself. A record that is larger already, since others wrote it, may still be made smaller. 1 MiB by
+    /// default.
+    pub fn max_record_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_record_bytes = bytes;
+        self
+    }
+
+    /// The maximum number of edits in one transaction. A larger one is refused as a whole, before it is tried: other edits wait
+    /// while it runs. 1,000 by default.
+    pub fn max_transaction_edits(mut self, edits: usize) -> Self {
+        self.settings.max_transaction_edits = edits;
+        self
+    }
+
     /// The maximum size of a message that a client sends on a socket, in bytes. A longer message closes the socket with 1009. 64 KiB
     /// by default.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
@@ -149,6 +164,7 @@ impl EngineBuilder {
         let notifications = Arc::new(NotificationQueue::default());
         let group_commit = GroupCommit::start(
             Arc::clone(&store),
+            settings.max_record_bytes,
             Arc::clone(&hubs),
             Arc::clone(&notifications),
         );

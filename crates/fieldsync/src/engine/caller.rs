@@ -10,9 +10,13 @@ use crate::model::access::Access;
 use crate::model::cursor::Cursor;
 use crate::model::edit::Edit;
 use crate::model::principal::Principal;
-use crate::model::record::{Fields, RecordId, RecordKey};
+use crate::model::record::{Fields, RecordId, RecordKey, json_size};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
+use crate::store::page::{PageLimit, PageMeter};
+
+/// The maximum size of a page, as JSON without its brackets.
+pub(crate) const MAX_PAGE_BYTES: usize = 1024 * 1024 - 1;
 
 /// The engine on behalf of a principal. Records are [`Fields`] with the id, as far as the principal may read them.
 #[derive(Debug)]
@@ -81,7 +85,8 @@ impl Caller<'_> {
         })
     }
 
-    /// Reads at most `limit` records in the order of their ids, starting after the id `after`.
+    /// Reads at most `limit` records in the order of their ids, starting after the id `after`. A page ends before it has more
+    /// than 1 MiB of JSON, but has at least one record if any is left.
     ///
     /// # Errors
     /// When the collection does not exist or the principal may not read it, or when the store fails.
@@ -104,31 +109,35 @@ impl Caller<'_> {
         let (collection, grant) = (&permissions.collection, &permissions.read);
         collection.check_after(after)?;
         let store = self.engine.store();
-        // One record more than asked for shows whether there is a next page.
-        let one_more = limit.saturating_add(1);
-        let (mut records, position) = store.list(collection.name(), after, one_more).await?;
-        let mut more = limit > 0 && records.len() > limit;
-        records.truncate(limit);
+        let limit = PageLimit {
+            rows: limit,
+            bytes: MAX_PAGE_BYTES,
+        };
+        let mut read = store.list(collection.name(), after, limit).await?;
+        let position = read.head;
         // A page of hidden records would reveal the id of one as the start of the next page. The store is read on
         // instead, and the first cursor stays valid.
-        while more && !records.iter().any(|record| grant.admits(record)) {
-            let after = records.last().map(|last| last.id);
-            (records, _) = store.list(collection.name(), after, one_more).await?;
-            more = records.len() > limit;
-            records.truncate(limit);
+        while read.more && !read.records.iter().any(|record| grant.admits(record)) {
+            let after = read.records.last().map(|last| last.id);
+            read = store.list(collection.name(), after, limit).await?;
         }
-        records.retain(|record| grant.admits(record));
-        let next = records.last().filter(|_| more).map(|last| last.id);
-        let records = records.iter();
+        let (mut meter, mut records, mut last) = (PageMeter::new(limit), Vec::new(), None);
+        for record in read.records.iter().filter(|record| grant.admits(record)) {
+            let visible = grant.view.project(record.id, &record.fields);
+            // With the comma.
+            if limit.rows == 0 || !meter.take(json_size(&visible) + 1) {
+                break;
+            }
+            records.push(visible);
+            last = Some(record.id);
+        }
         Ok(Page {
-            records: records
-                .map(|record| grant.view.project(record.id, &record.fields))
-                .collect(),
+            records,
             cursor: Cursor {
                 position,
                 shape: collection.shape(grant),
             },
-            next,
+            next: last.filter(|_| read.more || meter.is_full()),
         })
     }
 

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::engine::caller::MAX_PAGE_BYTES;
 use crate::engine::engine::Engine;
 use crate::error::EngineError;
 use crate::live::subscription::Subscription;
 use crate::model::cursor::Cursor;
 use crate::model::edit::{Edit, UpdateResult};
 use crate::model::record::{Record, RecordId, RecordKey, Stored};
+use crate::store::page::PageLimit;
 
 /// A collection of an engine by its Rust type, from [`Engine::collection`]. A clone is cheap.
 ///
@@ -118,11 +120,22 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     ) -> Result<Vec<Stored<T>>, EngineError> {
         let collection = self.engine.known_collection(&self.name)?;
         collection.check_after(after)?;
-        let (records, _) = self.engine.store().list(&self.name, after, limit).await?;
-        records
-            .into_iter()
-            .map(|record| self.typed(record))
-            .collect()
+        let (mut records, mut after) = (Vec::new(), after);
+        while records.len() < limit {
+            let limit = PageLimit {
+                rows: limit - records.len(),
+                bytes: MAX_PAGE_BYTES,
+            };
+            let page = self.engine.store().list(&self.name, after, limit).await?;
+            after = page.records.last().map(|last| last.id);
+            for record in page.records {
+                records.push(self.typed(record)?);
+            }
+            if !page.more {
+                break;
+            }
+        }
+        Ok(records)
     }
 
     /// Creates a record.

@@ -13,6 +13,7 @@ use crate::engine::permissions::Permissions;
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
+use crate::live::subscriber_reads::SubscriberReads;
 use crate::live::subscription::{Since, Subscription};
 use crate::model::access::{Access, Denied};
 use crate::model::cursor::{Cursor, Position};
@@ -69,6 +70,7 @@ pub struct Engine {
 struct Inner {
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     store: Arc<dyn Store>,
+    subscriber_reads: Arc<SubscriberReads>,
     hubs: Arc<HubRegistry>,
     group_commit: GroupCommit,
     settings: Settings,
@@ -100,6 +102,7 @@ impl Engine {
         Self {
             inner: Arc::new(Inner {
                 collections,
+                subscriber_reads: Arc::new(SubscriberReads::new(Arc::clone(&store))),
                 store,
                 hubs,
                 group_commit,
@@ -126,6 +129,7 @@ impl Engine {
 
         // Authorize. The grant's condition on records is applied to the current row, inside the transaction.
         check_name(principal)?;
+        check_length(&edits, self.settings().max_transaction_edits)?;
         let mut permissions = Vec::with_capacity(edits.len());
         let mut authorized = Vec::with_capacity(edits.len());
         for proposed in edits {
@@ -170,16 +174,20 @@ impl Engine {
         since: Since,
         permissions: &Permissions,
     ) -> Result<Subscription, EngineError> {
-        let Inner { hubs, store, .. } = &*self.inner;
+        let Inner {
+            hubs,
+            subscriber_reads,
+            ..
+        } = &*self.inner;
         let collection = &permissions.collection;
         if let Some(id) = topic.id.filter(|id| !collection.has_id_kind(*id)) {
             return Err(Refusal::NotFound(RecordKey::new(topic.collection, id)).into());
         }
         let hub = hubs.of(collection.name());
         let grant = permissions.read.clone();
-        let store = Arc::clone(store);
+        let reads = Arc::clone(subscriber_reads);
         Ok(Subscription::new(
-            topic, collection, grant, hub, store, since,
+            topic, collection, grant, hub, reads, since,
         ))
     }
 
@@ -330,6 +338,16 @@ fn check_name(principal: Option<&Principal>) -> Result<(), Refusal> {
             "the name of a principal must have at most 1024 bytes, and no NUL".into(),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a transaction that would keep other edits waiting for long.
+fn check_length(edits: &[ProposedEdit], limit: usize) -> Result<(), Refusal> {
+    let edits = edits.len();
+    if edits <= limit {
+        Ok(())
+    } else {
+        Err(Refusal::TooManyEdits { edits, limit })
     }
 }
 

@@ -54,12 +54,14 @@ impl GroupCommit {
     /// Starts the task that commits. It ends when the last clone is dropped and the queue is empty.
     pub(crate) fn start(
         store: Arc<dyn Store>,
+        max_record_bytes: usize,
         hubs: Arc<HubRegistry>,
         notifications: Arc<NotificationQueue>,
     ) -> Self {
         let (queue, submissions) = mpsc::channel(MAX_QUEUED_GROUPS);
         let committer = Committer {
             store,
+            max_record_bytes,
             hubs,
             notifications,
         };
@@ -145,6 +147,7 @@ async fn commit_batches(mut queue: mpsc::Receiver<Submission>, committer: Arc<Co
 #[derive(Debug)]
 struct Committer {
     store: Arc<dyn Store>,
+    max_record_bytes: usize,
     hubs: Arc<HubRegistry>,
     notifications: Arc<NotificationQueue>,
 }
@@ -156,7 +159,9 @@ impl Committer {
         slot: Arc<CommitSlot>,
     ) -> BoxFuture<'static, ()> {
         let groups = submissions.iter().map(|one| Arc::clone(&one.group));
-        let batch = Batch::new(groups.collect()).with_slot(slot);
+        let batch = Batch::new(groups.collect())
+            .with_max_record_bytes(self.max_record_bytes)
+            .with_slot(slot);
         let span = tracing::debug_span!("commit", groups = batch.len());
         let committed = async move {
             // A store that panics fails only this batch.

@@ -18,6 +18,10 @@ pub(crate) struct Settings {
     pub(crate) feeds: BTreeMap<Arc<str>, Feed>,
     /// The maximum size of a request's body, in bytes.
     pub(crate) max_body_bytes: usize,
+    /// The maximum size of a record after an edit, as JSON.
+    pub(crate) max_record_bytes: usize,
+    /// The maximum number of edits in a transaction.
+    pub(crate) max_transaction_edits: usize,
     /// The maximum size of a message from a client on a socket, in bytes.
     pub(crate) max_message_bytes: usize,
     /// The maximum number of subscriptions on one socket.
@@ -36,6 +40,14 @@ impl Settings {
             (
                 self.max_body_bytes == 0,
                 "max_body_bytes must be at least 1",
+            ),
+            (
+                self.max_record_bytes == 0,
+                "max_record_bytes must be at least 1",
+            ),
+            (
+                self.max_transaction_edits == 0,
+                "max_transaction_edits must be at least 1",
             ),
             (
                 self.max_message_bytes == 0,
@@ -65,6 +77,8 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             feeds: BTreeMap::new(),
             max_body_bytes: 1024 * 1024,
+            max_record_bytes: 1024 * 1024,
+            max_transaction_edits: 1000,
             max_message_bytes: 64 * 1024,
             max_subscriptions: 256,
             heartbeat: Duration::from_secs(15),

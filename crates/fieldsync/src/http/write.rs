@@ -17,8 +17,9 @@ use crate::http::request::Request;
 use crate::http::request_body::{BodyFor, read_fields};
 use crate::model::edit::Edit;
 use crate::model::entity_tag::entity_tag_of;
-use crate::model::record::RecordKey;
+use crate::model::record::{Fields, RecordKey};
 use crate::schema::collection::Collection;
+use crate::schema::grant::View;
 
 pub(crate) async fn create<B>(
     request: &Request<'_>,
@@ -77,10 +78,13 @@ async fn apply(
     Ok(views.remove(0))
 }
 
-/// The response with a record, as the caller sees it after the edit. It has a record even if the edit is a replay and the
-/// record was deleted since.
+/// The response with a record, as the caller sees it after the edit. If the edit is a replay and the record was deleted
+/// since, it may contain the id alone.
 fn record_response(status: StatusCode, view: &RecordView) -> Response<Body> {
-    let body = to_json(&view.record);
+    let body = match &view.record {
+        Some(record) => to_json(record),
+        None => to_json(&View::only::<String>([]).project(view.id, &Fields::new())),
+    };
     let tag = entity_tag_of(&body);
     with_validators(json(status, body), tag).with_text(FIELDSYNC_CURSOR, view.cursor.to_string())
 }

@@ -15,6 +15,7 @@ use crate::live::ring::{Entry, MAX_RING_BYTES, MAX_RING_CHANGES, Ring};
 use crate::model::change::Change;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::record::RecordId;
+use crate::store::page::{PageLimit, PageMeter};
 
 /// The recent changes of one collection, and the listeners that wait for more.
 #[derive(Debug)]
@@ -241,8 +242,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Reads the entries of the topic after a position, at most `limit`.
-    pub(crate) fn read_after(&self, position: Position, limit: usize) -> RingRead {
+    /// Reads the entries of the topic after a position, up to the limit.
+    pub(crate) fn read_after(&self, position: Position, limit: PageLimit) -> RingRead {
         let ring = self.hub.read();
         if ring.closed {
             return RingRead::Closed;
@@ -270,18 +271,19 @@ impl Listener {
             .front()
             .map_or(0, |first| first.change.position.offset);
         let skip = (position.offset + 1).saturating_sub(first) as usize;
-        let mut entries = Vec::new();
+        let (mut meter, mut entries) = (PageMeter::new(limit), Vec::new());
         for entry in ring.entries.iter().skip(skip) {
-            if entries.len() == limit {
+            if self.topic.is_some_and(|id| entry.change.key.id != id) {
+                continue;
+            }
+            if !meter.take(entry.bytes) {
                 // There are more entries, so that the position is that of the last one, not the head.
                 let last = entries
                     .last()
                     .map_or(position, |last: &Arc<Entry>| last.change.position);
                 return RingRead::Entries(entries, last);
             }
-            if self.topic.is_none_or(|id| entry.change.key.id == id) {
-                entries.push(Arc::clone(entry));
-            }
+            entries.push(Arc::clone(entry));
         }
         RingRead::Entries(entries, ring.head)
     }
@@ -326,6 +328,11 @@ mod tests {
     use crate::model::change::Action;
     use crate::model::record::{Fields, RecordKey};
     use crate::model::timestamp::Timestamp;
+
+    const LIMIT: PageLimit = PageLimit {
+        rows: 10,
+        bytes: 10_000,
+    };
 
     fn position(offset: u64, tag: u32) -> Position {
         Position {
@@ -380,7 +387,8 @@ mod tests {
         );
         assert_eq!(hub.head(), position(100, 7));
         // A subscriber that has read the restored log receives nothing of the lost log.
-        let RingRead::Entries(entries, _) = hub.listen(None).read_after(position(98, 8), 10) else {
+        let RingRead::Entries(entries, _) = hub.listen(None).read_after(position(98, 8), LIMIT)
+        else {
             panic!("entries")
         };
         assert!(entries.is_empty());
@@ -394,23 +402,23 @@ mod tests {
         all.chunks(100)
             .for_each(|changes| assert!(hub.append(changes)));
         assert!(matches!(
-            one.read_after(position(1, 7), 10),
+            one.read_after(position(1, 7), LIMIT),
             RingRead::Evicted
         ));
         assert!(
-            matches!(two.read_after(position(1, 7), 10), RingRead::Entries(entries, _) if entries.is_empty())
+            matches!(two.read_after(position(1, 7), LIMIT), RingRead::Entries(entries, _) if entries.is_empty())
         );
         // After a reset the evicted changes of the other log do not count.
         let mut one = one;
         hub.reset(position(50, 9), ResetReason::Restored);
         assert!(matches!(
-            one.read_after(position(1, 7), 10),
+            one.read_after(position(1, 7), LIMIT),
             RingRead::Reset(ResetReason::Restored)
         ));
         one.accept_reset();
         assert!(hub.append(&[change(51, 9)]));
         assert!(
-            matches!(one.read_after(position(50, 9), 10), RingRead::Entries(entries, _) if entries.len() == 1)
+            matches!(one.read_after(position(50, 9), LIMIT), RingRead::Entries(entries, _) if entries.len() == 1)
         );
     }
 }

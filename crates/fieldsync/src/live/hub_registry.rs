@@ -20,7 +20,7 @@ use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
-use crate::store::read_changes::{MAX_CHANGES_PER_READ, read_changes};
+use crate::store::read_changes::{HUB_PAGE, read_changes};
 use crate::store::store::Store;
 
 /// The hubs of all collections.
@@ -125,7 +125,7 @@ impl HubRegistry {
             };
             while hub.head() != head {
                 let position = hub.head();
-                match read_changes(store, collection, position, MAX_CHANGES_PER_READ).await? {
+                match read_changes(store, collection, position, HUB_PAGE).await? {
                     ChangesSince::Changes { changes, .. } if changes.is_empty() => break,
                     ChangesSince::Changes { changes, more } => {
                         tracing::debug!(

@@ -9,11 +9,15 @@ use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
-use crate::store::read_changes::{MAX_CHANGES_PER_READ, read_changes};
+use crate::store::page::PageLimit;
+use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE, read_changes_and_rows};
 use crate::store::store::Store;
 
-/// The most records in a piece of a snapshot.
-const MAX_PIECE_RECORDS: usize = 256;
+/// How much of a table is read into a piece of a snapshot.
+const PIECE: PageLimit = PageLimit {
+    rows: 256,
+    bytes: 64 * 1024,
+};
 
 /// What to read next from the store.
 ///
@@ -31,15 +35,23 @@ pub(crate) enum ReadStep {
 }
 
 /// The result of a [`ReadStep`].
-pub(crate) enum StepResult {
-    CatchUp(ChangesSince),
-    ChangesBetweenPieces {
-        changes: ChangesSince,
-        after: Option<RecordId>,
-    },
+#[derive(Debug)]
+pub(crate) struct StepResult {
+    /// The changes since the subscriber's position.
+    pub(crate) log: LogRead,
+    /// What follows them.
+    pub(crate) then: Then,
+}
+
+/// What follows the changes that a step has read.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Live changes, or further missed ones.
+    CatchUp,
+    /// The piece of a snapshot after this id, or further changes before it.
+    ChangesBetweenPieces { after: Option<RecordId> },
+    /// This piece of a snapshot.
     SnapshotPiece {
-        /// The changes since the piece before.
-        changes: ChangesSince,
         records: Vec<Record>,
         /// The position at which the records were read.
         position: Position,
@@ -48,84 +60,82 @@ pub(crate) enum StepResult {
     },
 }
 
-/// Executes one step of a subscriber at this position.
-pub(crate) async fn execute(
-    step: ReadStep,
-    store: &dyn Store,
-    collection: &Collection,
-    topic: &Topic,
-    position: Position,
-) -> Result<StepResult, StoreError> {
-    match step {
-        ReadStep::CatchUp => read_changes(store, collection, position, MAX_CHANGES_PER_READ)
-            .await
-            .map(StepResult::CatchUp),
-        ReadStep::ChangesBetweenPieces { after } => {
-            let changes = read_changes(store, collection, position, MAX_CHANGES_PER_READ).await?;
-            Ok(StepResult::ChangesBetweenPieces { changes, after })
-        }
-        ReadStep::SnapshotPiece { after } => {
-            read_piece(store, collection, topic, after, position).await
-        }
-    }
+/// A subscriber's place: what it reads, and from where.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    pub(crate) collection: Arc<Collection>,
+    pub(crate) topic: Topic,
+    pub(crate) position: Position,
+    /// Which partial changes it needs whole.
+    pub(crate) fill: Fill,
 }
 
-async fn read_piece(
-    store: &dyn Store,
-    collection: &Collection,
-    topic: &Topic,
-    after: Option<RecordId>,
-    since: Position,
-) -> Result<StepResult, StoreError> {
-    let no_changes = ChangesSince::Changes {
-        changes: Vec::new(),
-        more: false,
-    };
-    if let Some(id) = topic.id {
-        let key = RecordKey {
-            collection: Arc::clone(&topic.collection),
-            id,
+impl Reader {
+    /// Executes one step.
+    pub(crate) async fn execute(
+        &self,
+        step: ReadStep,
+        store: &dyn Store,
+    ) -> Result<StepResult, StoreError> {
+        let then = match step {
+            ReadStep::SnapshotPiece { after } => return self.read_piece(store, after).await,
+            ReadStep::CatchUp => Then::CatchUp,
+            ReadStep::ChangesBetweenPieces { after } => Then::ChangesBetweenPieces { after },
         };
-        let (record, position) = store.get(&key).await?;
-        return Ok(StepResult::SnapshotPiece {
-            changes: no_changes,
-            records: Vec::from_iter(record),
+        let log = self.read_log(store).await?;
+        Ok(StepResult { log, then })
+    }
+
+    async fn read_log(&self, store: &dyn Store) -> Result<LogRead, StoreError> {
+        let (collection, since) = (&self.collection, self.position);
+        let limit = SUBSCRIBER_PAGE;
+        read_changes_and_rows(store, collection, since, limit, self.fill, &self.topic).await
+    }
+
+    async fn read_piece(
+        &self,
+        store: &dyn Store,
+        after: Option<RecordId>,
+    ) -> Result<StepResult, StoreError> {
+        let topic = &self.topic;
+        if let Some(id) = topic.id {
+            let key = RecordKey {
+                collection: Arc::clone(&topic.collection),
+                id,
+            };
+            let (record, position) = store.get(&key).await?;
+            let then = Then::SnapshotPiece {
+                records: Vec::from_iter(record),
+                position,
+                after,
+                is_last: true,
+            };
+            let log = LogRead::default();
+            return Ok(StepResult { log, then });
+        }
+        let page = store.list(&topic.collection, after, PIECE).await?;
+        let position = page.head;
+        let mut log = LogRead::default();
+        if after.is_some() && position != self.position {
+            log = self.read_log(store).await?;
+        }
+        if let ChangesSince::Changes { changes, more } = &mut log.changes {
+            let reaches_piece = |change: &Change| change.position.offset >= position.offset;
+            if *more && !changes.last().is_some_and(reaches_piece) {
+                // There are more changes than one read returns. They are read first, then this piece again.
+                let then = Then::ChangesBetweenPieces { after };
+                return Ok(StepResult { log, then });
+            }
+            changes.retain(|change| change.position.offset <= position.offset);
+        }
+        let then = Then::SnapshotPiece {
+            records: page.records,
             position,
             after,
-            is_last: true,
-        });
+            is_last: !page.more,
+        };
+        Ok(StepResult { log, then })
     }
-    let (records, position) = store
-        .list(&topic.collection, after, MAX_PIECE_RECORDS)
-        .await?;
-    let is_last = records.len() < MAX_PIECE_RECORDS;
-    let reaches_piece = |change: &Change| change.position.offset >= position.offset;
-    let changes = if after.is_none() || position == since {
-        no_changes
-    } else {
-        match read_changes(store, collection, since, MAX_CHANGES_PER_READ).await? {
-            // There are more changes than one read returns. They are read first, then this piece again.
-            ChangesSince::Changes { changes, more }
-                if more && !changes.last().is_some_and(reaches_piece) =>
-            {
-                let changes = ChangesSince::Changes { changes, more };
-                return Ok(StepResult::ChangesBetweenPieces { changes, after });
-            }
-            ChangesSince::Changes { mut changes, .. } => {
-                changes.retain(|change| change.position.offset <= position.offset);
-                let more = false;
-                ChangesSince::Changes { changes, more }
-            }
-            out_of_range @ ChangesSince::OutOfRange(_) => out_of_range,
-        }
-    };
-    Ok(StepResult::SnapshotPiece {
-        changes,
-        records,
-        position,
-        after,
-        is_last,
-    })
 }
 
 /// Whether the record of a change is in the pieces up to this id.

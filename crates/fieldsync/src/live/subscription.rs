@@ -5,33 +5,42 @@
 //! a position in the log. The changes that it has not read yet are in the hub's ring or, if they are older, in the
 //! store.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream};
 
 use crate::live::hub::{Hub, Listener, RingRead};
-use crate::live::read_step::{ReadStep, StepResult, execute, is_in_pieces_up_to};
+use crate::live::read_step::{ReadStep, Reader, StepResult, Then, is_in_pieces_up_to};
 use crate::live::ring::Entry;
+use crate::live::subscriber_reads::{SubscriberReads, Turn};
 use crate::live::update::Update;
-use crate::model::change::{Action, Change, FoldedChange, fold};
+use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Shape};
-use crate::model::record::Record;
+use crate::model::record::{Record, RecordId, json_size};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
-use crate::store::error::StoreError;
-use crate::store::read_changes::MAX_CHANGES_PER_READ;
-use crate::store::store::Store;
+use crate::store::page::{PageLimit, PageMeter};
+use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE};
 
-/// A page of folded changes ends when the fields of its changes take this many bytes.
-const PAGE_BYTES: usize = 64 * 1024;
+/// How much a message may have: 64 KiB with its topic and its cursor.
+const MESSAGE: PageLimit = PageLimit {
+    rows: usize::MAX,
+    bytes: 63 * 1024,
+};
+
+/// The bytes that a record takes in a message besides its fields.
+const ID_BYTES: usize = 48;
+
+/// The bytes that a change takes in a message besides its fields and its idempotency keys.
+const CHANGE_BYTES: usize = 160;
 
 /// The delay before a failed read is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -49,24 +58,31 @@ pub(crate) enum Event {
 /// The stream never fails: while the store can't be read, it retries. It ends when the engine drains or is dropped,
 /// after the updates that it has already read. Dropping the stream ends the subscription.
 ///
-/// A subscriber that does not poll uses memory only for its position and for the updates that it has already read.
+/// A subscriber that does not poll uses memory only for its position and for the updates that it has already read: at most
+/// about 256 KiB, or one change or record.
 pub struct Subscription {
     topic: Topic,
     collection: Arc<Collection>,
     grant: Grant,
     shape: Shape,
-    store: Arc<dyn Store>,
+    reads: Arc<SubscriberReads>,
+    /// Which partial changes the subscriber needs whole.
+    fill: Fill,
     listener: Listener,
     /// The position up to which the log has been read.
     position: Position,
     /// What has been read and not delivered yet.
     events: VecDeque<Event>,
+    /// The turn in which the events were read. It ends when they are delivered.
+    turn: Option<Turn>,
     state: State,
 }
 
 enum State {
+    /// Reads the store next, when everything read so far is delivered.
+    Next(ReadStep),
     /// Reads the store.
-    Reading(BoxFuture<'static, Result<StepResult, StoreError>>, ReadStep),
+    Reading(Turn, ReadStep),
     /// The step has failed, and is retried after the delay.
     Retrying(Pin<Box<tokio::time::Sleep>>, ReadStep),
     /// Reads the hub's ring.
@@ -80,7 +96,7 @@ impl Subscription {
         collection: &Arc<Collection>,
         grant: Grant,
         hub: &Arc<Hub>,
-        store: Arc<dyn Store>,
+        reads: Arc<SubscriberReads>,
         since: Since,
     ) -> Self {
         let shape = collection.shape(&grant);
@@ -91,10 +107,12 @@ impl Subscription {
             collection: Arc::clone(collection),
             grant,
             shape,
-            store,
+            reads,
+            fill: Fill::All,
             listener,
             position,
             events: VecDeque::new(),
+            turn: None,
             state: State::Ended,
         };
         match since {
@@ -132,6 +150,15 @@ impl Subscription {
         self.shape
     }
 
+    /// Reads no current rows for the sake of [`FoldedChange::record`], where nothing else needs them. The records of updates
+    /// may then lack values.
+    pub(crate) fn without_records(mut self) -> Self {
+        if self.grant.rows.is_none() {
+            self.fill = Fill::Refreshes;
+        }
+        self
+    }
+
     /// The position up to which the subscriber has received everything. `None` while it catches up.
     pub(crate) fn live_cursor(&self) -> Option<Cursor> {
         (matches!(self.state, State::Live) && self.events.is_empty())
@@ -148,8 +175,12 @@ impl Subscription {
     /// Polls for the next event. `None` when the subscription has ended.
     pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(Some(event));
+            let event = self.events.pop_front();
+            if self.events.is_empty() {
+                self.turn = None;
+            }
+            if event.is_some() {
+                return Poll::Ready(event);
             }
             // The waker is registered before the ring is read, so that no change is missed.
             self.listener.waker.register(context.waker());
@@ -159,25 +190,36 @@ impl Subscription {
             }
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
-                State::Live => match self
-                    .listener
-                    .read_after(self.position, MAX_CHANGES_PER_READ)
-                {
-                    RingRead::Entries(entries, position) => {
+                State::Live => match self.listener.read_after(self.position, SUBSCRIBER_PAGE) {
+                    RingRead::Entries(entries, position) if entries.is_empty() => {
                         self.position = position;
-                        if entries.is_empty() {
-                            return Poll::Pending;
-                        }
-                        self.queue_entries(&entries);
+                        return Poll::Pending;
                     }
+                    RingRead::Entries(entries, position) => self.queue_entries(&entries, position),
                     RingRead::Evicted => self.start(ReadStep::CatchUp),
                     RingRead::Closed => self.state = State::Ended,
                     RingRead::Reset(reason) => self.reset(reason),
                 },
+                State::Next(step) => {
+                    let step = *step;
+                    let reader = Reader {
+                        collection: Arc::clone(&self.collection),
+                        topic: self.topic.clone(),
+                        position: self.position,
+                        fill: self.fill,
+                    };
+                    self.state = State::Reading(self.reads.start(step, reader), step);
+                }
                 State::Reading(reading, step) => {
                     let step = *step;
-                    match ready!(reading.poll_unpin(context)) {
-                        Ok(result) => self.apply(result),
+                    match ready!(reading.poll_result(context)) {
+                        Ok(result) => {
+                            let read = std::mem::replace(&mut self.state, State::Next(step));
+                            if let State::Reading(turn, _) = read {
+                                self.turn = Some(turn);
+                            }
+                            self.apply(result);
+                        }
                         Err(error) => {
                             tracing::warn!(
                                 error = &error as &dyn std::error::Error,
@@ -198,14 +240,20 @@ impl Subscription {
         }
     }
 
-    /// Queues the live changes of which the subscriber sees something.
-    fn queue_entries(&mut self, entries: &[Arc<Entry>]) {
+    /// Queues the live changes of which the subscriber sees something, and moves to the position after them.
+    fn queue_entries(&mut self, entries: &[Arc<Entry>], position: Position) {
         for entry in entries {
+            if self.fill.includes(&entry.change, &self.collection) {
+                // Another node has logged the change without values that this subscriber needs.
+                return self.start(ReadStep::CatchUp);
+            }
+            self.position = entry.change.position;
             if let Some(action) = entry.change.visible_action(&self.grant) {
                 self.events
                     .push_back(Event::Change(Arc::clone(entry), action));
             }
         }
+        self.position = position;
     }
 
     /// Queues a reset and starts again with a snapshot.
@@ -215,69 +263,45 @@ impl Subscription {
         self.start(ReadStep::SnapshotPiece { after: None });
     }
 
-    /// Starts a step.
+    /// Starts a step, when everything read so far is delivered.
     fn start(&mut self, step: ReadStep) {
-        let (store, collection) = (Arc::clone(&self.store), Arc::clone(&self.collection));
-        let (topic, position) = (self.topic.clone(), self.position);
-        let reading = async move { execute(step, &*store, &collection, &topic, position).await };
-        self.state = State::Reading(Box::pin(reading), step);
+        self.state = State::Next(step);
     }
 
     /// Queues what a step has read, and starts the next step or goes live.
-    fn apply(&mut self, result: StepResult) {
-        match result {
-            StepResult::CatchUp(ChangesSince::OutOfRange(reason))
-            | StepResult::ChangesBetweenPieces {
-                changes: ChangesSince::OutOfRange(reason),
-                ..
-            }
-            | StepResult::SnapshotPiece {
-                changes: ChangesSince::OutOfRange(reason),
-                ..
-            } => {
-                self.reset(reason);
-            }
-            StepResult::CatchUp(ChangesSince::Changes { changes, more }) => {
-                self.queue_changes(&changes, |_| true, true);
+    fn apply(&mut self, StepResult { log, then }: StepResult) {
+        let LogRead { changes, rows } = log;
+        let (changes, more) = match changes {
+            ChangesSince::OutOfRange(reason) => return self.reset(reason),
+            ChangesSince::Changes { changes, more } => (changes, more),
+        };
+        match then {
+            Then::CatchUp => {
+                self.queue_changes(&changes, &rows, |_| true, true);
                 if more {
                     self.start(ReadStep::CatchUp);
                 } else {
                     self.go_live();
                 }
             }
-            StepResult::ChangesBetweenPieces {
-                changes: ChangesSince::Changes { changes, more },
-                after,
-            } => {
-                self.queue_changes(&changes, is_in_pieces_up_to(after), false);
+            Then::ChangesBetweenPieces { after } => {
+                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after), false);
                 self.start(if more {
                     ReadStep::ChangesBetweenPieces { after }
                 } else {
                     ReadStep::SnapshotPiece { after }
                 });
             }
-            StepResult::SnapshotPiece {
-                changes: ChangesSince::Changes { changes, .. },
+            Then::SnapshotPiece {
                 records,
                 position,
                 after,
                 is_last,
             } => {
-                self.queue_changes(&changes, is_in_pieces_up_to(after), false);
+                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after), false);
                 let after = records.last().map(|record| record.id).or(after);
-                let admitted = records
-                    .into_iter()
-                    .filter(|record| self.grant.admits(record));
-                let view = &self.grant.view;
-                let records = admitted.map(|record| Record {
-                    id: record.id,
-                    fields: view.project_fields(&record.fields),
-                });
-                let records = records.collect();
                 self.position = position;
-                let cursor = is_last.then(|| self.cursor(position));
-                self.events
-                    .push_back(Event::Other(Update::Snapshot { records, cursor }));
+                self.queue_records(records, is_last.then(|| self.cursor(position)));
                 if is_last {
                     self.go_live();
                 } else {
@@ -294,32 +318,83 @@ impl Subscription {
         }));
     }
 
+    /// Queues the records of a piece of a snapshot, in parts that fit a message. Only the last part has the cursor.
+    fn queue_records(&mut self, records: Vec<Record>, cursor: Option<Cursor>) {
+        let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
+        let admitted = records
+            .into_iter()
+            .filter(|record| self.grant.admits(record));
+        for record in admitted {
+            let record = Record {
+                id: record.id,
+                fields: self.grant.view.project_fields(&record.fields),
+            };
+            let bytes = json_size(&record.fields) + ID_BYTES;
+            if !meter.take(bytes) {
+                let records = std::mem::take(&mut part);
+                let cursor = None;
+                self.events
+                    .push_back(Event::Other(Update::Snapshot { records, cursor }));
+                meter = PageMeter::new(MESSAGE);
+                meter.take(bytes);
+            }
+            part.push(record);
+        }
+        self.events.push_back(Event::Other(Update::Snapshot {
+            records: part,
+            cursor,
+        }));
+    }
+
     /// Queues the selected changes in folded pages, and moves to the position after the last change.
     fn queue_changes(
         &mut self,
         changes: &[Change],
+        rows: &HashMap<RecordId, Option<Record>>,
         is_selected: impl Fn(&Change) -> bool,
         with_cursor: bool,
     ) {
-        let mut page = Vec::new();
-        let mut bytes = 0;
-        for (number, change) in changes.iter().enumerate() {
-            self.position = change.position;
+        let (mut meter, mut page) = (PageMeter::new(MESSAGE), FoldedChanges::default());
+        for change in changes {
             let on_topic = self.topic.id.is_none_or(|id| change.key.id == id);
             let is_wanted = on_topic && is_selected(change);
-            if let Some(view) = change.view(&self.grant).filter(|_| is_wanted) {
+            let shown = self.filled(change, rows).filter(|_| is_wanted);
+            if let Some(view) = shown.as_deref().and_then(|shown| shown.view(&self.grant)) {
                 let folded = FoldedChange::of(&view, &self.grant);
-                bytes += serde_json::to_vec(&folded.fields).map_or(0, |json| json.len()) + 100;
+                let key = folded.idempotency_keys.first().map_or(0, String::len);
+                let bytes = json_size(&folded.fields) + key + CHANGE_BYTES;
+                if !meter.take(bytes) {
+                    self.queue_page(std::mem::take(&mut page), with_cursor);
+                    meter = PageMeter::new(MESSAGE);
+                    meter.take(bytes);
+                }
                 page.push(folded);
             }
-            if (bytes >= PAGE_BYTES || number + 1 == changes.len()) && !page.is_empty() {
-                bytes = 0;
-                let cursor = with_cursor.then(|| self.cursor(self.position));
-                let changes = fold(std::mem::take(&mut page));
-                self.events
-                    .push_back(Event::Other(Update::Changes { changes, cursor }));
-            }
+            self.position = change.position;
         }
+        if !page.changes.is_empty() {
+            self.queue_page(page, with_cursor);
+        }
+    }
+
+    /// The change, with its missing values if the subscriber needs them. `None` if it can't be shown.
+    fn filled<'a>(
+        &self,
+        change: &'a Change,
+        rows: &HashMap<RecordId, Option<Record>>,
+    ) -> Option<Cow<'a, Change>> {
+        if !self.fill.includes(change, &self.collection) {
+            return Some(Cow::Borrowed(change));
+        }
+        let row = rows.get(&change.key.id)?.as_ref();
+        change.filled(row, &self.grant).map(Cow::Owned)
+    }
+
+    fn queue_page(&mut self, page: FoldedChanges, with_cursor: bool) {
+        let cursor = with_cursor.then(|| self.cursor(self.position));
+        let changes = page.changes;
+        self.events
+            .push_back(Event::Other(Update::Changes { changes, cursor }));
     }
 }
 

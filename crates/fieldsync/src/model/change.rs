@@ -57,7 +57,8 @@ pub struct Change {
     pub key: RecordKey,
     /// What the change does to the record.
     pub action: Action,
-    /// Every field of the record after the change, as the database returned it. Empty after a delete.
+    /// Every field of the record after the change, as the database returned it. Empty after a delete. An update that was read
+    /// from a log may lack values of more than 1 KiB that it did not change.
     pub after: Fields,
     /// The previous values. For an update: the fields that changed. For a delete: every field. For a create: empty.
     ///
@@ -92,18 +93,21 @@ pub struct FoldedChange {
     pub at: Timestamp,
 }
 
-/// Folds changes into one per record, in the order of each record's first change.
-pub(crate) fn fold(changes: impl IntoIterator<Item = FoldedChange>) -> Vec<FoldedChange> {
-    let mut indexes: HashMap<RecordId, usize> = HashMap::new();
-    let mut folded: Vec<FoldedChange> = Vec::new();
-    for change in changes {
-        match indexes.get(&change.id) {
-            Some(index) => folded[*index].fold(change),
+/// Changes folded into one per record, in the order of each record's first change.
+#[derive(Debug, Default)]
+pub(crate) struct FoldedChanges {
+    indexes: HashMap<RecordId, usize>,
+    pub(crate) changes: Vec<FoldedChange>,
+}
+
+impl FoldedChanges {
+    pub(crate) fn push(&mut self, change: FoldedChange) {
+        match self.indexes.get(&change.id) {
+            Some(index) => self.changes[*index].fold(change),
             None => {
-                indexes.insert(change.id, folded.len());
-                folded.push(change);
+                self.indexes.insert(change.id, self.changes.len());
+                self.changes.push(change);
             }
         }
     }
-    folded
 }

@@ -1,4 +1,4 @@
-//! The outcomes of edits, and what a store keeps of an edit with an idempotency key.
+//! The outcomes of edits, what a store keeps of an edit with an idempotency key, and what it reads for a repetition.
 
 use std::sync::Arc;
 
@@ -21,8 +21,16 @@ pub enum Outcome {
         /// The end of the collection's log when the record was read.
         position: Position,
     },
-    /// The same edit was applied earlier with the same idempotency key. This is its outcome.
-    Replayed(IdempotencyRecord),
+    /// The same edit was applied earlier with the same idempotency key.
+    Replayed {
+        /// The id of the record.
+        id: RecordId,
+        /// The end of the collection's log after the edit.
+        position: Position,
+        /// The record's fields as the edit left them, while the log contains its change with all of them. Otherwise its
+        /// current fields. `None` after a delete.
+        record: Option<Fields>,
+    },
 }
 
 impl Outcome {
@@ -41,8 +49,7 @@ impl Outcome {
     pub fn id(&self) -> RecordId {
         match self {
             Self::Committed(change) => change.key.id,
-            Self::Unchanged { id, .. } => *id,
-            Self::Replayed(replayed) => replayed.id,
+            Self::Unchanged { id, .. } | Self::Replayed { id, .. } => *id,
         }
     }
 
@@ -52,7 +59,7 @@ impl Outcome {
             Self::Committed(change) if change.action == Action::Delete => None,
             Self::Committed(change) => Some(&change.after),
             Self::Unchanged { record, .. } => record.as_ref().map(|record| &record.fields),
-            Self::Replayed(replayed) => replayed.record.as_ref(),
+            Self::Replayed { record, .. } => record.as_ref(),
         }
     }
 
@@ -62,8 +69,7 @@ impl Outcome {
     pub fn position(&self) -> Position {
         match self {
             Self::Committed(change) => change.position,
-            Self::Unchanged { position, .. } => *position,
-            Self::Replayed(replayed) => replayed.position,
+            Self::Unchanged { position, .. } | Self::Replayed { position, .. } => *position,
         }
     }
 }
@@ -82,8 +88,18 @@ pub struct IdempotencyRecord {
     pub id: RecordId,
     /// The end of the collection's log after the edit.
     pub position: Position,
-    /// The record's fields after the edit. `None` after a delete.
-    pub record: Option<Fields>,
+}
+
+/// What a store has read for an idempotency key that was used before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replay {
+    /// The edit that used the key.
+    pub edit: IdempotencyRecord,
+    /// The change at the edit's offset, if the collection's log contains one. It may belong to another edit: an edit that
+    /// changes nothing has no change of its own, and the log may have been replaced.
+    pub change: Option<Change>,
+    /// The current row of the edit's record, if it exists.
+    pub row: Option<Record>,
 }
 
 /// An idempotency key. Each principal has its own keys: the same text from two principals is two keys.

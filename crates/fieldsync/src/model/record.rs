@@ -1,6 +1,7 @@
 //! Records, their ids and keys.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -164,18 +165,39 @@ impl Record {
     }
 }
 
+/// The number of bytes that a value has as JSON.
+pub(crate) fn json_size(value: &impl Serialize) -> usize {
+    struct Counter(usize);
+
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, value).expect("JSON values can be written as JSON");
+    counter.0
+}
+
 /// The approximate number of bytes that fields take in memory.
 pub(crate) fn size_of_fields(fields: &Fields) -> usize {
     fields
         .iter()
-        .map(|(name, value)| name.len() + 32 + size_in_memory(value))
+        .map(|(name, value)| name.len() + 32 + size_of_value(value))
         .sum()
 }
 
-fn size_in_memory(value: &Value) -> usize {
+/// The approximate number of bytes that a value takes in memory, besides its own 32.
+pub(crate) fn size_of_value(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(|item| 32 + size_in_memory(item)).sum(),
+        Value::Array(items) => items.iter().map(|item| 32 + size_of_value(item)).sum(),
         Value::Object(members) => size_of_fields(members),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }

@@ -47,6 +47,19 @@ pub enum Refusal {
     /// The edit conflicts with another record, which has the same unique value or refers to this record.
     #[error("conflict in fields: {0}")]
     Conflict(FieldErrors),
+    /// The record would be larger than [`EngineBuilder::max_record_bytes`](crate::EngineBuilder::max_record_bytes). The error
+    /// names the largest field that the edit sets.
+    #[error("record too large: {0}")]
+    RecordTooLarge(FieldErrors),
+    /// The transaction has more edits than
+    /// [`EngineBuilder::max_transaction_edits`](crate::EngineBuilder::max_transaction_edits).
+    #[error("a transaction of {edits} edits, of which at most {limit} are allowed")]
+    TooManyEdits {
+        /// The number of its edits.
+        edits: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The idempotency key was used for another edit.
     #[error("the idempotency key was used for another edit")]
     KeyReused,

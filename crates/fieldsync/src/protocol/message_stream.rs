@@ -41,6 +41,11 @@ pub(crate) enum Encoding {
 
 impl MessageStream {
     pub(crate) fn new(subscription: Subscription, encoding: Encoding) -> Self {
+        // Messages of the protocol have the changed fields; only those of a feed have records.
+        let subscription = match encoding {
+            Encoding::Frames | Encoding::Events => subscription.without_records(),
+            Encoding::Feed(_) => subscription,
+        };
         Self {
             topic: subscription.topic().to_string(),
             subscription,

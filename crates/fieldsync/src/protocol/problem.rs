@@ -189,6 +189,16 @@ impl From<&Refusal> for Problem {
             Refusal::Conflict(errors) => {
                 Self::of_fields(StatusCode::CONFLICT, "conflict", errors.clone())
             }
+            Refusal::RecordTooLarge(errors) => Self::of_fields(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "record-too-large",
+                errors.clone(),
+            ),
+            Refusal::TooManyEdits { .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-many-edits",
+                refusal.to_string(),
+            ),
             Refusal::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",

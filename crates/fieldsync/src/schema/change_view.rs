@@ -1,11 +1,16 @@
 //! The projection of changes: what a principal sees of a change through its grant.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::model::change::{Action, Change, FoldedChange};
-use crate::model::record::{Fields, Record, size_of_fields};
+use crate::model::record::{Fields, Record, size_of_fields, size_of_value};
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+
+/// An unchanged value that is larger than this is not logged with an update.
+const MAX_UNCHANGED_BYTES: usize = 1024;
 
 /// A change as a principal sees it through a grant.
 #[derive(Debug, Clone)]
@@ -63,10 +68,56 @@ impl Change {
         }
     }
 
-    /// Whether the change lacks values of some fields, since the version of the app that wrote it did not know them.
+    /// Whether the change, adapted to the collection, lacks values of some fields: large ones that did not change, or those
+    /// that the version of the app that wrote it did not know.
     pub(crate) fn is_partial(&self, collection: &Collection) -> bool {
-        let mut fields = collection.fields().iter();
-        self.action == Action::Update && !fields.all(|field| self.after.contains_key(&field.name))
+        self.action == Action::Update && self.after.len() < collection.fields().len()
+    }
+
+    /// The change as it is logged: an update without its large values that did not change, so that the log grows with what
+    /// changed. Where a grant may limit the records, a closure may test any value, and the whole row is logged.
+    pub(crate) fn for_log(self: &Arc<Self>, collection: &Collection) -> Arc<Self> {
+        let is_left_out = |(name, value): &(&String, &Value)| {
+            !self.affects(name) && size_of_value(value) > MAX_UNCHANGED_BYTES
+        };
+        if collection.may_filter_rows() || !self.after.iter().any(|field| is_left_out(&field)) {
+            return Arc::clone(self);
+        }
+        let logged = self.after.iter().filter(|field| !is_left_out(field));
+        Arc::new(Self {
+            position: self.position,
+            key: self.key.clone(),
+            action: self.action,
+            after: logged
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            previous: self.previous.clone(),
+            at: self.at,
+            who: self.who.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+        })
+    }
+
+    /// A partial change with the missing values from the current row of its record, for the holder of this grant. `None` if
+    /// the change can't be shown: the record was deleted or hidden since, and a later change says so.
+    pub(crate) fn filled(&self, row: Option<&Record>, grant: &Grant) -> Option<Self> {
+        let row = row?;
+        let mut filled = self.clone();
+        for (name, value) in &row.fields {
+            if !filled.after.contains_key(name) {
+                filled.after.insert(name.clone(), value.clone());
+            }
+        }
+        match filled.visible_action(grant)? {
+            Action::Delete => {
+                // The current values belong to a record that the principal may not read.
+                filled.action = Action::Delete;
+                filled.after.clear();
+                filled.previous.clear();
+                Some(filled)
+            }
+            Action::Create | Action::Update => grant.admits(row).then_some(filled),
+        }
     }
 
     /// The fields that an update changed, that the grant shows, and that this version of the app knows.
@@ -211,7 +262,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::change::fold;
+    use crate::model::change::FoldedChanges;
     use crate::model::cursor::Position;
     use crate::model::record::RecordKey;
     use crate::model::timestamp::Timestamp;
@@ -250,11 +301,11 @@ mod tests {
                 Action::Delete => change(*action, json!({}), json!({"a": at, "b": 0})),
             })
             .collect();
-        let folded = fold(
-            changes
-                .iter()
-                .map(|change| FoldedChange::of(&change.view(&grant).unwrap(), &grant)),
-        );
+        let mut folded = FoldedChanges::default();
+        for change in &changes {
+            folded.push(FoldedChange::of(&change.view(&grant).unwrap(), &grant));
+        }
+        let folded = folded.changes;
         assert_eq!(folded.len(), 1);
         assert_eq!(
             (folded[0].action, &folded[0].fields),

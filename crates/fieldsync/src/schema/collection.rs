@@ -54,6 +54,7 @@ pub struct Collection {
     capture: Option<CaptureChoice>,
     shows_database_messages: bool,
     authorizer: Option<Arc<dyn Authorizer>>,
+    has_row_filters: bool,
     hooks: Hooks,
     /// Why the engine can't start with this collection.
     fault: Option<String>,
@@ -103,6 +104,7 @@ impl Collection {
             capture: None,
             shows_database_messages: false,
             authorizer: None,
+            has_row_filters: true,
             hooks: Hooks::default(),
             fault,
             schema_identity: OnceLock::new(),
@@ -201,13 +203,17 @@ impl Collection {
     /// Allows every principal to read and write every record. Anonymous principals are included.
     #[must_use]
     pub fn open_to_everyone(self) -> Self {
-        self.authorize(OpenToEveryone)
+        Self {
+            has_row_filters: false,
+            ..self.authorize(OpenToEveryone)
+        }
     }
 
     /// Sets the authorizer, which decides what each principal may do.
     #[must_use]
     pub fn authorize(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Some(Arc::new(authorizer));
+        self.has_row_filters = true;
         self
     }
 
@@ -430,6 +436,11 @@ impl Collection {
 
     pub(crate) fn hooks(&self) -> &Hooks {
         &self.hooks
+    }
+
+    /// Whether a grant may limit the records by a closure. Only a collection that is open to everyone surely has none.
+    pub(crate) fn may_filter_rows(&self) -> bool {
+        self.has_row_filters
     }
 
     /// Of these fields, those that the app defines, without those that the server sets.

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
-use crate::model::record::{Record, RecordId, RecordKey};
+use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
+use crate::model::record::{Record, RecordId, RecordKey, size_of_fields};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
 use crate::store::error::{SchemaMismatch, StoreError};
 use crate::store::memory_log::MemoryLog;
 use crate::store::memory_table::{MemoryTable, record};
+use crate::store::page::{PageLimit, PageMeter, RecordPage};
 use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Retention, Store};
 use crate::write::batch::{Batch, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
 use crate::write::captured::Captured;
@@ -29,7 +31,7 @@ use crate::write::mutation::{HeadUpdate, Mutation, Write};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fieldsync::backend::Store;
+/// use fieldsync::backend::{PageLimit, Store};
 /// use fieldsync::{Collection, MemoryStore};
 /// use serde_json::json;
 ///
@@ -40,8 +42,8 @@ use crate::write::mutation::{HeadUpdate, Mutation, Write};
 ///
 /// let store = MemoryStore::new();
 /// store.prepare(&[users]).await?;
-/// let (records, end) = store.list("users", None, 100).await?;
-/// assert_eq!((records.len(), end.offset), (0, 0));
+/// let page = store.list("users", None, PageLimit { rows: 100, bytes: 10_000 }).await?;
+/// assert_eq!((page.records.len(), page.head.offset), (0, 0));
 /// # Ok(())
 /// # }
 /// ```
@@ -162,7 +164,7 @@ impl Store for MemoryStore {
             .map(|update| state.update_head(&collections[&update.collection], update))
             .collect();
         let output = settled.finish(&heads);
-        for change in &output.changes {
+        for change in &output.logged {
             let log = state.log_mut(&collections[&change.key.collection]);
             log.changes.push_back(Arc::clone(change));
         }
@@ -194,34 +196,59 @@ impl Store for MemoryStore {
         Ok((record, state.log(&collection).head))
     }
 
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError> {
+        let collection = self.collection(collection)?;
+        let state = self.read();
+        let (table, mut meter) = (state.table(&collection), PageMeter::new(limit));
+        let rows = ids.iter().map(|id| (id, table.rows.get(id)));
+        Ok(rows
+            .take_while(|(_, row)| meter.take(row.map_or(0, size_of_fields)))
+            .map(|(id, row)| row.map(|row| record(&collection, *id, row)))
+            .collect())
+    }
+
     async fn list(
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError> {
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError> {
         let collection = self.collection(collection)?;
         let state = self.read();
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = state
             .table(&collection)
             .rows
-            .range((after, Bound::Unbounded))
-            .take(limit);
+            .range((after, Bound::Unbounded));
+        let mut meter = PageMeter::new(limit);
         let records = rows
+            .take_while(|(_, row)| meter.take(size_of_fields(row)))
             .map(|(id, row)| record(&collection, *id, row))
             .collect();
-        Ok((records, state.log(&collection).head))
+        Ok(RecordPage {
+            records,
+            more: meter.is_full(),
+            head: state.log(&collection).head,
+        })
     }
 
     async fn changes(
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
         let collection = self.collection(collection)?;
         Ok(self.read().changes_after(&collection, since, limit))
+    }
+
+    fn max_subscriber_reads(&self) -> usize {
+        2
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
@@ -261,23 +288,31 @@ impl State {
         collections: &HashMap<Arc<str>, Arc<Collection>>,
     ) -> ReadSet {
         let oldest = ago(IDEMPOTENCY_KEY_RETENTION);
-        let idempotency_record = |key| {
+        let replay = |key| {
             let used = self.keys.get(&key).filter(|used| used.at > oldest)?;
             let mut collections = collections.values();
             let collection = collections.find(|one| one.table_name() == used.table);
-            let mut record = used.record.clone();
-            record.collection = match collection {
+            let mut edit = used.record.clone();
+            edit.collection = match collection {
                 Some(collection) => Arc::clone(collection.name()),
                 None => NO_COLLECTION.into(),
             };
-            Some((key, record))
+            let row = collection.and_then(|known| self.table(known).record(known, edit.id));
+            let change = collection.and_then(|known| {
+                let change = self.log(known).at(edit.position.offset)?;
+                Some(Change::clone(change))
+            });
+            Some((key, Replay { edit, change, row }))
         };
         let record = |(key, collection): (RecordKey, Arc<Collection>)| {
             let record = self.table(&collection).record(&collection, key.id)?;
             Some((key, record))
         };
         let since = |(key, base): (RecordKey, Position)| {
-            let limit = usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX);
+            let limit = PageLimit {
+                rows: usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX),
+                bytes: usize::MAX,
+            };
             let changes = match self.changes_after(&collections[&key.collection], base, limit) {
                 ChangesSince::Changes { more: true, .. } => {
                     ChangesSince::OutOfRange(ResetReason::Trimmed)
@@ -293,10 +328,10 @@ impl State {
         ReadSet {
             captured: Vec::new(),
             reserved_ids: HashMap::new(),
-            idempotency_records: batch
+            replays: batch
                 .idempotency_keys()
                 .into_iter()
-                .filter_map(idempotency_record)
+                .filter_map(replay)
                 .collect(),
             records: batch.records().into_iter().filter_map(record).collect(),
             since: batch.bases().into_iter().map(since).collect(),
@@ -334,7 +369,7 @@ impl State {
         &self,
         collection: &Collection,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> ChangesSince {
         let mut since = self.log(collection).changes_after(since, limit);
         if let ChangesSince::Changes { changes, .. } = &mut since {

@@ -9,6 +9,7 @@ use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::log_bounds::LogBounds;
 use crate::model::timestamp::Timestamp;
+use crate::store::page::{PageLimit, PageMeter};
 
 /// The log of one collection: the changes after `trimmed`, up to `head`.
 #[derive(Debug)]
@@ -32,8 +33,8 @@ impl MemoryLog {
         }
     }
 
-    /// The changes after a position, at most `limit` but at least one.
-    pub(crate) fn changes_after(&self, since: Position, limit: usize) -> ChangesSince {
+    /// The changes after a position, up to the limit.
+    pub(crate) fn changes_after(&self, since: Position, limit: PageLimit) -> ChangesSince {
         let bounds = LogBounds {
             head: self.head,
             trimmed: self.trimmed,
@@ -52,14 +53,21 @@ impl MemoryLog {
             return ChangesSince::OutOfRange(reason);
         }
         let skipped = skipped();
+        let mut meter = PageMeter::new(limit);
         let changes: Vec<Change> = self
             .changes
             .range(skipped..)
-            .take(limit.max(1))
+            .take_while(|change| meter.take(change.size_in_memory()))
             .map(|change| Change::clone(change))
             .collect();
         let more = skipped + changes.len() < self.changes.len();
         ChangesSince::Changes { changes, more }
+    }
+
+    /// The change with this offset, if the log contains it.
+    pub(crate) fn at(&self, offset: u64) -> Option<&Arc<Change>> {
+        let index = offset.checked_sub(self.trimmed.offset + 1)?;
+        self.changes.get(usize::try_from(index).ok()?)
     }
 
     /// Whether the first change exceeds the retention.

@@ -1,51 +1,122 @@
-//! Reads a store's log, adapted to the fields of this version of the app.
+//! Reads a store's log, adapted to the fields of this version of the app, and what the log has left out.
+
+use std::collections::{HashMap, HashSet};
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
+use crate::model::record::{Record, RecordId};
+use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
+use crate::store::page::PageLimit;
 use crate::store::store::Store;
 
-/// The most changes to read at a time, from the store or from a hub's ring.
-pub(crate) const MAX_CHANGES_PER_READ: usize = 512;
+/// How much of the log a hub reads at a time.
+pub(crate) const HUB_PAGE: PageLimit = PageLimit {
+    rows: 512,
+    bytes: 1024 * 1024,
+};
+
+/// How much of the log, or of a hub's ring, a subscriber reads at a time. It holds what it has read until its client takes it.
+pub(crate) const SUBSCRIBER_PAGE: PageLimit = PageLimit {
+    rows: 512,
+    bytes: 128 * 1024,
+};
+
+/// The most of the current rows that are read to fill the partial changes of a page.
+const ROWS_PAGE: PageLimit = PageLimit {
+    rows: 512,
+    bytes: 64 * 1024,
+};
+
+/// Changes of a log, and the current rows that fill the partial ones.
+#[derive(Debug)]
+pub(crate) struct LogRead {
+    pub(crate) changes: ChangesSince,
+    /// The current row of each record with a change that is to be filled. `None` if the record does not exist.
+    pub(crate) rows: HashMap<RecordId, Option<Record>>,
+}
+
+impl Default for LogRead {
+    fn default() -> Self {
+        Self {
+            changes: ChangesSince::Changes {
+                changes: Vec::new(),
+                more: false,
+            },
+            rows: HashMap::new(),
+        }
+    }
+}
+
+/// Which partial changes are to be filled from the current rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// All of them: the subscriber receives whole records, or a filter tests them.
+    All,
+    /// Only those of which every field counts as changed.
+    Refreshes,
+}
+
+impl Fill {
+    pub(crate) fn includes(self, change: &Change, collection: &Collection) -> bool {
+        change.is_partial(collection) && (self == Self::All || change.previous.is_empty())
+    }
+}
 
 /// Reads the changes after a position, adapted to the fields of this version of the app. Another version may have
-/// written them.
+/// written them. Some may be partial.
 pub(crate) async fn read_changes(
     store: &dyn Store,
     collection: &Collection,
     since: Position,
-    limit: usize,
+    limit: PageLimit,
 ) -> Result<ChangesSince, StoreError> {
     let mut result = store.changes(collection.name(), since, limit).await?;
-    let ChangesSince::Changes { changes, .. } = &mut result else {
-        return Ok(result);
-    };
-    changes
-        .iter_mut()
-        .for_each(|change| change.adapt_to(collection));
-    if changes.iter().any(|change| change.is_partial(collection)) {
-        // Boxed since it is rare: the future of every subscriber's read would reserve the space for it.
-        Box::pin(complete(store, collection, changes)).await?;
+    if let ChangesSince::Changes { changes, .. } = &mut result {
+        changes
+            .iter_mut()
+            .for_each(|change| change.adapt_to(collection));
     }
     Ok(result)
 }
 
-/// Adds the values that the writer of a change did not know, from the current rows.
-async fn complete(
+/// Reads changes as [`read_changes`], and the rows that fill them, in one read of the table. The changes end before the
+/// first that lacks a row for which the page has no room.
+pub(crate) async fn read_changes_and_rows(
     store: &dyn Store,
     collection: &Collection,
-    changes: &mut [Change],
-) -> Result<(), StoreError> {
-    for change in changes {
-        if change.is_partial(collection)
-            && let (Some(row), _) = store.get(&change.key).await?
-        {
-            // A value that is newer than the change is delivered again with its own change, which does no harm.
-            let known = std::mem::replace(&mut change.after, row.fields);
-            change.after.extend(known);
+    since: Position,
+    limit: PageLimit,
+    fill: Fill,
+    topic: &Topic,
+) -> Result<LogRead, StoreError> {
+    let mut read = LogRead {
+        changes: read_changes(store, collection, since, limit).await?,
+        rows: HashMap::new(),
+    };
+    let ChangesSince::Changes { changes, more } = &mut read.changes else {
+        return Ok(read);
+    };
+    let is_filled = |change: &Change| {
+        topic.id.is_none_or(|id| change.key.id == id) && fill.includes(change, collection)
+    };
+    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
+    for change in changes.iter().filter(|change| is_filled(change)) {
+        if seen.insert(change.key.id) {
+            ids.push(change.key.id);
         }
     }
-    Ok(())
+    if ids.is_empty() {
+        return Ok(read);
+    }
+    let rows = store.get_many(collection.name(), &ids, ROWS_PAGE).await?;
+    read.rows = ids.iter().copied().zip(rows).collect();
+    let lacks_row = |change: &Change| is_filled(change) && !read.rows.contains_key(&change.key.id);
+    if let Some(end) = changes.iter().position(lacks_row) {
+        changes.truncate(end);
+        *more = true;
+    }
+    Ok(read)
 }

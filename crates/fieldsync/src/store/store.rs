@@ -12,6 +12,7 @@ use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
 use crate::store::error::StoreError;
+use crate::store::page::{PageLimit, RecordPage};
 use crate::write::batch::{Batch, GroupResult};
 
 /// A database: the app's own tables, and a change log for each collection.
@@ -76,16 +77,28 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// not exist. A read does not wait for writers.
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError>;
 
-    /// Reads the records whose ids follow `after`, in the order of their ids and at most `limit`, and the end of the
+    /// Reads records by their ids, in one consistent read. The result has an entry for each id, in their order, `None` for a
+    /// record that does not exist. It ends before it exceeds the limit, but has at least one entry if there is an id.
+    async fn get_many(
+        &self,
+        collection: &str,
+        ids: &[RecordId],
+        limit: PageLimit,
+    ) -> Result<Vec<Option<Record>>, StoreError>;
+
+    /// Reads the records whose ids follow `after`, in the order of their ids, up to the limit, and the end of the
     /// collection's log, in one consistent read. Rows that the app's own SQL has written are included.
+    ///
+    /// The page has at least one record if any follows `after`. No more of the table is read into memory than the limit and one
+    /// row.
     async fn list(
         &self,
         collection: &str,
         after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<(Vec<Record>, Position), StoreError>;
+        limit: PageLimit,
+    ) -> Result<RecordPage, StoreError>;
 
-    /// Reads the changes after a position, in order: at most `limit`, and at least one if the log contains any.
+    /// Reads the changes after a position, in order: up to the limit, and at least one if the log contains any.
     ///
     /// If the log does not contain the position, the result says why. [`ResetReason::Epoch`] if the position has
     /// another epoch, [`ResetReason::Trimmed`] if changes after it have been trimmed, and [`ResetReason::Restored`] if
@@ -98,8 +111,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         &self,
         collection: &str,
         since: Position,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<ChangesSince, StoreError>;
+
+    /// How many reads for subscribers may run at a time, pieces of snapshots and pages of the log. It is a part of what the
+    /// store can run at a time, so that reads of records never wait for them.
+    fn max_subscriber_reads(&self) -> usize;
 
     /// Reads the ends of the logs of all collections. It is one cheap query: the engine calls it once per poll
     /// interval.

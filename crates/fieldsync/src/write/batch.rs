@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
+use crate::model::outcome::{IdempotencyKey, Outcome, Replay};
 use crate::model::principal::Principal;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
@@ -29,6 +29,7 @@ pub const MAX_BASE_DISTANCE: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub(crate) groups: Vec<Arc<Group>>,
+    pub(crate) max_record_bytes: usize,
     slot: Arc<CommitSlot>,
 }
 
@@ -57,7 +58,7 @@ pub struct RefusedEdit {
 #[derive(Debug, Default)]
 pub struct ReadSet {
     /// Of [`Batch::idempotency_keys`], those that were used in the last 24 hours.
-    pub idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
+    pub replays: HashMap<IdempotencyKey, Replay>,
     /// Of [`Batch::records`], those that exist.
     pub records: HashMap<RecordKey, Record>,
     /// Of [`Batch::bases`], the changes of the record since that position.
@@ -70,8 +71,19 @@ pub struct ReadSet {
 
 impl Batch {
     pub(crate) fn new(groups: Vec<Arc<Group>>) -> Self {
-        let slot = Arc::default();
-        Self { groups, slot }
+        Self {
+            groups,
+            max_record_bytes: usize::MAX,
+            slot: Arc::default(),
+        }
+    }
+
+    /// Refuses edits that make a record larger than this, as JSON.
+    pub(crate) fn with_max_record_bytes(self, max_record_bytes: usize) -> Self {
+        Self {
+            max_record_bytes,
+            ..self
+        }
     }
 
     pub(crate) fn with_slot(self, slot: Arc<CommitSlot>) -> Self {
@@ -106,6 +118,7 @@ impl Batch {
             groups.partition(|(index, _)| indexes.contains(index));
         let of = |groups: Vec<(usize, Arc<Group>)>| Self {
             groups: groups.into_iter().map(|(_, group)| group).collect(),
+            max_record_bytes: self.max_record_bytes,
             slot: Arc::clone(&self.slot),
         };
         (of(split_off), of(others))

@@ -11,7 +11,7 @@ use crate::model::field_errors::FieldErrors;
 use crate::model::merge_patch::MergePatch;
 use crate::model::precondition::Precondition;
 use crate::model::principal::Principal;
-use crate::model::record::{Fields, Record, RecordId, RecordKey, UPDATED_AT};
+use crate::model::record::{Fields, Record, RecordId, RecordKey, UPDATED_AT, json_size};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
@@ -37,6 +37,8 @@ pub(crate) struct Decision<'a> {
     /// The id that the database has reserved for the record that this edit creates.
     pub(crate) reserved_id: Option<RecordId>,
     pub(crate) now: Timestamp,
+    /// The maximum size of a record after an edit, as JSON.
+    pub(crate) max_record_bytes: usize,
 }
 
 impl Decision<'_> {
@@ -156,6 +158,7 @@ impl Decision<'_> {
         }
         let given = self.resolve(fields)?;
         let fields = self.new_fields(given)?;
+        self.check_size(&fields, &Fields::new(), &fields)?;
         self.run_hooks(None, Some(&fields))?;
         // The database gives the integer only when it inserts the row. A row filter sees 0.
         let created = Record {
@@ -252,6 +255,7 @@ impl Decision<'_> {
         }
         let mut after = row.clone();
         after.fields.extend(changed.clone());
+        self.check_size(&changed, &row.fields, &after.fields)?;
         self.run_hooks(Some(&row.fields), Some(&after.fields))?;
         self.check_admitted(&after)?;
         if self.collection.has_timestamps() {
@@ -304,6 +308,19 @@ impl Decision<'_> {
     fn delete(&self, row: &Record) -> Result<Write, Refusal> {
         self.run_hooks(Some(&row.fields), None)?;
         Ok(Write::Delete { id: row.id })
+    }
+
+    /// Refuses an edit that makes the record too large. A record that others made too large may still shrink.
+    fn check_size(&self, changed: &Fields, before: &Fields, after: &Fields) -> Result<(), Refusal> {
+        let limit = self.max_record_bytes;
+        let size = json_size(after);
+        if size <= limit || size <= json_size(before) {
+            return Ok(());
+        }
+        let largest = changed.iter().max_by_key(|(_, value)| json_size(value));
+        let name = largest.map_or("id", |(name, _)| name);
+        let message = format!("makes the record larger than {limit} bytes");
+        Err(Refusal::RecordTooLarge(FieldErrors::one(name, message)))
     }
 
     /// Runs the app's own checks on the record before and after the edit.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::model::outcome::IdempotencyRecord;
+use crate::model::outcome::Outcome;
 use crate::model::record::{Record, RecordKey};
 use crate::model::timestamp::Timestamp;
 use crate::write::batch::{Batch, RefusedEdit};
@@ -30,8 +30,8 @@ pub(crate) enum Planned {
     Mutation(usize),
     /// The record stays as it is, or as an earlier mutation of the batch leaves it.
     Unchanged(Record),
-    /// The outcome of an earlier edit with the same idempotency key.
-    Replay(IdempotencyRecord),
+    /// The outcome of an earlier edit with the same idempotency key, from another batch.
+    Replay(Outcome),
 }
 
 impl Plan {

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::model::change::Action;
+use crate::model::change::{Action, Change};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
 use crate::model::field_errors::FieldErrors;
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord};
+use crate::model::outcome::{IdempotencyKey, Outcome, Replay};
 use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
@@ -28,7 +28,7 @@ impl Batch {
     #[must_use]
     pub fn plan(&self, read: ReadSet) -> Plan {
         let ReadSet {
-            idempotency_records,
+            replays,
             records,
             since,
             captured,
@@ -53,7 +53,8 @@ impl Batch {
         });
         let mut planner = Planner {
             now: Timestamp::now(),
-            idempotency_records,
+            max_record_bytes: self.max_record_bytes,
+            replays,
             rows: records.clone(),
             logged: since,
             planned: unlogged.collect(),
@@ -75,7 +76,8 @@ impl Batch {
 
 struct Planner {
     now: Timestamp,
-    idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
+    max_record_bytes: usize,
+    replays: HashMap<IdempotencyKey, Replay>,
     /// The rows as they will be after the mutations so far.
     rows: HashMap<RecordKey, Record>,
     /// What changed since the bases of edits, according to the log.
@@ -134,7 +136,7 @@ impl Planner {
         // The key is looked up before any precondition: a repetition gets the outcome of the first edit.
         let key = group.idempotency_key(edit);
         if let Some(key) = &key
-            && let Some(replay) = self.replay(key, edit)?
+            && let Some(replay) = self.replay(key, edit, collection)?
         {
             return Ok(replay);
         }
@@ -151,6 +153,7 @@ impl Planner {
             ids,
             reserved_id,
             now: self.now,
+            max_record_bytes: self.max_record_bytes,
         };
         let planned = match decision.decide()? {
             None => {
@@ -228,7 +231,7 @@ impl Planner {
                 Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => *id,
             },
             Planned::Unchanged(record) => record.id,
-            Planned::Replay(remembered) => remembered.id,
+            Planned::Replay(outcome) => outcome.id(),
         }
     }
 
@@ -248,15 +251,21 @@ impl Planner {
         }
     }
 
-    fn replay(&self, key: &IdempotencyKey, edit: &Edit) -> Result<Option<Planned>, Refusal> {
+    fn replay(
+        &self,
+        key: &IdempotencyKey,
+        edit: &Edit,
+        collection: &Collection,
+    ) -> Result<Option<Planned>, Refusal> {
         let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used_keys.get(key) {
             (fingerprint, planned.clone())
-        } else if let Some(remembered) = self.idempotency_records.get(key) {
+        } else if let Some(replay) = self.replays.get(key) {
             // Another app's collection may have the same name, and its table another log.
-            if remembered.collection != *edit.collection() {
+            if replay.edit.collection != *edit.collection() {
                 return Err(Refusal::KeyReused);
             }
-            (&remembered.fingerprint, Planned::Replay(remembered.clone()))
+            let outcome = outcome_of(replay, collection);
+            (&replay.edit.fingerprint, Planned::Replay(outcome))
         } else {
             return Ok(None);
         };
@@ -265,5 +274,28 @@ impl Planner {
         } else {
             Err(Refusal::KeyReused)
         }
+    }
+}
+
+/// The outcome of an edit that was committed under its key before: the record as of the edit's change, if the log contains
+/// the change and it has every field. Otherwise the record as it is now.
+fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
+    let Replay { edit, change, row } = replay;
+    let is_of_edit =
+        |change: &&Change| change.position == edit.position && change.key.id == edit.id;
+    let change = change.as_ref().filter(is_of_edit).cloned();
+    let change = change.map(|mut change| {
+        change.adapt_to(collection);
+        change
+    });
+    let record = match change.filter(|change| !change.is_partial(collection)) {
+        Some(change) if change.action == Action::Delete => None,
+        Some(change) => Some(change.after),
+        None => row.as_ref().map(|row| row.fields.clone()),
+    };
+    Outcome::Replayed {
+        id: edit.id,
+        position: edit.position,
+        record,
     }
 }

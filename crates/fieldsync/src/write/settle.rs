@@ -55,8 +55,10 @@ struct Draft {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CommitOutput {
-    /// The changes to append to the logs.
+    /// The changes, whole, to return.
     pub changes: Vec<Arc<Change>>,
+    /// The changes to append to the logs, some without large values that did not change.
+    pub logged: Vec<Arc<Change>>,
     /// The idempotency keys to store.
     pub idempotency_records: Vec<IdempotencyRecord>,
     /// The result of each group.
@@ -335,6 +337,7 @@ impl Settled {
         match self.planned {
             Some(planned) => planned.finish(changes, heads),
             None => CommitOutput {
+                logged: changes.clone(),
                 changes,
                 idempotency_records: Vec::new(),
                 results: Vec::new(),
@@ -388,7 +391,7 @@ impl SettledPlan {
                                 Mutated::Unchanged(id, record) => unchanged(*id, record.clone()),
                             },
                             Planned::Unchanged(record) => unchanged(record.id, Some(record)),
-                            Planned::Replay(remembered) => return Outcome::Replayed(remembered),
+                            Planned::Replay(outcome) => return outcome,
                         };
                         if let Some(key) = group.idempotency_key(edit) {
                             idempotency_records.push(idempotency_record(key, edit, &outcome));
@@ -402,7 +405,16 @@ impl SettledPlan {
         // A key that is used twice in one batch is stored once.
         idempotency_records.sort_by(|a: &IdempotencyRecord, b| a.key.cmp(&b.key));
         idempotency_records.dedup_by(|a, b| a.key == b.key);
+        let collections = self.batch.groups.iter().flat_map(|group| &group.edits);
+        let collections: HashMap<_, _> = collections
+            .map(|(_, collection, _)| (collection.name(), collection))
+            .collect();
+        let logged = changes.iter().map(|change| {
+            let collection = collections.get(&change.key.collection);
+            collection.map_or_else(|| Arc::clone(change), |known| change.for_log(known))
+        });
         CommitOutput {
+            logged: logged.collect(),
             changes,
             idempotency_records,
             results,
@@ -418,6 +430,5 @@ fn idempotency_record(key: IdempotencyKey, edit: &Edit, outcome: &Outcome) -> Id
         collection,
         id: outcome.id(),
         position: outcome.position(),
-        record: outcome.fields().cloned(),
     }
 }

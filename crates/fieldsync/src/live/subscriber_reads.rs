@@ -1,0 +1,74 @@
+//! The reads that subscribers make of the store: a bounded number at a time, so that other reads find the store free.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::live::read_step::{ReadStep, Reader, StepResult};
+use crate::store::error::StoreError;
+use crate::store::store::Store;
+
+/// When a turn ends even though the subscriber has not taken what was read.
+const MAX_TURN: Duration = Duration::from_millis(20);
+
+/// The store, as the subscribers of an engine read it.
+///
+/// Each read waits for its turn behind those that were asked for before. A turn lasts until the subscriber has taken what was
+/// read, so that encoding it counts, too. A subscriber asks for the next page or piece only then, and so the subscribers take
+/// turns.
+#[derive(Debug)]
+pub(crate) struct SubscriberReads {
+    store: Arc<dyn Store>,
+    permits: Semaphore,
+}
+
+impl SubscriberReads {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        let permits = Semaphore::new(store.max_subscriber_reads().max(1));
+        Self { store, permits }
+    }
+
+    /// Starts a step of a subscriber.
+    pub(crate) fn start(self: &Arc<Self>, step: ReadStep, reader: Reader) -> Turn {
+        let reads = Arc::clone(self);
+        let (answer, answered) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let _permit = reads.permits.acquire().await;
+            let read = reader.execute(step, &*reads.store).await;
+            if answer.send(read).is_ok() {
+                sleep(MAX_TURN).await;
+            }
+        });
+        Turn { answered, task }
+    }
+}
+
+/// The turn of a subscriber. Dropping it ends the turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    answered: oneshot::Receiver<Result<StepResult, StoreError>>,
+    /// A task of its own: a subscriber whose client has stopped reading is not polled, and must not keep its turn.
+    task: JoinHandle<()>,
+}
+
+impl Turn {
+    /// Polls for what was read.
+    pub(crate) fn poll_result(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<StepResult, StoreError>> {
+        let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
+        Poll::Ready(ready!(self.answered.poll_unpin(context)).unwrap_or_else(panicked))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
