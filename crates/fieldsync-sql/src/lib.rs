@@ -59,7 +59,7 @@ pub use log::{
 pub use log_access::{head_updates, read_changes, read_head, read_heads, trim};
 pub use parts::{Attempt, LockTimeouts, commit_in_parts};
 pub use prepare::{check, create_table, missing_columns, new_epoch};
-pub use record_access::{BatchWritten, read_page, read_record, write_batch};
+pub use record_access::{BatchWritten, log_captured, read_page, read_record, write_batch};
 pub use side_tables::side_tables;
 pub use statements::LogStatements;
 pub use table::{Statement, Table};

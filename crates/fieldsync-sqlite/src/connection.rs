@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use fieldsync::backend::{Position, StoreError};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::capture::KnownCapture;
 use crate::error::{Failure, OpenError, is_busy};
 use crate::options::SqliteOptions;
 
@@ -36,6 +37,7 @@ pub(crate) struct Session {
 pub(crate) struct Open {
     pub(crate) connection: Connection,
     pub(crate) heads: Option<KnownHeads>,
+    pub(crate) capture: Option<KnownCapture>,
 }
 
 /// The heads of the logs, and the version of the data in which they were read.
@@ -132,6 +134,7 @@ impl Session {
         Ok(Open {
             connection,
             heads: None,
+            capture: None,
         })
     }
 

@@ -20,9 +20,9 @@ impl Dialect for Sqlite {
     type TableStatements = ();
 
     const MAX_NAME_BYTES: Option<usize> = None;
+    const CAPTURES: bool = true;
     const LAST_INSERT_ID: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = "";
-    const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "integer",
         text: "text",

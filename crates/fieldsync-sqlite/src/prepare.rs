@@ -1,5 +1,6 @@
 //! Creates what is missing and checks what exists.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fieldsync::Collection;
@@ -7,6 +8,7 @@ use fieldsync::backend::StoreError;
 use fieldsync_sql::{check, create_table, missing_columns, new_epoch, side_tables};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
+use crate::capture_setup::{Moment, create_captured, ensure, remove};
 use crate::catalog;
 use crate::dialect::{Sqlite, Tables};
 use crate::error::Failure;
@@ -35,6 +37,7 @@ pub(crate) fn prepare(
         }
     }
     let (mut tables, mut mismatches) = (Tables::default(), Vec::new());
+    let mut new_logs = HashSet::new();
     // Read again only now, when every table has its columns.
     for collection in collections {
         let table = catalog::read(&transaction, collection)?;
@@ -49,16 +52,37 @@ pub(crate) fn prepare(
             Ok(table) => mismatches.extend(tables.insert(Arc::new(table)).err()),
             Err(found) => mismatches.extend(found),
         }
-        if let Some(log) = log {
-            add_rows(&transaction, &log, is_ours)?;
+        if let Some(log) = log
+            && add_rows(&transaction, &log, is_ours)?
+        {
+            new_logs.insert(log);
         }
     }
     if !mismatches.is_empty() {
         return Err(StoreError::Schema(mismatches).into());
     }
-    // Capture's statements run here, for the tables with `has_capture`.
+    prepare_capture(&transaction, &tables, &new_logs)?;
     transaction.commit()?;
     Ok(tables)
+}
+
+/// Creates the triggers of the tables that have capture, and drops those of the others.
+fn prepare_capture(
+    connection: &Connection,
+    tables: &Tables,
+    new_logs: &HashSet<String>,
+) -> Result<(), Failure> {
+    let had_captured = create_captured(connection)?;
+    for collection in tables.collections() {
+        let table = tables.of(collection)?;
+        if table.has_capture {
+            let is_new = new_logs.contains(&*table.log);
+            ensure(connection, table, Moment::Start { is_new }, had_captured)?;
+        } else {
+            remove(connection, table)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether fieldsync created the table of this log.
@@ -68,12 +92,11 @@ fn is_ours(connection: &Connection, log: &str) -> Result<bool, Failure> {
     Ok(is_ours.optional()? == Some(1))
 }
 
-/// Adds the rows of a log to the side tables, unless they exist.
-fn add_rows(connection: &Connection, log: &str, is_ours: bool) -> Result<(), Failure> {
+/// Adds the rows of a log to the side tables, unless they exist. Whether the log is new.
+fn add_rows(connection: &Connection, log: &str, is_ours: bool) -> Result<bool, Failure> {
     let sql = "insert into fieldsync_tables (log, is_ours) values (?1, ?2) \
                on conflict do update set is_ours = excluded.is_ours where excluded.is_ours > is_ours";
     connection.execute(sql, (log, is_ours))?;
     let sql = "insert into fieldsync_heads (log, epoch) values (?1, ?2) on conflict do nothing";
-    connection.execute(sql, (log, new_epoch()))?;
-    Ok(())
+    Ok(connection.execute(sql, (log, new_epoch()))? > 0)
 }

@@ -1,11 +1,14 @@
 //! The write path: [`transact`] is one transaction from its beginning to its COMMIT.
 
+use std::sync::Arc;
+
 use fieldsync::Refusal;
 use fieldsync::backend::{Batch, Committed, GroupResult, RefusedEdit, StoreError};
 use fieldsync_sql::{Attempt, BatchWritten, run_ready, write_batch};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::TransactionBehavior;
 
-use crate::connection::Session;
+use crate::capture::KnownCapture;
+use crate::connection::{Open, Session};
 use crate::dialect::Tables;
 use crate::error::{Failure, constraint_of, is_busy};
 use crate::transaction::Transaction;
@@ -13,17 +16,14 @@ use crate::transaction::Transaction;
 /// Commits a batch: in one transaction, or group by group if a constraint refuses one of several groups.
 pub(crate) fn commit(
     session: &mut Session,
-    tables: &Tables,
+    tables: &Arc<Tables>,
     batch: &Batch,
 ) -> Result<Committed, StoreError> {
     if batch.is_empty() {
         return Ok(Committed::default());
     }
-    let mut attempt = |batch: &Batch| {
-        session.with(batch.deadline(), |open| {
-            transact(&mut open.connection, tables, batch)
-        })
-    };
+    let mut attempt =
+        |batch: &Batch| session.with(batch.deadline(), |open| transact(open, tables, batch));
     match attempt(batch)? {
         Attempt::Committed(committed) => return Ok(committed),
         Attempt::Refused(result) => return Ok(Committed::nothing(vec![result])),
@@ -55,18 +55,18 @@ fn busy() -> GroupResult {
 }
 
 /// One transaction. It is rolled back when `transaction` is dropped without COMMIT.
-fn transact(
-    connection: &mut Connection,
-    tables: &Tables,
-    batch: &Batch,
-) -> Result<Attempt, Failure> {
-    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+fn transact(open: &mut Open, tables: &Arc<Tables>, batch: &Batch) -> Result<Attempt, Failure> {
+    let begun = open
+        .connection
+        .transaction_with_behavior(TransactionBehavior::Immediate);
+    let transaction = match begun {
         Ok(transaction) => transaction,
         // SQLite has one lock for everything.
         Err(error) if is_busy(&error) => return Ok(Attempt::HeadLocked),
         Err(error) => return Err(error.into()),
     };
-    let mut written = Transaction(&transaction);
+    KnownCapture::refresh(&mut open.capture, &transaction, tables)?;
+    let mut written = Transaction::with_capture(&transaction, open.capture.as_ref())?;
     let (committed, if_refused) = match run_ready(write_batch(&mut written, tables, batch))? {
         BatchWritten::Complete {
             committed,
