@@ -50,6 +50,7 @@ fn id_to_sql(id: RecordId) -> Sql {
 #[async_trait]
 impl Fixture for File {
     const CONSTRAINTS: Constraints = Constraints::Enforced;
+    const CAPTURES: bool = true;
     const TRIM_STEP: usize = 1000;
 
     async fn fresh() -> Self {

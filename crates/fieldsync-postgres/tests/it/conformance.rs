@@ -33,6 +33,7 @@ fn id_literal(id: RecordId) -> String {
 #[async_trait]
 impl Fixture for Database {
     const CONSTRAINTS: Constraints = Constraints::Enforced;
+    const CAPTURES: bool = true;
     const TRIM_STEP: usize = 1000;
 
     async fn fresh() -> Self {
