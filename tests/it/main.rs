@@ -21,6 +21,7 @@ mod bad_input;
 mod brokers;
 #[cfg(feature = "services")]
 mod browser;
+mod capture;
 mod events;
 mod existing_table;
 mod faults;
