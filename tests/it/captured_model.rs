@@ -344,8 +344,9 @@ async fn subscribers_equal_the_log_and_the_table_whoever_writes(database: Databa
     }
     let store = database.second_store(&collections().map(Arc::new)).await;
     for (name, mirror) in &mut mirrors {
-        let (records, _) = store.list(name, None, 1000).await.unwrap();
-        let table = records
+        let page = store.list(name, None, ALL).await.unwrap();
+        let table = page
+            .records
             .into_iter()
             .map(|one| (one.id, one.fields))
             .collect();

@@ -23,6 +23,7 @@ mod blame;
 mod brokers;
 #[cfg(feature = "services")]
 mod browser;
+mod capture;
 mod captured_model;
 #[cfg(feature = "services")]
 mod django;

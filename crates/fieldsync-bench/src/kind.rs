@@ -6,6 +6,8 @@ use clap::ValueEnum;
 pub(crate) enum ServerKind {
     /// fieldsync on SQLite, under axum.
     Sqlite,
+    /// The same, without capture.
+    SqliteWithoutCapture,
     /// fieldsync in memory, under axum.
     Memory,
     /// fieldsync in memory, under actix-web.

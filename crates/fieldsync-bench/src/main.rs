@@ -1,6 +1,7 @@
 //! Measures the figures of `docs/performance.md`: each compares the medians of interleaved pairs of measurements, against a
 //! peer or a floor in the same run.
 
+mod capture;
 mod client;
 #[path = "../../fieldsync-postgres/tests/it/cluster.rs"]
 #[expect(clippy::unwrap_used, reason = "shared with tests")]
@@ -66,6 +67,8 @@ enum Measurement {
     All,
     /// PATCH per second on SQLite, against a handler written by hand.
     Writes,
+    /// What capture costs on SQLite: edits, and an UPDATE by another program.
+    Capture,
     /// PATCH per second on PostgreSQL, against a handler written by hand. Starts a PostgreSQL.
     Postgres,
     /// The server's processor time per delivery, against bytes encoded in advance; under actix-web, against axum.
@@ -147,6 +150,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     };
     if all || matches!(command, Measurement::Writes) {
         writes::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Capture) {
+        capture::measure(plan, figures).await?;
     }
     if all || matches!(command, Measurement::Fanout) {
         fanout::measure(plan, figures).await?;

@@ -52,12 +52,18 @@ pub(crate) async fn serve(kind: ServerKind, folder: &Path, services: &Services) 
     let engine = match kind {
         ServerKind::Sqlite => {
             let store = SqliteStore::open(folder.join("ours.db")).await?;
-            start(builder.store(store)).await?
+            start(builder.store(store), users()).await?
         }
-        ServerKind::Memory | ServerKind::Actix => start(builder.store(MemoryStore::new())).await?,
+        ServerKind::SqliteWithoutCapture => {
+            let store = SqliteStore::open(folder.join("ours.db")).await?;
+            start(builder.store(store), users().without_capture()).await?
+        }
+        ServerKind::Memory | ServerKind::Actix => {
+            start(builder.store(MemoryStore::new()), users()).await?
+        }
         ServerKind::Postgres => {
             let store = PostgresStore::connect(&services.database).await?;
-            start(builder.store(store)).await?
+            start(builder.store(store), users()).await?
         }
         ServerKind::HandWritten | ServerKind::HandWrittenPostgres => {
             let app = match kind {
@@ -94,10 +100,12 @@ fn no_delay(stream: &mut tokio::net::TcpStream) {
     let _ = stream.set_nodelay(true);
 }
 
-async fn start(builder: fieldsync::EngineBuilder) -> Result<Engine> {
-    let users = Collection::of::<User>("users")
-        .timestamps()
-        .open_to_everyone();
+fn users() -> Collection {
+    let users = Collection::of::<User>("users");
+    users.timestamps().open_to_everyone()
+}
+
+async fn start(builder: fieldsync::EngineBuilder, users: Collection) -> Result<Engine> {
     let engine = builder.collection(users).start().await?;
     if engine.collection::<User>("users").get(1).await?.is_some() {
         // Another node created them.

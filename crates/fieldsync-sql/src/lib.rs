@@ -66,7 +66,9 @@ pub use log::{
 pub use log_access::{head_updates, read_changes, read_head, read_heads, trim};
 pub use parts::{Attempt, Lock, LockTimeouts, Part, Parts, commit_in_parts, text_of};
 pub use prepare::{Found, FoundTable, MissingTable, Preparation, prepare, script};
-pub use record_access::{BatchWritten, read_page, read_record, read_records, write_batch};
+pub use record_access::{
+    BatchWritten, log_captured, read_page, read_record, read_records, write_batch,
+};
 pub use side_tables::{FoundSideTable, SideSchema};
 pub use statements::LogStatements;
 pub use table::{Statement, Table};

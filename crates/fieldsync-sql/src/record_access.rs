@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
-    Batch, Captured, CommitOutput, Committed, GroupResult, IdempotencyRecord, Mutation, PageLimit,
-    PageMeter, Plan, Position, ReadSet, RecordPage, Replay, Settled, Write,
+    Batch, Captured, CapturedWrite, Change, CommitOutput, Committed, GroupResult,
+    IdempotencyRecord, Mutation, PageLimit, PageMeter, Plan, Position, ReadSet, RecordPage, Replay,
+    Settled, Write,
 };
 use fieldsync::{Record, RecordId, RecordKey};
 
@@ -158,6 +159,17 @@ async fn captured<T: Transaction>(
 ) -> Result<Captured, T::Error> {
     let written: BTreeSet<RecordKey> = written.into_iter().collect();
     let (others, own) = transaction.take_captured(tables, &written).await?;
+    with_rows(transaction, tables, others, own, written).await
+}
+
+/// Reads the rows of captured records, and of those that were written.
+async fn with_rows<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    others: Vec<CapturedWrite>,
+    own: Vec<CapturedWrite>,
+    written: BTreeSet<RecordKey>,
+) -> Result<Captured, T::Error> {
     let mut captured = Captured {
         collections: Arc::clone(tables.captured()),
         others,
@@ -175,6 +187,20 @@ async fn captured<T: Transaction>(
         captured.rows.insert(key, row);
     }
     Ok(captured)
+}
+
+/// Logs what others have written, as one change per record.
+///
+/// # Errors
+/// The driver's. The driver rolls back.
+pub async fn log_captured<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    writes: Vec<CapturedWrite>,
+) -> Result<Vec<Arc<Change>>, T::Error> {
+    let captured = with_rows(transaction, tables, writes, Vec::new(), BTreeSet::new()).await?;
+    let settled = Settled::of_captured(&captured);
+    Ok(log(transaction, tables, settled).await?.changes)
 }
 
 /// Moves the heads and appends the changes.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fieldsync::backend::{Position, StoreError};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::capture::KnownCapture;
 use crate::error::{Failure, OpenError, is_busy};
 use crate::options::SqliteOptions;
 
@@ -38,6 +39,7 @@ pub(crate) struct Open {
     pub(crate) heads: Option<KnownHeads>,
     /// What the file was when it was opened as one that nobody changes.
     unchanging: Option<FileVersion>,
+    pub(crate) capture: Option<KnownCapture>,
 }
 
 /// The heads of the logs, and the version of the data in which they were read.
@@ -173,6 +175,7 @@ impl Session {
             connection,
             heads: None,
             unchanging,
+            capture: None,
         })
     }
 

@@ -21,10 +21,10 @@ impl Dialect for Sqlite {
     type SideStatements = ();
 
     const MAX_NAME_BYTES: Option<usize> = None;
+    const CAPTURES: bool = true;
     const LAST_INSERT_ID: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = "";
     const RANDOM_INTEGER: &'static str = "random() | 1";
-    const CAPTURES: bool = false;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "integer",
         text: "text",

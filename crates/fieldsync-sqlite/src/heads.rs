@@ -28,7 +28,7 @@ pub(crate) fn heads(
     {
         return Ok(known.heads.clone());
     }
-    let heads = run_ready(read_heads(&mut Transaction(&transaction), tables))?;
+    let heads = run_ready(read_heads(&mut Transaction::new(&transaction), tables))?;
     transaction.commit()?;
     open.heads = Some(KnownHeads {
         version,

@@ -9,9 +9,28 @@ mod prepare;
 
 mod catalog;
 
+mod bare_sql;
+
 mod heads;
 
 mod transaction;
+
+mod values;
+
+// Capture: the triggers, and what they noted.
+mod app_transaction;
+
+mod drain;
+
+mod captured;
+
+mod capture_setup;
+
+mod capture;
+
+mod triggers;
+
+mod unique_indexes;
 
 // The threads and their connections.
 mod worker;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use fieldsync::backend::{
@@ -13,15 +14,15 @@ use fieldsync_sql::{
     TableRegistry, read_changes, read_page, read_record, read_records, run_ready, trim,
 };
 use rusqlite::TransactionBehavior;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use crate::connection::Session;
+use crate::connection::{Open, Session};
 use crate::dialect::{Sqlite, Tables};
 use crate::error::{Failure, OpenError};
 use crate::options::SqliteOptions;
 use crate::transaction::Transaction;
 use crate::worker::Workers;
-use crate::{heads, prepare, writer};
+use crate::{drain, heads, prepare, writer};
 
 /// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
@@ -58,11 +59,21 @@ const MAX_SUBSCRIBER_READS: usize = 2;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A clone is the same store.
+#[derive(Debug, Clone)]
+pub struct SqliteStore(pub(crate) Arc<Shared>);
+
+/// What the clones of a store share.
 #[derive(Debug)]
-pub struct SqliteStore {
-    writer: Workers<Session>,
+pub(crate) struct Shared {
+    pub(crate) writer: Workers<Session>,
     readers: Workers<Session>,
     tables: TableRegistry<Sqlite>,
+    /// The version of the schema at which the triggers were last compared with what they should be.
+    looked_at: AtomicI64,
+    /// The app has written.
+    pub(crate) written: Notify,
 }
 
 impl SqliteStore {
@@ -100,11 +111,13 @@ impl SqliteStore {
         opened
             .await
             .map_err(|error| OpenError::caused_by(path, panicked, error))??;
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             writer,
             readers,
             tables: TableRegistry::default(),
-        })
+            looked_at: AtomicI64::default(),
+            written: Notify::new(),
+        })))
     }
 
     /// The SQL that a start with these collections would run, for the app's own migrations. Empty if everything is in place:
@@ -114,7 +127,8 @@ impl SqliteStore {
     /// If a table does not fit its collection, or the database can't be read.
     pub async fn ddl(&self, collections: &[Collection]) -> Result<String, StoreError> {
         let collections: Vec<_> = collections.iter().cloned().map(Arc::new).collect();
-        self.writer
+        self.0
+            .writer
             .call(move |session| {
                 session.with(None, |open| {
                     prepare::ddl(&mut open.connection, &collections)
@@ -128,14 +142,15 @@ impl SqliteStore {
         &self,
         read: impl FnOnce(&mut Transaction<'_>, &Tables) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let tables = self.tables.current();
-        self.readers
+        let tables = self.0.tables.current();
+        self.0
+            .readers
             .call(move |session| {
                 session.with(None, |open| {
                     let transaction = open
                         .connection
                         .transaction_with_behavior(TransactionBehavior::Deferred)?;
-                    read(&mut Transaction(&transaction), &tables)
+                    read(&mut Transaction::new(&transaction), &tables)
                 })
             })
             .await
@@ -157,6 +172,7 @@ impl Store for SqliteStore {
     async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
         let collections = collections.to_vec();
         let prepared = self
+            .0
             .writer
             .call(move |session| {
                 session.with(None, |open| {
@@ -164,27 +180,53 @@ impl Store for SqliteStore {
                 })
             })
             .await?;
-        self.tables.extend(prepared);
+        self.0.tables.extend(prepared);
         Ok(())
     }
 
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        let tables = self.tables.current();
-        self.writer
+        let tables = self.0.tables.current();
+        self.0
+            .writer
             .call(move |session| writer::commit(session, &tables, batch))
             .await
     }
 
+    /// The retention limits only the age of what is logged: what waits is limited in number.
     async fn log_captured(&self, _: Retention) -> Result<LoggedCaptures, StoreError> {
-        Ok(LoggedCaptures::default())
+        let tables = self.0.tables.current();
+        if tables.captured().is_empty() {
+            return Ok(LoggedCaptures::default());
+        }
+        let looked_at = self.0.looked_at.load(Ordering::Relaxed);
+        // Writers do not wait for this look.
+        let is_needed = move |open: &mut Open| {
+            let transaction = open
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Deferred)?;
+            drain::is_needed(&transaction, looked_at)
+        };
+        let looking = self
+            .0
+            .readers
+            .call(move |session| session.with(None, is_needed));
+        if !looking.await? {
+            return Ok(LoggedCaptures::default());
+        }
+        let drain = move |open: &mut Open| drain::drain(open, &tables, looked_at);
+        let draining = self.0.writer.call(move |session| session.with(None, drain));
+        let (logged, looked_at) = draining.await?;
+        self.0.looked_at.store(looked_at, Ordering::Relaxed);
+        Ok(logged)
     }
 
+    /// Resolves after [`SqliteStore::transaction`]. SQLite does not tell what other programs write.
     async fn captured(&self) {
-        std::future::pending::<()>().await;
+        self.0.written.notified().await;
     }
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
-        let table = Arc::clone(self.tables.current().of(&key.collection)?);
+        let table = Arc::clone(self.0.tables.current().of(&key.collection)?);
         let id = key.id;
         self.read(move |transaction, tables| {
             run_ready(read_record(transaction, tables, &table, id))
@@ -198,7 +240,7 @@ impl Store for SqliteStore {
         ids: &[RecordId],
         limit: PageLimit,
     ) -> Result<Vec<Option<Record>>, StoreError> {
-        let table = Arc::clone(self.tables.current().of(collection)?);
+        let table = Arc::clone(self.0.tables.current().of(collection)?);
         let ids = ids.to_vec();
         self.read(move |transaction, _| run_ready(read_records(transaction, &table, &ids, limit)))
             .await
@@ -210,7 +252,7 @@ impl Store for SqliteStore {
         after: Option<RecordId>,
         limit: PageLimit,
     ) -> Result<RecordPage, StoreError> {
-        let table = Arc::clone(self.tables.current().of(collection)?);
+        let table = Arc::clone(self.0.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
             run_ready(read_page(transaction, tables, &table, after, limit))
         })
@@ -223,7 +265,7 @@ impl Store for SqliteStore {
         since: Position,
         limit: PageLimit,
     ) -> Result<ChangesSince, StoreError> {
-        let collection = Arc::clone(&self.tables.current().of(collection)?.collection);
+        let collection = Arc::clone(&self.0.tables.current().of(collection)?.collection);
         self.read(move |transaction, tables| {
             let reading = read_changes(transaction, tables, &collection, since, limit);
             run_ready(reading)
@@ -236,15 +278,17 @@ impl Store for SqliteStore {
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
-        let tables = self.tables.current();
-        self.readers
+        let tables = self.0.tables.current();
+        self.0
+            .readers
             .call(move |session| session.with(None, |open| heads::heads(open, &tables)))
             .await
     }
 
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
-        let tables = self.tables.current();
-        self.writer
+        let tables = self.0.tables.current();
+        self.0
+            .writer
             .call(move |session| {
                 session.with(None, |open| {
                     // Whoever may write the file trims it.
@@ -254,7 +298,7 @@ impl Store for SqliteStore {
                     let transaction = open
                         .connection
                         .transaction_with_behavior(TransactionBehavior::Immediate)?;
-                    let mut trimmed = Transaction(&transaction);
+                    let mut trimmed = Transaction::new(&transaction);
                     let more = run_ready(trim(&mut trimmed, &tables, retention))?;
                     transaction.commit()?;
                     Ok(more)

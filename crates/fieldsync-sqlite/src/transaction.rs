@@ -1,21 +1,134 @@
 //! A transaction on a connection, as the shared code uses it. Its futures are ready at once.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::future::{Future, ready};
+use std::sync::Arc;
 
 use fieldsync::RecordKey;
 use fieldsync::backend::{CapturedWrite, IdempotencyKey, Write};
-use fieldsync_sql::{ReadRow, Rejection, Row, SqlValue};
-use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
+use fieldsync_sql::{ReadRow, Rejection, SqlValue};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::blame;
+use crate::capture::{KnownCapture, last_noted};
+use crate::capture_setup::interrupt;
+use crate::captured::{Found, NotedKey, Writes, delete_of_records, keep_ids, resolve};
 use crate::dialect::{Sqlite, Table, Tables};
 use crate::error::Failure;
+use crate::values::{Parameter, SqliteRow};
 
 /// The connection of a transaction that was begun.
-pub(crate) struct Transaction<'a>(pub(crate) &'a Connection);
+pub(crate) struct Transaction<'a> {
+    connection: &'a Connection,
+    capture: Option<Capture<'a>>,
+}
+
+/// What a transaction that writes needs for capture.
+#[derive(Clone, Copy)]
+struct Capture<'a> {
+    known: &'a KnownCapture,
+    /// The number of the last row that others noted before the transaction.
+    last: i64,
+}
+
+impl<'a> Transaction<'a> {
+    /// A transaction that reads, or writes only to the side tables.
+    pub(crate) fn new(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            capture: None,
+        }
+    }
+
+    /// A transaction that has written nothing yet.
+    pub(crate) fn with_capture(
+        connection: &'a Connection,
+        known: Option<&'a KnownCapture>,
+    ) -> Result<Self, Failure> {
+        let capture = match known {
+            None => None,
+            Some(known) => Some(Capture {
+                known,
+                last: last_noted(connection)?,
+            }),
+        };
+        Ok(Self {
+            connection,
+            capture,
+        })
+    }
+
+    fn captured_by_others(
+        &self,
+        tables: &Tables,
+        records: &BTreeSet<RecordKey>,
+    ) -> Result<Vec<CapturedWrite>, Failure> {
+        let Some(capture) = self.capture.filter(|capture| capture.last > 0) else {
+            return Ok(Vec::new());
+        };
+        let keys = noted_keys(tables, records)?;
+        let found = Found::of_records(self.connection, capture.known, &keys, capture.last)?;
+        let exists = |key: &RecordKey| exists(self.connection, tables, key);
+        Ok(resolve(found.records, capture.last, exists)?.others)
+    }
+
+    fn take_captured(
+        &self,
+        tables: &Tables,
+        records: &BTreeSet<RecordKey>,
+    ) -> Result<Writes, Failure> {
+        let Some(Capture { known, last }) = self.capture else {
+            return Ok(Writes::default());
+        };
+        let mut found = Found::after(self.connection, known, last, records)?;
+        if found.count > 0 {
+            found.delete_after(self.connection, last)?;
+        }
+        if last > 0 {
+            let keys = records
+                .iter()
+                .chain(found.records.keys())
+                .cloned()
+                .collect();
+            let keys = noted_keys(tables, &keys)?;
+            let others = Found::of_records(self.connection, known, &keys, last)?;
+            delete_of_records(self.connection, &keys, last)?;
+            found.add(others);
+        }
+        for log in &found.unknown_fields {
+            interrupt(self.connection, log)?;
+        }
+        let exists = |key: &RecordKey| exists(self.connection, tables, key);
+        let mut writes = resolve(found.records, last, exists)?;
+        keep_ids(self.connection, tables, &writes.deleted)?;
+        writes.own.retain(|write| !records.contains(&write.key));
+        Ok(writes)
+    }
+}
+
+/// The logs and the keys of records, as the triggers note them.
+fn noted_keys(tables: &Tables, records: &BTreeSet<RecordKey>) -> Result<Vec<NotedKey>, Failure> {
+    let captured = records
+        .iter()
+        .filter(|key| tables.captured().contains(&key.collection));
+    captured
+        .map(|key| {
+            let table = tables.of(&key.collection)?;
+            Ok((Arc::clone(&table.log), table.key_value(key.id)))
+        })
+        .collect()
+}
+
+/// Whether a row exists.
+pub(crate) fn exists(
+    connection: &Connection,
+    tables: &Tables,
+    key: &RecordKey,
+) -> Result<bool, Failure> {
+    let table = tables.of(&key.collection)?;
+    let mut statement = connection.prepare_cached(&table.select)?;
+    Ok(statement.exists([Parameter(&table.key_value(key.id))])?)
+}
 
 impl fieldsync_sql::Transaction for Transaction<'_> {
     type Dialect = Sqlite;
@@ -27,7 +140,7 @@ impl fieldsync_sql::Transaction for Transaction<'_> {
         parameters: &[SqlValue<'_>],
         read: &mut ReadRow<'_>,
     ) -> impl Future<Output = Result<(), Failure>> {
-        ready(query(self.0, sql, parameters, read))
+        ready(query(self.connection, sql, parameters, read))
     }
 
     fn execute(
@@ -35,7 +148,7 @@ impl fieldsync_sql::Transaction for Transaction<'_> {
         sql: &str,
         parameters: &[SqlValue<'_>],
     ) -> impl Future<Output = Result<usize, Failure>> {
-        ready(execute(self.0, sql, parameters))
+        ready(execute(self.connection, sql, parameters))
     }
 
     /// Only one transaction writes at a time.
@@ -48,18 +161,19 @@ impl fieldsync_sql::Transaction for Transaction<'_> {
 
     fn captured_by_others(
         &mut self,
-        _: &Tables,
-        _: &BTreeSet<RecordKey>,
+        tables: &Tables,
+        records: &BTreeSet<RecordKey>,
     ) -> impl Future<Output = Result<Vec<CapturedWrite>, Failure>> {
-        ready(Ok(Vec::new()))
+        ready(Transaction::captured_by_others(self, tables, records))
     }
 
     fn take_captured(
         &mut self,
-        _: &Tables,
-        _: &BTreeSet<RecordKey>,
+        tables: &Tables,
+        records: &BTreeSet<RecordKey>,
     ) -> impl Future<Output = Result<(Vec<CapturedWrite>, Vec<CapturedWrite>), Failure>> {
-        ready(Ok((Vec::new(), Vec::new())))
+        let taken = Transaction::take_captured(self, tables, records);
+        ready(taken.map(|writes| (writes.others, writes.own)))
     }
 
     fn rejection(
@@ -68,7 +182,7 @@ impl fieldsync_sql::Transaction for Transaction<'_> {
         write: &Write,
         error: Failure,
     ) -> impl Future<Output = Result<Rejection, Failure>> {
-        ready(blame::rejection(self.0, table, write, error))
+        ready(blame::rejection(self.connection, table, write, error))
     }
 }
 
@@ -95,36 +209,4 @@ fn execute(
 ) -> Result<usize, Failure> {
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.execute(params_from_iter(parameters.iter().map(Parameter)))?)
-}
-
-struct SqliteRow<'a>(&'a rusqlite::Row<'a>);
-
-impl Row for SqliteRow<'_> {
-    fn value(&self, column: usize) -> Result<SqlValue<'_>, Box<dyn Error + Send + Sync>> {
-        Ok(match self.0.get_ref(column)? {
-            ValueRef::Null => SqlValue::Null,
-            ValueRef::Integer(number) => SqlValue::Integer(number),
-            ValueRef::Real(number) => SqlValue::Real(number),
-            ValueRef::Text(text) => SqlValue::Text(match str::from_utf8(text) {
-                Ok(text) => text.into(),
-                // SQLite does not check what others write.
-                Err(_) => String::from_utf8_lossy(text),
-            }),
-            ValueRef::Blob(bytes) => SqlValue::Bytes(bytes.into()),
-        })
-    }
-}
-
-struct Parameter<'a>(&'a SqlValue<'a>);
-
-impl ToSql for Parameter<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self.0 {
-            SqlValue::Null => ToSqlOutput::Owned(Value::Null),
-            SqlValue::Integer(number) => ToSqlOutput::Owned(Value::Integer(*number)),
-            SqlValue::Real(number) => ToSqlOutput::Owned(Value::Real(*number)),
-            SqlValue::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-            SqlValue::Bytes(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
-        })
-    }
 }

@@ -162,8 +162,8 @@ pub mod backend {
         };
         #[doc(hidden)]
         pub use crate::conformance::{
-            bases, constraints, edits, faults, groups, history, ids, keys, log, notifications,
-            preconditions, reads, run, tables, trimming, types,
+            bases, captures, constraints, edits, faults, groups, history, ids, keys, log,
+            notifications, preconditions, reads, run, tables, trimming, types,
         };
     }
 

@@ -9,6 +9,7 @@ use crate::faults::clients::{EditRequest, send};
 use crate::faults::database::Database;
 use crate::faults::load::{Load, check_applied};
 use crate::random;
+use crate::tasks::within_limit;
 
 const SIGABRT: Option<i32> = Some(6);
 
@@ -111,4 +112,49 @@ fn an_ordinary_build_of_the_demo_has_no_fault_points() {
     let [as_released, with_fault_points] = binaries();
     assert!(knows(&with_fault_points));
     assert!(!knows(&as_released));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d_what_others_wrote_is_logged_once_when_the_server_aborts_while_it_logs_it() {
+    for point in ["before-captured-commit", "after-captured-commit"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("demo.db");
+        // The first time it looks at the triggers.
+        let fault = format!("{point}:2");
+        let mut demo = Demo::start_with_fault(&format!("sqlite:{}", path.display()), &fault);
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.busy_timeout(crate::tasks::WAIT_TIMEOUT).unwrap();
+        let update = "update users set first_name = 'Outside' where id = 1";
+        other.execute(update, []).unwrap();
+        assert_eq!(demo.ended().await.signal(), SIGABRT, "{fault}");
+        let count = |table: &str| {
+            let sql = format!("select count(*) from {table}");
+            other
+                .query_row(&sql, [], |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        // The demo has created two users.
+        let before = (count("fieldsync_changes"), count("fieldsync_captured"));
+        let is_logged = point == "after-captured-commit";
+        assert_eq!(before, if is_logged { (3, 0) } else { (2, 1) }, "{point}");
+        demo.restart();
+        let logged = async {
+            while count("fieldsync_captured") > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        within_limit("the log", logged).await;
+        other
+            .execute("update users set last_name = 'Outside' where id = 1", [])
+            .unwrap();
+        within_limit("the log", async {
+            while count("fieldsync_changes") < 4 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        demo.kill();
+        drop(other);
+        assert_eq!(Database::read(&path).log.len(), 4, "{point}");
+    }
 }

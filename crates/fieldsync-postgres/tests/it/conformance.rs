@@ -37,6 +37,7 @@ fn quote(name: &str) -> String {
 #[async_trait]
 impl Fixture for Database {
     const CONSTRAINTS: Constraints = Constraints::Enforced;
+    const CAPTURES: bool = true;
     const TRIM_STEP: usize = 1000;
 
     async fn fresh() -> Self {

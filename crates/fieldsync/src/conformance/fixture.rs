@@ -16,6 +16,9 @@ pub trait Fixture: Send + Sync + Sized + 'static {
     /// Whether the database has constraints. If it has none, the suite checks that no edit is refused because of one.
     const CONSTRAINTS: Constraints;
 
+    /// Whether the store captures what others write.
+    const CAPTURES: bool;
+
     /// The most changes, and the most idempotency keys, that one call of [`Store::trim`] deletes. The suite writes more
     /// than that.
     const TRIM_STEP: usize;

@@ -13,6 +13,8 @@ mod tasks;
 #[doc(hidden)]
 pub mod bases;
 #[doc(hidden)]
+pub mod captures;
+#[doc(hidden)]
 pub mod constraints;
 #[doc(hidden)]
 pub mod edits;
@@ -150,6 +152,12 @@ macro_rules! __store_tests {
                 an_edit_whose_base_is_not_in_the_log_is_refused
                 an_edit_whose_base_is_too_far_back_is_refused
             ;
+            captures:
+                what_others_wrote_is_logged_with_previous_values
+                an_edit_on_top_of_what_others_wrote_conflicts_with_its_base
+                two_nodes_log_everything_once
+                previous_values_chain_whoever_writes
+            ;
             log:
                 offsets_rise_by_one_in_commit_order
                 a_reader_never_sees_a_gap
@@ -233,6 +241,7 @@ mod tests {
         let listed: Vec<&str> = include_str!("mod.rs").split_whitespace().collect();
         let topics = [
             include_str!("bases.rs"),
+            include_str!("captures.rs"),
             include_str!("constraints.rs"),
             include_str!("edits.rs"),
             include_str!("faults.rs"),

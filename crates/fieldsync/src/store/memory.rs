@@ -472,6 +472,7 @@ mod tests {
     #[async_trait]
     impl Fixture for InMemory {
         const CONSTRAINTS: Constraints = Constraints::Absent;
+        const CAPTURES: bool = false;
         const TRIM_STEP: usize = TRIM_STEP;
 
         async fn fresh() -> Self {
