@@ -166,6 +166,8 @@ mod tests {
                     "last_tag",
                     "trimmed",
                     "trimmed_tag",
+                    "interrupted",
+                    "interrupted_tag",
                 ],
             ),
         ];

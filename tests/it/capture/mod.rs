@@ -94,6 +94,28 @@ impl Database for SqliteFile {
     }
 }
 
+#[cfg(feature = "services")]
+pub(crate) struct PostgresDatabase(String);
+
+#[cfg(feature = "services")]
+impl Database for PostgresDatabase {
+    const IS_SQLITE: bool = false;
+
+    async fn fresh() -> Self {
+        Self(crate::cluster::fresh_database().await)
+    }
+
+    async fn store(&self, builder: EngineBuilder) -> EngineBuilder {
+        let store = fieldsync_postgres::PostgresStore::connect(&self.0).await;
+        builder.store(store.unwrap())
+    }
+
+    async fn sql(&self, sql: &str) {
+        let client = crate::cluster::connect(&self.0).await;
+        client.batch_execute(sql).await.unwrap();
+    }
+}
+
 /// A collection on an existing table. The fields are given as their JSON types: `string`, or `string?` where null is allowed.
 pub(crate) fn collection(name: &str, fields: &[(&str, &str)]) -> Collection {
     let fields = fields.iter().map(|(name, kind)| {
@@ -114,6 +136,13 @@ macro_rules! on_every_database {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
                 super::$case::<$crate::capture::SqliteFile>().await;
+            })+
+        }
+        #[cfg(feature = "services")]
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case::<$crate::capture::PostgresDatabase>().await;
             })+
         }
     };
