@@ -39,6 +39,12 @@ async fn start_as(database: &Database, collection: Collection, role: &str) -> Ap
 
 /// `options` are those of PostgreSQL's URL.
 async fn start_with(database: &Database, collection: Collection, role: &str, options: &str) -> App {
+    // Only the owner may create triggers.
+    let collection = if role == "postgres" {
+        collection.capture()
+    } else {
+        collection.without_capture()
+    };
     let builder = Engine::builder().collection(collection.open_to_everyone());
     let builder = database.store(builder, role, options).await;
     App::with(Server::Axum, builder, tempfile::tempdir().unwrap()).await
@@ -275,7 +281,7 @@ async fn a_reference_to_a_missing_table_or_key_is_found_at_the_start() {
     ] {
         let database = Database::sqlite();
         database.run(sql).await;
-        let books = collection("books", &[]).open_to_everyone();
+        let books = collection("books", &[]).capture().open_to_everyone();
         let builder = database.store(Engine::builder().collection(books), "", "");
         let Err(StartError::Store(StoreError::Schema(mismatch))) = builder.await.start().await
         else {

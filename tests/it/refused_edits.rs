@@ -150,7 +150,9 @@ fn items() -> Collection {
         properties.insert(name.into(), integer);
     }
     let schema = json!({"type": "object", "properties": properties});
-    Collection::from_schema("items", &schema).open_to_everyone()
+    Collection::from_schema("items", &schema)
+        .without_capture()
+        .open_to_everyone()
 }
 
 /// What the table should contain.

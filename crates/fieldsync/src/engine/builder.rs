@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::Notify;
 
 use crate::broker::broker::Broker;
 use crate::broker::relay::NotificationQueue;
@@ -170,18 +169,16 @@ impl EngineBuilder {
         );
         let tail =
             Arc::clone(&hubs).tail(Arc::clone(&store), broker.clone(), settings.poll_interval);
-        let woken = Arc::new(Notify::new());
         let capture = Capture {
             store: Arc::clone(&store),
             hubs: Arc::clone(&hubs),
             notifications: Arc::clone(&notifications),
             retention: settings.retention,
-            woken: Arc::clone(&woken),
         };
+        let capture = capture.start(settings.poll_interval);
         let trim = trim(Arc::clone(&store), settings.retention);
         let mut tasks = vec![
             tokio::spawn(tail).abort_handle(),
-            tokio::spawn(capture.run(settings.poll_interval)).abort_handle(),
             tokio::spawn(trim).abort_handle(),
         ];
         if let Some(broker) = broker {
@@ -194,7 +191,7 @@ impl EngineBuilder {
             hubs,
             group_commit,
             settings,
-            woken,
+            capture,
             tasks,
         ))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::broker::relay::NotificationQueue;
 use crate::live::hub_registry::HubRegistry;
@@ -17,19 +18,53 @@ pub(crate) struct Capture {
     pub(crate) hubs: Arc<HubRegistry>,
     pub(crate) notifications: Arc<NotificationQueue>,
     pub(crate) retention: Retention,
+}
+
+/// The running task. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct CaptureTask {
     /// The app has written.
-    pub(crate) woken: Arc<Notify>,
+    woken: Arc<Notify>,
+    task: AbortHandle,
+}
+
+impl CaptureTask {
+    /// Has the task look at once.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Ends the task. What others write from now on is logged by another node, or after the next start.
+    pub(crate) fn stop(&self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for CaptureTask {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 impl Capture {
+    /// Starts the task on the current runtime.
+    pub(crate) fn start(self, poll_interval: Duration) -> CaptureTask {
+        let woken = Arc::new(Notify::new());
+        let task = tokio::spawn(self.run(poll_interval, Arc::clone(&woken)));
+        CaptureTask {
+            woken,
+            task: task.abort_handle(),
+        }
+    }
+
     /// Never returns.
-    pub(crate) async fn run(self, poll_interval: Duration) {
+    async fn run(self, poll_interval: Duration, woken: Arc<Notify>) {
         let mut ticks = tokio::time::interval(poll_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.woken.notified() => {}
+                () = woken.notified() => {}
                 () = self.store.captured() => {}
             }
             if let Err(error) = self.log_captured().await {

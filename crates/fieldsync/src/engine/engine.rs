@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
+use crate::engine::capture::CaptureTask;
 use crate::engine::drain::{DrainReport, InProgress, Work, WorkInProgress};
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::permissions::Permissions;
@@ -76,8 +77,7 @@ struct Inner {
     settings: Settings,
     in_progress: WorkInProgress,
     stopping: watch::Sender<bool>,
-    /// The app has written to its tables.
-    woken: Arc<Notify>,
+    capture: CaptureTask,
     /// The tasks that end with the engine.
     tasks: Vec<tokio::task::AbortHandle>,
 }
@@ -96,7 +96,7 @@ impl Engine {
         hubs: Arc<HubRegistry>,
         group_commit: GroupCommit,
         settings: Settings,
-        woken: Arc<Notify>,
+        capture: CaptureTask,
         tasks: Vec<tokio::task::AbortHandle>,
     ) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl Engine {
                 settings,
                 in_progress: WorkInProgress::default(),
                 stopping: watch::Sender::new(false),
-                woken,
+                capture,
                 tasks,
             }),
         }
@@ -247,7 +247,7 @@ impl Engine {
 
     /// Reads at once what others have written, instead of at the next poll. For the app, after its own SQL.
     pub fn wake(&self) {
-        self.inner.woken.notify_one();
+        self.inner.capture.wake();
     }
 
     /// Subscribes to a collection or to one record: a snapshot first, or what has changed since a cursor, then every
@@ -273,7 +273,9 @@ impl Engine {
     pub async fn drain(&self, timeout: Duration) -> DrainReport {
         self.inner.stopping.send_replace(true);
         self.inner.hubs.close();
-        self.inner.in_progress.finish(timeout).await
+        let report = self.inner.in_progress.finish(timeout).await;
+        self.inner.capture.stop();
+        report
     }
 
     /// Whether the engine accepts edits. For the app's health check.

@@ -5,17 +5,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::model::access::{Access, Denied};
 use crate::model::canonical::CanonicalHasher;
 use crate::model::cursor::Shape;
-use crate::model::field_errors::FieldErrors;
-use crate::model::principal::Principal;
 use crate::model::record::{CREATED_AT, Fields, RecordId, UPDATED_AT};
-use crate::model::refusal::Refusal;
-use crate::schema::authorizer::{AuthorizeFn, Authorizer, OpenToEveryone};
+use crate::schema::authorizer::Authorizer;
 use crate::schema::field::{Field, Ids};
 use crate::schema::field_type::{FieldType, Schema};
 use crate::schema::grant::Grant;
@@ -53,9 +48,9 @@ pub struct Collection {
     adds_missing_columns: bool,
     capture: Option<CaptureChoice>,
     shows_database_messages: bool,
-    authorizer: Option<Arc<dyn Authorizer>>,
-    has_row_filters: bool,
-    hooks: Hooks,
+    pub(super) authorizer: Option<Arc<dyn Authorizer>>,
+    pub(super) has_row_filters: bool,
+    pub(super) hooks: Hooks,
     /// Why the engine can't start with this collection.
     fault: Option<String>,
     /// Computed on first use.
@@ -197,133 +192,6 @@ impl Collection {
     #[must_use]
     pub fn show_database_messages(mut self) -> Self {
         self.shows_database_messages = true;
-        self
-    }
-
-    /// Allows every principal to read and write every record. Anonymous principals are included.
-    #[must_use]
-    pub fn open_to_everyone(self) -> Self {
-        Self {
-            has_row_filters: false,
-            ..self.authorize(OpenToEveryone)
-        }
-    }
-
-    /// Sets the authorizer, which decides what each principal may do.
-    #[must_use]
-    pub fn authorize(mut self, authorizer: impl Authorizer) -> Self {
-        self.authorizer = Some(Arc::new(authorizer));
-        self.has_row_filters = true;
-        self
-    }
-
-    /// Sets a closure that decides what each principal may do. Implement [`Authorizer`] for rules that need to wait.
-    ///
-    /// ```
-    /// # use fieldsync::{Access, Collection, Denied, Grant};
-    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-    /// # #[serde(default)]
-    /// # struct Note { text: String }
-    /// let notes = Collection::of::<Note>("notes").authorize_fn(|principal, access| {
-    ///     match (principal.name(), access) {
-    ///         (Some(_), _) | (None, Access::Read) => Ok(Grant::full()),
-    ///         (None, _) => Err(Denied::Unauthenticated),
-    ///     }
-    /// });
-    /// ```
-    #[must_use]
-    pub fn authorize_fn<F>(self, rule: F) -> Self
-    where
-        F: Fn(&Principal, Access) -> Result<Grant, Denied> + Send + Sync + 'static,
-    {
-        self.authorize(AuthorizeFn(rule))
-    }
-
-    /// Validates every new state of a record before it is stored, whoever makes the edit. The closure receives the
-    /// record before the edit and after it. `before` is `None` when the edit creates the record, or when the row does not fit
-    /// the type. Errors refuse the edit with 422.
-    ///
-    /// The closure runs inside the transaction, on the current row. It must be quick and must not block, and it may run
-    /// more than once for one edit.
-    ///
-    /// ```
-    /// # use fieldsync::{Collection, FieldErrors};
-    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-    /// # #[serde(default)]
-    /// # struct Booking { seats: u32, taken: u32 }
-    /// let bookings = Collection::of::<Booking>("bookings").validate(|_before: Option<&Booking>, after: &Booking| {
-    ///     if after.taken > after.seats {
-    ///         return Err(FieldErrors::one("taken", "more than there are seats"));
-    ///     }
-    ///     Ok(())
-    /// });
-    /// ```
-    #[must_use]
-    pub fn validate<T, F>(mut self, validate: F) -> Self
-    where
-        T: DeserializeOwned,
-        F: Fn(Option<&T>, &T) -> Result<(), FieldErrors> + Send + Sync + 'static,
-    {
-        self.hooks.set_validate(validate);
-        self
-    }
-
-    /// Checks every edit that a principal makes. The closure receives the principal and the record before and after the
-    /// edit: `before` is `None` when the edit creates the record, `after` is `None` when it deletes it. The closure
-    /// refuses an edit with [`FieldErrors`] (422), [`Denied`] (403, or the status of its variant) or any other [`Refusal`]. A
-    /// closure that returns several of them converts them with `Refusal::from`.
-    ///
-    /// Edits that the app makes itself, without a principal, are not checked. The closure runs as for
-    /// [`Collection::validate`].
-    ///
-    /// ```
-    /// # use fieldsync::{Collection, FieldErrors};
-    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-    /// # #[serde(default)]
-    /// # struct Item { quantity: u32 }
-    /// # struct Claims { admin: bool }
-    /// let items = Collection::of::<Item>("items").check(|principal, before: Option<&Item>, after: Option<&Item>| {
-    ///     let is_admin = principal.get::<Claims>().is_some_and(|claims| claims.admin);
-    ///     match (before, after) {
-    ///         (Some(before), Some(after)) if after.quantity < before.quantity && !is_admin => {
-    ///             Err(FieldErrors::one("quantity", "must not go down"))
-    ///         }
-    ///         _ => Ok(()),
-    ///     }
-    /// });
-    /// ```
-    #[must_use]
-    pub fn check<T, F, E>(mut self, check: F) -> Self
-    where
-        T: DeserializeOwned,
-        F: Fn(&Principal, Option<&T>, Option<&T>) -> Result<(), E> + Send + Sync + 'static,
-        E: Into<Refusal>,
-    {
-        self.hooks.set_check(check);
-        self
-    }
-
-    /// Sets fields of every record that a principal creates, for example its owner. The closure receives the principal
-    /// and the fields that it sent, and may set any field, also one that the principal may not write.
-    ///
-    /// Records that the app creates itself, without a principal, are not changed. The closure runs as for
-    /// [`Collection::validate`].
-    ///
-    /// ```
-    /// # use fieldsync::Collection;
-    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-    /// # #[serde(default)]
-    /// # struct Note { owner: String, text: String }
-    /// let notes = Collection::of::<Note>("notes").on_create(|principal, fields| {
-    ///     fields.insert("owner".into(), principal.name().into());
-    /// });
-    /// ```
-    #[must_use]
-    pub fn on_create<F>(mut self, on_create: F) -> Self
-    where
-        F: Fn(&Principal, &mut Fields) + Send + Sync + 'static,
-    {
-        self.hooks.set_on_create(on_create);
         self
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod authorizer;
 pub(crate) mod change_view;
 pub(crate) mod collection;
+pub(crate) mod collection_rules;
 pub(crate) mod field;
 pub(crate) mod field_type;
 pub(crate) mod grant;
