@@ -123,9 +123,16 @@ async fn connect(
         }
         None => Network::Works,
     };
-    let on_reply = |_: &[u8]| match cuts_reply.load(Ordering::SeqCst) {
-        true => Network::Refuses,
-        false => Network::Works,
+    // The statements before COMMIT in the same message have replies, too. A server that can't send them ends the transaction.
+    let on_reply = |bytes: &[u8]| {
+        let committed = b"COMMIT\0";
+        match cuts_reply.load(Ordering::SeqCst) {
+            true if bytes.windows(committed.len()).any(|part| part == committed) => {
+                Network::Refuses
+            }
+            true => Network::Blackhole,
+            false => Network::Works,
+        }
     };
     let mut refusing = network.clone();
     tokio::select! {

@@ -4,35 +4,10 @@ use fieldsync::backend::StoreError;
 use fieldsync_sql::Dialect as _;
 use tokio_postgres::GenericClient;
 
-use crate::capture_ddl::{CapturedTable, function, missing_triggers};
+use crate::capture_ddl::missing_triggers;
+use crate::capture_state::{CapturedTable, state_of, states};
 use crate::dialect::{Postgres, Table, Tables};
 use crate::error::Failure;
-
-/// What capture depends on, of each table: its storage, its partitions, and the triggers of all; and whether all are in place.
-/// The parameters are the names of the tables as SQL, their logs, their key columns, and the function.
-const STATES: &str = "select s.fingerprint, s.is_complete \
-     from unnest($1::text[], $2::text[], $3::text[]) with ordinality as w (name, log, key, position) cross join lateral \
-       (select coalesce(string_agg(format('%s/%s/%s%s/%s%s', c.oid, c.relfilenode, r.xmin, r.tgenabled, t.xmin, t.tgenabled), \
-                 ' ' order by c.oid), '') as fingerprint, \
-               coalesce(bool_and(r.tgenabled = 'A' and r.tgfoid = to_regprocedure($4) and t.tgenabled = 'A' \
-                 and t.tgfoid = to_regprocedure($4) and r.tgargs = args.expected and t.tgargs = args.expected), false) \
-                 as is_complete \
-        from (select relid from pg_partition_tree(to_regclass(w.name)) union select to_regclass(w.name)) tree \
-          join pg_class c on c.oid = tree.relid \
-          cross join (select convert_to(w.log, getdatabaseencoding()) || '\\x00' \
-                        || convert_to(w.key, getdatabaseencoding()) || '\\x00' as expected) args \
-          left join pg_trigger r on r.tgrelid = c.oid and r.tgname = '!fieldsync_row' \
-          left join pg_trigger t on t.tgrelid = c.oid and t.tgname = '!fieldsync_truncate') s \
-     order by w.position";
-
-/// The state of a table's capture.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct State {
-    /// Differs whenever changes may have been missed.
-    pub(crate) fingerprint: String,
-    /// Whether every trigger is in place and enabled.
-    pub(crate) is_complete: bool,
-}
 
 /// The schema of the side tables, as SQL.
 fn schema(tables: &Tables) -> String {
@@ -46,38 +21,6 @@ pub(crate) fn captured_tables(tables: &Tables) -> Result<Vec<&Table>, StoreError
     let mut captured: Vec<&Table> = captured.collect::<Result<_, _>>()?;
     captured.sort_by(|a, b| a.log.cmp(&b.log));
     Ok(captured)
-}
-
-/// The state of one table's capture.
-pub(crate) async fn state_of(
-    client: &impl GenericClient,
-    schema: &str,
-    table: &CapturedTable,
-) -> Result<State, Failure> {
-    let state = states(client, schema, std::slice::from_ref(table))
-        .await?
-        .pop();
-    Ok(state.unwrap_or_default())
-}
-
-async fn states(
-    client: &impl GenericClient,
-    schema: &str,
-    tables: &[CapturedTable],
-) -> Result<Vec<State>, Failure> {
-    let names: Vec<&str> = tables.iter().map(|table| &*table.sql_name).collect();
-    let logs: Vec<&str> = tables.iter().map(|table| &*table.log).collect();
-    let keys: Vec<&str> = tables.iter().map(|table| &*table.key).collect();
-    let rows = client
-        .query(STATES, &[&names, &logs, &keys, &function(schema)])
-        .await?;
-    let states = rows.iter().map(|row| {
-        Ok(State {
-            fingerprint: row.try_get(0)?,
-            is_complete: row.try_get(1)?,
-        })
-    });
-    states.collect()
 }
 
 /// The tables whose capture is not as it was when it was last confirmed.

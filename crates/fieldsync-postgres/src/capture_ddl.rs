@@ -3,8 +3,8 @@
 use fieldsync_sql::{Dialect as _, SqlValue};
 use tokio_postgres::GenericClient;
 
-use crate::capture::state_of;
-use crate::dialect::{Postgres, Table};
+use crate::capture_state::{CapturedTable, function, state_of};
+use crate::dialect::Postgres;
 use crate::error::Failure;
 
 /// Capture's side tables.
@@ -32,26 +32,6 @@ const OWNER: &str = "do $$ begin \
      exception when insufficient_privilege then \
        raise notice 'fieldsync: this role may not create roles, so that the function fieldsync_capture belongs to it'; \
      end $$";
-
-/// A table with capture, which may not exist yet.
-#[derive(Debug, Clone)]
-pub(crate) struct CapturedTable {
-    /// The name as SQL.
-    pub(crate) sql_name: String,
-    pub(crate) log: String,
-    /// The key column.
-    pub(crate) key: String,
-}
-
-impl CapturedTable {
-    pub(crate) fn of(table: &Table) -> Self {
-        Self {
-            sql_name: table.sql_name.clone(),
-            log: table.log.to_string(),
-            key: table.key.name.clone(),
-        }
-    }
-}
 
 /// The statements that set up capture for these tables, as far as something is missing. `schema`: that of the side tables, as
 /// SQL.
@@ -83,11 +63,6 @@ async fn has_function(client: &impl GenericClient, schema: &str) -> Result<bool,
         .query_one(sql, &[&function, &body, &doorbell])
         .await?;
     Ok(row.try_get(0)?)
-}
-
-/// The name of the function.
-pub(crate) fn function(schema: &str) -> String {
-    format!("{schema}.fieldsync_capture()")
 }
 
 fn function_statements(schema: &str) -> Vec<String> {

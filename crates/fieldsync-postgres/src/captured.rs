@@ -40,7 +40,7 @@ pub(crate) async fn of_others<'a>(
 ) -> Result<Step<'a>, Failure> {
     Step::query(
         client,
-        &tables.own.captured_by_others,
+        &tables.own.capture.captured_by_others,
         names(tables, records)?,
     )
     .await
@@ -52,7 +52,12 @@ pub(crate) async fn take<'a>(
     tables: &Tables,
     written: impl IntoIterator<Item = &RecordKey>,
 ) -> Result<Step<'a>, Failure> {
-    Step::query(client, &tables.own.take_captured, names(tables, written)?).await
+    Step::query(
+        client,
+        &tables.own.capture.take_captured,
+        names(tables, written)?,
+    )
+    .await
 }
 
 /// The writes in the rows of [`of_others`] and [`take`]: those of other transactions, and this transaction's own. Those of

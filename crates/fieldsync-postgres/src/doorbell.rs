@@ -93,7 +93,7 @@ impl Doorbell {
 impl State {
     async fn stay_awake(&mut self, pool: &Pool, sql: &SideStatements) -> Result<bool, Failure> {
         if self.armed_at.is_some() {
-            execute(pool, &sql.disarm).await?;
+            execute(pool, &sql.capture.disarm).await?;
             self.armed_at = None;
         }
         sleep(BUSY_INTERVAL).await;
@@ -116,7 +116,7 @@ impl State {
         };
         if check_at <= Instant::now() {
             // Another engine may have disarmed it. What was written before it was armed is looked for now.
-            let has_armed = execute(pool, &sql.arm).await? > 0;
+            let has_armed = execute(pool, &sql.capture.arm).await? > 0;
             self.armed_at = Some(Instant::now());
             return Ok(has_armed);
         }

@@ -30,6 +30,8 @@ mod capture;
 
 mod capture_ddl;
 
+mod capture_state;
+
 // What it reads and writes.
 mod prepare;
 

@@ -70,7 +70,10 @@ async fn all_logs(
     }
     let logs = capture::captured_tables(tables)?;
     let logs = Parameter::texts(logs.iter().map(|table| &*table.log));
-    let waiting = client.within(ANSWER_TIMEOUT, run(client, &tables.own.waiting, [logs]));
+    let waiting = client.within(
+        ANSWER_TIMEOUT,
+        run(client, &tables.own.capture.waiting, [logs]),
+    );
     for row in waiting.await? {
         let Some(table) = tables.with_log(row.try_get(0)?) else {
             continue;
@@ -139,7 +142,7 @@ async fn one_log(
             [Parameter::texts([&*table.log])],
         )
         .await?,
-        Step::query(client, &tables.own.is_lost, is_lost).await?,
+        Step::query(client, &tables.own.capture.is_lost, is_lost).await?,
         Step::query(
             client,
             &table.own.take,

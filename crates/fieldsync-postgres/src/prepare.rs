@@ -15,7 +15,8 @@ use fieldsync_sql::{
 use tokio_postgres::error::SqlState;
 
 use crate::capture;
-use crate::capture_ddl::{self, CapturedTable};
+use crate::capture_ddl;
+use crate::capture_state::CapturedTable;
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
 use crate::error::{Failure, LockedOut, Stopped, is_not_allowed};

@@ -22,21 +22,10 @@ pub(crate) struct SideStatements {
     /// Locks a head, and selects the oldest changes and the head. The lock keeps other nodes from trimming the same log, and
     /// holds the deleted rows and the mark together. The parameters are the log and the most rows.
     pub(crate) trim_candidates: String,
-    /// What others wrote to some records. The parameters are arrays of logs and of keys.
-    pub(crate) captured_by_others: String,
-    /// Takes what this transaction wrote, and what others wrote to the same records and to those of the parameters.
-    pub(crate) take_captured: String,
-    /// The logs for which something was captured. The parameter is an array of logs.
-    pub(crate) waiting: String,
-    /// Whether the table was truncated, something waits for too long, or too much waits. The parameters are the log, the most
-    /// records, and the retention in seconds. Records are counted only where there are more rows than that.
-    pub(crate) is_lost: String,
-    /// Arms the doorbell. Two-phase commit forbids notifications.
-    pub(crate) arm: String,
-    /// Disarms the doorbell.
-    pub(crate) disarm: String,
     /// The change with an offset, after the epoch of the log. The parameters are the log and the offset.
     pub(crate) change_at: String,
+    /// Those of capture.
+    pub(crate) capture: CaptureStatements,
     /// Whether a change exists. The parameters are the log, the offset, and the tag.
     pub(crate) has_change: String,
     /// Whether a key was used. The parameters are the principal and the key.
@@ -93,6 +82,41 @@ impl SideStatements {
                    join fieldsync_changes c on c.log = h.log and c."offset" > h.trimmed
                    order by c."offset" limit $2"#,
             ),
+            change_at: render(
+                r#"select h.epoch, c."offset", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key
+                   from fieldsync_heads h join fieldsync_changes c on c.log = h.log
+                   where h.log = $1 and c."offset" = $2"#,
+            ),
+            capture: CaptureStatements::new(render),
+            has_change: render(
+                r#"select from fieldsync_changes where log = $1 and "offset" = $2 and tag = $3"#,
+            ),
+            has_key: render("select from fieldsync_keys where principal = $1 and key = $2"),
+        }
+    }
+}
+
+/// The statements of capture.
+#[derive(Debug)]
+pub(crate) struct CaptureStatements {
+    /// What others wrote to some records. The parameters are arrays of logs and of keys.
+    pub(crate) captured_by_others: String,
+    /// Takes what this transaction wrote, and what others wrote to the same records and to those of the parameters.
+    pub(crate) take_captured: String,
+    /// The logs for which something was captured. The parameter is an array of logs.
+    pub(crate) waiting: String,
+    /// Whether the table was truncated, something waits for too long, or too much waits. The parameters are the log, the most
+    /// records, and the retention in seconds. Records are counted only where there are more rows than that.
+    pub(crate) is_lost: String,
+    /// Arms the doorbell. Two-phase commit forbids notifications.
+    pub(crate) arm: String,
+    /// Disarms the doorbell.
+    pub(crate) disarm: String,
+}
+
+impl CaptureStatements {
+    fn new(render: &dyn Fn(&str) -> String) -> Self {
+        Self {
             captured_by_others: render(
                 "select c.log, c.key, c.old::text, c.new::text, false \
                  from fieldsync_captured c join unnest($1::text[], $2::text[]) as w (log, key) \
@@ -120,15 +144,6 @@ impl SideStatements {
                  where not armed and current_setting('max_prepared_transactions') = '0'",
             ),
             disarm: render("update fieldsync_doorbell set armed = false where armed"),
-            change_at: render(
-                r#"select h.epoch, c."offset", c.tag, c.id, c.action, c.after, c.former, c.at, c.who, c.idempotency_key
-                   from fieldsync_heads h join fieldsync_changes c on c.log = h.log
-                   where h.log = $1 and c."offset" = $2"#,
-            ),
-            has_change: render(
-                r#"select from fieldsync_changes where log = $1 and "offset" = $2 and tag = $3"#,
-            ),
-            has_key: render("select from fieldsync_keys where principal = $1 and key = $2"),
         }
     }
 }

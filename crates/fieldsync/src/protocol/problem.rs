@@ -73,6 +73,20 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", SERVER_FAILED)
     }
 
+    /// A 422 for an edit that the database refused, with its message if the app shows it.
+    fn refused_by_database(message: Option<&str>, field: Option<&str>) -> Self {
+        let of_field = message.unwrap_or("is not allowed by the database");
+        let errors = field.into_iter().map(|field| (field, of_field));
+        Self {
+            errors: errors.collect(),
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "refused-by-database",
+                message.unwrap_or("the database refused the edit"),
+            )
+        }
+    }
+
     fn not_found(detail: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
@@ -162,23 +176,8 @@ impl From<&Refusal> for Problem {
                 field,
                 is_shown,
             } => {
-                let (detail, of_field) = if *is_shown {
-                    (&**message, &**message)
-                } else {
-                    (
-                        "the database refused the edit",
-                        "is not allowed by the database",
-                    )
-                };
-                let errors = field.iter().map(|field| (&**field, of_field));
-                Self {
-                    errors: errors.collect(),
-                    ..Self::new(
-                        StatusCode::UNPROCESSABLE_ENTITY,
-                        "refused-by-database",
-                        detail,
-                    )
-                }
+                let shown = is_shown.then_some(&**message);
+                Self::refused_by_database(shown, field.as_deref())
             }
             Refusal::Malformed(message) => {
                 Self::new(StatusCode::BAD_REQUEST, "malformed", message.clone())

@@ -1,28 +1,24 @@
 //! The in-memory store, for tests and small demos. Its tables and logs are in `memory_table` and `memory_log`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
-use crate::model::cursor::{Position, ResetReason};
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
+use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId, RecordKey, size_of_fields};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
-use crate::store::error::{SchemaMismatch, StoreError};
-use crate::store::memory_log::MemoryLog;
-use crate::store::memory_table::{MemoryTable, record};
+use crate::store::error::StoreError;
+use crate::store::memory_state::{State, UsedKey};
+use crate::store::memory_table::record;
 use crate::store::page::{PageLimit, PageMeter, RecordPage};
-use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Retention, Store};
-use crate::write::batch::{Batch, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+use crate::store::store::{Committed, LoggedCaptures, Retention, Store};
+use crate::write::batch::{Batch, RefusedEdit};
 use crate::write::captured::Captured;
-use crate::write::mutation::{HeadUpdate, Mutation, Write};
 
 /// Tables and change logs in memory. They are lost when the process ends.
 ///
@@ -61,27 +57,6 @@ struct Data {
     writer: Arc<tokio::sync::Mutex<()>>,
     state: RwLock<State>,
 }
-
-#[derive(Debug, Default)]
-struct State {
-    tables: BTreeMap<String, MemoryTable>,
-    /// By the names of their tables.
-    logs: BTreeMap<String, MemoryLog>,
-    keys: HashMap<IdempotencyKey, UsedKey>,
-    /// The keys by the time of their use, oldest first.
-    key_ages: VecDeque<(Timestamp, IdempotencyKey)>,
-}
-
-#[derive(Debug)]
-struct UsedKey {
-    at: Timestamp,
-    /// The table whose log the edit extended.
-    table: String,
-    record: IdempotencyRecord,
-}
-
-/// The most changes, and the most idempotency keys, that one call of `trim` deletes.
-const TRIM_STEP: usize = 1000;
 
 impl MemoryStore {
     /// Creates an empty database.
@@ -264,208 +239,19 @@ impl Store for MemoryStore {
     }
 }
 
-impl State {
-    fn prepare(&mut self, collections: &[Arc<Collection>]) -> Result<(), SchemaMismatch> {
-        for collection in collections {
-            let table = self.tables.entry(collection.table_name().to_owned());
-            table
-                .or_insert_with(|| MemoryTable::new(collection))
-                .add_columns(collection)?;
-        }
-        for collection in collections {
-            self.table(collection).check_creatable(collection)?;
-            self.logs
-                .entry(collection.table_name().to_owned())
-                .or_insert_with(MemoryLog::new);
-        }
-        Ok(())
-    }
-
-    /// Reads what a batch asks for, except for reserved ids.
-    fn read_batch(
-        &self,
-        batch: &Batch,
-        collections: &HashMap<Arc<str>, Arc<Collection>>,
-    ) -> ReadSet {
-        let oldest = ago(IDEMPOTENCY_KEY_RETENTION);
-        let replay = |key| {
-            let used = self.keys.get(&key).filter(|used| used.at > oldest)?;
-            let mut collections = collections.values();
-            let collection = collections.find(|one| one.table_name() == used.table);
-            let mut edit = used.record.clone();
-            edit.collection = match collection {
-                Some(collection) => Arc::clone(collection.name()),
-                None => NO_COLLECTION.into(),
-            };
-            let row = collection.and_then(|known| self.table(known).record(known, edit.id));
-            let change = collection.and_then(|known| {
-                let change = self.log(known).at(edit.position.offset)?;
-                Some(Change::clone(change))
-            });
-            Some((key, Replay { edit, change, row }))
-        };
-        let record = |(key, collection): (RecordKey, Arc<Collection>)| {
-            let record = self.table(&collection).record(&collection, key.id)?;
-            Some((key, record))
-        };
-        let since = |(key, base): (RecordKey, Position)| {
-            let limit = PageLimit {
-                rows: usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX),
-                bytes: usize::MAX,
-            };
-            let changes = match self.changes_after(&collections[&key.collection], base, limit) {
-                ChangesSince::Changes { more: true, .. } => {
-                    ChangesSince::OutOfRange(ResetReason::Trimmed)
-                }
-                ChangesSince::Changes { mut changes, more } => {
-                    changes.retain(|change| change.key == key);
-                    ChangesSince::Changes { changes, more }
-                }
-                out_of_range @ ChangesSince::OutOfRange(_) => out_of_range,
-            };
-            ((key, base), changes)
-        };
-        ReadSet {
-            captured: Vec::new(),
-            reserved_ids: HashMap::new(),
-            replays: batch
-                .idempotency_keys()
-                .into_iter()
-                .filter_map(replay)
-                .collect(),
-            records: batch.records().into_iter().filter_map(record).collect(),
-            since: batch.bases().into_iter().map(since).collect(),
-        }
-    }
-
-    /// Executes a mutation, and returns the row after it.
-    fn mutate(
-        &mut self,
-        Mutation {
-            collection, write, ..
-        }: &Mutation,
-    ) -> Option<Record> {
-        let table = self.table_mut(collection);
-        let id = match write {
-            Write::Insert { id, fields } => table.insert(*id, fields),
-            Write::Update { id, fields } => {
-                let row = table
-                    .rows
-                    .get_mut(id)
-                    .expect("the plan was made for an existing row");
-                row.extend(fields.clone());
-                *id
-            }
-            Write::Delete { id } => {
-                table.rows.remove(id);
-                *id
-            }
-            Write::Refresh { id } => *id,
-        };
-        table.record(collection, id)
-    }
-
-    fn changes_after(
-        &self,
-        collection: &Collection,
-        since: Position,
-        limit: PageLimit,
-    ) -> ChangesSince {
-        let mut since = self.log(collection).changes_after(since, limit);
-        if let ChangesSince::Changes { changes, .. } = &mut since {
-            for change in changes {
-                // Another app may have another name for the collection of this table.
-                change.key.collection = Arc::clone(collection.name());
-            }
-        }
-        since
-    }
-
-    fn update_head(
-        &mut self,
-        collection: &Collection,
-        update: &HeadUpdate,
-    ) -> (Arc<str>, Position) {
-        let log = self.log_mut(collection);
-        if update.count > 0 {
-            log.head.offset += update.count;
-            log.head.tag = update.last_tag;
-        }
-        (Arc::clone(&update.collection), log.head)
-    }
-
-    fn trim(&mut self, retention: Retention) -> bool {
-        let (mut changes, mut keys) = (TRIM_STEP, TRIM_STEP);
-        let (oldest, oldest_key) = (ago(retention.age), ago(IDEMPOTENCY_KEY_RETENTION));
-        for log in self.logs.values_mut() {
-            while log.exceeds(retention.count, oldest) {
-                if changes == 0 {
-                    return true;
-                }
-                changes -= 1;
-                let first = log
-                    .changes
-                    .pop_front()
-                    .expect("a log that exceeds it has changes");
-                log.trimmed = first.position;
-            }
-        }
-        while let Some((at, key)) = self.key_ages.front()
-            && *at <= oldest_key
-        {
-            if keys == 0 {
-                return true;
-            }
-            keys -= 1;
-            // A key that was used again after 24 hours is as old as its last use.
-            if self.keys.get(key).is_some_and(|used| used.at <= oldest_key) {
-                self.keys.remove(key);
-            }
-            self.key_ages.pop_front();
-        }
-        false
-    }
-
-    fn table(&self, collection: &Collection) -> &MemoryTable {
-        self.tables.get(collection.table_name()).expect(PREPARED)
-    }
-
-    fn table_mut(&mut self, collection: &Collection) -> &mut MemoryTable {
-        self.tables
-            .get_mut(collection.table_name())
-            .expect(PREPARED)
-    }
-
-    fn log(&self, collection: &Collection) -> &MemoryLog {
-        self.logs.get(collection.table_name()).expect(PREPARED)
-    }
-
-    fn log_mut(&mut self, collection: &Collection) -> &mut MemoryLog {
-        self.logs.get_mut(collection.table_name()).expect(PREPARED)
-    }
-}
-
-/// No collection has this name.
-const NO_COLLECTION: &str = "";
-
-const PREPARED: &str = "the collection was prepared";
-
-/// The time this long ago. 1970 if that is out of range.
-fn ago(age: Duration) -> Timestamp {
-    let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub(micros))
-        .unwrap_or_else(|| Timestamp::from_micros(0).expect("1970 is within range"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::any::Any;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use super::*;
     use crate::conformance::{Column, ColumnKind, Constraints, Fixture};
     use crate::model::record::Fields;
     use crate::schema::field::{Field, Ids};
     use crate::schema::field_type::{FieldType, Schema};
+    use crate::store::memory_state::TRIM_STEP as STEP;
+    use crate::store::memory_table::MemoryTable;
 
     struct InMemory(MemoryStore);
 
@@ -473,7 +259,7 @@ mod tests {
     impl Fixture for InMemory {
         const CONSTRAINTS: Constraints = Constraints::Absent;
         const CAPTURES: bool = false;
-        const TRIM_STEP: usize = TRIM_STEP;
+        const TRIM_STEP: usize = STEP;
 
         async fn fresh() -> Self {
             Self(MemoryStore::new())

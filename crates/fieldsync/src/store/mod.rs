@@ -4,6 +4,7 @@
 pub(crate) mod error;
 pub(crate) mod memory;
 pub(crate) mod memory_log;
+pub(crate) mod memory_state;
 pub(crate) mod memory_table;
 pub(crate) mod page;
 pub(crate) mod read_changes;

@@ -1,0 +1,89 @@
+//! The state of a table's capture: whether its triggers are in place, and whether they were all the time.
+
+use tokio_postgres::GenericClient;
+
+use crate::dialect::Table;
+use crate::error::Failure;
+
+/// What capture depends on, of each table: its storage, its partitions, and the triggers of all; and whether all are in place.
+/// The parameters are the names of the tables as SQL, their logs, their key columns, and the function.
+const STATES: &str = "select s.fingerprint, s.is_complete \
+     from unnest($1::text[], $2::text[], $3::text[]) with ordinality as w (name, log, key, position) cross join lateral \
+       (select coalesce(string_agg(format('%s/%s/%s%s/%s%s', c.oid, c.relfilenode, r.xmin, r.tgenabled, t.xmin, t.tgenabled), \
+                 ' ' order by c.oid), '') as fingerprint, \
+               coalesce(bool_and(r.tgenabled = 'A' and r.tgfoid = to_regprocedure($4) and t.tgenabled = 'A' \
+                 and t.tgfoid = to_regprocedure($4) and r.tgargs = args.expected and t.tgargs = args.expected), false) \
+                 as is_complete \
+        from (select relid from pg_partition_tree(to_regclass(w.name)) union select to_regclass(w.name)) tree \
+          join pg_class c on c.oid = tree.relid \
+          cross join (select convert_to(w.log, getdatabaseencoding()) || '\\x00' \
+                        || convert_to(w.key, getdatabaseencoding()) || '\\x00' as expected) args \
+          left join pg_trigger r on r.tgrelid = c.oid and r.tgname = '!fieldsync_row' \
+          left join pg_trigger t on t.tgrelid = c.oid and t.tgname = '!fieldsync_truncate') s \
+     order by w.position";
+
+/// The state of a table's capture.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Differs whenever changes may have been missed.
+    pub(crate) fingerprint: String,
+    /// Whether every trigger is in place and enabled.
+    pub(crate) is_complete: bool,
+}
+
+/// A table with capture, which may not exist yet.
+#[derive(Debug, Clone)]
+pub(crate) struct CapturedTable {
+    /// The name as SQL.
+    pub(crate) sql_name: String,
+    pub(crate) log: String,
+    /// The key column.
+    pub(crate) key: String,
+}
+
+impl CapturedTable {
+    pub(crate) fn of(table: &Table) -> Self {
+        Self {
+            sql_name: table.sql_name.clone(),
+            log: table.log.to_string(),
+            key: table.key.name.clone(),
+        }
+    }
+}
+
+/// The name of the function.
+pub(crate) fn function(schema: &str) -> String {
+    format!("{schema}.fieldsync_capture()")
+}
+
+/// The state of one table's capture.
+pub(crate) async fn state_of(
+    client: &impl GenericClient,
+    schema: &str,
+    table: &CapturedTable,
+) -> Result<State, Failure> {
+    let state = states(client, schema, std::slice::from_ref(table))
+        .await?
+        .pop();
+    Ok(state.unwrap_or_default())
+}
+
+pub(crate) async fn states(
+    client: &impl GenericClient,
+    schema: &str,
+    tables: &[CapturedTable],
+) -> Result<Vec<State>, Failure> {
+    let names: Vec<&str> = tables.iter().map(|table| &*table.sql_name).collect();
+    let logs: Vec<&str> = tables.iter().map(|table| &*table.log).collect();
+    let keys: Vec<&str> = tables.iter().map(|table| &*table.key).collect();
+    let rows = client
+        .query(STATES, &[&names, &logs, &keys, &function(schema)])
+        .await?;
+    let states = rows.iter().map(|row| {
+        Ok(State {
+            fingerprint: row.try_get(0)?,
+            is_complete: row.try_get(1)?,
+        })
+    });
+    states.collect()
+}
