@@ -111,6 +111,8 @@ impl PostgresStore {
     /// The pool should have a `wait_timeout`; without one, a request may wait forever for a connection. Its sessions should
     /// have an `idle_in_transaction_session_timeout`; without one, a node that hangs in the middle of a transaction blocks the
     /// others.
+    ///
+    /// What other programs write is announced within the poll interval: a pool's connections can't wait for notifications.
     #[must_use]
     pub fn with_pool(pool: Pool) -> Self {
         Self {
