@@ -178,10 +178,10 @@ async fn one_log(
     head = heads[&table.collection];
     let finished = settled.finish(&heads);
     #[cfg(fieldsync_fault_points)]
-    fieldsync::fault::point("captured-taken");
+    fieldsync::fault::point("before-captured-commit");
     log::finish(client, tables, &finished).await?;
     #[cfg(fieldsync_fault_points)]
-    fieldsync::fault::point("captured-logged");
+    fieldsync::fault::point("after-captured-commit");
     tracing::debug!(collection = %table.collection, records, offset = head.offset, "logged what others wrote");
     let changes: Vec<Arc<Change>> = finished.changes;
     Ok(LoggedCaptures {

@@ -158,3 +158,53 @@ async fn d_what_others_wrote_is_logged_once_when_the_server_aborts_while_it_logs
         assert_eq!(Database::read(&path).log.len(), 4, "{point}");
     }
 }
+
+#[cfg(feature = "services")]
+#[tokio::test(flavor = "multi_thread")]
+async fn d_what_others_wrote_to_postgresql_is_logged_once_when_the_server_aborts_while_it_logs_it()
+{
+    for point in ["before-captured-commit", "after-captured-commit"] {
+        let url = crate::cluster::fresh_database().await;
+        let mut demo = Demo::start_with_fault(&url, point);
+        let other = crate::cluster::connect(&url).await;
+        let update = "update users set first_name = 'Outside' where id = 1";
+        other.batch_execute(update).await.unwrap();
+        assert_eq!(demo.ended().await.signal(), SIGABRT, "{point}");
+        let count = async |table: &str| -> i64 {
+            let sql = format!("select count(*) from {table}");
+            other.query_one(&sql, &[]).await.unwrap().get(0)
+        };
+        let until = async |table: &str, expected: i64| {
+            while count(table).await != expected {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        // The demo has created two users.
+        let is_logged = point == "after-captured-commit";
+        // The server rolls back what the process did not commit once it finds the connection closed.
+        within_limit(
+            "the rollback",
+            until("fieldsync_captured", i64::from(!is_logged)),
+        )
+        .await;
+        assert_eq!(
+            count("fieldsync_changes").await,
+            if is_logged { 3 } else { 2 },
+            "{point}"
+        );
+        demo.restart();
+        within_limit("the log", until("fieldsync_captured", 0)).await;
+        let update = "update users set last_name = 'Outside' where id = 1";
+        other.batch_execute(update).await.unwrap();
+        within_limit("the log", until("fieldsync_changes", 4)).await;
+        demo.kill();
+        let sql =
+            "select count(distinct (log, \"offset\")), max(\"offset\") from fieldsync_changes";
+        let row = other.query_one(sql, &[]).await.unwrap();
+        assert_eq!(
+            (row.get::<_, i64>(0), row.get::<_, i64>(1)),
+            (4, 4),
+            "{point}"
+        );
+    }
+}

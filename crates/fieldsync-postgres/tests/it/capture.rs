@@ -344,3 +344,103 @@ async fn an_engine_finds_what_was_written_while_none_ran() {
     assert_eq!(found[&RecordId::Integer(1)]["name"], "b");
     assert_eq!(found[&RecordId::Integer(2)]["name"], "c");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_another_program_that_stays_open_holds_up_its_own_rows_alone() {
+    let world = World::new(LIBRARY, library()).await;
+    let insert = "insert into authors (id, name) values (1, 'a'), (2, 'b'), (3, 'c')";
+    world.run(insert).await;
+    let mut authors = world.window("authors").await;
+    let mut open = connect(&world.url).await;
+    let transaction = open.transaction().await.unwrap();
+    let sql = "update authors set name = 'open' where id = 1; insert into authors (id, name) values (9, 'open')";
+    transaction.batch_execute(sql).await.unwrap();
+    let patch = |id: i64, name: &str| {
+        let edit = Edit::patch(("authors", id), json!({"name": name}));
+        world.engine.transaction(vec![edit])
+    };
+    // It waits for the row until its deadline.
+    let begun = Instant::now();
+    let (waits, others) = tokio::join!(patch(1, "refused"), async {
+        for round in 0..50 {
+            patch(2, &format!("edit {round}")).await.unwrap();
+            let sql = format!("update authors set name = 'sql {round}' where id = 3");
+            world.run(&sql).await;
+        }
+        begun.elapsed()
+    });
+    assert!(waits.is_err(), "the row is locked");
+    assert!(begun.elapsed() > Duration::from_secs(5), "it waited");
+    assert!(others < Duration::from_secs(5), "{others:?}");
+    transaction.commit().await.unwrap();
+    authors
+        .shows(&[
+            (1, json!({"name": "open"})),
+            (2, json!({"name": "edit 49"})),
+            (3, json!({"name": "sql 49"})),
+            (9, json!({"name": "open"})),
+        ])
+        .await;
+    assert_eq!(authors.resets, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_killed_in_its_transaction_leaves_nothing() {
+    let world = World::new(LIBRARY, library()).await;
+    let mut authors = world.window("authors").await;
+    let killed = connect(&world.url).await;
+    let sql = "begin; insert into authors (id, name) values (1, 'lost')";
+    killed.batch_execute(sql).await.unwrap();
+    let kill = "select pg_terminate_backend(pid) from pg_stat_activity \
+                where datname = current_database() and state = 'idle in transaction'";
+    world.run(kill).await;
+    world
+        .run("insert into authors (id, name) values (2, 'kept')")
+        .await;
+    authors.shows(&[(2, json!({"name": "kept"}))]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_changes_while_no_engine_ran_are_a_reset() {
+    let world = World::new(LIBRARY, library()).await;
+    world
+        .run("insert into authors (id, name) values (1, 'a')")
+        .await;
+    let mut authors = world.window("authors").await;
+    authors.shows(&[(1, json!({"name": "a"}))]).await;
+    let mut again = world.engine.subscribe("authors", None).await.unwrap();
+    let cursor = loop {
+        if let Update::Live { cursor } = again.next().await.unwrap() {
+            break cursor;
+        }
+    };
+    drop(authors);
+    drop(again);
+    let World {
+        url,
+        sql,
+        engine: stopped,
+    } = world;
+    let _ = stopped.drain(Duration::from_secs(1)).await;
+    drop(stopped);
+    let insert = "insert into authors (id, name) select n, 'n' from generate_series(2, 100002) n";
+    sql.batch_execute(insert).await.unwrap();
+    let engine = engine(&url, library()).await;
+    let mut updates = engine.subscribe("authors", Some(cursor)).await.unwrap();
+    let (mut reset, mut records) = (None, 0);
+    loop {
+        match timeout(TIMEOUT, updates.next()).await.unwrap().unwrap() {
+            Update::Reset(reason) => {
+                reset = Some(reason);
+                records = 0;
+            }
+            Update::Snapshot { records: piece, .. } => records += piece.len(),
+            Update::Live { .. } if reset.is_some() => break,
+            _ => {}
+        }
+    }
+    assert_eq!((reset, records), (Some(ResetReason::Capture), 100_002));
+    let waiting = "select count(*) from fieldsync_captured";
+    let waiting: i64 = sql.query_one(waiting, &[]).await.unwrap().get(0);
+    assert_eq!(waiting, 0);
+}
