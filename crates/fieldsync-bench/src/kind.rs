@@ -14,6 +14,8 @@ pub(crate) enum ServerKind {
     Actix,
     /// fieldsync on PostgreSQL, under axum, with Redis where one is given.
     Postgres,
+    /// The same, without capture.
+    PostgresWithoutCapture,
     /// A handler written by hand: axum, rusqlite, a transaction per request, a broadcast channel.
     HandWritten,
     /// A handler written by hand: axum, a connection pool of PostgreSQL, a table of changes.

@@ -2,6 +2,7 @@
 //! peer or a floor in the same run.
 
 mod capture;
+mod capture_postgres;
 mod client;
 #[path = "../../fieldsync-postgres/tests/it/cluster.rs"]
 #[expect(clippy::unwrap_used, reason = "shared with tests")]
@@ -67,7 +68,7 @@ enum Measurement {
     All,
     /// PATCH per second on SQLite, against a handler written by hand.
     Writes,
-    /// What capture costs on SQLite: edits, and an UPDATE by another program.
+    /// What capture costs: edits, and UPDATEs by another program. Starts a PostgreSQL.
     Capture,
     /// PATCH per second on PostgreSQL, against a handler written by hand. Starts a PostgreSQL.
     Postgres,
@@ -138,7 +139,7 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     let needs_postgres = matches!(
         command,
-        Measurement::Postgres | Measurement::Refused | Measurement::Nodes
+        Measurement::Capture | Measurement::Postgres | Measurement::Refused | Measurement::Nodes
     );
     let cluster = if all || needs_postgres {
         Some(match plan.smoke {
@@ -174,6 +175,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     };
     if all || matches!(command, Measurement::Postgres) {
         writes::measure_postgres(plan, &cluster, figures).await?;
+    }
+    if all || matches!(command, Measurement::Capture) {
+        capture_postgres::measure(plan, &cluster, figures).await?;
     }
     if all || matches!(command, Measurement::Refused) {
         refused::measure_postgres(plan, &cluster, figures).await?;

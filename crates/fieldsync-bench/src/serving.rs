@@ -61,9 +61,13 @@ pub(crate) async fn serve(kind: ServerKind, folder: &Path, services: &Services) 
         ServerKind::Memory | ServerKind::Actix => {
             start(builder.store(MemoryStore::new()), users()).await?
         }
-        ServerKind::Postgres => {
+        ServerKind::Postgres | ServerKind::PostgresWithoutCapture => {
             let store = PostgresStore::connect(&services.database).await?;
-            start(builder.store(store), users()).await?
+            let users = match kind {
+                ServerKind::Postgres => users(),
+                _ => users().without_capture(),
+            };
+            start(builder.store(store), users).await?
         }
         ServerKind::HandWritten | ServerKind::HandWrittenPostgres => {
             let app = match kind {

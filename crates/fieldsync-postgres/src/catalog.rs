@@ -137,6 +137,7 @@ async fn read(
         primary_key: Vec::new(),
         foreign_keys: Vec::new(),
         constraints: HashMap::new(),
+        capture: Vec::new(),
         id_source: None,
         next_id: next_id(transaction, &table, collection.key_column()).await?,
     };

@@ -190,7 +190,10 @@ async fn look_in(
         if privileges.unreadable.is_some() {
             continue;
         }
-        let table = catalog::find(transaction, collection).await?;
+        let mut table = catalog::find(transaction, collection).await?;
+        if let Ok(table) = &mut table {
+            table.capture = capture_statements(&schema, collection, table);
+        }
         privileges
             .add_table(transaction, collection, &table)
             .await?;
@@ -265,6 +268,16 @@ fn captured_table(
         log: log.clone(),
         key: collection.key_column().to_owned(),
     })
+}
+
+/// What capture would run on an existing table.
+fn capture_statements(schema: &str, collection: &Collection, table: &TableInfo) -> Vec<String> {
+    let captured = CapturedTable {
+        sql_name: table.sql_name.clone(),
+        log: table.log.clone(),
+        key: collection.key_column().to_owned(),
+    };
+    capture_ddl::trigger_statements(&Postgres::quote(schema), &captured, Vec::new())
 }
 
 /// Rows that the role does not see would be announced as deleted.

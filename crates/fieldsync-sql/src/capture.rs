@@ -4,16 +4,9 @@ use fieldsync::Collection;
 use fieldsync::backend::{CaptureChoice, SchemaMismatch};
 
 use crate::catalog::TableInfo;
-use crate::dialect::Dialect;
-
-/// The statements that capture needs and a table lacks. None if capture is in place.
-#[must_use]
-pub fn capture_ddl<D: Dialect>(_collection: &Collection, _table: &TableInfo) -> Vec<String> {
-    Vec::new()
-}
 
 /// Whether changes of the table are captured. `is_ours`: whether fieldsync created the table.
-pub(crate) fn has_capture<D: Dialect>(
+pub(crate) fn has_capture(
     collection: &Collection,
     table: &TableInfo,
     is_ours: bool,
@@ -25,7 +18,7 @@ pub(crate) fn has_capture<D: Dialect>(
             table: collection.table_name().to_owned(),
             column: None,
             found: "an existing table, and no choice about capture".to_owned(),
-            expected: expected_choice(&capture_ddl::<D>(collection, table)),
+            expected: expected_choice(&table.capture),
         }),
     }
 }

@@ -21,6 +21,8 @@ pub struct TableInfo {
     pub foreign_keys: Vec<String>,
     /// The columns of each constraint and unique index whose errors contain its name.
     pub constraints: HashMap<String, Vec<String>>,
+    /// What capture would run on the table, for the message that asks for a choice.
+    pub capture: Vec<String>,
     /// How new rows get ids, if those of the database itself repeat after a delete.
     pub id_source: Option<IdSource>,
     /// An expression for the id of a new row, if the database gives ids.

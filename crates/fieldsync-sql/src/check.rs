@@ -38,7 +38,7 @@ pub(crate) fn check<D: Dialect>(
         }
     }
     wrong.extend(unfilled_columns::<D>(collection, &table));
-    let has_capture = has_capture::<D>(collection, &table, is_ours).map_err(|one| wrong.push(one));
+    let has_capture = has_capture(collection, &table, is_ours).map_err(|one| wrong.push(one));
     let (Ok(key), Ok(has_capture), []) = (key, has_capture, &*wrong) else {
         return Err(wrong);
     };
@@ -226,6 +226,7 @@ pub(crate) mod tests {
             primary_key: vec!["id".to_owned()],
             foreign_keys: Vec::new(),
             constraints: HashMap::new(),
+            capture: Vec::new(),
             id_source: None,
             next_id: None,
         }

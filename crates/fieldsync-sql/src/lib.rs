@@ -53,7 +53,6 @@ mod parts;
 #[cfg(test)]
 mod test_dialect;
 
-pub use capture::capture_ddl;
 pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, text_length};
 pub use constraint::{Constraint, Rejection, likeliest};
 pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};

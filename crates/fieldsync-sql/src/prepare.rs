@@ -5,7 +5,6 @@ use std::sync::Arc;
 use fieldsync::Collection;
 use fieldsync::backend::{SchemaMismatch, StoreError};
 
-use crate::capture::capture_ddl;
 use crate::catalog::TableInfo;
 use crate::check::check;
 use crate::ddl::{create_table, missing_columns};
@@ -94,12 +93,8 @@ pub fn prepare<D: Dialect>(
                 }
             }
         }
-        let capture = capture_ddl::<D>(collection, &table);
         match check(collection, table, found.is_ours == Some(true), &own) {
             Ok(table) => {
-                if table.has_capture {
-                    statements.extend(capture);
-                }
                 if statements.len() == before {
                     wrong.extend(tables.insert(Arc::new(table)).err());
                 }

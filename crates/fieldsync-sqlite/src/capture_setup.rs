@@ -1,5 +1,6 @@
 //! Creates the triggers, and finds out whether they have missed something: a table that was rebuilt has lost them.
 
+use fieldsync::Collection;
 use fieldsync_sql::Dialect as _;
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -90,6 +91,24 @@ impl State {
             saved,
         }))
     }
+}
+
+/// What capture would run on an existing table.
+pub(crate) fn capture_statements(
+    connection: &Connection,
+    collection: &Collection,
+    table: &str,
+) -> rusqlite::Result<Vec<String>> {
+    let all = table_columns(connection, table)?;
+    let columns = collection.fields().iter().map(|field| field.name.clone());
+    let captured = CapturedTable {
+        name: table,
+        key: collection.key_column(),
+        columns: &columns.collect::<Vec<_>>(),
+        unique: &unique_indexes::read(connection, table, collection.key_column(), &all)?,
+    };
+    let triggers = captured.triggers().into_iter();
+    Ok(triggers.map(|trigger| trigger.sql).collect())
 }
 
 /// Creates or replaces the triggers of a table where they differ from what they should be. `true` if writes may have been

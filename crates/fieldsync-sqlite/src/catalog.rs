@@ -79,6 +79,7 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
     let mut statement = connection.prepare("select \"from\" from pragma_foreign_key_list(?1)")?;
     let foreign_keys = statement.query_map([&name], |row| row.get(0))?;
     Ok(Some(TableInfo {
+        capture: Vec::new(),
         kind: match &*kind {
             "table" => TableKind::Table,
             "view" => TableKind::Other("a view"),

@@ -8,7 +8,9 @@ use fieldsync::backend::StoreError;
 use fieldsync_sql::{Found, FoundTable, Preparation, SideSchema, script};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior};
 
-use crate::capture_setup::{Moment, create_captured, ensure, has_captured, is_set_up, remove};
+use crate::capture_setup::{
+    Moment, capture_statements, create_captured, ensure, has_captured, is_set_up, remove,
+};
 use crate::catalog;
 use crate::dialect::{Sqlite, Tables};
 use crate::error::Failure;
@@ -145,7 +147,10 @@ fn look_in(
     let (has_tables, has_heads) = (has("fieldsync_tables"), has("fieldsync_heads"));
     let mut tables = Vec::with_capacity(collections.len());
     for collection in collections {
-        let table = catalog::find(connection, collection)?;
+        let mut table = catalog::find(connection, collection)?;
+        if let Ok(table) = &mut table {
+            table.capture = capture_statements(connection, collection, &table.name)?;
+        }
         let log = match &table {
             Ok(table) => &table.log,
             Err(missing) => &missing.log,

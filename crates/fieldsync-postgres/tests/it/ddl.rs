@@ -154,7 +154,7 @@ async fn a_role_with_dml_alone_runs_on_tables_that_the_owner_made() {
     let store = async || open(&app).await.with_side_schema("sync");
     let collections = || {
         let items = collection("items", &["name"]).uuid_ids();
-        [items.without_capture(), notes().without_capture()]
+        [items.capture(), notes().capture()]
     };
     let start = async || {
         let [items, notes] = collections();
@@ -320,6 +320,7 @@ async fn all_that_does_not_fit_is_reported_at_once() {
         "table notes, column id: ",
         "table notes, column text: ",
         "table notes: found an existing table, and no choice about capture",
+        "create trigger \"!fieldsync_row\" after insert or update or delete on \"public\".\"notes\"",
         "table items, column price: ",
         "table items, column name: ",
         "table thing: found no such table",
