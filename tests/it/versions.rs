@@ -128,7 +128,9 @@ async fn a_a_change_by_the_other_version_shows_no_value_of_a_record_that_was_hid
     let schema = json!({"type": "object", "properties": {"owner": text, "secret": text}});
     let owned = Grant::full().with_rows("owner=bob", |note| note.fields["owner"] == "bob");
     let notes = Collection::from_schema("notes", &schema);
-    let notes = notes.authorize_fn(move |_, _| Ok(owned.clone()));
+    let notes = notes
+        .add_missing_columns()
+        .authorize_fn(move |_, _| Ok(owned.clone()));
     let store = SqliteStore::open(&path).await.unwrap();
     let new = Engine::builder().collection(notes).store(store);
     let new = new.start().await.unwrap();

@@ -219,12 +219,7 @@ async fn look_in(
         });
         logs.push(log);
     }
-    let elsewhere = catalog::other_side_schemas(transaction, &schema, &logs).await?;
-    if !elsewhere.is_empty() {
-        let mismatches = elsewhere.into_iter();
-        let mismatches = mismatches.map(|(other, log)| second_log(&schema, &other, log));
-        return Err(StoreError::Schema(mismatches.collect()).into());
-    }
+    check_other_schemas(transaction, &schema, &logs).await?;
     let found = Found {
         side_tables,
         tables,
@@ -247,6 +242,21 @@ async fn look_in(
         preparation,
         privileges,
     })
+}
+
+/// Refuses a second set of side tables for the same logs.
+async fn check_other_schemas(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    logs: &[String],
+) -> Result<(), Failure> {
+    let elsewhere = catalog::other_side_schemas(transaction, schema, logs).await?;
+    if elsewhere.is_empty() {
+        return Ok(());
+    }
+    let mismatches = elsewhere.into_iter();
+    let mismatches = mismatches.map(|(other, log)| second_log(schema, &other, log));
+    Err(StoreError::Schema(mismatches.collect()).into())
 }
 
 /// The table of a collection, if it has capture.

@@ -278,7 +278,7 @@ impl Planner {
 }
 
 /// The outcome of an edit that was committed under its key before: the record as of the edit's change, if the log contains
-/// the change and it has every field. Otherwise the record as it is now.
+/// the change, otherwise as it is now. Values that the log leaves out of the change are as they are now.
 fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
     let Replay { edit, change, row } = replay;
     let is_of_edit =
@@ -288,10 +288,15 @@ fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
         change.adapt_to(collection);
         change
     });
-    let record = match change.filter(|change| !change.is_partial(collection)) {
+    let now = row.as_ref().map(|row| row.fields.clone());
+    let record = match change {
         Some(change) if change.action == Action::Delete => None,
+        Some(change) if change.is_partial(collection) => now.map(|mut record| {
+            record.extend(change.after);
+            record
+        }),
         Some(change) => Some(change.after),
-        None => row.as_ref().map(|row| row.fields.clone()),
+        None => now,
     };
     Outcome::Replayed {
         id: edit.id,
