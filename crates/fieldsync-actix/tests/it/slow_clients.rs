@@ -60,6 +60,6 @@ async fn m_no_queue_grows_for_a_client_that_does_not_read() {
             .unwrap();
     }
     let read = raw.until("00004095").await;
-    // 64 MiB were written. The kernel buffers a few MiB.
-    assert!(read.len() < 24 << 20, "{} bytes were sent", read.len());
+    // 64 MiB were written. The kernel buffers a few MiB, and of the rest each message has the last of three values.
+    assert!(read.len() < 32 << 20, "{} bytes were sent", read.len());
 }
