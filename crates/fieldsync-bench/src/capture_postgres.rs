@@ -62,7 +62,7 @@ pub(crate) async fn measure(plan: &Plan, cluster: &Cluster, figures: &mut Vec<Fi
             .into(),
         unit: "ms",
         pairs: shown,
-        limit: Limit::AboveTheirsAtMost(15.0),
+        limit: Limit::OursAtMost(15.0),
     });
     Ok(())
 }

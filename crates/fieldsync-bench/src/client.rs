@@ -135,9 +135,9 @@ impl Subscriber {
         Ok(subscriber)
     }
 
-    /// Opens a WebSocket, subscribes to the users, and reads until the topic is live.
-    pub(crate) async fn live(address: SocketAddr) -> Result<Self> {
-        let mut subscriber = Self::unread(address).await?;
+    /// Opens a WebSocket, subscribes to a collection, and reads until the topic is live.
+    pub(crate) async fn live(address: SocketAddr, topic: &str) -> Result<Self> {
+        let mut subscriber = Self::unread(address, topic).await?;
         let live = async {
             while !contains(subscriber.next().await?, b"\"live\"") {}
             Result::Ok(())
@@ -147,16 +147,16 @@ impl Subscriber {
         Ok(subscriber)
     }
 
-    /// Opens a WebSocket and subscribes to the users, but reads nothing of the answer.
-    pub(crate) async fn unread(address: SocketAddr) -> Result<Self> {
+    /// Opens a WebSocket and subscribes to a collection, but reads nothing of the answer.
+    pub(crate) async fn unread(address: SocketAddr, topic: &str) -> Result<Self> {
         within_limit(
             "the answer to a WebSocket handshake",
-            Self::upgrade(address),
+            Self::upgrade(address, topic),
         )
         .await?
     }
 
-    async fn upgrade(address: SocketAddr) -> Result<Self> {
+    async fn upgrade(address: SocketAddr, topic: &str) -> Result<Self> {
         let mut socket = TcpStream::connect(address).await?;
         let handshake = "GET /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -176,8 +176,10 @@ impl Subscriber {
             return Err(format!("the server refused a WebSocket: {head}").into());
         }
         buffer.drain(..head);
-        let message = br#"{"type":"subscribe","topic":"users"}"#;
-        socket.write_all(&client_frame(TEXT, message)).await?;
+        let message = format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#);
+        socket
+            .write_all(&client_frame(TEXT, message.as_bytes()))
+            .await?;
         Ok(Self::new(socket, buffer))
     }
 
@@ -216,7 +218,7 @@ impl Subscriber {
     }
 }
 
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
+pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 

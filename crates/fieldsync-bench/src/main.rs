@@ -1,6 +1,7 @@
 //! Measures the figures of `docs/performance.md`: each compares the medians of interleaved pairs of measurements, against a
 //! peer or a floor in the same run.
 
+mod bulk;
 mod capture;
 mod capture_postgres;
 mod client;
@@ -82,6 +83,8 @@ enum Measurement {
     Refused,
     /// The effect of large snapshots on the requests of others.
     Snapshots,
+    /// The effect of a statement that writes many rows of another collection. Starts a PostgreSQL.
+    Bulk,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -139,7 +142,11 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     let needs_postgres = matches!(
         command,
-        Measurement::Capture | Measurement::Postgres | Measurement::Refused | Measurement::Nodes
+        Measurement::Capture
+            | Measurement::Postgres
+            | Measurement::Refused
+            | Measurement::Bulk
+            | Measurement::Nodes
     );
     let cluster = if all || needs_postgres {
         Some(match plan.smoke {
@@ -170,6 +177,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     if all || matches!(command, Measurement::Snapshots) {
         snapshots::measure(plan, figures).await?;
     }
+    if all || matches!(command, Measurement::Bulk) {
+        bulk::measure(plan, figures).await?;
+    }
     let Some(cluster) = cluster else {
         return Ok(());
     };
@@ -181,6 +191,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Refused) {
         refused::measure_postgres(plan, &cluster, figures).await?;
+    }
+    if all || matches!(command, Measurement::Bulk) {
+        bulk::measure_postgres(plan, &cluster, figures).await?;
     }
     if all || matches!(command, Measurement::Nodes) {
         nodes::measure(plan, &cluster, figures).await?;

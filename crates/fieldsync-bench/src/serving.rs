@@ -41,6 +41,12 @@ struct User {
     last_name: String,
 }
 
+/// A row of a collection that only another program writes.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+struct Item {
+    name: String,
+}
+
 /// Prints the address, and serves until the process is killed or its standard input ends.
 pub(crate) async fn serve(kind: ServerKind, folder: &Path, services: &Services) -> Result {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -110,7 +116,8 @@ fn users() -> Collection {
 }
 
 async fn start(builder: fieldsync::EngineBuilder, users: Collection) -> Result<Engine> {
-    let engine = builder.collection(users).start().await?;
+    let items = Collection::of::<Item>("items").open_to_everyone();
+    let engine = builder.collection(users).collection(items).start().await?;
     if engine.collection::<User>("users").get(1).await?.is_some() {
         // Another node created them.
         return Ok(engine);

@@ -55,7 +55,7 @@ pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
 /// Reads the snapshot again and again. Returns when that fails.
 async fn read_snapshots(address: SocketAddr) -> Box<dyn Error + Send + Sync> {
     loop {
-        let mut subscriber = match Subscriber::unread(address).await {
+        let mut subscriber = match Subscriber::unread(address, "users").await {
             Ok(subscriber) => subscriber,
             Err(error) => return error,
         };

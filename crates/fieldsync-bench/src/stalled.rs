@@ -34,7 +34,7 @@ async fn p99(plan: &Plan, with_stalled: bool) -> Result<f64> {
     let mut client = HttpClient::open(server.address).await?;
     // It subscribes and reads nothing: its snapshot waits, and soon the changes that it misses have left the ring.
     let stalled = if with_stalled {
-        Some(Subscriber::unread(server.address).await?)
+        Some(Subscriber::unread(server.address, "users").await?)
     } else {
         None
     };

@@ -43,7 +43,7 @@ impl Subscribers {
         for _ in 0..count {
             let subscriber = match kind {
                 ServerKind::Floor => Subscriber::to_floor(address).await?,
-                _ => Subscriber::live(address).await?,
+                _ => Subscriber::live(address, "users").await?,
             };
             self.readers.spawn(read(subscriber, self.sender.clone()));
             self.count += 1;

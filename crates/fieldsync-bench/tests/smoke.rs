@@ -78,6 +78,8 @@ fn everything_is_measured_on_postgresql_and_redis_too() {
             "64 in flight, PostgreSQL |",
             "p99 of 100 PATCHes per second, SQLite",
             "p99 of 100 PATCHes per second, PostgreSQL",
+            "SQLite, after an INSERT of 1000 rows",
+            "PostgreSQL, during and after an INSERT of 1000 rows",
             "p50 from PATCH at one node to a window at another",
             "Redis down",
         ],

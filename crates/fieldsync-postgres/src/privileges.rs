@@ -120,7 +120,7 @@ impl Privileges {
                 let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
                 self.add_existing(transaction, &schema, &name, wanted)
                     .await?;
-                self.add_sequence(transaction, collection, table).await
+                self.add_sequences(transaction, collection, table).await
             }
             Err(missing) => {
                 let sql = "select has_schema_privilege(current_schema(), 'create')";
@@ -160,24 +160,25 @@ impl Privileges {
         Ok(())
     }
 
-    /// An id that is reserved before its record is inserted comes from the sequence.
-    async fn add_sequence(
+    /// The sequences that give values to columns: an id that is reserved before its record is inserted, and defaults.
+    async fn add_sequences(
         &mut self,
         transaction: &Transaction<'_>,
         collection: &Collection,
         table: &TableInfo,
     ) -> Result<(), Failure> {
-        let has_key = table
-            .columns
-            .iter()
-            .any(|column| column.name == collection.key_column());
+        let key = collection.key_column();
+        let has_key = table.columns.iter().any(|column| column.name == key);
         if !has_key || !collection.is_creatable() {
             return Ok(());
         }
-        let sql = "select s from pg_get_serial_sequence($1, $2) s where s is not null \
-                   and not has_sequence_privilege(s, 'usage')";
-        let key = collection.key_column();
-        if let Some(row) = transaction.query_opt(sql, &[&table.sql_name, &key]).await? {
+        let sql = "select format('%I.%I', n.nspname, c.relname) from \
+                     (select d.refobjid from pg_attrdef a join pg_depend d on d.classid = 'pg_attrdef'::regclass \
+                        and d.objid = a.oid and d.refclassid = 'pg_class'::regclass where a.adrelid = to_regclass($1::text) \
+                      union select pg_get_serial_sequence($1::text, $2)::regclass::oid) s (id) \
+                   join pg_class c on c.oid = s.id join pg_namespace n on n.oid = c.relnamespace \
+                   where case c.relkind when 'S' then not has_sequence_privilege(c.oid, 'usage') end order by 1";
+        for row in transaction.query(sql, &[&table.sql_name, &key]).await? {
             let sequence: String = row.try_get(0)?;
             self.grant("usage", &format!("sequence {sequence}"));
         }

@@ -2,12 +2,16 @@
 
 mod cascades;
 mod interruptions;
+#[cfg(feature = "services")]
+mod killed;
 mod others;
 mod random_writes;
 mod replace;
 mod triggers;
 mod window;
 
+#[cfg(feature = "services")]
+use std::process::Command;
 use std::time::Duration;
 
 use fieldsync::{Collection, Engine, EngineBuilder};
@@ -28,6 +32,10 @@ pub(crate) trait Database: Sized + Send + Sync {
 
     /// Runs SQL on another connection.
     async fn sql(&self, sql: &str);
+
+    /// A program that runs the SQL of its standard input, and prints what it selects.
+    #[cfg(feature = "services")]
+    fn program(&self) -> Command;
 
     /// Starts an engine with capture on these collections.
     async fn start(&self, collections: impl IntoIterator<Item = Collection> + Send) -> Engine {
@@ -92,6 +100,20 @@ impl Database for SqliteFile {
     async fn sql(&self, sql: &str) {
         self.connect().execute_batch(sql).unwrap();
     }
+
+    #[cfg(feature = "services")]
+    fn program(&self) -> Command {
+        const SCRIPT: &str = "\
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+for line in sys.stdin:
+    for row in database.execute(line):
+        print(*row, flush=True)
+";
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", SCRIPT]).arg(self.path());
+        command
+    }
 }
 
 #[cfg(feature = "services")]
@@ -113,6 +135,18 @@ impl Database for PostgresDatabase {
     async fn sql(&self, sql: &str) {
         let client = crate::cluster::connect(&self.0).await;
         client.batch_execute(sql).await.unwrap();
+    }
+
+    fn program(&self) -> Command {
+        let mut command = Command::new("psql");
+        command.args([
+            "--no-psqlrc",
+            "--quiet",
+            "--no-align",
+            "--tuples-only",
+            &self.0,
+        ]);
+        command
     }
 }
 

@@ -385,22 +385,6 @@ async fn a_transaction_of_another_program_that_stays_open_holds_up_its_own_rows_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_is_killed_in_its_transaction_leaves_nothing() {
-    let world = World::new(LIBRARY, library()).await;
-    let mut authors = world.window("authors").await;
-    let killed = connect(&world.url).await;
-    let sql = "begin; insert into authors (id, name) values (1, 'lost')";
-    killed.batch_execute(sql).await.unwrap();
-    let kill = "select pg_terminate_backend(pid) from pg_stat_activity \
-                where datname = current_database() and state = 'idle in transaction'";
-    world.run(kill).await;
-    world
-        .run("insert into authors (id, name) values (2, 'kept')")
-        .await;
-    authors.shows(&[(2, json!({"name": "kept"}))]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn too_many_changes_while_no_engine_ran_are_a_reset() {
     let world = World::new(LIBRARY, library()).await;
     world

@@ -189,6 +189,25 @@ async fn a_role_with_dml_alone_runs_on_tables_that_the_owner_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sequences_of_defaults_are_granted() {
+    let url = fresh_database().await;
+    let admin = connect(&url).await;
+    let table = "create sequence \"Tickets\"; create sequence others; \
+        create table notes (id bigint primary key default nextval('others'), text text not null, \
+          ticket bigint not null default nextval('\"Tickets\"'))";
+    admin.batch_execute(table).await.unwrap();
+    let (app, role) = role(&admin, &url, "app").await;
+    let sql = open(&app).await.ddl(&[notes().capture()]).await.unwrap();
+    for sequence in ["\"Tickets\"", "others"] {
+        let grant = format!("grant usage on sequence public.{sequence} to \"{role}\";");
+        assert!(sql.contains(&grant), "{grant} in {sql}");
+    }
+    admin.batch_execute(&sql).await.unwrap();
+    let engine = start(open(&app).await, notes().capture()).await.unwrap();
+    create(&engine, "a").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_only_read_serves_reads_and_subscriptions() {
     let url = fresh_database().await;
     let admin = connect(&url).await;

@@ -40,9 +40,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// as a whole or not at all. The result has one entry per group, in the order of the batch.
     ///
     /// - The offsets of a collection rise by one, in commit order. An offset is never used twice.
-    /// - A refused group does not affect the other groups. A constraint of the database refuses only the group that
-    ///   violates it: with [`Refusal::Conflict`](crate::Refusal::Conflict) for a unique or foreign key constraint, and
-    ///   with [`Refusal::Invalid`](crate::Refusal::Invalid) for a check or not-null constraint.
+    /// - A refused group does not affect the other groups. Whatever error an edit causes in the database, only its group is
+    ///   refused: with [`Refusal::Conflict`](crate::Refusal::Conflict) for a unique or foreign key constraint, with
+    ///   [`Refusal::Invalid`](crate::Refusal::Invalid) for a check or not-null constraint, with
+    ///   [`Refusal::DatabaseRefused`](crate::Refusal::DatabaseRefused) by a trigger, and otherwise with the variant that fits.
+    ///   Errors of the server or the connection are no refusals.
     /// - An update writes only the columns that change.
     /// - The records in the outcomes are as the database returned them.
     /// - If a lock of another transaction keeps a group waiting until its deadline, the group is refused with
