@@ -12,6 +12,8 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 /// The first bit of the last frame of a message.
 const FIN: u8 = 0x80;
+/// How the message begins that repeats the cursor of a topic now and then.
+const HEARTBEAT: &[u8] = br#"{"type":"live","#;
 
 /// Encodes a server's text frame (RFC 6455, section 5.2).
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
@@ -189,6 +191,12 @@ impl Subscriber {
             buffer,
             consumed: 0,
         }
+    }
+
+    /// Waits for the next text frame that is not a heartbeat. The caller limits the wait.
+    pub(crate) async fn delivery(&mut self) -> Result {
+        while self.next().await?.starts_with(HEARTBEAT) {}
+        Ok(())
     }
 
     /// The payload of the next text frame. The caller limits the wait.

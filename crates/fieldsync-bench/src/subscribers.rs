@@ -80,7 +80,7 @@ impl Subscribers {
 
 async fn read(mut subscriber: Subscriber, deliveries: mpsc::UnboundedSender<Result<Instant>>) {
     loop {
-        let received = subscriber.next().await.map(|_| Instant::now());
+        let received = subscriber.delivery().await.map(|()| Instant::now());
         let is_last = received.is_err();
         // The receiver is dropped with the subscribers.
         if deliveries.send(received).is_err() || is_last {
