@@ -231,9 +231,15 @@ impl PostgresStatements {
             list_after: page(&format!("where {key} > {}", layout.key.parameter(4))),
             lock: format!("select {all} from {table} where {ids} order by {key} for update"),
             take: format!(
-                "with wanted as (select distinct key from {captured} where log = $1 order by key limit $2::bigint), \
-                 taken as (delete from {captured} c using wanted w where c.log = $1 and c.key = w.key \
-                   returning c.seq, c.key, c.old, c.new) \
+                "with wanted as materialized (select distinct key from \
+                   (select key, sum(bytes) over (order by key rows between unbounded preceding and 1 preceding) as bytes_before from \
+                     (select key, coalesce(octet_length(old::text), 0) + coalesce(octet_length(new::text), 0) as bytes \
+                      from {captured} where log = $1 order by key limit $2::bigint) c) c \
+                    where bytes_before is null or bytes_before < $3::bigint), \
+                 taken as (delete from {captured} where ctid = any(array \
+                     (select c.ctid from wanted w cross join lateral (select c.ctid from {captured} c \
+                        where c.log = $1 and c.key = w.key offset 0) c)) \
+                   returning seq, key, old, new) \
                  select taken.key, taken.old::text, taken.new::text, r.found is not null, {} \
                  from taken left join lateral (select {all}, true from {table} where {key} = {}) r ({names}, found) on true \
                  order by taken.seq",

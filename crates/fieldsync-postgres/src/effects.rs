@@ -14,6 +14,7 @@ use crate::error::{Failure, Stopped};
 use crate::log::{self, LockedHeads};
 use crate::pipeline::{Results, Step, in_order};
 use crate::read_set::lock_timeout;
+use crate::side_statements::BY_INDEX;
 use crate::statement_groups::key_of;
 use crate::value::{Parameter, PostgresRow};
 
@@ -47,8 +48,10 @@ impl<'a> Effects<'a> {
     ) -> Result<Self, Failure> {
         let mut settings = String::new();
         if !tables.captured().is_empty() {
-            // What deferred triggers do is captured before the heads are locked.
+            // What deferred triggers do is captured before the heads are locked. Nothing of the app's runs after that.
             settings += "set constraints all immediate; ";
+            settings += BY_INDEX;
+            settings += "; ";
         }
         if timeouts.rows != timeouts.heads {
             settings += &lock_timeout(timeouts.heads);

@@ -15,10 +15,13 @@ use crate::dialect::{Table, Tables};
 use crate::error::{Failure, Stopped, is_not_allowed};
 use crate::log;
 use crate::pipeline::{Step, in_order, run};
+use crate::side_statements::BY_INDEX;
 use crate::value::{Parameter, PostgresRow};
 
-/// The most records that one transaction logs.
-const MAX_RECORDS: i64 = 500;
+/// The most captured rows that one transaction logs, and their size in bytes as JSON: it takes all rows of a record, and ends
+/// with the record that exceeds either.
+const MAX_ROWS: usize = 500;
+const MAX_BYTES: usize = 1024 * 1024;
 /// With more records than this waiting, the log is interrupted instead: its subscribers get a snapshot sooner.
 const MAX_BACKLOG: i64 = 100_000;
 
@@ -96,6 +99,9 @@ async fn all_logs(
 
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'";
 
+/// Captured rows are found by their indexes, and in the order of these, however few there were when a statement was planned.
+const IN_INDEX_ORDER: &str = "set local enable_bitmapscan = off; set local enable_sort = off; set local enable_hashagg = off";
+
 /// Runs work that begins and commits a transaction, and rolls it back if it fails.
 async fn in_transaction<T>(
     client: &Connection,
@@ -135,7 +141,7 @@ async fn one_log(
     ];
     // Each in a statement of its own: what is taken must be read after the lock was acquired.
     let steps = [
-        Step::Simple(BEGIN.to_owned()),
+        Step::Simple(format!("{BEGIN}; {BY_INDEX}; {IN_INDEX_ORDER}")),
         Step::query(
             client,
             &tables.own.lock_heads,
@@ -146,7 +152,11 @@ async fn one_log(
         Step::query(
             client,
             &table.own.take,
-            [log(), Parameter::Integer(MAX_RECORDS)],
+            [
+                log(),
+                Parameter::Integer(MAX_ROWS as i64),
+                Parameter::Integer(MAX_BYTES as i64),
+            ],
         )
         .await?,
     ];
@@ -171,7 +181,8 @@ async fn one_log(
         });
     }
     let rows = results.next()?;
-    let (captured, records) = taken(table, &rows)?;
+    let Taken { captured, bytes } = taken(table, &rows)?;
+    let records = captured.rows.len();
     let settled = Settled::of_captured(&captured);
     let mut heads = HashMap::from([(Arc::clone(&table.collection), head)]);
     log::advance(&mut heads, &settled.head_updates())?;
@@ -187,14 +198,23 @@ async fn one_log(
     Ok(LoggedCaptures {
         changes,
         interrupted: false,
-        more: i64::try_from(records).is_ok_and(|records| records >= MAX_RECORDS),
+        more: rows.len() >= MAX_ROWS || bytes >= MAX_BYTES,
     })
 }
 
-/// The writes that were taken, with the rows as they are now, and the number of records.
-fn taken(table: &Table, rows: &[Row]) -> Result<(Captured, usize), Failure> {
-    let mut captured = Captured::default();
+struct Taken {
+    /// The writes, with the rows as they are now.
+    captured: Captured,
+    /// Their size as JSON.
+    bytes: usize,
+}
+
+fn taken(table: &Table, rows: &[Row]) -> Result<Taken, Failure> {
+    let (mut captured, mut bytes) = (Captured::default(), 0);
     for row in rows {
+        for column in [1, 2] {
+            bytes += row.try_get::<_, Option<&str>>(column)?.map_or(0, str::len);
+        }
         let Some(write) = captured::write(table, row, 0)? else {
             tracing::warn!(
                 table = table.name,
@@ -211,6 +231,5 @@ fn taken(table: &Table, rows: &[Row]) -> Result<(Captured, usize), Failure> {
         }
         captured.others.push(write);
     }
-    let records = captured.rows.len();
-    Ok((captured, records))
+    Ok(Taken { captured, bytes })
 }

@@ -14,6 +14,7 @@ use crate::dialect::{Postgres, Tables};
 use crate::error::Failure;
 use crate::log;
 use crate::pipeline::{Results, Step, in_order};
+use crate::side_statements::{AS_CONFIGURED, BY_INDEX};
 use crate::value::{Parameter, PostgresRow};
 
 /// What a batch depends on.
@@ -70,7 +71,9 @@ pub(crate) async fn read(
     let reads_captured = has_capture && !bases.is_empty();
     if reads_captured {
         let records = bases.iter().map(|(key, _)| key);
+        steps.push(Step::Simple(BY_INDEX.to_owned()));
         steps.push(captured::of_others(client, tables, records).await?);
+        steps.push(Step::Simple(AS_CONFIGURED.to_owned()));
     }
     let mut results = in_order(client, &steps).await;
     results.next()?;
@@ -96,7 +99,9 @@ pub(crate) async fn read(
         found.since.insert((key.clone(), *position), changes);
     }
     if reads_captured {
+        results.next()?;
         (found.captured, _) = captured::writes(tables, &results.next()?)?;
+        results.next()?;
     }
     // Repetitions are rare, so that they take round trips of their own.
     found.replays = log::found_keys(client, tables, &used_keys).await?;

@@ -32,6 +32,12 @@ pub(crate) struct SideStatements {
     pub(crate) has_key: String,
 }
 
+/// How statements are planned that use captured rows, from now on in this transaction. Nothing of the app's should run after it.
+pub(crate) const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off";
+/// How they are planned otherwise.
+pub(crate) const AS_CONFIGURED: &str =
+    "set local enable_seqscan to default; set local jit to default";
+
 impl SideStatements {
     pub(crate) fn new(render: &dyn Fn(&str) -> String) -> Self {
         Self {
@@ -97,6 +103,10 @@ impl SideStatements {
 }
 
 /// The statements of capture.
+///
+/// The table of captured rows is nearly always empty, and its statistics say so, but one statement of another program can fill
+/// it. So that a plan for the empty table does not read the full one for each batch, they run with [`BY_INDEX`], and where a
+/// join would leave a choice they have a subquery that can't be merged with the query around it.
 #[derive(Debug)]
 pub(crate) struct CaptureStatements {
     /// What others wrote to some records. The parameters are arrays of logs and of keys.
@@ -105,8 +115,9 @@ pub(crate) struct CaptureStatements {
     pub(crate) take_captured: String,
     /// The logs for which something was captured. The parameter is an array of logs.
     pub(crate) waiting: String,
-    /// Whether the table was truncated, something waits for too long, or too much waits. The parameters are the log, the most
-    /// records, and the retention in seconds. Records are counted only where there are more rows than that.
+    /// Whether the table was truncated, something waits for too long, or too much waits: more records than this, or for one
+    /// record a tenth of that. The parameters are the log, the most records, and the retention in seconds. Records are counted
+    /// only where there may be more rows than that.
     pub(crate) is_lost: String,
     /// Arms the doorbell. Two-phase commit forbids notifications.
     pub(crate) arm: String,
@@ -118,26 +129,32 @@ impl CaptureStatements {
     fn new(render: &dyn Fn(&str) -> String) -> Self {
         Self {
             captured_by_others: render(
-                "select c.log, c.key, c.old::text, c.new::text, false \
-                 from fieldsync_captured c join unnest($1::text[], $2::text[]) as w (log, key) \
-                   on c.log = w.log and c.key = w.key \
-                 where c.op <> 'T'",
+                "select c.* from unnest($1::text[], $2::text[]) as w (log, key) cross join lateral \
+                   (select c.log, c.key, c.old::text, c.new::text, false from fieldsync_captured c \
+                    where c.log = w.log and c.key = w.key and c.op <> 'T' offset 0) c",
             ),
             take_captured: render(
-                "with own as (select log, key from fieldsync_captured where xid = pg_current_xact_id() and op <> 'T'), \
-                 wanted as (select log, key from own union select log, key from unnest($1::text[], $2::text[]) as w (log, key)) \
-                 delete from fieldsync_captured c using wanted w where c.log = w.log and c.key = w.key and c.op <> 'T' \
-                 returning c.log, c.key, c.old::text, c.new::text, c.xid = pg_current_xact_id()",
+                "with wanted as materialized \
+                   (select log, key from fieldsync_captured where xid = pg_current_xact_id() and op <> 'T' \
+                    union select log, key from unnest($1::text[], $2::text[]) as w (log, key)) \
+                 delete from fieldsync_captured where ctid = any(array \
+                   (select c.ctid from wanted w cross join lateral (select c.ctid from fieldsync_captured c \
+                      where c.log = w.log and c.key = w.key and c.op <> 'T' offset 0) c)) \
+                 returning log, key, old::text, new::text, xid = pg_current_xact_id()",
             ),
             waiting: render(
                 "select w.log from unnest($1::text[]) as w (log) \
                  where exists (select from fieldsync_captured c where c.log = w.log)",
             ),
             is_lost: render(
-                "select c.is_lost or c.rows > $2::bigint and (select count(*) > $2::bigint from \
-                     (select distinct key from fieldsync_captured where log = $1 limit $2::bigint + 1) k) \
-                 from (select count(*) as rows, coalesce(bool_or(op = 'T' or at < now() - $3::bigint * interval '1 second'), false) as is_lost \
-                       from (select op, at from fieldsync_captured where log = $1 order by key limit $2::bigint + 1) w) c",
+                "select case \
+                   when exists (select from fieldsync_captured where log = $1 and key = '' and op = 'T') then true \
+                   when (select at from fieldsync_captured order by seq limit 1) < now() - $3::bigint * interval '1 second' \
+                     then exists (select from fieldsync_captured where log = $1 and at < now() - $3::bigint * interval '1 second') \
+                   when (select max(seq) - min(seq) >= $2::bigint from fieldsync_captured) \
+                     then (select count(*) > $2::bigint or max(rows) > $2::bigint / 10 from \
+                       (select count(*) as rows from fieldsync_captured where log = $1 group by key limit $2::bigint + 1) k) \
+                   else false end",
             ),
             arm: render(
                 "update fieldsync_doorbell set armed = true \
