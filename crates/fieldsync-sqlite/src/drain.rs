@@ -17,7 +17,7 @@ use crate::transaction::{Transaction, exists};
 use crate::values::SqliteRow;
 
 /// The most records that one transaction logs.
-const MAX_RECORDS: usize = 500;
+const MAX_RECORDS: usize = 100;
 
 /// The most rows that one transaction looks at to find them.
 const MAX_LOOKED_AT: usize = 10_000;
