@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use deadpool_postgres::Object;
 use fieldsync::backend::CapturedWrite;
 use fieldsync::{Fields, RecordKey, Timestamp};
@@ -108,26 +110,35 @@ fn fields(table: &Table, json: &str) -> Fields {
     let columns: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
     let values = table.columns.iter().filter_map(|column| {
         let json = columns.get(&column.name)?.get();
-        Some((column.name.clone(), value(column.format, json)))
+        Some((column.name.clone(), value(&column.format, json)))
     });
     values.collect()
 }
 
 /// A field's value from the JSON that `to_jsonb` makes of its column: the same that a read of the column gives.
-fn value(format: Format, json: &str) -> Value {
+fn value(format: &Format, json: &str) -> Value {
     if json == "null" {
         return Value::Null;
     }
-    if matches!(format, Format::Json | Format::Jsonb) {
-        return serde_json::from_str(json).unwrap_or_default();
+    if format.is_json() {
+        return Postgres::decode(format, SqlValue::text(json));
     }
     // Numbers keep every digit.
     let text = serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
     let text = match format {
         Format::Time | Format::LocalTime => time(text),
+        Format::Bytes => base64_of(&text),
         _ => text,
     };
     Postgres::decode(format, SqlValue::text(text))
+}
+
+/// `\\x6869` as base64.
+fn base64_of(hex: &str) -> String {
+    let digits = hex.strip_prefix("\\x").unwrap_or(hex).as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    STANDARD.encode(bytes.unwrap_or_default())
 }
 
 /// `2026-01-13T10:00:00.5+02:00`, or without an offset in UTC, as RFC 3339 in UTC.
@@ -149,8 +160,9 @@ mod tests {
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
     fn check(format: Format, json: &str, expected: Value) {
-        assert_eq!(value(format, json), expected);
+        assert_eq!(value(&format, json), expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use fieldsync::Collection;
 use fieldsync::backend::StoreError;
 use fieldsync_sql::{
     ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, MissingTable, TableInfo, TableKind,
+    TypeKind,
 };
 
 use crate::dialect::Postgres;
@@ -130,7 +131,9 @@ async fn read(
         sql_name: format!("{}.{}", Postgres::quote(schema), Postgres::quote(name)),
         kind: match kind {
             "r" | "p" => TableKind::Table,
-            "v" | "m" => TableKind::Other("a view"),
+            "v" => TableKind::View("a view"),
+            "m" => TableKind::View("a materialized view"),
+            "f" => TableKind::View("a foreign table"),
             _ => TableKind::Other("something else"),
         },
         columns: columns(transaction, &table).await?,
@@ -179,12 +182,20 @@ async fn next_id(
 }
 
 async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<ColumnInfo>, Failure> {
-    let sql = "select a.attname::text, coalesce(base.typname, t.typname)::text, \
-                 case when t.typname = 'varchar' and a.atttypmod > 4 then a.atttypmod - 4 end, \
+    let sql = "select a.attname::text, t.typname::text, \
+                 case when t.typname in ('varchar', 'bpchar') and t.modifier > 4 then t.modifier - 4 \
+                   when t.typname = 'numeric' and t.modifier > 4 then ((t.modifier - 4) >> 16) & 65535 end, \
                  format_type(a.atttypid, a.atttypmod), a.attnotnull, \
-                 a.atthasdef or a.attidentity <> '', a.attgenerated <> '' or a.attidentity = 'a' \
-               from pg_attribute a join pg_type t on t.oid = a.atttypid \
-                 left join pg_type base on t.typtype = 'd' and base.oid = t.typbasetype \
+                 a.atthasdef or a.attidentity <> '' or t.has_default, a.attgenerated <> '' or a.attidentity = 'a', \
+                 case when t.typcategory = 'A' then 'A' else t.typtype::text end, \
+                 (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid) \
+               from pg_attribute a cross join lateral \
+                 (with recursive base(oid, modifier, has_default) as \
+                    (select a.atttypid, a.atttypmod, false union all \
+                     select d.typbasetype, case when b.modifier = -1 then d.typtypmod else b.modifier end, \
+                       b.has_default or d.typdefault is not null \
+                     from base b join pg_type d on d.oid = b.oid where d.typtype = 'd') \
+                  select t.*, b.modifier, b.has_default from base b join pg_type t on t.oid = b.oid where t.typtype <> 'd') t \
                where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum";
     let mut columns = Vec::new();
     for row in transaction.query(sql, &[&table]).await? {
@@ -195,6 +206,12 @@ async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<Colum
                 name: row.try_get(1)?,
                 length: length.and_then(|length| usize::try_from(length).ok()),
                 shown: row.try_get(3)?,
+                kind: match row.try_get(7)? {
+                    "A" => TypeKind::Array,
+                    "c" => TypeKind::Composite,
+                    "e" => TypeKind::Enum(row.try_get::<_, Option<_>>(8)?.unwrap_or_default()),
+                    _ => TypeKind::Scalar,
+                },
             },
             is_not_null: row.try_get(4)?,
             has_default: row.try_get(5)?,

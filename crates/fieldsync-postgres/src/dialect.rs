@@ -1,7 +1,7 @@
 //! PostgreSQL's SQL, and how its columns store values. Values are sent as text and cast, and read as text, whatever the
 //! session's settings are; only times are read as they are.
 
-use fieldsync::backend::{FieldType, Ids};
+use fieldsync::backend::{FieldType, Ids, integer_value};
 use fieldsync_sql::{
     ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideSchema, SideTableTypes, SqlValue,
     TableLayout, ValueKind,
@@ -9,6 +9,7 @@ use fieldsync_sql::{
 use serde_json::Value;
 
 use crate::column_types::{self, Format};
+use crate::exact_json::exact_json;
 use crate::side_statements::SideStatements;
 
 pub(crate) type Table = fieldsync_sql::Table<Postgres>;
@@ -112,6 +113,7 @@ impl Dialect for Postgres {
             FieldType::Integer { .. } => ("bigint", Format::Integer),
             FieldType::Number { .. } => ("double precision", Format::Number),
             FieldType::Boolean => ("boolean", Format::Boolean),
+            FieldType::Bytes => ("bytea", Format::Bytes),
             FieldType::Json(_) => ("jsonb", Format::Jsonb),
             _ => ("text", Format::Text),
         };
@@ -130,37 +132,37 @@ impl Dialect for Postgres {
         format!("select ({next_id})::text from generate_series(1, $1::bigint)")
     }
 
-    fn read_expression(format: Format, column: &str) -> String {
-        match format {
-            Format::Time | Format::LocalTime => column.to_owned(),
-            Format::Date => format!("to_char({column}, 'YYYY-MM-DD')"),
-            _ => format!("{column}::text"),
-        }
+    fn read_expression(format: &Format, column: &str) -> String {
+        format.to_text(column)
     }
 
-    fn write_expression(format: Format, parameter: &str) -> String {
+    fn write_expression(format: &Format, parameter: &str) -> String {
         format.of_text(&format!("{parameter}::text"))
     }
 
-    fn encode(format: Format, value: &Value) -> SqlValue<'_> {
+    fn encode<'a>(format: &Format, value: &'a Value) -> SqlValue<'a> {
         match (format, value) {
             (_, Value::Null) => SqlValue::Null,
-            (Format::Json | Format::Jsonb, json) => SqlValue::text(json.to_string()),
+            (format, json) if format.is_json() => SqlValue::text(json.to_string()),
             (_, Value::String(text)) => SqlValue::text(text),
             (_, other) => SqlValue::text(other.to_string()),
         }
     }
 
-    fn decode(format: Format, value: SqlValue<'_>) -> Value {
+    fn decode(format: &Format, value: SqlValue<'_>) -> Value {
         let SqlValue::Text(text) = value else {
             return Value::Null;
         };
         let read = match format {
-            Format::Integer => text.parse::<i64>().ok().map(Value::from),
-            // Infinity becomes null, since JSON has none.
-            Format::Number => text.parse::<f64>().ok().map(Value::from),
+            Format::Integer => text.parse().ok().map(integer_value),
+            // JSON has neither infinity nor NaN, which stay text.
+            Format::Number | Format::ShortNumeric => {
+                let number = text.parse::<f64>().ok();
+                number.filter(|number| number.is_finite()).map(Value::from)
+            }
             Format::Boolean => text.parse::<bool>().ok().map(Value::from),
-            Format::Json | Format::Jsonb => serde_json::from_str(&text).ok(),
+            Format::Structured(_) => exact_json(&text),
+            Format::Json | Format::Jsonb | Format::Hstore(_) => serde_json::from_str(&text).ok(),
             _ => None,
         };
         read.unwrap_or_else(|| Value::String(text.into_owned()))
@@ -196,7 +198,7 @@ impl PostgresStatements {
         );
         // The size of text that is stored out of line is known without reading it.
         let columns = layout.columns.iter().enumerate();
-        let bytes = columns.map(|(n, column)| match column.format {
+        let bytes = columns.map(|(n, column)| match &column.format {
             Format::Time | Format::LocalTime => " + 8".to_owned(),
             _ => format!(" + coalesce(octet_length(c{}), 0)", n + 1),
         });

@@ -62,6 +62,8 @@ mod side_statements;
 
 mod column_types;
 
+mod exact_json;
+
 mod error;
 
 pub use broker::PostgresBroker;

@@ -77,7 +77,7 @@ pub(crate) fn update_together<'a>(
         sets.push(format!("{} = {value}", Postgres::quote(&column.name)));
         let values = updates
             .iter()
-            .map(|(_, fields)| Postgres::encode(column.format, &fields[&column.name]));
+            .map(|(_, fields)| Postgres::encode(&column.format, &fields[&column.name]));
         parameters.push(Parameter::column(values));
     }
     let arrays: Vec<_> = (1..=parameters.len())

@@ -43,7 +43,9 @@ pub struct IdSource {
 pub enum TableKind {
     /// An ordinary table.
     Table,
-    /// Something that fieldsync cannot use, with its article: `a view`.
+    /// Something that can only be read, with its article: `a view`.
+    View(&'static str),
+    /// Something that fieldsync cannot use, with its article.
     Other(&'static str),
 }
 
@@ -69,8 +71,23 @@ pub struct DeclaredType {
     pub name: String,
     /// The length or precision.
     pub length: Option<usize>,
-    /// The type as messages show it.
+    /// The type as messages show it, and as SQL names it.
     pub shown: String,
+    /// What kind of type it is.
+    pub kind: TypeKind,
+}
+
+/// The kind of a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypeKind {
+    /// One value.
+    Scalar,
+    /// One of these labels.
+    Enum(Vec<String>),
+    /// An array.
+    Array,
+    /// A row of named values.
+    Composite,
 }
 
 impl DeclaredType {
@@ -90,6 +107,7 @@ impl DeclaredType {
             } else {
                 declared
             },
+            kind: TypeKind::Scalar,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fieldsync::Collection;
-use fieldsync::backend::{Field, Ids, SchemaMismatch};
+use fieldsync::backend::{Field, Ids, SchemaMismatch, SetBy};
 
 use crate::capture::has_capture;
 use crate::catalog::{ColumnInfo, TableInfo, TableKind};
@@ -31,6 +31,10 @@ pub(crate) fn check<D: Dialect>(
             Ok(format) => columns.push(Column {
                 name: field.name.clone(),
                 format,
+                is_written: field.set_by != SetBy::Database,
+                has_default: table
+                    .column(&field.name, D::is_same_name)
+                    .is_some_and(|column| column.has_default),
             }),
             // It is about to be added.
             Err(_) if is_added::<D>(collection, &table, field) => {}
@@ -69,11 +73,18 @@ fn is_added<D: Dialect>(collection: &Collection, table: &TableInfo, field: &Fiel
 }
 
 fn check_kind(collection: &Collection, table: &TableInfo) -> Result<(), SchemaMismatch> {
-    let TableKind::Other(kind) = table.kind else {
+    let expected = match table.kind {
+        TableKind::Table => return Ok(()),
+        TableKind::View(_) if !collection.is_writable() => return Ok(()),
+        TableKind::View(_) => {
+            "an ordinary table, or .read_only() for the collection; name another with .table(\"…\")"
+        }
+        TableKind::Other(_) => "an ordinary table; name another with .table(\"…\")",
+    };
+    let (TableKind::Other(kind) | TableKind::View(kind)) = table.kind else {
         return Ok(());
     };
     let found = format!("{kind} of this name");
-    let expected = "an ordinary table; name another with .table(\"…\")";
     Err(mismatch(collection, None, found, expected))
 }
 
@@ -115,6 +126,8 @@ fn check_key<D: Dialect>(
         Ok(format) => Ok(Column {
             name: column.name.clone(),
             format,
+            is_written: true,
+            has_default: column.has_default,
         }),
         Err(unfit) => {
             let shown = || format!("{} primary key", column.declared.shown);
@@ -138,10 +151,11 @@ fn check_field<D: Dialect>(
         );
         return wrong("no such column".into(), &expected);
     };
-    if column.is_generated {
+    let is_written = field.set_by != SetBy::Database && collection.is_writable();
+    if column.is_generated && is_written {
         return wrong(
             "a generated column".into(),
-            "an ordinary column; leave the field out of the type, it can't be written",
+            "an ordinary column, or .read_only_fields() for the collection with this field",
         );
     }
     if is_in_key::<D>(table, column) {
@@ -150,7 +164,7 @@ fn check_field<D: Dialect>(
             "another column; leave the field out of the type",
         );
     }
-    if is_nullable(field) && column.is_not_null {
+    if is_nullable(field) && column.is_not_null && is_written {
         return wrong(
             format!("{} not null", column.declared.shown),
             "a column that allows null, or a field that is not an Option",

@@ -101,7 +101,7 @@ fn written_fields(mutation: &Mutation) -> Vec<String> {
                 .collection
                 .fields()
                 .iter()
-                .filter(|field| !field.set_by_server && fields.contains_key(&field.name));
+                .filter(|field| field.is_settable() && fields.contains_key(&field.name));
             own.map(|field| field.name.clone()).collect()
         }
         Write::Delete { .. } | Write::Refresh { .. } => vec!["id".to_owned()],

@@ -38,7 +38,7 @@ pub(crate) fn missing_columns<D: Dialect>(
     let missing = fields.filter(|field| table.column(&field.name, D::is_same_name).is_none());
     let add = |field: &Field| {
         // The times of rows that exist are not known. Null says so; any other default would be wrong.
-        let null = if is_nullable(field) || field.set_by_server {
+        let null = if is_nullable(field) || field.is_timestamp() {
             ""
         } else if default_value(field).is_none() {
             let expected = "a default for the records that exist: #[serde(default)] on the field, or a field that may be null";
@@ -62,7 +62,7 @@ pub(crate) fn missing_columns<D: Dialect>(
 
 /// Whether the field's column must allow null.
 pub(crate) fn is_nullable(field: &Field) -> bool {
-    field.schema.nullable || field.schema.kind == FieldType::Json(JsonShape::Any)
+    field.schema.nullable
 }
 
 fn default_value(field: &Field) -> Option<&serde_json::Value> {
@@ -73,7 +73,7 @@ fn default_value(field: &Field) -> Option<&serde_json::Value> {
 fn column<D: Dialect>(field: &Field, null: &str) -> String {
     let (name, (kind, format)) = (D::quote(&field.name), D::column_type(&field.schema.kind));
     let default = default_value(field).map_or_else(String::new, |value| {
-        format!(" default {}", D::literal(&D::encode(format, value)))
+        format!(" default {}", D::literal(&D::encode(&format, value)))
     });
     format!("{name} {kind}{null}{default}")
 }

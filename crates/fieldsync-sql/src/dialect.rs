@@ -5,7 +5,6 @@ use std::fmt::Debug;
 use fieldsync::RecordId;
 use fieldsync::backend::{FieldType, Ids};
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::catalog::{ColumnInfo, DeclaredType};
 use crate::value::SqlValue;
@@ -13,7 +12,7 @@ use crate::value::SqlValue;
 /// The SQL of one database. Implemented by a type without values; all functions are pure.
 pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// How a column stores the values of its field.
-    type Format: Debug + Clone + Copy + Send + Sync;
+    type Format: Debug + Clone + Send + Sync;
 
     /// The text of the driver's own statements for a table.
     type TableStatements: Debug + Send + Sync;
@@ -98,41 +97,48 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     ) -> Result<Self::Format, KeyMismatch>;
 
     /// The expression that reads a column, for [`decode`](Self::decode).
-    fn read_expression(_format: Self::Format, column: &str) -> String {
+    fn read_expression(_format: &Self::Format, column: &str) -> String {
         column.to_owned()
     }
 
     /// The expression that turns a parameter of [`encode`](Self::encode) into the column's type.
-    fn write_expression(_format: Self::Format, parameter: &str) -> String {
+    fn write_expression(_format: &Self::Format, parameter: &str) -> String {
         parameter.to_owned()
     }
 
     /// The parameter for a field's value.
-    fn encode(format: Self::Format, value: &Value) -> SqlValue<'_>;
+    fn encode<'a>(format: &Self::Format, value: &'a Value) -> SqlValue<'a>;
 
     /// A field's value from its column. A value that does not fit the field is returned as it is stored.
-    fn decode(format: Self::Format, value: SqlValue<'_>) -> Value;
+    fn decode(format: &Self::Format, value: SqlValue<'_>) -> Value;
 
-    /// The parameter for an id, in its table.
-    fn encode_key(_format: Self::Format, id: RecordId) -> SqlValue<'static> {
+    /// The expression that reads a key column, for [`decode_key`](Self::decode_key).
+    fn key_expression(format: &Self::Format, column: &str) -> String {
+        Self::read_expression(format, column)
+    }
+
+    /// The condition that a key column has the value of a parameter of [`encode_key`](Self::encode_key).
+    fn key_condition(format: &Self::Format, column: &str, parameter: &str) -> String {
+        format!("{column} = {}", Self::write_expression(format, parameter))
+    }
+
+    /// The parameter for the id of a key column, or for its part of an id.
+    fn encode_key(_format: &Self::Format, id: &RecordId) -> SqlValue<'static> {
         Self::encode_id(id)
     }
 
-    /// The parameter for an id, in the side tables.
-    fn encode_id(id: RecordId) -> SqlValue<'static> {
-        SqlValue::text(id.to_string())
-    }
-
-    /// An id from its column, or `None` if the value is not an id.
-    fn decode_id(value: &SqlValue<'_>) -> Option<RecordId> {
+    /// The text of a key column's value in an id, or `None` if it can't be one.
+    fn decode_key(_format: &Self::Format, value: &SqlValue<'_>) -> Option<String> {
         match value {
-            SqlValue::Integer(number) => Some(RecordId::Integer(*number)),
-            SqlValue::Text(text) => {
-                let integer = text.parse().ok().map(RecordId::Integer);
-                integer.or_else(|| Uuid::parse_str(text).ok().map(RecordId::Uuid))
-            }
+            SqlValue::Integer(number) => Some(number.to_string()),
+            SqlValue::Text(text) => Some(text.to_string()),
             SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => None,
         }
+    }
+
+    /// The parameter for an id, in the side tables.
+    fn encode_id(id: &RecordId) -> SqlValue<'static> {
+        SqlValue::text(id.to_string())
     }
 
     /// The query for several new ids, one per row. The parameter is their number, `next_id` the expression for one. The ids

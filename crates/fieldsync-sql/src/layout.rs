@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fieldsync::backend::StoreError;
+use fieldsync::backend::{Ids, StoreError, join_composite, split_composite};
 use fieldsync::{Fields, Record, RecordId};
 
 use crate::catalog::IdSource;
@@ -23,8 +23,10 @@ pub struct TableLayout<D: Dialect> {
     pub name: String,
     /// The name as SQL: quoted, with its schema where the collection names one.
     pub sql_name: String,
-    /// The key column.
-    pub key: Column<D>,
+    /// The kind of the ids.
+    pub ids: Ids,
+    /// The key columns.
+    pub key: Vec<Column<D>>,
     /// The columns of the fields.
     pub columns: Vec<Column<D>>,
     /// The fields whose columns refer to other tables.
@@ -40,20 +42,81 @@ pub struct TableLayout<D: Dialect> {
 /// The column of a field, or of the id.
 #[derive(Debug, Clone)]
 pub struct Column<D: Dialect> {
-    /// The name. That of a field's column is the field's.
+    /// The name of the field; `id` for the key.
+    pub field: String,
+    /// The name of the column.
     pub name: String,
     /// How it stores values.
     pub format: D::Format,
+    /// Whether writes name the column.
+    pub is_written: bool,
+    /// Whether the database has a default for it. An insert without a value leaves the column out.
+    pub has_default: bool,
 }
 
 impl<D: Dialect> TableLayout<D> {
     /// The expressions that read a record, key first. `qualifier` is the table's SQL name or alias.
     #[must_use]
     pub fn select_list(&self, qualifier: &str) -> Vec<String> {
-        let columns = std::iter::once(&self.key).chain(&self.columns);
-        columns
-            .map(|column| D::read_expression(column.format, &column.of(qualifier)))
-            .collect()
+        let key = self.key.iter().map(|column| D::key_expression(&column.format, &column.of(qualifier)));
+        let columns = self.columns.iter();
+        let columns = columns.map(|column| D::read_expression(&column.format, &column.of(qualifier)));
+        key.chain(columns).collect()
+    }
+
+    /// The key columns, separated by commas.
+    #[must_use]
+    pub fn key_order(&self, qualifier: &str) -> String {
+        let columns: Vec<_> = self.key.iter().map(|column| column.of(qualifier)).collect();
+        columns.join(", ")
+    }
+
+    /// The condition that a row has the id whose values are the parameters from this number on.
+    #[must_use]
+    pub fn key_is(&self, qualifier: &str, first: usize) -> String {
+        self.key_equals(qualifier, |number| D::parameter(first + number))
+    }
+
+    /// The condition that a row has the id with these values, by the number of the column from 0 on.
+    #[must_use]
+    pub fn key_equals(&self, qualifier: &str, value: impl Fn(usize) -> String) -> String {
+        let columns = self.key.iter().enumerate();
+        let conditions: Vec<_> = columns
+            .map(|(number, column)| {
+                D::key_condition(&column.format, &column.of(qualifier), &value(number))
+            })
+            .collect();
+        conditions.join(" and ")
+    }
+
+    /// The condition that a row follows the id whose values are the parameters from this number on.
+    #[must_use]
+    pub fn key_follows(&self, qualifier: &str, first: usize) -> String {
+        let columns = self.key.iter().enumerate();
+        let values: Vec<_> = columns
+            .map(|(number, column)| column.parameter(first + number))
+            .collect();
+        match values.as_slice() {
+            [value] => format!("{} > {value}", self.key_order(qualifier)),
+            values => format!("({}) > ({})", self.key_order(qualifier), values.join(", ")),
+        }
+    }
+
+    /// The parameters for an id of this table, one for each key column.
+    #[must_use]
+    pub fn key_values(&self, id: &RecordId) -> Vec<SqlValue<'static>> {
+        match self.key.as_slice() {
+            [key] => vec![D::encode_key(&key.format, id)],
+            key => {
+                let parts = id.as_text().and_then(split_composite).unwrap_or_default();
+                // The core has checked that there are as many parts as columns.
+                let parts = parts.into_iter().map(|part| RecordId::Text(part.into()));
+                let columns = key.iter().zip(parts);
+                columns
+                    .map(|(column, part)| D::encode_key(&column.format, &part))
+                    .collect()
+            }
+        }
     }
 
     /// The id in a row of [`select_list`](Self::select_list) that begins at the column `first`.
@@ -61,16 +124,32 @@ impl<D: Dialect> TableLayout<D> {
     /// # Errors
     /// If the key column holds something else.
     pub fn id<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<RecordId, StoreError> {
-        let value = row.value(first).map_err(StoreError::Backend)?;
-        D::decode_id(&value).ok_or_else(|| {
-            let (table, column) = (&self.name, &self.key.name);
-            let shown = match &value {
-                SqlValue::Text(text) => format!("{text:?}"),
-                other => format!("{other:?}"),
-            };
-            let error = format!("table {table}, column {column}: {shown} is not a valid id");
-            StoreError::Backend(error.into())
-        })
+        let value = |number: usize| row.value(first + number).map_err(StoreError::Backend);
+        if let (Ids::Integer, SqlValue::Integer(number)) = (self.ids, value(0)?) {
+            return Ok(RecordId::Integer(number));
+        }
+        let mut parts = Vec::with_capacity(self.key.len());
+        for (number, column) in self.key.iter().enumerate() {
+            let value = value(number)?;
+            let part = D::decode_key(&column.format, &value);
+            parts.push(part.ok_or_else(|| self.unreadable(column, &value))?);
+        }
+        let text = match parts.as_slice() {
+            [part] => part.clone(),
+            parts => join_composite(parts),
+        };
+        let id = decode_id(self.ids, &SqlValue::Text(text.as_str().into()));
+        id.ok_or_else(|| self.unreadable(&self.key[0], &SqlValue::text(text)))
+    }
+
+    fn unreadable(&self, column: &Column<D>, value: &SqlValue<'_>) -> StoreError {
+        let (table, column) = (&self.name, &column.name);
+        let shown = match value {
+            SqlValue::Text(text) => format!("{text:?}"),
+            other => format!("{other:?}"),
+        };
+        let error = format!("table {table}, column {column}: {shown} is not a valid id");
+        StoreError::Backend(error.into())
     }
 
     /// The record in a row of [`select_list`](Self::select_list) that begins at the column `first`.
@@ -79,9 +158,12 @@ impl<D: Dialect> TableLayout<D> {
     /// If the key column holds something that is not an id.
     pub fn record<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<Record, StoreError> {
         let mut fields = Fields::new();
+        let first_field = first + self.key.len();
         for (number, column) in self.columns.iter().enumerate() {
-            let value = row.value(first + 1 + number).map_err(StoreError::Backend)?;
-            fields.insert(column.name.clone(), D::decode(column.format, value));
+            let value = row
+                .value(first_field + number)
+                .map_err(StoreError::Backend)?;
+            fields.insert(column.field.clone(), D::decode(&column.format, value));
         }
         Ok(Record {
             id: self.id(row, first)?,
@@ -95,7 +177,7 @@ impl<D: Dialect> TableLayout<D> {
     /// If the driver can't read a value.
     pub fn row_bytes<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<usize, StoreError> {
         let mut bytes = 0;
-        for column in first..=first + self.columns.len() {
+        for column in first..first + self.key.len() + self.columns.len() {
             bytes += match row.value(column).map_err(StoreError::Backend)? {
                 SqlValue::Null => 0,
                 SqlValue::Integer(_) | SqlValue::Real(_) => 8,
@@ -109,16 +191,12 @@ impl<D: Dialect> TableLayout<D> {
     /// The fields whose columns are among these names, and `id` if the key is.
     #[must_use]
     pub fn fields_among(&self, names: &[&str]) -> Vec<String> {
-        let is_named = |column: &str| names.iter().any(|name| D::is_same_name(name, column));
-        let columns = self.columns.iter().map(|column| &*column.name);
-        let mut fields: Vec<String> = columns
-            .filter(|column| is_named(column))
-            .map(str::to_owned)
-            .collect();
-        if is_named(&self.key.name) {
-            fields.push("id".to_owned());
-        }
-        fields
+        let is_named =
+            |column: &&Column<D>| names.iter().any(|name| D::is_same_name(name, &column.name));
+        // Several key columns are fields.
+        let key = self.key.iter().filter(|_| self.key.len() == 1);
+        let columns = self.columns.iter().chain(key).filter(is_named);
+        columns.map(|column| column.field.clone()).collect()
     }
 
     /// The fields that a constraint or unique index with this name covers.
@@ -139,6 +217,18 @@ impl<D: Dialect> Column<D> {
     /// The parameter with this number, as a value of the column.
     #[must_use]
     pub fn parameter(&self, number: usize) -> String {
-        D::write_expression(self.format, &D::parameter(number))
+        D::write_expression(&self.format, &D::parameter(number))
+    }
+}
+
+/// An id from a column of a side table, or `None` if the value is not an id of this kind.
+pub(crate) fn decode_id(ids: Ids, value: &SqlValue<'_>) -> Option<RecordId> {
+    match (ids, value) {
+        (Ids::Integer, SqlValue::Integer(number)) => Some(RecordId::Integer(*number)),
+        (Ids::Integer, SqlValue::Text(text)) => text.parse().ok().map(RecordId::Integer),
+        (Ids::UuidV7, SqlValue::Text(text)) => text.parse().ok().map(RecordId::Uuid),
+        (Ids::Text, SqlValue::Integer(number)) => Some(RecordId::Text(number.to_string().into())),
+        (Ids::Text, SqlValue::Text(text)) => Some(RecordId::Text((&**text).into())),
+        _ => None,
     }
 }

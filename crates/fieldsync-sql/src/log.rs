@@ -8,6 +8,7 @@ use fieldsync::backend::{
 use fieldsync::{Action, RecordKey, ResetReason, Timestamp};
 
 use crate::dialect::Dialect;
+use crate::layout::{TableLayout, decode_id};
 use crate::value::{Row, SideTableRow, SqlValue};
 
 /// The history of a record since an edit's base is not read further than this many bytes of JSON.
@@ -96,7 +97,7 @@ pub fn tag<R: Row + ?Sized>(row: &R, column: usize) -> Result<Option<u32>, Store
 pub fn change<D: Dialect, R: Row + ?Sized>(
     row: &R,
     first: usize,
-    collection: &Arc<str>,
+    table: &TableLayout<D>,
     epoch: u64,
 ) -> Result<(Change, usize), StoreError> {
     let row = SideTableRow::new(row, "fieldsync_changes", &CHANGE_COLUMNS, first);
@@ -108,8 +109,8 @@ pub fn change<D: Dialect, R: Row + ?Sized>(
     let change = Change {
         position: position(epoch.cast_signed(), row.integer(0)?, row.integer(1)?),
         key: RecordKey {
-            collection: Arc::clone(collection),
-            id: D::decode_id(&row.value(2)?).ok_or_else(|| row.unreadable(2))?,
+            collection: Arc::clone(&table.collection),
+            id: decode_id(table.ids, &row.value(2)?).ok_or_else(|| row.unreadable(2))?,
         },
         action,
         after: fields(4, &after)?,
@@ -137,7 +138,7 @@ pub fn change_values<'a, D: Dialect>(
         SqlValue::text(log),
         SqlValue::Integer(change.position.offset.cast_signed()),
         SqlValue::Integer(change.position.tag.into()),
-        D::encode_id(change.key.id),
+        D::encode_id(&change.key.id),
         SqlValue::text(change.action.as_str()),
         SqlValue::text(json(&change.after)?),
         SqlValue::text(json(&change.previous)?),

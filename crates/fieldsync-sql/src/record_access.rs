@@ -29,7 +29,7 @@ pub async fn read_record<T: Transaction>(
     transaction: &mut T,
     tables: &Tables<T::Dialect>,
     table: &Table<T::Dialect>,
-    id: RecordId,
+    id: &RecordId,
 ) -> Result<(Option<Record>, Position), T::Error> {
     let record = get(transaction, table, &table.select, id).await?;
     Ok((
@@ -50,7 +50,7 @@ pub async fn read_records<T: Transaction>(
 ) -> Result<Vec<Option<Record>>, T::Error> {
     let (mut meter, mut records) = (PageMeter::new(limit), Vec::with_capacity(ids.len()));
     for id in ids {
-        let parameters = [table.key_value(*id)];
+        let parameters = table.key_values(id);
         let read = |row: &dyn Row| {
             let is_in_page = meter.take(table.row_bytes(row, 0)?);
             is_in_page.then(|| table.record(row, 0)).transpose()
@@ -75,7 +75,7 @@ pub async fn read_page<T: Transaction>(
     transaction: &mut T,
     tables: &Tables<T::Dialect>,
     table: &Table<T::Dialect>,
-    after: Option<RecordId>,
+    after: Option<&RecordId>,
     limit: PageLimit,
 ) -> Result<RecordPage, T::Error> {
     // A row that the page has no room for shows that more follow.
@@ -102,9 +102,9 @@ async fn get<T: Transaction>(
     transaction: &mut T,
     table: &Table<T::Dialect>,
     sql: &str,
-    id: RecordId,
+    id: &RecordId,
 ) -> Result<Option<Record>, T::Error> {
-    let parameters = [table.key_value(id)];
+    let parameters = table.key_values(id);
     first(transaction, sql, &parameters, |row| table.record(row, 0)).await
 }
 
@@ -183,7 +183,7 @@ async fn with_rows<T: Transaction>(
         .collect();
     for key in keys {
         let table = tables.of(&key.collection)?;
-        let row = get(transaction, table, &table.select, key.id).await?;
+        let row = get(transaction, table, &table.select, &key.id).await?;
         captured.rows.insert(key, row);
     }
     Ok(captured)
@@ -251,7 +251,7 @@ async fn read_set<T: Transaction>(
     }
     for (key, collection) in batch.records() {
         let table = tables.of(collection.name())?;
-        if let Some(record) = get(transaction, table, &table.lock, key.id).await? {
+        if let Some(record) = get(transaction, table, &table.lock, &key.id).await? {
             found.records.insert(key, record);
         }
     }
@@ -283,7 +283,7 @@ async fn read_replay<T: Transaction>(
     if let Ok(table) = tables.of(&edit.collection) {
         let (collection, offset) = (&table.collection, edit.position.offset);
         change = read_change_at(transaction, tables, collection, offset).await?;
-        row = get(transaction, table, &table.select, edit.id).await?;
+        row = get(transaction, table, &table.select, &edit.id).await?;
     }
     Ok(Replay { edit, change, row })
 }
@@ -356,15 +356,15 @@ async fn write_row<T: Transaction>(
 ) -> Result<Written, T::Error> {
     let id = match write {
         Write::Delete { id } => {
-            delete(transaction, table, write, *id).await?;
+            delete(transaction, table, write, id).await?;
             return Ok(Written::Row(None));
         }
         Write::Refresh { id } => {
-            let row = get(transaction, table, &table.select, *id).await?;
+            let row = get(transaction, table, &table.select, id).await?;
             return Ok(Written::Row(row));
         }
-        Write::Insert { id, .. } => *id,
-        Write::Update { id, .. } => Some(*id),
+        Write::Insert { id, .. } => id.clone(),
+        Write::Update { id, .. } => Some(id.clone()),
     };
     let row = if let Some(last_insert_id) = T::Dialect::LAST_INSERT_ID {
         let statement = table.write(write);
@@ -377,7 +377,7 @@ async fn write_row<T: Transaction>(
             None => first(transaction, last_insert_id, &[], |row| table.id(row, 0)).await?,
         };
         match id {
-            Some(id) => get(transaction, table, &table.select, id).await?,
+            Some(id) => get(transaction, table, &table.select, &id).await?,
             None => None,
         }
     } else {
@@ -392,14 +392,14 @@ async fn delete<T: Transaction>(
     transaction: &mut T,
     table: &Table<T::Dialect>,
     write: &Write,
-    id: RecordId,
+    id: &RecordId,
 ) -> Result<(), T::Error> {
     let statement = table.write(write);
     transaction
         .execute(&statement.sql, &statement.parameters)
         .await?;
     if let (Some(source), RecordId::Integer(_)) = (&table.id_source, id) {
-        let parameters = [table.key_value(id)];
+        let parameters = table.key_values(id);
         transaction.execute(&source.keep, &parameters).await?;
     }
     Ok(())

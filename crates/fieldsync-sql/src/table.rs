@@ -57,9 +57,9 @@ impl<D: Dialect> Table<D> {
     pub(crate) fn new(layout: TableLayout<D>, own: D::TableStatements) -> Self {
         let table = &layout.sql_name;
         let all = layout.select_list(table).join(", ");
-        let key = layout.key.of(table);
-        let wanted = layout.key.parameter(1);
-        let (first, second) = (D::parameter(1), D::parameter(2));
+        let (key_is, order) = (layout.key_is(table, 1), layout.key_order(table));
+        let follows = layout.key_follows(table, 1);
+        let (first, last) = (D::parameter(1), D::parameter(1 + layout.key.len()));
         let returning = if D::LAST_INSERT_ID.is_none() {
             format!(" returning {all}")
         } else {
@@ -67,20 +67,22 @@ impl<D: Dialect> Table<D> {
         };
         let next_id = layout.id_source.as_ref();
         let next_id = next_id.map(|source| (0, source.next.clone()));
+        let written = || layout.columns.iter().filter(|column| column.is_written);
         Self {
             lock: format!(
-                "select {all} from {table} where {key} = {wanted}{}",
+                "select {all} from {table} where {key_is}{}",
                 D::FOR_UPDATE
             ),
             reserve_ids: layout.next_id.as_deref().map(D::reserve_ids),
-            select: format!("select {all} from {table} where {key} = {wanted}"),
-            list: format!("select {all} from {table} order by {key} limit {first}"),
+            select: format!("select {all} from {table} where {key_is}"),
+            list: format!("select {all} from {table} order by {order} limit {first}"),
             list_after: format!(
-                "select {all} from {table} where {key} > {wanted} order by {key} limit {second}"
+                "select {all} from {table} where {follows} order by {order} limit {last}"
             ),
-            delete: format!("delete from {table} where {key} = {wanted}"),
-            insert: insert(&layout, next_id, "") + &returning,
-            insert_with_id: insert(&layout, Some((1, wanted)), D::INSERT_WITH_ID) + &returning,
+            delete: format!("delete from {table} where {key_is}"),
+            insert: insert(&layout, written(), next_id, "") + &returning,
+            insert_with_id: insert(&layout, written(), given_key(&layout), D::INSERT_WITH_ID)
+                + &returning,
             returning,
             own,
             layout,
@@ -92,20 +94,24 @@ impl<D: Dialect> Table<D> {
     #[must_use]
     pub fn write<'a>(&'a self, write: &'a Write) -> Statement<'a> {
         match write {
-            Write::Insert { id, fields } => self.insert(*id, fields),
-            Write::Update { id, fields } => self.update(*id, fields),
-            Write::Delete { id } => self.of_id(&self.delete, *id),
-            Write::Refresh { id } => self.of_id(&self.select, *id),
+            Write::Insert { id, fields } => self.insert(id.as_ref(), fields),
+            Write::Update { id, fields } => self.update(id, fields),
+            Write::Delete { id } => self.of_id(&self.delete, id),
+            Write::Refresh { id } => self.of_id(&self.select, id),
         }
     }
 
     /// The statement that lists records.
     #[must_use]
-    pub fn list(&self, after: Option<RecordId>, limit: usize) -> Statement<'_> {
+    pub fn list(&self, after: Option<&RecordId>, limit: usize) -> Statement<'_> {
         let limit = SqlValue::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
         let (sql, parameters) = match after {
             None => (&self.list, vec![limit]),
-            Some(after) => (&self.list_after, vec![self.key_value(after), limit]),
+            Some(after) => {
+                let mut parameters = self.key_values(after);
+                parameters.push(limit);
+                (&self.list_after, parameters)
+            }
         };
         Statement {
             sql: sql.into(),
@@ -113,56 +119,64 @@ impl<D: Dialect> Table<D> {
         }
     }
 
-    /// The parameter for an id of this table.
-    #[must_use]
-    pub fn key_value(&self, id: RecordId) -> SqlValue<'static> {
-        D::encode_key(self.key.format, id)
-    }
-
     fn of_id<'a>(&self, sql: &'a str, id: RecordId) -> Statement<'a> {
         Statement {
             sql: sql.into(),
-            parameters: vec![self.key_value(id)],
+            parameters: self.key_values(id),
         }
     }
 
-    fn insert<'a>(&'a self, id: Option<RecordId>, fields: &'a Fields) -> Statement<'a> {
-        let sql = if id.is_some() {
+    fn insert<'a>(&'a self, id: Option<&RecordId>, fields: &'a Fields) -> Statement<'a> {
+        let is_left_out =
+            |column: &Column<D>| column.has_default && !fields.contains_key(&column.field);
+        let written = || self.columns.iter().filter(|column| column.is_written);
+        let columns = || written().filter(|column| !is_left_out(column));
+        let whole = if id.is_some() {
             &self.insert_with_id
         } else {
             &self.insert
         };
-        let values = self.columns.iter().map(|column| {
-            let value = fields.get(&column.name).unwrap_or(&Value::Null);
-            D::encode(column.format, value)
+        let sql = if written().any(is_left_out) {
+            let key = match id {
+                Some(_) => given_key(&self.layout),
+                None => self.id_source.as_ref().map(|source| (0, source.next.clone())),
+            };
+            let with_id = if id.is_some() { D::INSERT_WITH_ID } else { "" };
+            Cow::Owned(insert(&self.layout, columns(), key, with_id) + &self.returning)
+        } else {
+            whole.into()
+        };
+        let values = columns().map(|column| {
+            let value = fields.get(&column.field).unwrap_or(&Value::Null);
+            D::encode(&column.format, value)
         });
-        let id = id.map(|id| self.key_value(id));
+        // Several key columns are fields.
+        let id = id.filter(|_| self.key.len() == 1);
+        let id = id.map(|id| self.key_values(id)).unwrap_or_default();
         Statement {
-            sql: sql.into(),
+            sql,
             parameters: id.into_iter().chain(values).collect(),
         }
     }
 
     /// Sets the columns of these fields and no others.
-    fn update<'a>(&'a self, id: RecordId, fields: &'a Fields) -> Statement<'a> {
+    fn update<'a>(&'a self, id: &RecordId, fields: &'a Fields) -> Statement<'a> {
         let mut sql = format!("update {} set ", self.sql_name);
         let mut parameters = Vec::with_capacity(fields.len() + 1);
         for column in &self.columns {
-            if let Some(value) = fields.get(&column.name) {
+            if let Some(value) = fields.get(&column.field) {
                 if !parameters.is_empty() {
                     sql += ", ";
                 }
-                parameters.push(D::encode(column.format, value));
+                parameters.push(D::encode(&column.format, value));
                 sql += &D::quote(&column.name);
                 sql += " = ";
                 sql += &column.parameter(parameters.len());
             }
         }
-        parameters.push(self.key_value(id));
         sql += " where ";
-        sql += &self.key.of(&self.sql_name);
-        sql += " = ";
-        sql += &self.key.parameter(parameters.len());
+        sql += &self.key_is(&self.sql_name, parameters.len() + 1);
+        parameters.extend(self.key_values(id));
         sql += &self.returning;
         Statement {
             sql: sql.into(),
@@ -171,25 +185,36 @@ impl<D: Dialect> Table<D> {
     }
 }
 
-/// An insert of every field's column, and of the key where its value is given: the number of parameters that it has, and
-/// the expression.
-fn insert<D: Dialect>(
+/// The key whose value is a parameter. Several key columns are fields.
+fn given_key<D: Dialect>(layout: &TableLayout<D>) -> Option<(usize, String)> {
+    match layout.key.as_slice() {
+        [key] => Some((1, key.parameter(1))),
+        _ => None,
+    }
+}
+
+/// An insert of these columns, and of the key where its value is given: the number of parameters that it has, and the
+/// expression.
+fn insert<'a, D: Dialect>(
     layout: &TableLayout<D>,
+    columns: impl Iterator<Item = &'a Column<D>>,
     key: Option<(usize, String)>,
     before_values: &str,
 ) -> String {
     let before = key.as_ref().map_or(0, |(parameters, _)| *parameters);
-    let parameter = |(number, column): (usize, &Column<D>)| column.parameter(before + number + 1);
-    let values = layout.columns.iter().enumerate().map(parameter);
-    let key_name = key.as_ref().map(|_| D::quote(&layout.key.name));
-    let names = layout.columns.iter().map(|column| D::quote(&column.name));
-    let names: Vec<String> = key_name.into_iter().chain(names).collect();
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    if let (Some((_, expression)), [key]) = (key, layout.key.as_slice()) {
+        names.push(D::quote(&key.name));
+        values.push(expression);
+    }
+    for (number, column) in columns.enumerate() {
+        names.push(D::quote(&column.name));
+        values.push(column.parameter(before + number + 1));
+    }
     let table = &layout.sql_name;
     if names.is_empty() {
         return format!("insert into {table} {}", D::EMPTY_INSERT);
     }
-    let key_value = key.map(|(_, expression)| expression);
-    let values: Vec<String> = key_value.into_iter().chain(values).collect();
     format!(
         "insert into {table} ({}) {before_values}values ({})",
         names.join(", "),

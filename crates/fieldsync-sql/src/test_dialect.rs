@@ -74,11 +74,11 @@ impl Dialect for TestDialect {
         Ok(())
     }
 
-    fn encode((): (), value: &Value) -> SqlValue<'_> {
+    fn encode<'a>((): &(), value: &'a Value) -> SqlValue<'a> {
         SqlValue::text(value.to_string())
     }
 
-    fn decode((): (), value: SqlValue<'_>) -> Value {
+    fn decode((): &(), value: SqlValue<'_>) -> Value {
         match value {
             SqlValue::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
             _ => Value::Null,

@@ -219,7 +219,7 @@ impl Columns<'_> {
                 continue;
             };
             let column = &self.table.table.columns[*column];
-            let decode = |value| Sqlite::decode(column.format, value);
+            let decode = |value| Sqlite::decode(&column.format, value);
             old.insert(column.name.clone(), decode(before));
             new.insert(column.name.clone(), decode(after));
         }

@@ -1,6 +1,6 @@
 //! Which declared types hold which fields.
 
-use fieldsync::backend::{FieldType, Ids};
+use fieldsync::backend::{FieldType, Ids, JsonShape};
 use fieldsync_sql::{ColumnInfo, DeclaredType, KeyMismatch, text_length};
 
 /// How a column stores the values of its field.
@@ -18,6 +18,12 @@ pub(crate) enum Format {
     Boolean,
     /// JSON as text.
     Json,
+    /// A blob.
+    Bytes,
+    /// Text in a column that turns digits into numbers.
+    LooseText,
+    /// Any value, as it is stored: a number, text, or bytes.
+    Any,
 }
 
 /// A column without a type stores every value unchanged.
@@ -72,14 +78,15 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
                 Some(length) => format!("varchar({length}) or wider, or text"),
                 None => "text, or a maxLength of the field that fits the column".to_owned(),
             };
+            if has_no_own_field(declared) {
+                return Ok(Format::LooseText);
+            }
             fit(holds_text(declared, length), Format::Text, &expected)
         }
         FieldType::DateTime => {
-            let is_named = |name: &&str| declared.name.starts_with(name);
-            let is_time = ["datetime", "timestamp"].iter().any(is_named);
             let expected = "datetime, timestamp, or text of at least 26 characters";
             fit(
-                is_time || holds_text(declared, Some(26)),
+                is_time(declared) || holds_text(declared, Some(26)),
                 Format::Time,
                 expected,
             )
@@ -100,13 +107,8 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
             fit(fits || is_untyped(declared), Format::Integer, &expected)
         }
         FieldType::Number { .. } => {
-            let is_named = |part: &&str| declared.name.contains(part);
-            let is_real = ["real", "doub", "floa"].iter().any(is_named);
-            // numeric(10, 2) is meant for fewer numbers than a double has.
-            let is_numeric =
-                matches!(&*declared.name, "numeric" | "decimal") && declared.length.is_none();
-            let fits = is_real || is_numeric || is_untyped(declared);
-            let expected = "real, double, float, or numeric without a precision";
+            let fits = is_real(declared) || is_numeric(declared) || is_untyped(declared);
+            let expected = "real, double, float, numeric, or decimal";
             fit(fits, Format::Number, expected)
         }
         FieldType::Boolean => {
@@ -115,12 +117,80 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
             fit(fits, Format::Boolean, "boolean, or integer")
         }
         FieldType::Json(_) => {
-            let fits = declared.name == "json" || holds_text(declared, None);
+            if is_untyped(declared) {
+                return Ok(Format::Any);
+            }
+            let fits = is_json(declared) || holds_text(declared, None);
             fit(fits, Format::Json, "text, or json")
         }
+        FieldType::Bytes => fit(is_blob(declared), Format::Bytes, "blob"),
         other => Err(format!(
             "a version of fieldsync-sqlite that supports {other:?}"
         )),
+    }
+}
+
+fn is_json(declared: &DeclaredType) -> bool {
+    matches!(&*declared.name, "json" | "jsonb")
+}
+
+fn is_blob(declared: &DeclaredType) -> bool {
+    declared.name.contains("blob") || declared.name == "bytea" || declared.name.contains("binary")
+}
+
+fn is_numeric(declared: &DeclaredType) -> bool {
+    matches!(&*declared.name, "numeric" | "decimal" | "number" | "money")
+}
+
+fn is_real(declared: &DeclaredType) -> bool {
+    let is_named = |part: &&str| declared.name.contains(part);
+    ["real", "doub", "floa"].iter().any(is_named)
+}
+
+fn is_time(declared: &DeclaredType) -> bool {
+    let is_named = |name: &&str| declared.name.starts_with(name);
+    ["datetime", "timestamp"].iter().any(is_named)
+}
+
+/// Whether no field but one of text is meant for the type: `time`, `point`, `uuid`.
+fn has_no_own_field(declared: &DeclaredType) -> bool {
+    !is_untyped(declared)
+        && !is_text(declared)
+        && !is_integer(declared)
+        && !is_real(declared)
+        && !is_numeric(declared)
+        && !is_time(declared)
+        && !is_json(declared)
+        && !is_blob(declared)
+        && !matches!(&*declared.name, "date" | "bool" | "boolean" | "uuid")
+}
+
+/// The field that fits a column of this type.
+pub(crate) fn field_type(declared: &DeclaredType) -> FieldType {
+    if is_untyped(declared) || is_json(declared) {
+        FieldType::Json(JsonShape::Any)
+    } else if let Some((min, max)) = integers(declared) {
+        FieldType::Integer { min, max }
+    } else if matches!(&*declared.name, "bool" | "boolean") {
+        FieldType::Boolean
+    } else if is_time(declared) {
+        FieldType::DateTime
+    } else if declared.name == "date" {
+        FieldType::Date
+    } else if declared.name == "uuid" {
+        FieldType::Uuid
+    } else if is_real(declared) || is_numeric(declared) {
+        FieldType::Number {
+            min: None,
+            max: None,
+        }
+    } else if is_blob(declared) {
+        FieldType::Bytes
+    } else {
+        FieldType::Text {
+            max_length: declared.length.filter(|_| is_text(declared)),
+            one_of: None,
+        }
     }
 }
 

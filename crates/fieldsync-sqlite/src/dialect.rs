@@ -1,10 +1,12 @@
 //! SQLite's SQL, and how its columns store values. Reading never fails: a value that does not fit its field is returned
 //! as it is stored.
 
-use fieldsync::backend::{FieldType, Ids};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fieldsync::backend::{FieldType, Ids, integer_value};
 use fieldsync::{RecordId, Timestamp};
 use fieldsync_sql::{ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::column_types::{self, Format};
@@ -14,6 +16,20 @@ pub(crate) type Tables = fieldsync_sql::Tables<Sqlite>;
 
 #[derive(Debug)]
 pub(crate) enum Sqlite {}
+
+/// The member of the JSON object that stands for a blob in a column without a type.
+const BYTES: &str = "base64";
+
+/// Up to here every integer is a double.
+const MAX_EXACT: i64 = 1 << 53;
+
+fn bytes(base64: &str) -> SqlValue<'_> {
+    match STANDARD.decode(base64) {
+        Ok(bytes) => SqlValue::Bytes(bytes.into()),
+        // The core admits no other text.
+        Err(_) => SqlValue::text(base64),
+    }
+}
 
 impl Dialect for Sqlite {
     type Format = Format;
@@ -74,6 +90,7 @@ impl Dialect for Sqlite {
             FieldType::Integer { .. } => ("integer", Format::Integer),
             FieldType::Number { .. } => ("real", Format::Number),
             FieldType::Boolean => ("boolean", Format::Boolean),
+            FieldType::Bytes => ("blob", Format::Bytes),
             // A column declared json would turn the JSON text 1.0 into the number 1.
             FieldType::Json(_) => ("text", Format::Json),
             _ => ("text", Format::Text),
@@ -89,9 +106,18 @@ impl Dialect for Sqlite {
         column_types::key_format(ids, column, gives_ids)
     }
 
-    fn encode(format: Format, value: &Value) -> SqlValue<'_> {
+    fn encode<'a>(format: &Format, value: &'a Value) -> SqlValue<'a> {
         match (format, value) {
             (_, Value::Null) => SqlValue::Null,
+            (Format::Bytes, Value::String(text)) => bytes(text),
+            (Format::Any, Value::Object(members)) => match members.get(BYTES) {
+                Some(Value::String(text)) if members.len() == 1 => bytes(text),
+                _ => SqlValue::text(value.to_string()),
+            },
+            (Format::Integer, Value::String(digits)) => match digits.parse() {
+                Ok(integer) => SqlValue::Integer(integer),
+                Err(_) => SqlValue::text(digits),
+            },
             (Format::Json, json) => SqlValue::text(json.to_string()),
             (Format::Time, Value::String(time)) => match time.parse::<Timestamp>() {
                 Ok(time) => SqlValue::text(time.to_sql_text()),
@@ -102,21 +128,31 @@ impl Dialect for Sqlite {
             (_, Value::String(text)) => SqlValue::text(text),
             (_, Value::Bool(value)) => SqlValue::Integer((*value).into()),
             (_, Value::Number(number)) => match number.as_i64() {
-                Some(integer) if format == Format::Integer => SqlValue::Integer(integer),
+                Some(integer) if matches!(format, Format::Integer | Format::Any) => SqlValue::Integer(integer),
                 _ => number.as_f64().map_or(SqlValue::Null, SqlValue::Real),
             },
             (_, json @ (Value::Array(_) | Value::Object(_))) => SqlValue::text(json.to_string()),
         }
     }
 
-    fn decode(format: Format, value: SqlValue<'_>) -> Value {
+    fn decode(format: &Format, value: SqlValue<'_>) -> Value {
         let text = match (format, value) {
             (_, SqlValue::Null) => return Value::Null,
-            (Format::Number, SqlValue::Integer(number)) => return Value::from(number as f64),
+            (Format::Number, SqlValue::Integer(number))
+                if number.unsigned_abs() <= MAX_EXACT.unsigned_abs() =>
+            {
+                return Value::from(number as f64);
+            }
+            (Format::LooseText, SqlValue::Integer(number)) => number.to_string(),
+            (Format::LooseText, SqlValue::Real(number)) => Value::from(number).to_string(),
             (Format::Boolean, SqlValue::Integer(number @ (0 | 1))) => {
                 return Value::Bool(number == 1);
             }
-            (_, SqlValue::Integer(number)) => return Value::from(number),
+            (_, SqlValue::Integer(number)) => return integer_value(number),
+            (Format::Bytes, SqlValue::Bytes(bytes)) => return STANDARD.encode(bytes).into(),
+            (Format::Any, SqlValue::Bytes(bytes)) => {
+                return json!({BYTES: STANDARD.encode(bytes)});
+            }
             // Infinity becomes null, since JSON has none.
             (_, SqlValue::Real(number)) => return Value::from(number),
             (_, SqlValue::Text(text)) => text.into_owned(),
@@ -131,7 +167,13 @@ impl Dialect for Sqlite {
                 uuid.map(|uuid| Value::from(uuid.hyphenated().to_string()))
             }
             Format::Json => serde_json::from_str(&text).ok(),
-            Format::Text | Format::Integer | Format::Number | Format::Boolean => None,
+            Format::Text
+            | Format::LooseText
+            | Format::Integer
+            | Format::Number
+            | Format::Boolean
+            | Format::Bytes
+            | Format::Any => None,
         };
         read.unwrap_or(Value::String(text))
     }
@@ -144,9 +186,9 @@ impl Dialect for Sqlite {
         )
     }
 
-    fn encode_key(format: Format, id: RecordId) -> SqlValue<'static> {
+    fn encode_key(format: &Format, id: RecordId) -> SqlValue<'static> {
         match id {
-            RecordId::Uuid(uuid) if format == Format::SimpleUuid => {
+            RecordId::Uuid(uuid) if *format == Format::SimpleUuid => {
                 SqlValue::text(uuid.simple().to_string())
             }
             id => Self::encode_id(id),
@@ -172,12 +214,11 @@ impl Dialect for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
     fn check_read(format: Format, stored: SqlValue<'_>, expected: Value) {
-        assert_eq!(Sqlite::decode(format, stored), expected);
+        assert_eq!(Sqlite::decode(&format, stored), expected);
     }
 
     #[test]

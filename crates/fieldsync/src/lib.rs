@@ -142,10 +142,12 @@ pub mod backend {
     pub use crate::model::changes_since::ChangesSince;
     pub use crate::model::cursor::Position;
     pub use crate::model::log_bounds::LogBounds;
+    pub use crate::model::record::{integer_value, join_composite, split_composite};
     pub use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
     pub use crate::schema::collection::CaptureChoice;
-    pub use crate::schema::field::{Field, Ids};
+    pub use crate::schema::field::{Field, Ids, IdsGivenBy, SetBy};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
+    pub use crate::schema::table_description::{ColumnDescription, LeftOut, TableDescription};
     pub use crate::store::error::{SchemaMismatch, StoreError};
     pub use crate::store::page::{PageLimit, PageMeter, RecordPage};
     pub use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Store};

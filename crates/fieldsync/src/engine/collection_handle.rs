@@ -14,6 +14,7 @@ use crate::live::subscription::Subscription;
 use crate::model::cursor::Cursor;
 use crate::model::edit::{Edit, UpdateResult};
 use crate::model::record::{Record, RecordId, RecordKey, Stored};
+use crate::schema::field::SetBy;
 use crate::store::page::PageLimit;
 
 /// A collection of an engine by its Rust type, from [`Engine::collection`]. A clone is cheap.
@@ -194,12 +195,14 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     fn typed(&self, record: Record) -> Result<Stored<T>, EngineError> {
         let key = self.key(record.id);
         let collection = self.engine.known_collection(&self.name)?;
-        // A collection without timestamps may have fields of these names of its own.
-        let typed = if collection.has_timestamps() {
-            record.typed()
-        } else {
-            record.typed_without_timestamps()
+        // Fields that the engine adds are not part of the type.
+        let name_of = |set_by| {
+            let field = collection.field_set_by(set_by);
+            let added = field.filter(|field| !field.is_own);
+            added.map(|field| &*field.name)
         };
+        let (created_at, updated_at) = (name_of(SetBy::CreatedAt), name_of(SetBy::UpdatedAt));
+        let typed = record.typed_with_timestamps(created_at, updated_at);
         typed.map_err(|source| EngineError::Unreadable { key, source })
     }
 }

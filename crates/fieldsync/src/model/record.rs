@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -21,14 +21,63 @@ pub type Fields = Map<String, Value>;
 /// assert_eq!(RecordId::from(7).to_string(), "7");
 /// assert_eq!(serde_json::to_string(&RecordId::from(7)).unwrap(), "7");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(untagged)]
+///
+/// As JSON it is a number or a string. An integer beyond ±(2^53 − 1) is a string of digits: JSON readers would round it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum RecordId {
-    /// An integer, assigned by the database.
+    /// An integer.
     Integer(i64),
-    /// A UUID (RFC 9562). If the caller gives none, the engine creates a version 7 UUID.
+    /// A UUID (RFC 9562).
     Uuid(Uuid),
+    /// Text. That of a key of several columns has their values, separated by commas; in each, `%` is `%25` and `,` is `%2C`.
+    Text(Arc<str>),
+}
+
+impl Serialize for RecordId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Integer(number) => integer_value(*number).serialize(serializer),
+            Self::Uuid(uuid) => uuid.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+/// A string of digits is an integer if it is beyond ±(2^53 − 1), and text otherwise.
+impl<'de> Deserialize<'de> for RecordId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Json {
+            Integer(i64),
+            Text(String),
+        }
+        let text = match Json::deserialize(deserializer)? {
+            Json::Integer(number) => return Ok(Self::Integer(number)),
+            Json::Text(text) => text,
+        };
+        let integer = text.parse().ok().map(Self::Integer);
+        let uuid = || text.parse().ok().map(Self::Uuid);
+        let is_written_so = |id: &Self| serde_json::to_value(id).is_ok_and(|json| json == *text);
+        let typed = integer.or_else(uuid).filter(is_written_so);
+        Ok(typed.unwrap_or_else(|| Self::Text(text.into())))
+    }
+}
+
+/// The text of an id of several columns with these values.
+#[must_use]
+pub fn join_composite<T: AsRef<str>>(parts: impl IntoIterator<Item = T>) -> String {
+    let encode = |part: T| part.as_ref().replace('%', "%25").replace(',', "%2C");
+    parts.into_iter().map(encode).collect::<Vec<_>>().join(",")
+}
+
+/// The values in the text of an id of several columns. `None` if [`join_composite`] does not make it.
+#[must_use]
+pub fn split_composite(text: &str) -> Option<Vec<String>> {
+    let decode = |part: &str| part.replace("%2C", ",").replace("%25", "%");
+    let parts: Vec<String> = text.split(',').map(decode).collect();
+    (join_composite(&parts) == text).then_some(parts)
 }
 
 impl RecordId {
@@ -37,7 +86,16 @@ impl RecordId {
     pub fn as_integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
-            Self::Uuid(_) => None,
+            Self::Uuid(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// The text, if the id is text.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Integer(_) | Self::Uuid(_) => None,
         }
     }
 
@@ -46,7 +104,7 @@ impl RecordId {
     pub fn as_uuid(&self) -> Option<Uuid> {
         match self {
             Self::Uuid(uuid) => Some(*uuid),
-            Self::Integer(_) => None,
+            Self::Integer(_) | Self::Text(_) => None,
         }
     }
 }
@@ -56,6 +114,7 @@ impl fmt::Display for RecordId {
         match self {
             Self::Integer(number) => number.fmt(f),
             Self::Uuid(uuid) => uuid.hyphenated().fmt(f),
+            Self::Text(text) => f.write_str(text),
         }
     }
 }
@@ -63,6 +122,18 @@ impl fmt::Display for RecordId {
 impl From<i64> for RecordId {
     fn from(number: i64) -> Self {
         Self::Integer(number)
+    }
+}
+
+impl From<&str> for RecordId {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<&RecordId> for RecordId {
+    fn from(id: &RecordId) -> Self {
+        id.clone()
     }
 }
 
@@ -140,28 +211,37 @@ impl Record {
     /// # Errors
     /// Returns an error if the fields do not deserialize as `T`.
     pub fn typed<T: DeserializeOwned>(self) -> Result<Stored<T>, serde_json::Error> {
-        let Self { id, mut fields } = self;
-        // Another program may have written something else. That must not make the record unreadable.
-        let mut time = |name: &str| serde_json::from_value(fields.remove(name)?).ok();
-        let (created_at, updated_at) = (time(CREATED_AT), time(UPDATED_AT));
-        let stored = Self { id, fields }.typed_without_timestamps()?;
-        Ok(Stored {
-            created_at,
-            updated_at,
-            ..stored
-        })
+        self.typed_with_timestamps(Some(CREATED_AT), Some(UPDATED_AT))
     }
 
-    /// Reads a record of a collection in which `created_at` and `updated_at` are the app's own fields, or none.
-    pub(crate) fn typed_without_timestamps<T: DeserializeOwned>(
+    /// Reads a record of a collection whose timestamps have these names. Any other field is the app's own.
+    pub(crate) fn typed_with_timestamps<T: DeserializeOwned>(
         self,
+        created_at: Option<&str>,
+        updated_at: Option<&str>,
     ) -> Result<Stored<T>, serde_json::Error> {
+        let Self { id, mut fields } = self;
+        // Another program may have written something else. That must not make the record unreadable.
+        let mut time = |name: Option<&str>| serde_json::from_value(fields.remove(name?)?).ok();
         Ok(Stored {
-            id: self.id,
-            created_at: None,
-            updated_at: None,
-            fields: serde_json::from_value(Value::Object(self.fields))?,
+            created_at: time(created_at),
+            updated_at: time(updated_at),
+            id,
+            fields: serde_json::from_value(Value::Object(fields))?,
         })
+    }
+}
+
+/// The highest integer that every JSON reader represents exactly (RFC 7493, section 2.2).
+pub(crate) const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+
+/// The canonical form of an integer: a number, or a string where JSON readers would round the number.
+#[must_use]
+pub fn integer_value(number: i64) -> Value {
+    if number.unsigned_abs() <= MAX_SAFE_INTEGER.unsigned_abs() {
+        number.into()
+    } else {
+        number.to_string().into()
     }
 }
 

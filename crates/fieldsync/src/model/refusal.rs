@@ -26,6 +26,9 @@ pub enum Refusal {
     /// The collection does not accept new records.
     #[error("collection {0} does not accept new records")]
     NotCreatable(Arc<str>),
+    /// The collection accepts no edits.
+    #[error("collection {0} is read-only")]
+    ReadOnly(Arc<str>),
     /// A precondition does not hold for the current record.
     #[error("a precondition does not hold for the current record")]
     PreconditionFailed,

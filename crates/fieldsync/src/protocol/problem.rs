@@ -145,6 +145,11 @@ impl From<&Refusal> for Problem {
                 "not-creatable",
                 "the collection does not accept new records",
             ),
+            Refusal::ReadOnly(_) => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "read-only",
+                "the collection accepts no edits",
+            ),
             Refusal::PreconditionFailed => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "precondition-failed",

@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::model::canonical::CanonicalHasher;
 use crate::model::cursor::Shape;
 use crate::model::record::{CREATED_AT, Fields, RecordId, UPDATED_AT};
 use crate::schema::authorizer::Authorizer;
-use crate::schema::field::{Field, Ids};
+use crate::schema::field::{Field, Ids, IdsGivenBy, SetBy};
 use crate::schema::field_type::{FieldType, Schema};
 use crate::schema::grant::Grant;
 use crate::schema::hooks::Hooks;
@@ -41,10 +41,12 @@ use crate::schema::names::name_fault;
 pub struct Collection {
     name: Arc<str>,
     table: String,
-    key_column: String,
+    key_columns: Vec<String>,
     ids: Ids,
+    ids_given_by: IdsGivenBy,
     fields: Vec<Field>,
     creatable: bool,
+    writable: bool,
     adds_missing_columns: bool,
     capture: Option<CaptureChoice>,
     shows_database_messages: bool,
@@ -91,10 +93,12 @@ impl Collection {
         let mut collection = Self {
             name: name.into(),
             table: name.into(),
-            key_column: "id".into(),
+            key_columns: vec!["id".into()],
             ids: Ids::Integer,
+            ids_given_by: IdsGivenBy::Database,
             fields,
             creatable: true,
+            writable: true,
             adds_missing_columns: false,
             capture: None,
             shows_database_messages: false,
@@ -111,19 +115,48 @@ impl Collection {
     /// Adds the fields `created_at` and `updated_at`, which the server sets.
     #[must_use]
     pub fn timestamps(mut self) -> Self {
-        for name in [CREATED_AT, UPDATED_AT] {
-            self.fields.push(Field {
-                name: name.into(),
-                schema: Schema {
+        self.add_timestamp(CREATED_AT, SetBy::CreatedAt);
+        self.add_timestamp(UPDATED_AT, SetBy::UpdatedAt);
+        self
+    }
+
+    /// Sets the times of a record's creation and of its last change in the columns with these names. Without this and
+    /// [`Collection::timestamps`] no field is ever set unasked.
+    ///
+    /// A field of this name that the collection already has, with the format date-time, is set by the server from now on;
+    /// otherwise the field is added.
+    #[must_use]
+    pub fn timestamps_as(mut self, created_at: &str, updated_at: &str) -> Self {
+        for (name, set_by) in [
+            (created_at, SetBy::CreatedAt),
+            (updated_at, SetBy::UpdatedAt),
+        ] {
+            let own = self.fields.iter_mut().find(|field| field.name == name);
+            match own {
+                Some(own) if own.schema.kind == FieldType::DateTime => own.set_by = set_by,
+                Some(_) => {
+                    let fault = format!("field {name:?} can't be a timestamp: it is not a date-time");
+                    self.fault.get_or_insert(fault);
+                }
+                None => self.add_timestamp(name, set_by),
+            }
+        }
+        self
+    }
+
+    fn add_timestamp(&mut self, name: &str, set_by: SetBy) {
+        self.fields.push(Field {
+            set_by,
+            is_own: false,
+            ..Field::new(
+                name,
+                Schema {
                     kind: FieldType::DateTime,
                     nullable: false,
                 },
-                default: None,
-                set_by_server: true,
-            });
-        }
+            )
+        });
         self.check_names();
-        self
     }
 
     /// Stores the records in this existing table, which may be `schema.table` if the database has schemas. Without it the
@@ -138,23 +171,115 @@ impl Collection {
     /// Stores the ids in this column. By default the column is `id`. On the wire the id is always `id`.
     #[must_use]
     pub fn key(mut self, column: impl Into<String>) -> Self {
-        self.key_column = column.into();
+        self.key_columns = vec![column.into()];
+        self.check_names();
+        self
+    }
+
+    /// Identifies records by several columns, which must be fields: whoever creates a record sets them, and nobody changes
+    /// them afterwards. The id is text, the values separated by commas, like `7,3`. In the values of text `%` and `,` are
+    /// percent-encoded.
+    #[must_use]
+    pub fn composite_key<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        self.key_columns = columns.into_iter().map(Into::into).collect();
+        (self.ids, self.ids_given_by) = (Ids::Text, IdsGivenBy::Creator);
+        for column in &self.key_columns {
+            match self.fields.iter_mut().find(|field| field.column == *column) {
+                Some(field) => field.set_by = SetBy::Creator,
+                None => {
+                    self.fault
+                        .get_or_insert_with(|| format!("the key column {column:?} is not a field"));
+                }
+            }
+        }
         self.check_names();
         self
     }
 
     /// Identifies records by UUIDs, instead of integers that the database assigns. A new record gets a version 7 UUID,
-    /// unless its creator gives an id with [`Edit::with_id`](crate::Edit::with_id).
+    /// unless its creator gives an id with [`Edit::with_id`](crate::Edit::with_id), or as `id` among the fields.
     #[must_use]
     pub fn uuid_ids(mut self) -> Self {
-        self.ids = Ids::UuidV7;
+        (self.ids, self.ids_given_by) = (Ids::UuidV7, IdsGivenBy::Engine);
         self
+    }
+
+    /// Identifies records by text, like slugs or ULIDs, which the creator of a record gives as `id`.
+    #[must_use]
+    pub fn text_ids(mut self) -> Self {
+        (self.ids, self.ids_given_by) = (Ids::Text, IdsGivenBy::Creator);
+        self
+    }
+
+    /// The creator of a record gives its id, instead of the database.
+    #[must_use]
+    pub fn ids_by_creator(mut self) -> Self {
+        self.ids_given_by = IdsGivenBy::Creator;
+        self
+    }
+
+    /// A collection of an existing table.
+    pub(super) fn with_fields_of_table(
+        name: &str,
+        table: String,
+        key_columns: Vec<String>,
+        (ids, ids_given_by): (Ids, IdsGivenBy),
+        fields: Vec<Field>,
+    ) -> Self {
+        let mut collection = Self {
+            table,
+            key_columns,
+            ids,
+            ids_given_by,
+            fields,
+            ..Self::from_schema(name, &json!({"type": "object"}))
+        };
+        collection.check_names();
+        collection
     }
 
     /// Refuses edits that create records. For tables whose rows are created by other programs.
     #[must_use]
     pub fn no_create(mut self) -> Self {
         self.creatable = false;
+        self
+    }
+
+    /// Refuses every edit. For views and replicas, and for tables that only other programs write.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.writable = false;
+        self.creatable = false;
+        self
+    }
+
+    /// Shows these fields, and refuses edits that set them: the database sets them, by a trigger or in another way.
+    #[must_use]
+    pub fn read_only_fields<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.with_fields(names, |field| field.set_by = SetBy::Database)
+    }
+
+    /// Leaves these fields to the defaults of their columns, in a new record whose creator does not set them: `now()`,
+    /// `gen_random_uuid()`, a sequence.
+    #[must_use]
+    pub fn database_defaults<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.with_fields(names, |field| field.has_database_default = true)
+    }
+
+    fn with_fields<'a>(
+        mut self,
+        names: impl IntoIterator<Item = &'a str>,
+        change: impl Fn(&mut Field),
+    ) -> Self {
+        for name in names {
+            match self.fields.iter_mut().find(|field| field.name == name) {
+                Some(field) => change(field),
+                None => {
+                    self.fault
+                        .get_or_insert_with(|| format!("field {name:?} does not exist"));
+                }
+            }
+        }
         self
     }
 
@@ -207,16 +332,22 @@ impl Collection {
         &self.table
     }
 
-    /// The name of the column that stores the ids.
+    /// The names of the columns that store the ids. If there are several, they are also fields.
     #[must_use]
-    pub fn key_column(&self) -> &str {
-        &self.key_column
+    pub fn key_columns(&self) -> &[String] {
+        &self.key_columns
     }
 
     /// The kind of the record ids.
     #[must_use]
     pub fn ids(&self) -> Ids {
         self.ids
+    }
+
+    /// What gives new records their ids.
+    #[must_use]
+    pub fn ids_given_by(&self) -> IdsGivenBy {
+        self.ids_given_by
     }
 
     /// The fields. Those that the server sets come last.
@@ -229,6 +360,12 @@ impl Collection {
     #[must_use]
     pub fn is_creatable(&self) -> bool {
         self.creatable
+    }
+
+    /// Whether edits may change records.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Whether columns are added to an existing table.
@@ -255,8 +392,9 @@ impl Collection {
         let id = match self.ids {
             Ids::Integer => RecordId::Integer(text.parse().ok()?),
             Ids::UuidV7 => RecordId::Uuid(text.parse().ok()?),
+            Ids::Text => RecordId::Text(text.into()),
         };
-        (id.to_string() == text).then_some(id)
+        (id.to_string() == text && self.has_id_kind(&id)).then_some(id)
     }
 
     pub(crate) fn authorizer(&self) -> Option<&Arc<dyn Authorizer>> {
@@ -296,10 +434,9 @@ impl Collection {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// Whether the server sets `created_at` and `updated_at`.
-    pub(crate) fn has_timestamps(&self) -> bool {
-        self.field(UPDATED_AT)
-            .is_some_and(|field| field.set_by_server)
+    /// The field that is set like this.
+    pub(crate) fn field_set_by(&self, set_by: SetBy) -> Option<&Field> {
+        self.fields.iter().find(|field| field.set_by == set_by)
     }
 
     pub(crate) fn hooks(&self) -> &Hooks {
@@ -313,13 +450,13 @@ impl Collection {
 
     /// Of these fields, those that the app defines, without those that the server sets.
     pub(crate) fn own_fields(&self, fields: &Fields) -> Fields {
-        let own = self.fields.iter().filter(|field| !field.set_by_server);
+        let own = self.fields.iter().filter(|field| field.is_own);
         own.filter_map(|field| Some((field.name.clone(), fields.get(&field.name)?.clone())))
             .collect()
     }
 
     fn check_names(&mut self) {
-        let fault = name_fault(&self.name, &self.table, &self.key_column, &self.fields);
+        let fault = name_fault(&self.name, &self.table, &self.key_columns, &self.fields);
         self.fault = self.fault.take().or(fault);
     }
 }

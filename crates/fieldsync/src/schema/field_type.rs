@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::model::canonical::CanonicalHasher;
+use crate::model::record::{MAX_SAFE_INTEGER, integer_value};
 use crate::model::timestamp::Timestamp;
 use crate::schema::json::MAX_DEPTH;
 
@@ -25,7 +28,7 @@ pub enum FieldType {
     Date,
     /// A UUID (RFC 9562), with hyphens and in lower case.
     Uuid,
-    /// A whole number. The bounds are within ±(2^53 − 1), the integers that every JSON reader represents exactly.
+    /// A whole number. One beyond ±(2^53 − 1) is a string of digits on the wire: JSON readers would round it.
     Integer {
         /// The lowest allowed value.
         min: i64,
@@ -41,6 +44,8 @@ pub enum FieldType {
     },
     /// True or false.
     Boolean,
+    /// Bytes, in base64 (RFC 4648, section 4) on the wire.
+    Bytes,
     /// A JSON value, such as an object or an array.
     Json(JsonShape),
 }
@@ -73,15 +78,12 @@ pub struct Schema {
     pub nullable: bool,
 }
 
-/// The highest integer that every JSON reader represents exactly (RFC 7493, section 2.2).
-pub(crate) const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
-
 impl Schema {
     /// Validates a value, and returns it in the canonical form in which it is stored and compared. The error is a
     /// message for the field.
     pub(crate) fn check(&self, value: &Value) -> Result<Value, String> {
         if value.is_null() {
-            return if self.nullable || self.kind == FieldType::Json(JsonShape::Any) {
+            return if self.nullable {
                 Ok(Value::Null)
             } else {
                 Err("must not be null".into())
@@ -112,19 +114,30 @@ impl Schema {
                 Ok(uuid.hyphenated().to_string().into())
             }
             FieldType::Integer { min, max } => {
-                let number = whole_number(value).ok_or("must be a whole number")?;
+                let number = match value {
+                    // Smaller integers have one form.
+                    Value::String(digits) if *min < -MAX_SAFE_INTEGER || *max > MAX_SAFE_INTEGER => {
+                        whole_number_of_text(digits)
+                    }
+                    value => whole_number(value),
+                };
+                let number = number.ok_or("must be a whole number")?;
                 if number < i128::from(*min) || number > i128::from(*max) {
                     return Err(format!("must be from {min} to {max}"));
                 }
-                Ok(i64::try_from(number)
-                    .expect("the number is within the bounds")
-                    .into())
+                let number = i64::try_from(number).expect("the number is within the bounds");
+                Ok(integer_value(number))
             }
             FieldType::Number { min, max } => check_number(value, *min, *max),
             FieldType::Boolean => value
                 .is_boolean()
                 .then(|| value.clone())
                 .ok_or("must be true or false".into()),
+            FieldType::Bytes => {
+                let text = value.as_str().ok_or("must be base64")?;
+                let bytes = STANDARD.decode(text).map_err(|_| "must be base64")?;
+                Ok(STANDARD.encode(bytes).into())
+            }
             FieldType::Json(shape) => shape.check(value),
         }
     }
@@ -161,6 +174,7 @@ impl Schema {
                 }
             }
             FieldType::Boolean => hasher.text("boolean"),
+            FieldType::Bytes => hasher.text("bytes"),
             FieldType::Json(shape) => {
                 hasher.text("json");
                 shape.identify(hasher);
@@ -234,6 +248,12 @@ fn check_number(value: &Value, min: Option<f64>, max: Option<f64>) -> Result<Val
         });
     }
     Ok(number.into())
+}
+
+/// The whole number that a text of digits stands for, without leading zeros or a plus sign.
+fn whole_number_of_text(text: &str) -> Option<i128> {
+    let number: i128 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 /// The value as a whole number. `1.0` and `1e2` are whole numbers too.

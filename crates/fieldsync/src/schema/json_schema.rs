@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::model::record::MAX_SAFE_INTEGER;
 use crate::schema::field::Field;
 use crate::schema::field_type::{
-    FieldType, JsonShape, MAX_SAFE_INTEGER, Schema, at_member, whole_number,
+    FieldType, JsonShape, Schema, at_member, whole_number,
 };
 
 /// Reads the fields from the JSON Schema of an object. The error says what is not supported, and in which field.
@@ -71,10 +72,8 @@ fn read_field(
         None => None,
     };
     Ok(Field {
-        name: name.into(),
-        schema,
         default,
-        set_by_server: false,
+        ..Field::new(name, schema)
     })
 }
 

@@ -8,13 +8,17 @@ use crate::schema::field::Field;
 pub(crate) fn name_fault(
     name: &str,
     table: &str,
-    key_column: &str,
+    key_columns: &[String],
     fields: &[Field],
 ) -> Option<String> {
-    let mut names = HashSet::from([key_column.to_lowercase()]);
+    let mut names = HashSet::new();
+    // Several key columns are fields.
+    if let [key_column] = key_columns {
+        names.insert(key_column.to_lowercase());
+    }
     let duplicate = fields
         .iter()
-        .find(|field| !names.insert(field.name.to_lowercase()));
+        .find(|field| !names.insert(field.column.to_lowercase()));
     if !is_path_segment(name) {
         Some(format!(
             "the name {name:?} must consist of letters, digits, '_' and '-'"

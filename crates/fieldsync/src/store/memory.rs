@@ -333,10 +333,8 @@ mod tests {
         };
         let nullable = column.nullable;
         Field {
-            name: column.name,
-            schema: Schema { kind, nullable },
             default: column.default,
-            set_by_server: false,
+            ..Field::new(&column.name, Schema { kind, nullable })
         }
     }
 

@@ -11,11 +11,11 @@ use crate::model::field_errors::FieldErrors;
 use crate::model::merge_patch::MergePatch;
 use crate::model::precondition::Precondition;
 use crate::model::principal::Principal;
-use crate::model::record::{Fields, Record, RecordId, RecordKey, UPDATED_AT, json_size};
+use crate::model::record::{Fields, Record, RecordId, RecordKey, json_size};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
-use crate::schema::field::Ids;
+use crate::schema::field::{Ids, SetBy};
 use crate::schema::grant::{Grant, View};
 use crate::write::base::{EditedFields, SinceBase, check_base};
 use crate::write::catch_panic::catch_panic;
@@ -44,6 +44,10 @@ pub(crate) struct Decision<'a> {
 impl Decision<'_> {
     /// Decides what to write. `None` when the record already is as the edit asks for.
     pub(crate) fn decide(&self) -> Result<Option<Write>, Refusal> {
+        let is_announcement = matches!(self.edit.kind, EditKind::Refresh(_));
+        if !self.collection.is_writable() && !is_announcement {
+            return Err(Refusal::ReadOnly(Arc::clone(self.collection.name())));
+        }
         let row = match &self.edit.kind {
             EditKind::Patch(id, _) | EditKind::Update(id, _) | EditKind::Delete(id) => {
                 Some(self.existing(*id)?)
@@ -156,8 +160,7 @@ impl Decision<'_> {
             let errors = FieldErrors::one("id", "is the id of another record");
             return Err(Refusal::Conflict(errors));
         }
-        let given = self.resolve(fields)?;
-        let fields = self.new_fields(given)?;
+        let (fields, left_out) = self.new_fields(self.resolve(fields)?)?;
         self.check_size(&fields, &Fields::new(), &fields)?;
         self.run_hooks(None, Some(&fields))?;
         // The database gives the integer only when it inserts the row. A row filter sees 0.
@@ -166,7 +169,8 @@ impl Decision<'_> {
             fields,
         };
         self.check_admitted(&created)?;
-        let fields = created.fields;
+        let mut fields = created.fields;
+        fields.retain(|name, _| !left_out.contains(name));
         Ok(Write::Insert { id, fields })
     }
 
@@ -191,15 +195,16 @@ impl Decision<'_> {
         catch_panic(|| fields.resolve(self.ids))?.map_err(Refusal::Malformed)
     }
 
-    /// All fields of a new record: those that were given, those that the app sets, and defaults.
-    fn new_fields(&self, given: Fields) -> Result<Fields, Refusal> {
+    /// All fields of a new record: those that were given, those that the app sets, and defaults. And the names of those that
+    /// are left to the database, which are null here.
+    fn new_fields(&self, given: Fields) -> Result<(Fields, Vec<String>), Refusal> {
         let collection = self.collection;
         let mut errors = FieldErrors::new();
         for name in given.keys() {
             match collection.field(name) {
                 None if name == "id" => errors.add(name, "is assigned by the server"),
                 None => errors.add(name, "is not a known field"),
-                Some(field) if field.set_by_server => errors.add(name, "is set by the server"),
+                Some(field) if !field.is_settable() => errors.add(name, "is set by the server"),
                 Some(_) if !self.grant.writable.shows(name) => {
                     errors.add(name, "may not be set by you");
                 }
@@ -217,7 +222,7 @@ impl Decision<'_> {
                 return Err(Refusal::AppFailed(message));
             }
         }
-        let mut fields = Fields::new();
+        let (mut fields, mut left_out) = (Fields::new(), Vec::new());
         for field in collection.fields() {
             let name = &field.name;
             if !errors.get(name).is_empty() {
@@ -225,7 +230,11 @@ impl Decision<'_> {
             }
             let value = match given.get(name) {
                 Some(value) => field.schema.check(value),
-                None if field.set_by_server => Ok(self.now.to_string().into()),
+                None if field.is_timestamp() => Ok(self.now.to_string().into()),
+                None if field.is_left_to_the_database() => {
+                    left_out.push(name.clone());
+                    Ok(Value::Null)
+                }
                 None => field.default.clone().ok_or("is required".to_owned()),
             };
             match value {
@@ -236,7 +245,7 @@ impl Decision<'_> {
             }
         }
         errors.into_result()?;
-        Ok(fields)
+        Ok((fields, left_out))
     }
 
     fn patch(&self, patch: &MergePatch, row: &Record) -> Result<Option<Write>, Refusal> {
@@ -258,8 +267,8 @@ impl Decision<'_> {
         self.check_size(&changed, &row.fields, &after.fields)?;
         self.run_hooks(Some(&row.fields), Some(&after.fields))?;
         self.check_admitted(&after)?;
-        if self.collection.has_timestamps() {
-            changed.insert(UPDATED_AT.into(), self.now.to_string().into());
+        if let Some(field) = self.collection.field_set_by(SetBy::UpdatedAt) {
+            changed.insert(field.name.clone(), self.now.to_string().into());
         }
         Ok(Some(Write::Update {
             id: row.id,
@@ -290,7 +299,8 @@ impl Decision<'_> {
                 // A value that others stored stays, even where the field does not allow it.
                 _ if is_same(&value) => {}
                 Ok(value) if is_same(&value) => {}
-                _ if field.set_by_server => errors.add(name, "is set by the server"),
+                _ if field.set_by == SetBy::Creator => errors.add(name, "can't be changed"),
+                _ if !field.is_settable() => errors.add(name, "is set by the server"),
                 _ if !self.grant.writable.shows(&name) => {
                     errors.add(name, "may not be changed by you");
                 }

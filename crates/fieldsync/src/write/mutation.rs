@@ -26,7 +26,7 @@ pub enum Write {
     Insert {
         /// The id. Without one the database gives it.
         id: Option<RecordId>,
-        /// Every field.
+        /// The fields that are set. The others are the defaults of their columns, or null.
         fields: Fields,
     },
     /// Set these columns and no others, and return the row with all fields.

@@ -204,7 +204,10 @@ impl Planner {
         let before = self.rows.remove(&key);
         let previous = mutation.write.previous_values(before.as_ref());
         self.planned.entry(key.clone()).or_default().push(previous);
-        if let Some(after) = mutation.write.predict(before.as_ref()) {
+        if let Some(mut after) = mutation.write.predict(before.as_ref()) {
+            for field in mutation.collection.fields() {
+                after.fields.entry(&field.name).or_insert(Value::Null);
+            }
             self.rows.insert(key.clone(), after);
         }
         undo.rows.push((key, before));
