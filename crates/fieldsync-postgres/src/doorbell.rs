@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::side_statements::SideStatements;
 
 /// How often an engine looks while others write.
-const BUSY_INTERVAL: Duration = Duration::from_millis(15);
+const BUSY_INTERVAL: Duration = Duration::from_millis(10);
 /// How long nobody must have written before the engine sleeps.
 const QUIET_TIME: Duration = Duration::from_secs(1);
 /// How long to wait after the listening connection failed. Until then changes are found by polling.

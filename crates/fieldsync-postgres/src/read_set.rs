@@ -71,17 +71,16 @@ pub(crate) async fn read(
     let reads_captured = has_capture && !bases.is_empty();
     if reads_captured {
         let records = bases.iter().map(|(key, _)| key);
-        steps.push(Step::Simple(BY_INDEX.to_owned()));
-        steps.push(captured::of_others(client, tables, records).await?);
-        steps.push(Step::Simple(AS_CONFIGURED.to_owned()));
+        steps.extend(by_index(
+            captured::of_others(client, tables, records).await?,
+        ));
     }
     let mut results = in_order(client, &steps).await;
     results.next()?;
     let (mut found, mut locked) = (ReadSet::default(), HashSet::new());
     let mut used_keys = Vec::new();
     if !keys.is_empty() {
-        results.next()?;
-        used_keys = results.next()?;
+        (_, used_keys) = (results.next()?, results.next()?);
     }
     read_records(tables, &records, &mut results, &mut found, &mut locked)?;
     for name in reserved.into_keys() {
@@ -89,9 +88,8 @@ pub(crate) async fn read(
         if table.reserve_ids.is_some() {
             let rows = results.next()?;
             let ids = rows.iter().map(|row| table.id(&PostgresRow(row), 0));
-            found
-                .reserved_ids
-                .insert(name, ids.collect::<Result<_, _>>()?);
+            let ids = ids.collect::<Result<_, _>>()?;
+            found.reserved_ids.insert(name, ids);
         }
     }
     for (key, position) in &bases {
@@ -106,6 +104,13 @@ pub(crate) async fn read(
     // Repetitions are rare, so that they take round trips of their own.
     found.replays = log::found_keys(client, tables, &used_keys).await?;
     Ok(Read { set: found, locked })
+}
+
+/// A statement that uses captured rows.
+fn by_index(step: Step<'_>) -> [Step<'_>; 3] {
+    let [before, after] =
+        [BY_INDEX, AS_CONFIGURED].map(|settings| Step::Simple(settings.to_owned()));
+    [before, step, after]
 }
 
 /// Reads the records that were locked, and those that row-level security lets this role only read.

@@ -1,11 +1,12 @@
 //! Idempotency keys: an edit is applied once, even if it is sent several times.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Fixture;
-use super::node::{Node, ada, committed, database_with_notes, note, notes};
+use super::node::{Node, ada, collection, committed, database_with_notes, note, notes};
 
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
@@ -13,6 +14,7 @@ use crate::model::precondition::Precondition;
 use crate::model::principal::Principal;
 use crate::model::record::Record;
 use crate::model::refusal::Refusal;
+use crate::schema::collection::Collection;
 use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention};
 
 fn create(title: &str) -> Edit {
@@ -188,6 +190,24 @@ pub async fn a_repetition_of_an_edit_whose_record_was_deleted_returns_its_id<F: 
     trim_all(&node).await;
     check_record(&first, &node.edit(create("a")).await, None);
     assert_eq!(node.head("notes").await.offset, 2);
+}
+
+pub async fn a_repetition_of_an_edit_whose_record_was_deleted_returns_what_the_log_has<
+    F: Fixture,
+>() {
+    let database = F::fresh().await;
+    let open: Arc<Collection> = collection("notes").open_to_everyone().into();
+    let node = Node::start(&database, [open]).await;
+    let id = node.create(json!({"body": "x".repeat(2000)})).await;
+    let patch = || Edit::patch(note(id), json!({"stars": 1})).with_idempotency_key("patch");
+    node.edit(patch()).await;
+    node.edit(Edit::delete(note(id))).await;
+    let again = node.edit(patch()).await;
+    replayed(&again);
+    let record = again.record().expect("the log has the change");
+    assert_eq!(record.fields["stars"], 1);
+    // A large value that the edit did not change is not in the log.
+    assert_eq!(record.fields.get("body"), None);
 }
 
 async fn trim_all(node: &Node) {

@@ -138,6 +138,7 @@ macro_rules! __store_tests {
                 the_key_of_a_refused_edit_is_not_stored
                 a_key_is_kept_when_its_change_is_trimmed
                 a_repetition_of_an_edit_whose_record_was_deleted_returns_its_id
+                a_repetition_of_an_edit_whose_record_was_deleted_returns_what_the_log_has
                 a_key_is_kept_for_24_hours
             ;
             preconditions:

@@ -281,7 +281,8 @@ impl Planner {
 }
 
 /// The outcome of an edit that was committed under its key before: the record as of the edit's change, if the log contains
-/// the change, otherwise as it is now. Values that the log leaves out of the change are as they are now.
+/// the change, otherwise as it is now. Values that the log leaves out of the change are as they are now, or missing if the record was
+/// deleted since.
 fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
     let Replay { edit, change, row } = replay;
     let is_of_edit =
@@ -294,10 +295,11 @@ fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
     let now = row.as_ref().map(|row| row.fields.clone());
     let record = match change {
         Some(change) if change.action == Action::Delete => None,
-        Some(change) if change.is_partial(collection) => now.map(|mut record| {
+        Some(change) if change.is_partial(collection) => {
+            let mut record = now.unwrap_or_default();
             record.extend(change.after);
-            record
-        }),
+            Some(record)
+        }
         Some(change) => Some(change.after),
         None => now,
     };
