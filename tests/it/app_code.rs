@@ -122,7 +122,7 @@ async fn a_check_sees_the_principal_and_both_states(app: App) {
         .await;
     assert_eq!((status, &item["quantity"]), (200, &json!(6)));
     let admin = Principal::named("ada").with(Claims { admin: true });
-    let edit = Edit::patch(("items", id), json!({"quantity": 1}));
+    let edit = Edit::patch(("items", &id), json!({"quantity": 1}));
     let views = app
         .engine
         .on_behalf_of(admin)
@@ -164,9 +164,9 @@ async fn a_check_may_refuse_a_delete(app: App) {
 async fn edits_of_the_app_are_not_checked(app: App) {
     let id = app.item("ada", 5).await;
     let items = app.engine.collection::<Item>("items");
-    let item = items.update(id, |item| item.quantity = 1).await.unwrap();
+    let item = items.update(&id, |item| item.quantity = 1).await.unwrap();
     assert_eq!(item.fields.quantity, 1);
-    items.delete(id).await.unwrap();
+    items.delete(&id).await.unwrap();
 }
 
 async fn on_create_sets_the_owner(app: App) {
@@ -231,7 +231,7 @@ async fn a_rule_that_can_not_be_evaluated_is_503(app: App) {
     let item = app
         .engine
         .collection::<Item>("items")
-        .get(id)
+        .get(&id)
         .await
         .unwrap()
         .unwrap();
@@ -242,7 +242,7 @@ async fn an_update_by_closure_may_be_refused(app: App) {
     let id = app.item("ada", 1).await;
     let items = app.engine.collection::<Item>("items");
     let take = |count: u32| {
-        items.update(id, move |item: &mut Item| {
+        items.update(&id, move |item: &mut Item| {
             let left = item.quantity.checked_sub(count);
             item.quantity = left.ok_or_else(|| FieldErrors::one("quantity", "is not in stock"))?;
             Ok(())

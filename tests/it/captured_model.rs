@@ -150,7 +150,7 @@ impl Mirror {
                 self.records.remove(&change.id);
             }
             _ => {
-                let record = self.records.entry(change.id).or_default();
+                let record = self.records.entry(change.id.clone()).or_default();
                 record.extend(change.fields.clone());
             }
         }
@@ -175,7 +175,7 @@ impl Mirror {
 fn fold(mut records: Records, changes: &[Change]) -> BTreeMap<u64, Records> {
     let mut states = BTreeMap::from([(0, records.clone())]);
     for change in changes {
-        let id = change.key.id;
+        let id = change.key.id.clone();
         let before = records.get(&id);
         let shown = || format!("{change:#?}\non {before:#?}");
         match change.action {

@@ -117,32 +117,32 @@ async fn an_id_of_the_wrong_kind_is_not_found_and_fails_nobody_else(app: App) {
     let engine = &app.engine;
     let uuid = RecordId::Uuid(fieldsync::uuid::Uuid::nil());
     for (collection, id) in [("orders", uuid), ("shelves", RecordId::Integer(1))] {
-        let key = (collection, id);
+        let key = (collection, id.clone());
         let edits = [
-            Edit::patch(key, json!({})),
-            Edit::update(key, |_: &mut Fields| {}),
-            Edit::delete(key),
-            Edit::refresh(key),
+            Edit::patch(key.clone(), json!({})),
+            Edit::update(key.clone(), |_: &mut Fields| {}),
+            Edit::delete(key.clone()),
+            Edit::refresh(key.clone()),
         ];
         let edits = edits.map(|edit| engine.transaction(vec![edit]));
         for result in app.beside(join_all(edits)).await {
             assert!(matches!(refusal(result.unwrap_err()), Refusal::NotFound(_)));
         }
-        let created = Edit::create(collection, json!({})).with_id(id);
+        let created = Edit::create(collection, json!({})).with_id(&id);
         let created = app.beside(engine.transaction(vec![created])).await;
         let Refusal::Invalid(errors) = refusal(created.unwrap_err()) else {
             panic!("not invalid")
         };
         assert!(errors.contains("id"));
         let handle = engine.collection::<Fields>(collection);
-        assert_eq!(handle.get(id).await.unwrap(), None);
+        assert_eq!(handle.get(id.clone()).await.unwrap(), None);
         assert!(matches!(
-            refusal(handle.list(Some(id), 1).await.unwrap_err()),
+            refusal(handle.list(Some(id.clone()), 1).await.unwrap_err()),
             Refusal::Malformed(_)
         ));
         let caller = engine.on_behalf_of(Principal::named("ada"));
         assert!(matches!(
-            refusal(caller.get(key).await.unwrap_err()),
+            refusal(caller.get(key.clone()).await.unwrap_err()),
             Refusal::NotFound(_)
         ));
         assert!(matches!(
@@ -150,7 +150,7 @@ async fn an_id_of_the_wrong_kind_is_not_found_and_fails_nobody_else(app: App) {
             Refusal::Malformed(_)
         ));
         assert!(matches!(
-            refusal(caller.subscribe(key, None).await.unwrap_err()),
+            refusal(caller.subscribe(key.clone(), None).await.unwrap_err()),
             Refusal::NotFound(_)
         ));
         assert!(matches!(
@@ -210,7 +210,7 @@ async fn a_refresh_is_for_records_that_the_principal_may_write(app: App) {
     let caller = app.engine.on_behalf_of(Principal::named("ada"));
     for id in [hidden, 987_654] {
         let refused = caller
-            .transaction(vec![Edit::refresh(("orders", id))])
+            .transaction(vec![Edit::refresh(("orders", &id))])
             .await;
         assert!(matches!(
             refusal(refused.unwrap_err()),
@@ -230,7 +230,7 @@ async fn a_record_that_may_be_written_but_not_read_reveals_nothing(app: App) {
     let caller = app.engine.on_behalf_of(Principal::named("ada"));
     // Whether a guess is right.
     for salary in [1234, 1235] {
-        let guess = Edit::patch(("boxes", id), json!({"salary": salary}));
+        let guess = Edit::patch(("boxes", &id), json!({"salary": salary}));
         let refused = refusal(caller.transaction(vec![guess]).await.unwrap_err());
         let Refusal::Invalid(errors) = refused else {
             panic!("{refused}")
@@ -261,17 +261,17 @@ async fn a_record_that_may_be_written_but_not_read_reveals_nothing(app: App) {
     let base = caller.get(("boxes", own)).await.unwrap().cursor;
     app.engine
         .collection::<Fields>("boxes")
-        .patch(id, json!({"text": "d"}))
+        .patch(&id, json!({"text": "d"}))
         .await
         .unwrap();
-    let edit = Edit::patch(("boxes", id), json!({"text": "e"})).with_base(base);
+    let edit = Edit::patch(("boxes", &id), json!({"text": "e"})).with_base(base);
     let refused = refusal(caller.transaction(vec![edit]).await.unwrap_err());
     assert!(
         !format!("{refused:?}").contains("String(\"d\")"),
         "{refused:?}"
     );
     let tagged =
-        Edit::patch(("boxes", id), json!({"text": "f"})).with_precondition(Precondition::Exists);
+        Edit::patch(("boxes", &id), json!({"text": "f"})).with_precondition(Precondition::Exists);
     caller.transaction(vec![tagged]).await.unwrap();
 }
 
@@ -308,8 +308,8 @@ async fn a_check_refuses_what_it_can_not_read(app: App) {
     let id = app.record("orders", "ada", 100_000).await;
     let caller = app.engine.on_behalf_of(Principal::named("ada"));
     for edit in [
-        Edit::delete(("orders", id)),
-        Edit::patch(("orders", id), json!({"salary": 1})),
+        Edit::delete(("orders", &id)),
+        Edit::patch(("orders", &id), json!({"salary": 1})),
     ] {
         let refused = refusal(caller.transaction(vec![edit]).await.unwrap_err());
         assert!(matches!(refused, Refusal::AppFailed(_)), "{refused}");
@@ -339,7 +339,7 @@ async fn a_closure_whose_type_does_not_fit_reveals_no_value(app: App) {
     }
     let id = app.record("orders", "ada", 0).await;
     let caller = app.engine.on_behalf_of(Principal::named("ada"));
-    let edit = Edit::update(("orders", id), |wrong: &mut Wrong| wrong.text = 1);
+    let edit = Edit::update(("orders", &id), |wrong: &mut Wrong| wrong.text = 1);
     let error = caller.transaction(vec![edit]).await.unwrap_err();
     let response = fieldsync::adapter::problem_response(&error);
     assert_eq!(response.status(), 500);
@@ -368,7 +368,7 @@ async fn fields_with_the_names_of_timestamps_are_the_apps_own() {
         (post.created_at, post.fields.created_at),
         (None, created_at)
     );
-    assert_eq!(posts.get(post.id).await.unwrap().unwrap(), post);
+    assert_eq!(posts.get(&post.id).await.unwrap().unwrap(), post);
     // It is required, not set by the server.
     let untimed = engine
         .transaction(vec![Edit::create("posts", json!({"title": "b"}))])

@@ -304,7 +304,7 @@ impl World {
                 if choice < 35 {
                     return Edit::delete(("things", ids.swap_remove(at)));
                 }
-                let key = ("things", ids[at]);
+                let key = ("things", ids[at].clone());
                 match choice {
                     35..40 => Edit::patch(key, json!({"open": choice.is_multiple_of(2)})),
                     40..45 => Edit::patch(key, json!({"note": "y".repeat(random.usize(..2000))})),

@@ -161,17 +161,17 @@ async fn m_a_subscriber_that_stops_reading_does_not_slow_the_others(app: App) {
     while !attempts.iter().any(|(without, with)| *with < 5 * *without) {
         // A busy machine may disturb some measurements, but not all.
         assert!(attempts.len() < 5, "without and with: {attempts:?}");
-        let without = median_delay(&app, id, &mut reading, &mut window).await;
+        let without = median_delay(&app, id.clone(), &mut reading, &mut window).await;
         let mut stalled = Socket::v1(&app).await;
         stalled.subscribe("things", None).await;
         // 25 MB is far more than the ring and all socket buffers hold. The reading subscriber receives it meanwhile.
         for round in 0..20 {
-            let patch = |number| Edit::patch(("things", id), note(&format!("{round}-{number}")));
+            let patch = |number| Edit::patch(("things", &id), note(&format!("{round}-{number}")));
             let patches = (0..250).map(patch).collect();
             app.engine.transaction(patches).await.unwrap();
             window.converge(&mut reading, &app, "/api/things/").await;
         }
-        let with = median_delay(&app, id, &mut reading, &mut window).await;
+        let with = median_delay(&app, id.clone(), &mut reading, &mut window).await;
         attempts.push((without, with));
         // The stalled subscriber reads again, and receives several changes folded into one.
         let mut late = Mirror::default();
@@ -206,7 +206,7 @@ async fn median_delay(
             window.cursor.as_ref().unwrap()
         ));
         let begun = Instant::now();
-        let edit = Edit::patch(("things", id), patch.clone());
+        let edit = Edit::patch(("things", id.clone()), patch.clone());
         app.engine.transaction(vec![edit]).await.unwrap();
         let is_it = |message: &Value| message["fields"] == patch;
         while !is_it(&receive(socket, window).await) {}

@@ -343,12 +343,12 @@ impl World {
         for _ in 0..edits {
             let mut fields = self.honest_fields();
             let (edit, change) = match (ids.pop(), self.random.u8(..10)) {
-                (Some(id), 0) if ids.len() > 10 => (Edit::delete(("items", id)), (Some(id), None)),
+                (Some(id), 0) if ids.len() > 10 => (Edit::delete(("items", &id)), (Some(id), None)),
                 (Some(id), 1..) => {
                     // The edit must change something.
                     fields.insert("name".into(), format!("patch {}", self.count).into());
                     let patch = Value::Object(fields.clone());
-                    (Edit::patch(("items", id), patch), (Some(id), Some(fields)))
+                    (Edit::patch(("items", &id), patch), (Some(id), Some(fields)))
                 }
                 _ => {
                     let new = Value::Object(fields.clone());
@@ -377,7 +377,7 @@ impl World {
         let fields = Value::Object(fields);
         let edit = match ids.pop() {
             Some(id) if on == On::SqliteUpdate || self.random.bool() => {
-                Edit::patch(("items", id), fields)
+                Edit::patch(("items", &id), fields)
             }
             _ if on == On::SqliteUpdate => Edit::patch(("items", 1), fields),
             _ => Edit::create("items", fields),

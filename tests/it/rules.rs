@@ -139,7 +139,7 @@ async fn a_a_record_that_the_principal_may_not_read_does_not_exist(app: App) {
     assert_eq!(socket.expect("snapshot").await["records"], json!([]));
     socket.expect("live").await;
     // The change of bob's record is not sent. The change of ada's record is.
-    let patch = |id: i64| Edit::patch(("notes", id), json!({"text": "new"}));
+    let patch = |id: i64| Edit::patch(("notes", &id), json!({"text": "new"}));
     app.engine
         .transaction(vec![patch(theirs), patch(mine)])
         .await
@@ -218,12 +218,12 @@ async fn a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_mess
     // A change of only the hidden field is not sent, and is no conflict with an edit of a visible field.
     app.engine
         .collection::<Fields>("notes")
-        .patch(id, json!({"salary": 987_654_322}))
+        .patch(&id, json!({"salary": 987_654_322}))
         .await
         .unwrap();
     app.engine
         .collection::<Fields>("notes")
-        .patch(id, json!({"text": "c", "salary": 987_654_323}))
+        .patch(&id, json!({"text": "c", "salary": 987_654_323}))
         .await
         .unwrap();
     let change = socket.expect("change").await;
@@ -341,7 +341,7 @@ async fn a_a_record_that_becomes_hidden_is_deleted_without_its_new_values(app: A
     let given = json!({"owner": "bob", "text": "bobs secret"});
     app.engine
         .collection::<Fields>("notes")
-        .patch(id, given)
+        .patch(&id, given)
         .await
         .unwrap();
     let change = socket.expect("change").await;
@@ -353,7 +353,7 @@ async fn a_a_record_that_becomes_hidden_is_deleted_without_its_new_values(app: A
     // A record that becomes visible again is created.
     app.engine
         .collection::<Fields>("notes")
-        .patch(id, json!({"owner": "ada"}))
+        .patch(&id, json!({"owner": "ada"}))
         .await
         .unwrap();
     let change = socket.expect("change").await;
@@ -453,7 +453,7 @@ async fn a_panic_in_the_apps_code_fails_one_request(app: App) {
         assert_eq!(status, 500, "{text}");
         assert_eq!(problem["type"], "urn:fieldsync:internal");
     }
-    let closure = Edit::update(("notes", id), |_: &mut Fields| -> () {
+    let closure = Edit::update(("notes", &id), |_: &mut Fields| -> () {
         panic!("on purpose")
     });
     let refused = app.engine.transaction(vec![closure]).await;

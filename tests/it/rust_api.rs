@@ -27,17 +27,17 @@ async fn records_are_read_and_written_as_structs(app: App) {
     assert!(user.created_at.is_some() && user.created_at == user.updated_at);
     let users = engine.collection::<User>("users");
     let user = users
-        .update(user.id, |user| user.first_name = "Jack".into())
+        .update(&user.id, |user| user.first_name = "Jack".into())
         .await
         .unwrap();
     assert_eq!(user.fields, User::named("Jack", "Doe"));
     let user = users
-        .patch(user.id, json!({"last_name": "Roe"}))
+        .patch(&user.id, json!({"last_name": "Roe"}))
         .await
         .unwrap();
     assert_eq!(user.fields, User::named("Jack", "Roe"));
-    let id = user.id;
-    assert_eq!(users.get(id).await.unwrap().unwrap(), user);
+    let id = user.id.clone();
+    assert_eq!(users.get(id.clone()).await.unwrap().unwrap(), user);
     assert_eq!(
         engine
             .collection::<User>("users")
@@ -46,9 +46,9 @@ async fn records_are_read_and_written_as_structs(app: App) {
             .unwrap(),
         [user]
     );
-    users.delete(id).await.unwrap();
-    assert_eq!(users.get(id).await.unwrap(), None);
-    let gone = users.update(id, |user| user.first_name.clear()).await;
+    users.delete(id.clone()).await.unwrap();
+    assert_eq!(users.get(id.clone()).await.unwrap(), None);
+    let gone = users.update(&id, |user| user.first_name.clear()).await;
     assert!(matches!(
         gone,
         Err(EngineError::Refused(Refusal::NotFound(_)))
@@ -67,7 +67,7 @@ async fn records_are_read_and_written_as_json_objects(app: App) {
     let refused = app
         .engine
         .collection::<Fields>("users")
-        .patch(user.id, json!({"first_name": 1}))
+        .patch(&user.id, json!({"first_name": 1}))
         .await;
     assert!(
         matches!(refused, Err(EngineError::Refused(Refusal::Invalid(errors))) if errors.contains("first_name"))
@@ -75,7 +75,7 @@ async fn records_are_read_and_written_as_json_objects(app: App) {
     let refused = app
         .engine
         .collection::<Fields>("users")
-        .patch(user.id, json!([]))
+        .patch(&user.id, json!([]))
         .await;
     assert!(matches!(
         refused,
@@ -98,15 +98,15 @@ async fn a_transaction_applies_all_of_its_edits_or_none(app: App) {
         .await
         .unwrap();
     let edits = vec![
-        Edit::patch(("users", user.id), json!({"first_name": "Jack"})),
+        Edit::patch(("users", &user.id), json!({"first_name": "Jack"})),
         Edit::create("things", json!({"count": 1})),
-        Edit::patch(("users", user.id), json!({"last_name": 7})),
+        Edit::patch(("users", &user.id), json!({"last_name": 7})),
     ];
     assert!(app.engine.transaction(edits.clone()).await.is_err());
     assert_eq!(
         app.engine
             .collection::<User>("users")
-            .get(user.id)
+            .get(&user.id)
             .await
             .unwrap()
             .unwrap(),
@@ -146,7 +146,7 @@ async fn a_refresh_announces_what_the_apps_own_sql_changed(app: App) {
         .unwrap();
     let mut changes = app.engine.subscribe("users", None).await.unwrap();
     while !matches!(changes.next().await, Some(Update::Live { .. })) {}
-    app.engine.refresh(("users", user.id)).await.unwrap();
+    app.engine.refresh(("users", &user.id)).await.unwrap();
     let Some(Update::Change { change, .. }) = changes.next().await else {
         panic!("a change")
     };
@@ -156,7 +156,7 @@ async fn a_refresh_announces_what_the_apps_own_sql_changed(app: App) {
     app.engine.refresh(("users", 999)).await.unwrap();
     app.engine
         .collection::<User>("users")
-        .delete(user.id)
+        .delete(&user.id)
         .await
         .unwrap();
     let mut deleted = Vec::new();
@@ -179,7 +179,7 @@ async fn a_subscription_is_a_stream(app: App) {
         .unwrap();
     let mut updates = app
         .engine
-        .subscribe(("users", user.id), None)
+        .subscribe(("users", &user.id), None)
         .await
         .unwrap();
     let Some(Update::Snapshot { records, cursor }) = updates.next().await else {
@@ -192,7 +192,7 @@ async fn a_subscription_is_a_stream(app: App) {
     assert!(matches!(updates.next().await, Some(Update::Live { .. })));
     app.engine
         .collection::<User>("users")
-        .update(user.id, |user: &mut User| {
+        .update(&user.id, |user: &mut User| {
             user.first_name = "Jack".into();
         })
         .await
@@ -204,7 +204,7 @@ async fn a_subscription_is_a_stream(app: App) {
     // A subscription that resumes receives missed changes folded.
     let mut resumed = app
         .engine
-        .subscribe(("users", user.id), cursor)
+        .subscribe(("users", &user.id), cursor)
         .await
         .unwrap();
     let Some(Update::Changes { changes, .. }) = resumed.next().await else {
@@ -231,7 +231,7 @@ async fn f_a_closure_edits_the_current_record(app: App) {
         .unwrap();
     let things = app.engine.collection::<crate::app::Thing>("things");
     let add = |_| {
-        things.update(thing.id, |thing: &mut crate::app::Thing| {
+        things.update(&thing.id, |thing: &mut crate::app::Thing| {
             thing.count += 1;
         })
     };
@@ -241,7 +241,7 @@ async fn f_a_closure_edits_the_current_record(app: App) {
     let thing = app
         .engine
         .collection::<crate::app::Thing>("things")
-        .get(thing.id)
+        .get(&thing.id)
         .await
         .unwrap()
         .unwrap();
@@ -255,7 +255,7 @@ async fn an_app_can_act_on_behalf_of_a_principal(app: App) {
         .await
         .unwrap()
         .remove(0);
-    let read = caller.get(("users", seen.id)).await.unwrap();
+    let read = caller.get(("users", &seen.id)).await.unwrap();
     assert_eq!(read.record, seen.record);
     assert_eq!(
         caller.list("users", None, 10).await.unwrap().records,

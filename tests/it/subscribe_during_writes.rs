@@ -46,7 +46,11 @@ async fn x_ten_thousand_subscriptions_that_begin_during_writes_miss_nothing_and_
             tasks.spawn(async move {
                 while !done.load(Ordering::Relaxed) {
                     let count = |thing: &mut Thing| thing.count += 1;
-                    engine.collection("things").update(id, count).await.unwrap();
+                    engine
+                        .collection("things")
+                        .update(&id, count)
+                        .await
+                        .unwrap();
                     // In memory, a writer without a pause would keep the subscribers from the processor.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -79,7 +83,7 @@ async fn x_ten_thousand_subscriptions_that_begin_during_writes_miss_nothing_and_
         .unwrap();
     let counts: Counts = things
         .iter()
-        .map(|thing| (thing.id, count_of(&thing.fields)))
+        .map(|thing| (thing.id.clone(), count_of(&thing.fields)))
         .collect();
     table.send_replace(Some(counts));
     let converged = join_all(staying);
@@ -141,12 +145,14 @@ impl Subscriber {
                 assert_eq!((self.cursor, records.len()), (None, RECORDS));
                 let counts = records
                     .iter()
-                    .map(|record| (record.id, count_of(&record.fields)));
+                    .map(|record| (record.id.clone(), count_of(&record.fields)));
                 self.counts = counts.collect();
                 cursor
             }
             Update::Change { change, cursor } => {
-                let known = self.counts.insert(change.id, count_of(&change.fields));
+                let known = self
+                    .counts
+                    .insert(change.id.clone(), count_of(&change.fields));
                 assert_eq!(change.action, Action::Update);
                 assert_eq!(self.counts[&change.id], known.unwrap() + 1);
                 self.received += 1;
@@ -154,7 +160,9 @@ impl Subscriber {
             }
             Update::Changes { changes, cursor } => {
                 for change in changes {
-                    let known = self.counts.insert(change.id, count_of(&change.fields));
+                    let known = self
+                        .counts
+                        .insert(change.id.clone(), count_of(&change.fields));
                     assert!(self.counts[&change.id] > known.unwrap(), "applied twice");
                 }
                 cursor

@@ -121,8 +121,10 @@ pub(crate) fn trigger_statements(
     partitions: Vec<String>,
 ) -> Vec<String> {
     let name = &table.sql_name;
-    let arguments = [&table.log, &table.key];
-    let arguments = arguments.map(|text| Postgres::literal(&SqlValue::text(text)));
+    let arguments = std::iter::once(&table.log).chain(&table.key);
+    let arguments: Vec<_> = arguments
+        .map(|text| Postgres::literal(&SqlValue::text(text)))
+        .collect();
     let call = format!(
         "execute function {schema}.fieldsync_capture({})",
         arguments.join(", ")

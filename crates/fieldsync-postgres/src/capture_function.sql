@@ -20,10 +20,22 @@ begin
     if tg_op <> 'INSERT' then
       old_row := to_jsonb(old);
       old_key := coalesce(old_row ->> tg_argv[1], '');
+      if tg_nargs > 2 or tg_argv[1] like 'utc:%' then
+        select string_agg(part, ',' order by n) into old_key from (select n, replace(replace(coalesce(case when tg_argv[n] like 'utc:%'
+            then to_jsonb((old_row ->> substr(tg_argv[n], 5))::timestamptz at time zone 'UTC') #>> '{}'
+            else old_row ->> tg_argv[n] end, ''), '%', '%25'), ',', '%2C') as part
+          from generate_series(1, tg_nargs - 1) n) p;
+      end if;
     end if;
     if tg_op <> 'DELETE' then
       new_row := to_jsonb(new);
       new_key := coalesce(new_row ->> tg_argv[1], '');
+      if tg_nargs > 2 or tg_argv[1] like 'utc:%' then
+        select string_agg(part, ',' order by n) into new_key from (select n, replace(replace(coalesce(case when tg_argv[n] like 'utc:%'
+            then to_jsonb((new_row ->> substr(tg_argv[n], 5))::timestamptz at time zone 'UTC') #>> '{}'
+            else new_row ->> tg_argv[n] end, ''), '%', '%25'), ',', '%2C') as part
+          from generate_series(1, tg_nargs - 1) n) p;
+      end if;
     end if;
     if floats::int < 1 then
       perform set_config('extra_float_digits', floats, true);

@@ -2,6 +2,7 @@
 
 use tokio_postgres::GenericClient;
 
+use crate::column_types::Format;
 use crate::dialect::Table;
 use crate::error::Failure;
 
@@ -16,8 +17,8 @@ const STATES: &str = "select s.fingerprint, s.is_complete \
                  as is_complete \
         from (select relid from pg_partition_tree(to_regclass(w.name)) union select to_regclass(w.name)) tree \
           join pg_class c on c.oid = tree.relid \
-          cross join (select convert_to(w.log, getdatabaseencoding()) || '\\x00' \
-                        || convert_to(w.key, getdatabaseencoding()) || '\\x00' as expected) args \
+          cross join (select string_agg(convert_to(a.argument, getdatabaseencoding()) || '\\x00', ''::bytea order by a.n) as expected \
+                      from unnest(w.log || string_to_array(w.key, E'\\x01')) with ordinality a (argument, n)) args \
           left join pg_trigger r on r.tgrelid = c.oid and r.tgname = '!fieldsync_row' \
           left join pg_trigger t on t.tgrelid = c.oid and t.tgname = '!fieldsync_truncate') s \
      order by w.position";
@@ -37,18 +38,26 @@ pub(crate) struct CapturedTable {
     /// The name as SQL.
     pub(crate) sql_name: String,
     pub(crate) log: String,
-    /// The key column.
-    pub(crate) key: String,
+    /// The key columns, as the arguments of the trigger name them.
+    pub(crate) key: Vec<String>,
 }
 
 impl CapturedTable {
     pub(crate) fn of(table: &Table) -> Self {
+        let key = table.key.iter();
+        let key = key.map(|column| key_argument(&column.name, column.format == Format::KeyTime));
         Self {
             sql_name: table.sql_name.clone(),
             log: table.log.to_string(),
-            key: table.key.name.clone(),
+            key: key.collect(),
         }
     }
+}
+
+/// The argument that names a key column. A time is noted in UTC, whatever the time zone of the session.
+pub(crate) fn key_argument(name: &str, is_time: bool) -> String {
+    let prefix = if is_time { "utc:" } else { "" };
+    format!("{prefix}{name}")
 }
 
 /// The name of the function.
@@ -75,7 +84,7 @@ pub(crate) async fn states(
 ) -> Result<Vec<State>, Failure> {
     let names: Vec<&str> = tables.iter().map(|table| &*table.sql_name).collect();
     let logs: Vec<&str> = tables.iter().map(|table| &*table.log).collect();
-    let keys: Vec<&str> = tables.iter().map(|table| &*table.key).collect();
+    let keys: Vec<String> = tables.iter().map(|table| table.key.join("\u{1}")).collect();
     let rows = client
         .query(STATES, &[&names, &logs, &keys, &function(schema)])
         .await?;

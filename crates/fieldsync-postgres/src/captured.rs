@@ -88,7 +88,7 @@ pub(crate) fn write(
     first: usize,
 ) -> Result<Option<CapturedWrite>, Failure> {
     let key: &str = row.try_get(first)?;
-    let Some(id) = Postgres::decode_id(&SqlValue::text(key)) else {
+    let Some(id) = table.id_of_text(key) else {
         return Ok(None);
     };
     let values = |column| -> Result<Option<Fields>, Failure> {
@@ -110,7 +110,7 @@ fn fields(table: &Table, json: &str) -> Fields {
     let columns: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
     let values = table.columns.iter().filter_map(|column| {
         let json = columns.get(&column.name)?.get();
-        Some((column.name.clone(), value(&column.format, json)))
+        Some((column.field.clone(), value(&column.format, json)))
     });
     values.collect()
 }

@@ -138,11 +138,15 @@ async fn read(
         },
         columns: columns(transaction, &table).await?,
         primary_key: Vec::new(),
+        unique_keys: Vec::new(),
         foreign_keys: Vec::new(),
         constraints: HashMap::new(),
         capture: Vec::new(),
         id_source: None,
-        next_id: next_id(transaction, &table, collection.key_column()).await?,
+        next_id: match collection.key_columns() {
+            [key] => next_id(transaction, &table, key).await?,
+            _ => None,
+        },
     };
     read_constraints(transaction, &table, &mut info).await?;
     Ok(Some(info))
@@ -227,7 +231,9 @@ async fn read_constraints(
     table: &str,
     info: &mut TableInfo,
 ) -> Result<(), Failure> {
-    let sql = "select i.relname::text, case when x.indisprimary then 'p' else 'u' end, array_agg(a.attname::text) \
+    let sql = "select i.relname::text, case when x.indisprimary then 'p' \
+                 when x.indisunique and x.indimmediate and x.indisvalid and x.indpred is null and x.indexprs is null then 'k' \
+                 else 'u' end, array_agg(a.attname::text order by array_position(x.indkey::int2[], a.attnum)) \
                from pg_index x join pg_class i on i.oid = x.indexrelid \
                  join pg_attribute a on a.attrelid = x.indrelid and (a.attnum = any(x.indkey[0:x.indnkeyatts - 1]) or \
                    position(a.attname::text in pg_get_expr(x.indexprs, x.indrelid)) > 0 and exists \
@@ -242,6 +248,7 @@ async fn read_constraints(
         let columns: Vec<String> = row.try_get(2)?;
         match row.try_get(1)? {
             "p" => info.primary_key.clone_from(&columns),
+            "k" => info.unique_keys.push(columns.clone()),
             "f" => info.foreign_keys.extend_from_slice(&columns),
             _ => {}
         }

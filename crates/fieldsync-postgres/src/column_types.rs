@@ -24,6 +24,8 @@ pub(crate) enum Format {
     Boolean,
     Json,
     Jsonb,
+    /// `timestamptz` in a key: in UTC, without an offset.
+    KeyTime,
     /// `bytea`.
     Bytes,
     /// `hstore`, by its name as SQL. Its JSON is an object.
@@ -42,7 +44,7 @@ impl Format {
             Self::Numeric | Self::ShortNumeric => "numeric",
             Self::Uuid => "uuid",
             Self::Date => "date",
-            Self::Time | Self::LocalTime => "timestamptz",
+            Self::Time | Self::LocalTime | Self::KeyTime => "timestamptz",
             Self::Integer => "bigint",
             Self::Number => "double precision",
             Self::Boolean => "boolean",
@@ -57,6 +59,7 @@ impl Format {
     pub(crate) fn of_text(&self, text: &str) -> String {
         match self {
             Self::LocalTime => format!("({text}::timestamptz at time zone 'UTC')"),
+            Self::KeyTime => format!("({text}::timestamp at time zone 'UTC')"),
             Self::Bytes => format!("decode({text}, 'base64')"),
             Self::Hstore(name) => format!(
                 "(select case when {text} is not null then coalesce({name}(array_agg(e.key), array_agg(e.value)), '') end \
@@ -76,6 +79,7 @@ impl Format {
             // `encode` breaks lines.
             Self::Bytes => format!("translate(encode({column}, 'base64'), E'\\n', '')"),
             Self::Hstore(_) | Self::Structured(_) => format!("to_jsonb({column})::text"),
+            Self::KeyTime => format!("(to_jsonb({column} at time zone 'UTC') #>> '{{}}')"),
             _ => format!("{column}::text"),
         }
     }
@@ -124,7 +128,17 @@ fn has_own_field(declared: &DeclaredType) -> bool {
         || integers(declared).is_some()
         || matches!(
             &*declared.name,
-            "timestamptz" | "timestamp" | "date" | "uuid" | "float4" | "float8" | "bool" | "json" | "jsonb" | "bytea" | "hstore"
+            "timestamptz"
+                | "timestamp"
+                | "date"
+                | "uuid"
+                | "float4"
+                | "float8"
+                | "bool"
+                | "json"
+                | "jsonb"
+                | "bytea"
+                | "hstore"
         )
 }
 
@@ -182,7 +196,10 @@ fn text_format(
 ) -> Result<Format, String> {
     let length = text_length(max_length, one_of);
     if let TypeKind::Enum(labels) = &declared.kind {
-        let unknown = one_of.into_iter().flatten().find(|one| !labels.contains(one));
+        let unknown = one_of
+            .into_iter()
+            .flatten()
+            .find(|one| !labels.contains(one));
         return match unknown {
             Some(unknown) => Err(format!("an enum with the label {unknown:?}")),
             None => Ok(Format::Other(declared.shown.as_str().into())),
@@ -260,8 +277,31 @@ pub(crate) fn key_format(
         }),
         Ids::Integer if integers(declared).is_some() => Ok(Format::Integer),
         Ids::Integer => Err(KeyMismatch::expected(
-            "an integer; or .uuid_ids() for the collection",
+            "an integer; or .uuid_ids() or .text_ids() for the collection",
         )),
-        _ => format(&FieldType::Uuid, declared).map_err(KeyMismatch::expected),
+        Ids::UuidV7 => format(&FieldType::Uuid, declared).map_err(KeyMismatch::expected),
+        _ if gives_ids && !column.has_default => Err(KeyMismatch {
+            found: Some(format!("{} without a default", declared.shown)),
+            expected: "a default, which gives ids; or .text_ids(), for ids that the creator gives"
+                .to_owned(),
+        }),
+        _ => text_key_format(declared).ok_or_else(|| KeyMismatch::expected("a type that has one text for each value")),
     }
+}
+
+/// How a column stores its part of an id of text.
+fn text_key_format(declared: &DeclaredType) -> Option<Format> {
+    let name = &*declared.name;
+    if matches!(declared.kind, TypeKind::Array | TypeKind::Composite) {
+        return None;
+    }
+    Some(match name {
+        "float4" | "float8" | "json" | "jsonb" | "bytea" | "hstore" | "money" | "interval"
+        | "timetz" | "xml" => return None,
+        "timestamptz" => Format::KeyTime,
+        "uuid" => Format::Uuid,
+        "text" | "varchar" | "name" => Format::Text,
+        _ if integers(declared).is_some() => Format::Integer,
+        _ => Format::Other(declared.shown.as_str().into()),
+    })
 }

@@ -9,7 +9,7 @@ use fieldsync::{Record, RecordId, RecordKey};
 use fieldsync_sql::{Dialect as _, LockTimeouts};
 
 use crate::captured;
-use crate::dialect::{Postgres, Table, Tables};
+use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::error::{Failure, Stopped};
 use crate::log::{self, LockedHeads};
 use crate::pipeline::{Results, Step, in_order};
@@ -167,7 +167,10 @@ impl<'a> RecordsByTable<'a> {
             let table = tables.of(&key.collection)?;
             if is_wanted(table) {
                 let of_table = by_table.entry(Arc::clone(&key.collection));
-                of_table.or_insert((table, Vec::new())).1.push(key.id);
+                of_table
+                    .or_insert((table, Vec::new()))
+                    .1
+                    .push(key.id.clone());
                 wanted.push(key);
             }
         }
@@ -180,8 +183,8 @@ impl<'a> RecordsByTable<'a> {
     async fn steps<'s>(&self, client: &Object) -> Result<Vec<Step<'s>>, Failure> {
         let mut steps = Vec::with_capacity(self.tables.len());
         for (table, ids) in self.tables.values() {
-            let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
-            steps.push(Step::query(client, &table.own.select_all, [ids]).await?);
+            let ids = id_arrays(table, ids);
+            steps.push(Step::query(client, &table.own.select_all, ids).await?);
         }
         Ok(steps)
     }
@@ -191,7 +194,7 @@ impl<'a> RecordsByTable<'a> {
         for (name, (table, _)) in &self.tables {
             for row in results.next()? {
                 let record = table.record(&PostgresRow(&row), 0)?;
-                let key = RecordKey::new(Arc::clone(name), record.id);
+                let key = RecordKey::new(Arc::clone(name), record.id.clone());
                 rows.insert(key, Some(record));
             }
         }

@@ -33,7 +33,10 @@ fn number(text: &str) -> Value {
     let digits = |text: &str| {
         let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
         let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-        digits.trim_start_matches('0').trim_end_matches('0').to_owned()
+        digits
+            .trim_start_matches('0')
+            .trim_end_matches('0')
+            .to_owned()
     };
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && digits(&number.to_string()) == digits(text) => {

@@ -15,7 +15,7 @@ use fieldsync_sql::{
 };
 use tokio_postgres::Row;
 
-use crate::dialect::{Postgres, Table, Tables};
+use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::error::Failure;
 use crate::pipeline::{Step, in_order, run};
 use crate::value::{Parameter, PostgresRow};
@@ -99,12 +99,12 @@ pub(crate) fn advance(
     Ok(())
 }
 
-fn since_parameters(
-    log: &str,
+fn since_parameters<'a>(
+    log: &'a str,
     since: Position,
-    id: Option<RecordId>,
+    id: Option<&RecordId>,
     limit: PageLimit,
-) -> [Parameter<'_>; 5] {
+) -> [Parameter<'a>; 5] {
     [
         Parameter::text(log),
         Parameter::Integer(since.offset.cast_signed()),
@@ -118,11 +118,12 @@ fn since_parameters(
 pub(crate) async fn changes(
     client: &Object,
     tables: &Tables,
-    collection: &Arc<str>,
+    table: &Table,
     since: Position,
     limit: PageLimit,
 ) -> Result<ChangesSince, Failure> {
-    let parameters = since_parameters(tables.log_of(collection)?, since, None, limit);
+    let collection = &table.collection;
+    let parameters = since_parameters(&table.log, since, None, limit);
     let rows = run(client, &tables.own.since, parameters).await?;
     let bounds = match locate(&rows, collection, since)? {
         Ok(bounds) => bounds,
@@ -130,7 +131,7 @@ pub(crate) async fn changes(
     };
     let mut page = LogPage::new(since, &bounds, limit);
     for row in logged(&rows)? {
-        let change = fieldsync_sql::change::<Postgres, _>(&row, 8, collection, since.epoch)?;
+        let change = fieldsync_sql::change(&row, 8, table, since.epoch)?;
         page.push(change);
         if page.is_full() {
             break;
@@ -150,24 +151,24 @@ pub(crate) async fn since<'a>(
         rows: usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX),
         bytes: MAX_HISTORY_BYTES,
     };
-    let parameters = since_parameters(tables.log_of(&key.collection)?, since, Some(key.id), limit);
+    let parameters = since_parameters(tables.log_of(&key.collection)?, since, Some(&key.id), limit);
     Step::query(client, &tables.own.since, parameters).await
 }
 
 /// The changes of one record after a position, or why they cannot be read.
 pub(crate) fn changes_of(
+    table: &Table,
     rows: &[Row],
-    key: &RecordKey,
     since: Position,
 ) -> Result<ChangesSince, Failure> {
-    let collection = &key.collection;
+    let collection = &table.collection;
     let bounds = match locate(rows, collection, since)? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
     };
     let mut history = RecordHistory::new(since, &bounds);
     for row in logged(rows)? {
-        let change = fieldsync_sql::change::<Postgres, _>(&row, 8, collection, since.epoch)?;
+        let change = fieldsync_sql::change(&row, 8, table, since.epoch)?;
         history.push(change);
     }
     Ok(history.finish())
@@ -227,15 +228,14 @@ pub(crate) async fn found_keys(
 ) -> Result<HashMap<IdempotencyKey, Replay>, Failure> {
     let mut found = HashMap::new();
     for row in rows {
-        let edit = fieldsync_sql::idempotency_record::<Postgres, _>(&PostgresRow(row), |log| {
-            tables.collection_of(log).cloned()
-        })?;
+        let row = &PostgresRow(row);
+        let edit = fieldsync_sql::idempotency_record(row, |log| tables.with_log(log))?;
         let (mut change, mut row) = (None, None);
         // The app may no longer have the collection.
         if let Ok(table) = tables.of(&edit.collection) {
             change = change_at(client, tables, table, edit.position.offset).await?;
-            let id = Parameter::column([Postgres::encode_id(edit.id)]);
-            let rows = run(client, &table.own.select_all, [id]).await?;
+            let ids = id_arrays(table, [&edit.id]);
+            let rows = run(client, &table.own.select_all, ids).await?;
             let record = rows.first().map(|row| table.record(&PostgresRow(row), 0));
             row = record.transpose()?;
         }
@@ -261,8 +261,7 @@ async fn change_at(
     };
     let epoch: i64 = row.try_get(0)?;
     let row = PostgresRow(row);
-    let (change, _) =
-        fieldsync_sql::change::<Postgres, _>(&row, 1, &table.collection, epoch.cast_unsigned())?;
+    let (change, _) = fieldsync_sql::change(&row, 1, table, epoch.cast_unsigned())?;
     Ok(Some(change))
 }
 

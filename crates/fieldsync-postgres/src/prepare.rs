@@ -17,6 +17,7 @@ use tokio_postgres::error::SqlState;
 use crate::capture;
 use crate::capture_ddl;
 use crate::capture_state::CapturedTable;
+use crate::capture_state::key_argument;
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
 use crate::error::{Failure, LockedOut, Stopped, is_not_allowed};
@@ -276,8 +277,20 @@ fn captured_table(
     is_captured.then(|| CapturedTable {
         sql_name: sql_name.clone(),
         log: log.clone(),
-        key: collection.key_column().to_owned(),
+        key: key_arguments(collection, table.as_ref().ok()),
     })
+}
+
+/// The arguments of the trigger that name the key columns.
+fn key_arguments(collection: &Collection, table: Option<&TableInfo>) -> Vec<String> {
+    let is_time = |name: &str| {
+        let mut columns = table.into_iter().flat_map(|table| &table.columns);
+        columns.any(|column| column.name == name && column.declared.name == "timestamptz")
+    };
+    let names = collection.key_columns().iter();
+    names
+        .map(|name| key_argument(name, is_time(name)))
+        .collect()
 }
 
 /// What capture would run on an existing table.
@@ -285,7 +298,7 @@ fn capture_statements(schema: &str, collection: &Collection, table: &TableInfo) 
     let captured = CapturedTable {
         sql_name: table.sql_name.clone(),
         log: table.log.clone(),
-        key: collection.key_column().to_owned(),
+        key: key_arguments(collection, Some(table)),
     };
     capture_ddl::trigger_statements(&Postgres::quote(schema), &captured, Vec::new())
 }

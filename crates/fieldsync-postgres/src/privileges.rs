@@ -2,7 +2,7 @@
 
 use deadpool_postgres::Transaction;
 use fieldsync::Collection;
-use fieldsync::backend::Ids;
+use fieldsync::backend::IdsGivenBy;
 use fieldsync_sql::{Dialect as _, FoundSideTable, MissingTable, SqlValue, TableInfo};
 
 use crate::dialect::Postgres;
@@ -128,7 +128,7 @@ impl Privileges {
                     return Ok(());
                 }
                 self.grant(wanted, &missing.sql_name);
-                if collection.ids() == Ids::Integer && collection.is_creatable() {
+                if collection.ids_given_by() == IdsGivenBy::Database && collection.is_creatable() {
                     self.grant_new_sequence(collection, missing);
                 }
                 Ok(())
@@ -167,8 +167,8 @@ impl Privileges {
         collection: &Collection,
         table: &TableInfo,
     ) -> Result<(), Failure> {
-        let key = collection.key_column();
-        let has_key = table.columns.iter().any(|column| column.name == key);
+        let key = &collection.key_columns()[0];
+        let has_key = table.columns.iter().any(|column| column.name == *key);
         if !has_key || !collection.is_creatable() {
             return Ok(());
         }
@@ -188,7 +188,10 @@ impl Privileges {
     /// The sequence of a table that someone else creates has no name yet.
     fn grant_new_sequence(&mut self, collection: &Collection, table: &MissingTable) {
         let literal = |text: &str| Postgres::literal(&SqlValue::text(text));
-        let (table, key) = (literal(&table.sql_name), literal(collection.key_column()));
+        let (table, key) = (
+            literal(&table.sql_name),
+            literal(&collection.key_columns()[0]),
+        );
         let grant = literal(&format!("grant usage on sequence %s to {}", self.role));
         self.grants.push(format!(
             "do $$ begin execute format({grant}, pg_get_serial_sequence({table}, {key})); end $$"

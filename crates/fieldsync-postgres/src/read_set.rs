@@ -10,7 +10,7 @@ use fieldsync::{RecordId, RecordKey};
 use fieldsync_sql::{Dialect as _, SqlValue};
 
 use crate::captured;
-use crate::dialect::{Postgres, Tables};
+use crate::dialect::{Postgres, Tables, id_arrays};
 use crate::error::Failure;
 use crate::log;
 use crate::pipeline::{Results, Step, in_order};
@@ -52,11 +52,11 @@ pub(crate) async fn read(
         steps.extend(log::find_keys(client, tables, &keys).await?);
     }
     for (collection, ids) in &records {
-        let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
-        let statements = &tables.of(collection)?.own;
-        steps.push(Step::query(client, &statements.lock, [ids.clone()]).await?);
+        let table = tables.of(collection)?;
+        let (ids, statements) = (id_arrays(table, ids), &table.own);
+        steps.push(Step::query(client, &statements.lock, ids.clone()).await?);
         if statements.has_row_security {
-            steps.push(Step::query(client, &statements.select_all, [ids]).await?);
+            steps.push(Step::query(client, &statements.select_all, ids).await?);
         }
     }
     for (name, count) in &reserved {
@@ -93,7 +93,8 @@ pub(crate) async fn read(
         }
     }
     for (key, position) in &bases {
-        let changes = log::changes_of(&results.next()?, key, *position)?;
+        let table = tables.of(&key.collection)?;
+        let changes = log::changes_of(table, &results.next()?, *position)?;
         found.since.insert((key.clone(), *position), changes);
     }
     if reads_captured {
@@ -125,14 +126,14 @@ fn read_records(
         let table = tables.of(collection)?;
         for row in results.next().map_err(Failure::of_row_lock)? {
             let record = table.record(&PostgresRow(&row), 0)?;
-            let key = RecordKey::new(Arc::clone(collection), record.id);
+            let key = RecordKey::new(Arc::clone(collection), record.id.clone());
             locked.insert(key.clone());
             found.records.insert(key, record);
         }
         if table.own.has_row_security {
             for row in results.next()? {
                 let record = table.record(&PostgresRow(&row), 0)?;
-                let key = RecordKey::new(Arc::clone(collection), record.id);
+                let key = RecordKey::new(Arc::clone(collection), record.id.clone());
                 found.records.entry(key).or_insert(record);
             }
         }

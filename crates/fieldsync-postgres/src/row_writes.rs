@@ -156,7 +156,8 @@ fn is_missing(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
 }
 
 fn is_locked(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
-    let (Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id }) = mutation.write
+    let (Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id }) =
+        mutation.write.clone()
     else {
         return true;
     };

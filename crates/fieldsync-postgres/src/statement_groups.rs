@@ -7,7 +7,7 @@ use fieldsync::backend::{Mutation, Plan, Write};
 use fieldsync::{Record, RecordId, RecordKey};
 use fieldsync_sql::Dialect as _;
 
-use crate::dialect::{Postgres, Table};
+use crate::dialect::{Postgres, Table, id_arrays, key_of_text};
 use crate::value::Parameter;
 
 /// The mutations of each statement, by their indexes.
@@ -15,7 +15,7 @@ use crate::value::Parameter;
 /// Updates may share a statement. If the database refuses it, the next transaction runs them one by one, which shows which it
 /// refuses.
 pub(crate) fn statement_groups(plan: &Plan, may_share: bool) -> Vec<Vec<usize>> {
-    let mut counts: HashMap<(&Arc<str>, RecordId), usize> = HashMap::new();
+    let mut counts: HashMap<(&Arc<str>, &RecordId), usize> = HashMap::new();
     for mutation in plan.mutations() {
         if let Some(id) = id_of(mutation) {
             *counts.entry((mutation.collection.name(), id)).or_default() += 1;
@@ -27,7 +27,7 @@ pub(crate) fn statement_groups(plan: &Plan, may_share: bool) -> Vec<Vec<usize>> 
         let name = mutation.collection.name();
         if let Write::Update { id, fields } = &mutation.write
             && may_share
-            && counts[&(name, *id)] == 1
+            && counts[&(name, id)] == 1
         {
             let group = *shared
                 .entry((name, fields.keys().collect()))
@@ -48,10 +48,10 @@ pub(crate) fn key_of(mutation: &Mutation) -> Option<RecordKey> {
     Some(RecordKey::new(Arc::clone(mutation.collection.name()), id))
 }
 
-fn id_of(mutation: &Mutation) -> Option<RecordId> {
+fn id_of(mutation: &Mutation) -> Option<&RecordId> {
     match &mutation.write {
-        Write::Insert { id, .. } => *id,
-        Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => Some(*id),
+        Write::Insert { id, .. } => id.as_ref(),
+        Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => Some(id),
     }
 }
 
@@ -64,20 +64,19 @@ pub(crate) fn update_together<'a>(
     let mutations = group.iter().map(|at| &plan.mutations()[*at].write);
     let updates: Vec<_> = mutations
         .filter_map(|write| match write {
-            Write::Update { id, fields } => Some((*id, fields)),
+            Write::Update { id, fields } => Some((id, fields)),
             Write::Insert { .. } | Write::Delete { .. } | Write::Refresh { .. } => None,
         })
         .collect();
-    let ids = updates.iter().map(|(id, _)| Postgres::encode_id(*id));
-    let mut parameters = vec![Parameter::column(ids)];
+    let mut parameters = id_arrays(table, updates.iter().map(|(id, _)| *id));
     let mut sets = Vec::new();
     let is_set = |name: &str| updates.iter().all(|(_, fields)| fields.contains_key(name));
-    for column in table.columns.iter().filter(|column| is_set(&column.name)) {
+    for column in table.columns.iter().filter(|column| is_set(&column.field)) {
         let value = column.format.of_text(&format!("v.c{}", parameters.len()));
         sets.push(format!("{} = {value}", Postgres::quote(&column.name)));
         let values = updates
             .iter()
-            .map(|(_, fields)| Postgres::encode(&column.format, &fields[&column.name]));
+            .map(|(_, fields)| Postgres::encode(&column.format, &fields[&column.field]));
         parameters.push(Parameter::column(values));
     }
     let arrays: Vec<_> = (1..=parameters.len())
@@ -85,13 +84,12 @@ pub(crate) fn update_together<'a>(
         .collect();
     let names: Vec<_> = (0..parameters.len()).map(|n| format!("c{n}")).collect();
     let sql = format!(
-        "update {} as t set {} from unnest({}) as v({}) where {} = {} returning {}",
+        "update {} as t set {} from unnest({}) as v({}) where {} returning {}",
         table.sql_name,
         sets.join(", "),
         arrays.join(", "),
         names.join(", "),
-        table.key.of("t"),
-        table.key.format.of_text("v.c0"),
+        key_of_text(table, "t", |number| format!("v.c{number}")),
         table.select_list("t").join(", ")
     );
     (sql, parameters)
@@ -108,8 +106,9 @@ pub(crate) fn assign(
         rows[*at] = found.pop();
         return;
     }
-    let mut by_id: HashMap<RecordId, Record> = found.into_iter().map(|row| (row.id, row)).collect();
+    let mut by_id: HashMap<RecordId, Record> =
+        found.into_iter().map(|row| (row.id.clone(), row)).collect();
     for at in group {
-        rows[*at] = id_of(&plan.mutations()[*at]).and_then(|id| by_id.remove(&id));
+        rows[*at] = id_of(&plan.mutations()[*at]).and_then(|id| by_id.remove(id));
     }
 }

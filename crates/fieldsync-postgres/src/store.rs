@@ -16,7 +16,7 @@ use tokio_postgres::Row;
 
 use crate::address::Address;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
-use crate::dialect::{Postgres, Table, Tables};
+use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::doorbell::Doorbell;
 use crate::error::{ConnectError, Failure, is_not_allowed};
 use crate::log_captured::{Check, log_captured};
@@ -256,7 +256,8 @@ impl Store for PostgresStore {
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
         let tables = self.tables.current();
         let table = tables.of(&key.collection)?;
-        let parameters = vec![Parameter::text(&*table.log), table.key_value(key.id).into()];
+        let mut parameters = vec![Parameter::text(&*table.log)];
+        parameters.extend(table.key_values(&key.id).into_iter().map(Parameter::from));
         let mut page = self.read(table, &table.own.get, parameters).await?;
         Ok((page.records.pop(), page.head))
     }
@@ -273,8 +274,8 @@ impl Store for PostgresStore {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let ids = Parameter::column(ids.iter().map(|id| Postgres::encode_id(*id)));
-        let parameters = [ids, integer(limit.rows), integer(limit.bytes)];
+        let mut parameters = id_arrays(table, ids);
+        parameters.extend([integer(limit.rows), integer(limit.bytes)]);
         let client = self.client().await?;
         let reading = run(&client, &table.own.get_many, parameters);
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
@@ -302,7 +303,7 @@ impl Store for PostgresStore {
         let sql = match after {
             None => &table.own.list,
             Some(after) => {
-                parameters.push(table.key_value(after).into());
+                parameters.extend(table.key_values(&after).into_iter().map(Parameter::from));
                 &table.own.list_after
             }
         };
@@ -318,7 +319,7 @@ impl Store for PostgresStore {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
         let client = self.client().await?;
-        let read = log::changes(&client, &tables, &table.collection, since, limit);
+        let read = log::changes(&client, &tables, table, since, limit);
         Ok(client.within(ANSWER_TIMEOUT, read).await?)
     }
 

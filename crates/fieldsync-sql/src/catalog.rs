@@ -17,6 +17,8 @@ pub struct TableInfo {
     pub columns: Vec<ColumnInfo>,
     /// The columns of the primary key.
     pub primary_key: Vec<String>,
+    /// The columns of each unique index that covers all rows and is checked at once.
+    pub unique_keys: Vec<Vec<String>>,
     /// The columns that refer to other tables.
     pub foreign_keys: Vec<String>,
     /// The columns of each constraint and unique index whose errors contain its name.

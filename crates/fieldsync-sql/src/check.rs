@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fieldsync::Collection;
-use fieldsync::backend::{Field, Ids, SchemaMismatch, SetBy};
+use fieldsync::backend::{Field, IdsGivenBy, SchemaMismatch, SetBy};
 
 use crate::capture::has_capture;
 use crate::catalog::{ColumnInfo, TableInfo, TableKind};
@@ -29,11 +29,12 @@ pub(crate) fn check<D: Dialect>(
     for field in collection.fields() {
         match check_field::<D>(collection, &table, field) {
             Ok(format) => columns.push(Column {
-                name: field.name.clone(),
+                field: field.name.clone(),
+                name: field.column.clone(),
                 format,
                 is_written: field.set_by != SetBy::Database,
                 has_default: table
-                    .column(&field.name, D::is_same_name)
+                    .column(&field.column, D::is_same_name)
                     .is_some_and(|column| column.has_default),
             }),
             // It is about to be added.
@@ -48,11 +49,12 @@ pub(crate) fn check<D: Dialect>(
     };
     let is_reference = |field: &&Field| {
         let mut references = table.foreign_keys.iter();
-        references.any(|column| D::is_same_name(column, &field.name))
+        references.any(|column| D::is_same_name(column, &field.column))
     };
     let foreign_keys = collection.fields().iter().filter(is_reference);
     let layout = TableLayout {
         collection: Arc::clone(collection.name()),
+        ids: collection.ids(),
         log: table.log.into(),
         has_capture: D::CAPTURES && has_capture,
         sql_name: table.sql_name,
@@ -69,7 +71,7 @@ pub(crate) fn check<D: Dialect>(
 }
 
 fn is_added<D: Dialect>(collection: &Collection, table: &TableInfo, field: &Field) -> bool {
-    collection.adds_missing_columns() && table.column(&field.name, D::is_same_name).is_none()
+    collection.adds_missing_columns() && table.column(&field.column, D::is_same_name).is_none()
 }
 
 fn check_kind(collection: &Collection, table: &TableInfo) -> Result<(), SchemaMismatch> {
@@ -91,46 +93,79 @@ fn check_kind(collection: &Collection, table: &TableInfo) -> Result<(), SchemaMi
 fn check_key<D: Dialect>(
     collection: &Collection,
     table: &TableInfo,
+) -> Result<Vec<Column<D>>, SchemaMismatch> {
+    let names = collection.key_columns();
+    let mut columns = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(column) = table.column(name, D::is_same_name) else {
+            let wanted = format!("{} primary key", D::key_type(collection.ids()));
+            let expected = match table.primary_key.as_slice() {
+                [key] => format!("{wanted}; name the column with .key({key:?})"),
+                [] => wanted,
+                key => format!("{wanted}; name the columns with .composite_key({key:?})"),
+            };
+            return Err(mismatch(collection, &**name, "no such column", expected));
+        };
+        columns.push(column);
+    }
+    let is_key = |key: &[String]| {
+        let is_in_key = |column: &&ColumnInfo| {
+            let mut key = key.iter();
+            key.any(|name| D::is_same_name(name, &column.name))
+        };
+        key.len() == columns.len() && columns.iter().all(is_in_key)
+    };
+    let is_not_null = columns.iter().all(|column| column.is_not_null);
+    let is_unique = is_key(&table.primary_key)
+        || is_not_null && table.unique_keys.iter().any(|key| is_key(key));
+    if !is_unique && !matches!(table.kind, TableKind::View(_)) {
+        let [column, ..] = columns.as_slice() else {
+            return Err(mismatch(collection, None, "no key column", "one or more"));
+        };
+        let found = format!(
+            "{} that is not the whole primary key",
+            column.declared.shown
+        );
+        let expected = match table.primary_key.as_slice() {
+            [] => "a primary key, or a unique index on columns that are not null".to_owned(),
+            [key] => format!("the primary key; name its column with .key({key:?})"),
+            key => format!("the primary key; name its columns with .composite_key({key:?})"),
+        };
+        return Err(mismatch(collection, &*column.name, found, expected));
+    }
+    let columns = columns.iter();
+    columns
+        .map(|column| key_column(collection, table, column))
+        .collect()
+}
+
+fn key_column<D: Dialect>(
+    collection: &Collection,
+    table: &TableInfo,
+    column: &ColumnInfo,
 ) -> Result<Column<D>, SchemaMismatch> {
-    let wrong = |found: String, expected: String| {
-        Err(mismatch(
-            collection,
-            collection.key_column(),
-            found,
-            expected,
-        ))
-    };
-    let wanted = format!("{} primary key", D::key_type(collection.ids()));
-    let column = match (
-        table.column(collection.key_column(), D::is_same_name),
-        table.primary_key.as_slice(),
-    ) {
-        (Some(column), [key]) if D::is_same_name(&column.name, key) => column,
-        (Some(column), _) => {
-            let found = format!(
-                "{} that is not the whole primary key",
-                column.declared.shown
-            );
-            return wrong(found, format!("{wanted}, of this column alone"));
-        }
-        (None, [key]) => {
-            let expected = format!("{wanted}; name the column with .key({key:?})");
-            return wrong("no such column".into(), expected);
-        }
-        (None, _) => return wrong("no such column".into(), wanted),
-    };
-    if column.is_generated && collection.ids() != Ids::Integer {
+    let wrong =
+        |found: String, expected: String| Err(mismatch(collection, &*column.name, found, expected));
+    let is_given = collection.ids_given_by() == IdsGivenBy::Database;
+    if column.is_generated && !is_given && collection.is_writable() {
+        let wanted = format!("{} primary key", D::key_type(collection.ids()));
         return wrong("a generated column".into(), wanted);
     }
-    match D::key_format(collection.ids(), column, collection.is_creatable()) {
+    let gives_ids = collection.is_creatable() && is_given;
+    match D::key_format(collection.ids(), column, gives_ids) {
         Ok(format) => Ok(Column {
+            field: "id".to_owned(),
             name: column.name.clone(),
             format,
             is_written: true,
             has_default: column.has_default,
         }),
         Err(unfit) => {
-            let shown = || format!("{} primary key", column.declared.shown);
+            let what = match table.kind {
+                TableKind::View(_) => "",
+                _ => " primary key",
+            };
+            let shown = || format!("{}{what}", column.declared.shown);
             wrong(unfit.found.unwrap_or_else(shown), unfit.expected)
         }
     }
@@ -143,7 +178,7 @@ fn check_field<D: Dialect>(
 ) -> Result<D::Format, SchemaMismatch> {
     let wrong =
         |found: String, expected: &str| Err(mismatch(collection, &*field.name, found, expected));
-    let Some(column) = table.column(&field.name, D::is_same_name) else {
+    let Some(column) = table.column(&field.column, D::is_same_name) else {
         let columns = table.columns.iter().map(|column| &*column.name);
         let hint = did_you_mean(&field.name, columns);
         let expected = format!(
@@ -158,7 +193,9 @@ fn check_field<D: Dialect>(
             "an ordinary column, or .read_only_fields() for the collection with this field",
         );
     }
-    if is_in_key::<D>(table, column) {
+    if collection.key_columns().len() == 1
+        && D::is_same_name(&collection.key_columns()[0], &column.name)
+    {
         return wrong(
             "the primary key".into(),
             "another column; leave the field out of the type",
@@ -174,11 +211,6 @@ fn check_field<D: Dialect>(
         .or_else(|expected| wrong(column.declared.shown.clone(), &expected))
 }
 
-fn is_in_key<D: Dialect>(table: &TableInfo, column: &ColumnInfo) -> bool {
-    let mut key = table.primary_key.iter();
-    key.any(|name| D::is_same_name(name, &column.name))
-}
-
 /// A new record leaves out the columns that are not fields. Those that do not allow that.
 fn unfilled_columns<D: Dialect>(collection: &Collection, table: &TableInfo) -> Vec<SchemaMismatch> {
     if !collection.is_creatable() {
@@ -186,11 +218,13 @@ fn unfilled_columns<D: Dialect>(collection: &Collection, table: &TableInfo) -> V
     }
     let is_field = |column: &ColumnInfo| {
         let mut fields = collection.fields().iter();
-        fields.any(|field| D::is_same_name(&field.name, &column.name))
+        fields.any(|field| D::is_same_name(&field.column, &column.name))
     };
     let needed = table.columns.iter().filter(|column| {
         let may_be_left_out = !column.is_not_null || column.is_generated || column.has_default;
-        !may_be_left_out && !is_in_key::<D>(table, column) && !is_field(column)
+        let mut key = collection.key_columns().iter();
+        let is_in_key = key.any(|name| D::is_same_name(name, &column.name));
+        !may_be_left_out && !is_in_key && !is_field(column)
     });
     let found = "not null without default, and no such field";
     let expected =
@@ -238,6 +272,7 @@ pub(crate) mod tests {
             kind: TableKind::Table,
             columns: columns.iter().map(|name| column(name)).collect(),
             primary_key: vec!["id".to_owned()],
+            unique_keys: Vec::new(),
             foreign_keys: Vec::new(),
             constraints: HashMap::new(),
             capture: Vec::new(),
@@ -304,7 +339,7 @@ pub(crate) mod tests {
         };
         check(&insert, "insert into `notes` (`a`, `b`) values (?, ?)", 2);
         let update = Write::Update {
-            id,
+            id: id.clone(),
             fields: fields(),
         };
         check(

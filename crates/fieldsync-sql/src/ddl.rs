@@ -13,11 +13,18 @@ pub(crate) fn create_table<D: Dialect>(
     sql_name: &str,
 ) -> Result<String, SchemaMismatch> {
     check_names::<D>(collection)?;
-    let key = D::quote(collection.key_column());
-    let mut columns = vec![format!("{key} {}", D::key_declaration(collection.ids()))];
+    let mut columns = Vec::new();
+    if let [key] = collection.key_columns() {
+        let declaration = D::key_declaration(collection.ids());
+        columns.push(format!("{} {declaration}", D::quote(key)));
+    }
     for field in collection.fields() {
         let null = if is_nullable(field) { "" } else { " not null" };
         columns.push(column::<D>(field, null));
+    }
+    if let key @ [_, _, ..] = collection.key_columns() {
+        let key: Vec<_> = key.iter().map(|name| D::quote(name)).collect();
+        columns.push(format!("primary key ({})", key.join(", ")));
     }
     Ok(format!(
         "create table {sql_name} (\n  {}\n)",
@@ -35,7 +42,7 @@ pub(crate) fn missing_columns<D: Dialect>(
         return vec![Err(too_long)];
     }
     let fields = collection.fields().iter();
-    let missing = fields.filter(|field| table.column(&field.name, D::is_same_name).is_none());
+    let missing = fields.filter(|field| table.column(&field.column, D::is_same_name).is_none());
     let add = |field: &Field| {
         // The times of rows that exist are not known. Null says so; any other default would be wrong.
         let null = if is_nullable(field) || field.is_timestamp() {
@@ -71,7 +78,7 @@ fn default_value(field: &Field) -> Option<&serde_json::Value> {
 
 /// A column as CREATE and ALTER TABLE declare it.
 fn column<D: Dialect>(field: &Field, null: &str) -> String {
-    let (name, (kind, format)) = (D::quote(&field.name), D::column_type(&field.schema.kind));
+    let (name, (kind, format)) = (D::quote(&field.column), D::column_type(&field.schema.kind));
     let default = default_value(field).map_or_else(String::new, |value| {
         format!(" default {}", D::literal(&D::encode(&format, value)))
     });
@@ -83,9 +90,10 @@ fn check_names<D: Dialect>(collection: &Collection) -> Result<(), SchemaMismatch
     let Some(max) = D::MAX_NAME_BYTES else {
         return Ok(());
     };
-    let fields = collection.fields().iter().map(|field| &*field.name);
+    let fields = collection.fields().iter().map(|field| &*field.column);
     let tables = collection.table_name().split('.');
-    let names = tables.chain([collection.key_column()]).chain(fields);
+    let key = collection.key_columns().iter().map(String::as_str);
+    let names = tables.chain(key).chain(fields);
     match names.into_iter().find(|name| name.len() > max) {
         None => Ok(()),
         Some(name) => {

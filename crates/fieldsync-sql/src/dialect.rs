@@ -122,6 +122,16 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         format!("{column} = {}", Self::write_expression(format, parameter))
     }
 
+    /// The value of a parameter, as rows are ordered by it. `qualifier` is the table's SQL name.
+    fn key_position(
+        format: &Self::Format,
+        _column: &str,
+        _qualifier: &str,
+        parameter: &str,
+    ) -> String {
+        Self::write_expression(format, parameter)
+    }
+
     /// The parameter for the id of a key column, or for its part of an id.
     fn encode_key(_format: &Self::Format, id: &RecordId) -> SqlValue<'static> {
         Self::encode_id(id)

@@ -46,8 +46,12 @@ pub fn idempotency_record<'t, D: Dialect, R: Row + ?Sized>(
             key: row.text(1)?.into(),
         },
         fingerprint: row.text(2)?.into(),
-        collection: table.map_or_else(|| NO_COLLECTION.into(), |table| Arc::clone(&table.collection)),
-        id: decode_id(table.map_or(Ids::Text, |table| table.ids), &row.value(4)?).ok_or_else(|| row.unreadable(4))?,
+        collection: table.map_or_else(
+            || NO_COLLECTION.into(),
+            |table| Arc::clone(&table.collection),
+        ),
+        id: decode_id(table.map_or(Ids::Text, |table| table.ids), &row.value(4)?)
+            .ok_or_else(|| row.unreadable(4))?,
         position: position(row.integer(5)?, row.integer(6)?, row.integer(7)?),
     })
 }

@@ -58,9 +58,13 @@ impl<D: Dialect> TableLayout<D> {
     /// The expressions that read a record, key first. `qualifier` is the table's SQL name or alias.
     #[must_use]
     pub fn select_list(&self, qualifier: &str) -> Vec<String> {
-        let key = self.key.iter().map(|column| D::key_expression(&column.format, &column.of(qualifier)));
+        let key = self
+            .key
+            .iter()
+            .map(|column| D::key_expression(&column.format, &column.of(qualifier)));
         let columns = self.columns.iter();
-        let columns = columns.map(|column| D::read_expression(&column.format, &column.of(qualifier)));
+        let columns =
+            columns.map(|column| D::read_expression(&column.format, &column.of(qualifier)));
         key.chain(columns).collect()
     }
 
@@ -94,7 +98,10 @@ impl<D: Dialect> TableLayout<D> {
     pub fn key_follows(&self, qualifier: &str, first: usize) -> String {
         let columns = self.key.iter().enumerate();
         let values: Vec<_> = columns
-            .map(|(number, column)| column.parameter(first + number))
+            .map(|(number, column)| {
+                let parameter = D::parameter(first + number);
+                D::key_position(&column.format, &column.of(qualifier), qualifier, &parameter)
+            })
             .collect();
         match values.as_slice() {
             [value] => format!("{} > {value}", self.key_order(qualifier)),
@@ -140,6 +147,21 @@ impl<D: Dialect> TableLayout<D> {
         };
         let id = decode_id(self.ids, &SqlValue::Text(text.as_str().into()));
         id.ok_or_else(|| self.unreadable(&self.key[0], &SqlValue::text(text)))
+    }
+
+    /// The id that a trigger noted: the value of a single key column, or the text of several.
+    #[must_use]
+    pub fn id_of_noted(&self, value: &SqlValue<'_>) -> Option<RecordId> {
+        match self.key.as_slice() {
+            [key] => self.id_of_text(&D::decode_key(&key.format, value)?),
+            _ => decode_id(self.ids, value),
+        }
+    }
+
+    /// The id with this text. `None` if it is not an id of this table.
+    #[must_use]
+    pub fn id_of_text(&self, text: &str) -> Option<RecordId> {
+        decode_id(self.ids, &SqlValue::text(text))
     }
 
     fn unreadable(&self, column: &Column<D>, value: &SqlValue<'_>) -> StoreError {

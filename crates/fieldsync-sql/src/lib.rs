@@ -53,7 +53,9 @@ mod parts;
 #[cfg(test)]
 mod test_dialect;
 
-pub use catalog::{ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, TypeKind, text_length};
+pub use catalog::{
+    ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, TypeKind, text_length,
+};
 pub use constraint::{Constraint, Rejection, likeliest};
 pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};

@@ -79,6 +79,7 @@ pub async fn read_changes<T: Transaction>(
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
     };
+    let table = tables.of(collection)?;
     let mut page = LogPage::new(since, &bounds, limit);
     let parameters = [
         SqlValue::text(&**tables.log_of(collection)?),
@@ -86,7 +87,7 @@ pub async fn read_changes<T: Transaction>(
         SqlValue::Integer(i64::try_from(limit.rows.max(1)).unwrap_or(i64::MAX)),
     ];
     let mut read = |row: &dyn Row| {
-        page.push(change::<T::Dialect, _>(row, 0, collection, since.epoch)?);
+        page.push(change(row, 0, table, since.epoch)?);
         Ok(!page.is_full())
     };
     transaction
@@ -125,6 +126,7 @@ pub(crate) async fn read_changes_of<T: Transaction>(
     since: Position,
 ) -> Result<ChangesSince, T::Error> {
     let collection = &key.collection;
+    let table = tables.of(collection)?;
     let bounds = match in_range(transaction, tables, collection, since).await? {
         Ok(bounds) => bounds,
         Err(reason) => return Ok(ChangesSince::OutOfRange(reason)),
@@ -136,10 +138,10 @@ pub(crate) async fn read_changes_of<T: Transaction>(
     let parameters = [
         SqlValue::text(&**tables.log_of(collection)?),
         SqlValue::Integer(since.offset.cast_signed()),
-        T::Dialect::encode_id(key.id),
+        T::Dialect::encode_id(&key.id),
     ];
     let mut read = |row: &dyn Row| {
-        history.push(change::<T::Dialect, _>(row, 0, collection, since.epoch)?);
+        history.push(change(row, 0, table, since.epoch)?);
         Ok(!history.is_full())
     };
     transaction
@@ -172,12 +174,13 @@ pub(crate) async fn read_change_at<T: Transaction>(
     collection: &Arc<str>,
     offset: u64,
 ) -> Result<Option<Change>, T::Error> {
+    let table = tables.of(collection)?;
     let epoch = read_head(transaction, tables, collection).await?.epoch;
     let parameters = [
         SqlValue::text(&**tables.log_of(collection)?),
         SqlValue::Integer(offset.cast_signed()),
     ];
-    let read = |row: &dyn Row| change::<T::Dialect, _>(row, 0, collection, epoch);
+    let read = |row: &dyn Row| change(row, 0, table, epoch);
     let found = first(transaction, &tables.log.change_at, &parameters, read).await?;
     Ok(found.map(|(change, _)| change))
 }
@@ -231,9 +234,7 @@ pub(crate) async fn find_keys<T: Transaction>(
             SqlValue::text(&key.key),
             SqlValue::Integer(oldest_idempotency_key()),
         ];
-        let read = |row: &dyn Row| {
-            idempotency_record::<T::Dialect, _>(row, |log| tables.collection_of(log).cloned())
-        };
+        let read = |row: &dyn Row| idempotency_record(row, |log| tables.with_log(log));
         let record = first(transaction, &tables.log.find_key, &parameters, read).await?;
         found.extend(record.map(|record| (key.clone(), record)));
     }

@@ -69,10 +69,7 @@ impl<D: Dialect> Table<D> {
         let next_id = next_id.map(|source| (0, source.next.clone()));
         let written = || layout.columns.iter().filter(|column| column.is_written);
         Self {
-            lock: format!(
-                "select {all} from {table} where {key_is}{}",
-                D::FOR_UPDATE
-            ),
+            lock: format!("select {all} from {table} where {key_is}{}", D::FOR_UPDATE),
             reserve_ids: layout.next_id.as_deref().map(D::reserve_ids),
             select: format!("select {all} from {table} where {key_is}"),
             list: format!("select {all} from {table} order by {order} limit {first}"),
@@ -119,7 +116,7 @@ impl<D: Dialect> Table<D> {
         }
     }
 
-    fn of_id<'a>(&self, sql: &'a str, id: RecordId) -> Statement<'a> {
+    fn of_id<'a>(&self, sql: &'a str, id: &RecordId) -> Statement<'a> {
         Statement {
             sql: sql.into(),
             parameters: self.key_values(id),
@@ -139,7 +136,10 @@ impl<D: Dialect> Table<D> {
         let sql = if written().any(is_left_out) {
             let key = match id {
                 Some(_) => given_key(&self.layout),
-                None => self.id_source.as_ref().map(|source| (0, source.next.clone())),
+                None => self
+                    .id_source
+                    .as_ref()
+                    .map(|source| (0, source.next.clone())),
             };
             let with_id = if id.is_some() { D::INSERT_WITH_ID } else { "" };
             Cow::Owned(insert(&self.layout, columns(), key, with_id) + &self.returning)

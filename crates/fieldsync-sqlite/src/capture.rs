@@ -199,7 +199,7 @@ mod tests {
         let columns = vec!["b".to_owned(), "a".to_owned()];
         let table = CapturedTable {
             name: "t",
-            key: "id",
+            key: &["id".to_owned()],
             columns: &columns,
             unique: &[],
         };

@@ -73,13 +73,14 @@ impl State {
         };
         let all = table_columns(connection, &table.name)?;
         let saved = Saved::read(connection, &table.log)?;
+        let key: Vec<String> = table.key.iter().map(|column| column.name.clone()).collect();
         let columns = columns(table, saved.as_ref(), &all, moment);
         let wanted = Saved {
             triggers: CapturedTable {
                 name: &table.name,
-                key: &table.key.name,
+                key: &key,
                 columns: &columns,
-                unique: &unique_indexes::read(connection, &table.name, &table.key.name, &all)?,
+                unique: &unique_indexes::read(connection, &table.name, &key, &all)?,
             }
             .triggers(),
             columns,
@@ -100,12 +101,12 @@ pub(crate) fn capture_statements(
     table: &str,
 ) -> rusqlite::Result<Vec<String>> {
     let all = table_columns(connection, table)?;
-    let columns = collection.fields().iter().map(|field| field.name.clone());
+    let columns = collection.fields().iter().map(|field| field.column.clone());
     let captured = CapturedTable {
         name: table,
-        key: collection.key_column(),
+        key: collection.key_columns(),
         columns: &columns.collect::<Vec<_>>(),
-        unique: &unique_indexes::read(connection, table, collection.key_column(), &all)?,
+        unique: &unique_indexes::read(connection, table, collection.key_columns(), &all)?,
     };
     let triggers = captured.triggers().into_iter();
     Ok(triggers.map(|trigger| trigger.sql).collect())

@@ -194,7 +194,7 @@ impl Columns<'_> {
     }
 
     fn key(&self) -> Result<Option<RecordKey>, Failure> {
-        let id = Sqlite::decode_id(&self.value(3)?);
+        let id = self.table.table.id_of_noted(&self.value(3)?);
         Ok(id.map(|id| RecordKey {
             collection: Arc::clone(&self.table.table.collection),
             id,
@@ -220,8 +220,8 @@ impl Columns<'_> {
             };
             let column = &self.table.table.columns[*column];
             let decode = |value| Sqlite::decode(&column.format, value);
-            old.insert(column.name.clone(), decode(before));
-            new.insert(column.name.clone(), decode(after));
+            old.insert(column.field.clone(), decode(before));
+            new.insert(column.field.clone(), decode(after));
         }
         Ok(match operation {
             Operation::Insert => (None, Some(new), false),
@@ -295,7 +295,7 @@ pub(crate) fn keep_ids(
 ) -> Result<(), Failure> {
     for key in deleted {
         let source = &tables.of(&key.collection)?.id_source;
-        if let (Some(source), RecordId::Integer(id)) = (source, key.id) {
+        if let (Some(source), RecordId::Integer(id)) = (source, &key.id) {
             connection.prepare_cached(&source.keep)?.execute([id])?;
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fieldsync::Collection;
-use fieldsync::backend::{Ids, SchemaMismatch};
+use fieldsync::backend::{Ids, IdsGivenBy, SchemaMismatch};
 use fieldsync_sql::{
     ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, IdSource, MissingTable, SqlValue,
     TableInfo, TableKind,
@@ -69,7 +69,8 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
     };
     // No pragma tells it. The word occurs elsewhere only in comments, literals and quoted names.
     let is_autoincrement = without_quotes(&sql).contains("autoincrement");
-    let has_integer_ids = collection.ids() == Ids::Integer;
+    let has_integer_ids =
+        collection.ids() == Ids::Integer && collection.ids_given_by() == IdsGivenBy::Database;
     let id_source = (has_integer_ids && !is_autoincrement).then(|| id_source(collection, &name));
     let next_id = match &id_source {
         Some(source) => Some(source.next.clone()),
@@ -82,7 +83,7 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
         capture: Vec::new(),
         kind: match &*kind {
             "table" => TableKind::Table,
-            "view" => TableKind::Other("a view"),
+            "view" => TableKind::View("a view"),
             _ => TableKind::Other("a virtual table"),
         },
         id_source,
@@ -91,6 +92,7 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
         // Errors name columns, or a definition that `blame` reads.
         constraints: HashMap::new(),
         log: name.clone(),
+        unique_keys: unique_keys(connection, &name)?,
         sql_name: Sqlite::quote(&name),
         name,
         columns,
@@ -134,7 +136,7 @@ pub(crate) fn check_foreign_keys(
         if let Err(error) = connection.prepare(&sql) {
             let found = error.to_string();
             if found.starts_with("foreign key mismatch") {
-                let column = collection.key_column().to_owned();
+                let column = collection.key_columns()[0].clone();
                 let expected = "references to the primary key, or to columns with a unique index";
                 return mismatch(column, found, expected.to_owned());
             }
@@ -149,16 +151,21 @@ fn columns(
     table: &str,
     gives_ids: bool,
 ) -> Result<(Vec<ColumnInfo>, Vec<String>), Failure> {
-    let sql = "select name, type, \"notnull\", dflt_value, pk, hidden from pragma_table_xinfo(?1)";
+    // A rowid that SQLite gives is of the type INTEGER, and the whole key.
+    let sql = "select name, type, \"notnull\", dflt_value, pk, hidden, \
+                 type = 'INTEGER' collate nocase and (select count(*) from pragma_table_info(?1) where pk > 0) = 1 \
+               from pragma_table_xinfo(?1) where hidden <> 1";
     let mut statement = connection.prepare(sql)?;
     let mut primary_key = Vec::new();
     let columns = statement.query_map([table], |row| {
         let (name, declared): (String, String) = (row.get(0)?, row.get(1)?);
         let default: Option<String> = row.get(3)?;
-        let is_in_key = row.get::<_, i64>(4)? > 0;
+        let place: i64 = row.get(4)?;
+        let is_in_key = place > 0;
         if is_in_key {
-            primary_key.push(name.clone());
+            primary_key.push((place, name.clone()));
         }
+        let gives_ids = gives_ids && row.get(6)?;
         let is_not_null_default = |default: String| !default.eq_ignore_ascii_case("null");
         Ok(ColumnInfo {
             name,
@@ -169,7 +176,31 @@ fn columns(
         })
     })?;
     let columns = columns.collect::<Result<_, _>>()?;
-    Ok((columns, primary_key))
+    primary_key.sort();
+    Ok((
+        columns,
+        primary_key.into_iter().map(|(_, name)| name).collect(),
+    ))
+}
+
+/// The columns of each unique index without an expression or a condition.
+fn unique_keys(connection: &Connection, table: &str) -> Result<Vec<Vec<String>>, Failure> {
+    let sql = "select i.name, c.name from pragma_index_list(?1) i join pragma_index_info(i.name) c \
+               where i.\"unique\" and not i.partial order by i.seq, c.seqno";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([table])?;
+    let mut keys: Vec<(String, Vec<Option<String>>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (index, column): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        match keys.last_mut() {
+            Some((name, columns)) if *name == index => columns.push(column),
+            _ => keys.push((index, vec![column])),
+        }
+    }
+    let keys = keys.into_iter();
+    Ok(keys
+        .filter_map(|(_, columns)| columns.into_iter().collect())
+        .collect())
 }
 
 /// The id that AUTOINCREMENT will give next.
@@ -195,7 +226,7 @@ fn id_source(collection: &Collection, table: &str) -> IdSource {
 
 /// An expression for the id after those of the table's rows and the highest one that was given.
 fn next_id(collection: &Collection, table: &str, highest_given: &str) -> String {
-    let key = Sqlite::quote(collection.key_column());
+    let key = Sqlite::quote(&collection.key_columns()[0]);
     let table = Sqlite::quote(table);
     format!(
         "(select 1 + max(coalesce((select max({table}.{key}) from {table}), 0), coalesce(({highest_given}), 0)))"

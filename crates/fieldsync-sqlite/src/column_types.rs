@@ -10,6 +10,10 @@ pub(crate) enum Format {
     Text,
     /// A UUID of 32 digits, as some frameworks store it in `char(32)`.
     SimpleUuid,
+    /// A UUID in a key, with or without hyphens, in either case.
+    AnyUuid,
+    /// A UUID of 16 bytes.
+    BlobUuid,
     /// A time as text in UTC, `2026-01-13 10:00:00.123456`.
     Time,
     Integer,
@@ -194,7 +198,8 @@ pub(crate) fn field_type(declared: &DeclaredType) -> FieldType {
     }
 }
 
-const UUID_COLUMNS: &str = "text, varchar(36), uuid, or char(32) for UUIDs without hyphens";
+const UUID_COLUMNS: &str =
+    "text, varchar(36), uuid, char(32) for UUIDs without hyphens, or blob for UUIDs of 16 bytes";
 
 fn uuid_format(declared: &DeclaredType) -> Option<Format> {
     if declared.name == "uuid" || holds_text(declared, Some(36)) {
@@ -227,9 +232,26 @@ pub(crate) fn key_format(
         )),
         Ids::Integer if is_integer(declared) => Ok(Format::Integer),
         Ids::Integer => Err(KeyMismatch::expected(
-            "integer; or .uuid_ids() for the collection",
+            "integer; or .uuid_ids() or .text_ids() for the collection",
         )),
-        Ids::UuidV7 => uuid_format(declared).ok_or_else(|| KeyMismatch::expected(UUID_COLUMNS)),
+        Ids::UuidV7 => match uuid_format(declared) {
+            Some(Format::Text) => Ok(Format::AnyUuid),
+            Some(format) => Ok(format),
+            None if is_blob(declared) => Ok(Format::BlobUuid),
+            None => Err(KeyMismatch::expected(UUID_COLUMNS)),
+        },
+        Ids::Text if gives_ids && !column.has_default => Err(KeyMismatch {
+            found: Some(format!("{} without a default", declared.shown)),
+            expected: "a default, which gives ids; or .text_ids(), for ids that the creator gives"
+                .to_owned(),
+        }),
+        Ids::Text if is_integer(declared) => Ok(Format::Integer),
+        Ids::Text if is_text(declared) || is_untyped(declared) => Ok(Format::Text),
+        Ids::Text if is_blob(declared) => Ok(Format::BlobUuid),
+        Ids::Text if is_real(declared) => Err(KeyMismatch::expected(
+            "a type that has one text for each value",
+        )),
+        Ids::Text => Ok(Format::LooseText),
         other => Err(KeyMismatch::expected(format!(
             "a version of fieldsync-sqlite that supports {other:?}"
         ))),

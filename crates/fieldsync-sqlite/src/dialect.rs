@@ -23,6 +23,11 @@ const BYTES: &str = "base64";
 /// Up to here every integer is a double.
 const MAX_EXACT: i64 = 1 << 53;
 
+/// The texts that a UUID may be stored as.
+fn uuid_texts(uuid: &str) -> String {
+    format!("{uuid}, upper({uuid}), replace({uuid}, '-', ''), upper(replace({uuid}, '-', ''))")
+}
+
 fn bytes(base64: &str) -> SqlValue<'_> {
     match STANDARD.decode(base64) {
         Ok(bytes) => SqlValue::Bytes(bytes.into()),
@@ -128,7 +133,9 @@ impl Dialect for Sqlite {
             (_, Value::String(text)) => SqlValue::text(text),
             (_, Value::Bool(value)) => SqlValue::Integer((*value).into()),
             (_, Value::Number(number)) => match number.as_i64() {
-                Some(integer) if matches!(format, Format::Integer | Format::Any) => SqlValue::Integer(integer),
+                Some(integer) if matches!(format, Format::Integer | Format::Any) => {
+                    SqlValue::Integer(integer)
+                }
                 _ => number.as_f64().map_or(SqlValue::Null, SqlValue::Real),
             },
             (_, json @ (Value::Array(_) | Value::Object(_))) => SqlValue::text(json.to_string()),
@@ -168,6 +175,8 @@ impl Dialect for Sqlite {
             }
             Format::Json => serde_json::from_str(&text).ok(),
             Format::Text
+            | Format::AnyUuid
+            | Format::BlobUuid
             | Format::LooseText
             | Format::Integer
             | Format::Number
@@ -186,27 +195,64 @@ impl Dialect for Sqlite {
         )
     }
 
-    fn encode_key(format: &Format, id: RecordId) -> SqlValue<'static> {
-        match id {
-            RecordId::Uuid(uuid) if *format == Format::SimpleUuid => {
+    fn key_condition(format: &Format, column: &str, parameter: &str) -> String {
+        match format {
+            Format::AnyUuid => format!("{column} in ({})", uuid_texts(parameter)),
+            _ => format!("{column} = {parameter}"),
+        }
+    }
+
+    fn key_position(format: &Format, column: &str, qualifier: &str, parameter: &str) -> String {
+        match format {
+            Format::AnyUuid => format!(
+                "coalesce((select {column} from {qualifier} where {column} in ({})), {parameter})",
+                uuid_texts(parameter)
+            ),
+            _ => parameter.to_owned(),
+        }
+    }
+
+    fn encode_key(format: &Format, id: &RecordId) -> SqlValue<'static> {
+        let uuid = || match id {
+            RecordId::Uuid(uuid) => Some(*uuid),
+            RecordId::Text(text) => text.parse::<Uuid>().ok(),
+            _ => None,
+        };
+        match (format, id) {
+            (Format::SimpleUuid, _) if let Some(uuid) = uuid() => {
                 SqlValue::text(uuid.simple().to_string())
             }
-            id => Self::encode_id(id),
+            (Format::BlobUuid, _) if let Some(uuid) = uuid() => {
+                SqlValue::Bytes(uuid.as_bytes().to_vec().into())
+            }
+            (Format::Integer, RecordId::Text(text)) => match text.parse() {
+                Ok(number) => SqlValue::Integer(number),
+                Err(_) => SqlValue::text(text.to_string()),
+            },
+            (_, id) => Self::encode_id(id),
         }
     }
 
-    fn encode_id(id: RecordId) -> SqlValue<'static> {
+    fn decode_key(format: &Format, value: &SqlValue<'_>) -> Option<String> {
+        match (format, value) {
+            (Format::AnyUuid | Format::SimpleUuid, SqlValue::Text(text)) => {
+                let uuid = text.parse::<Uuid>().ok()?;
+                Some(uuid.hyphenated().to_string())
+            }
+            (Format::BlobUuid, SqlValue::Bytes(bytes)) => {
+                let uuid = Uuid::from_slice(bytes).ok()?;
+                Some(uuid.hyphenated().to_string())
+            }
+            (_, SqlValue::Integer(number)) => Some(number.to_string()),
+            (_, SqlValue::Text(text)) => Some(text.to_string()),
+            (_, SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_)) => None,
+        }
+    }
+
+    fn encode_id(id: &RecordId) -> SqlValue<'static> {
         match id {
-            RecordId::Integer(number) => SqlValue::Integer(number),
+            RecordId::Integer(number) => SqlValue::Integer(*number),
             other => SqlValue::text(other.to_string()),
-        }
-    }
-
-    fn decode_id(value: &SqlValue<'_>) -> Option<RecordId> {
-        match value {
-            SqlValue::Integer(number) => Some(RecordId::Integer(*number)),
-            SqlValue::Text(text) => text.parse().ok().map(RecordId::Uuid),
-            SqlValue::Null | SqlValue::Real(_) | SqlValue::Bytes(_) => None,
         }
     }
 }

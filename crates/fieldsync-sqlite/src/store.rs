@@ -232,9 +232,9 @@ impl Store for SqliteStore {
 
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
         let table = Arc::clone(self.0.tables.current().of(&key.collection)?);
-        let id = key.id;
+        let id = key.id.clone();
         self.read(move |transaction, tables| {
-            run_ready(read_record(transaction, tables, &table, id))
+            run_ready(read_record(transaction, tables, &table, &id))
         })
         .await
     }
@@ -259,7 +259,13 @@ impl Store for SqliteStore {
     ) -> Result<RecordPage, StoreError> {
         let table = Arc::clone(self.0.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
-            run_ready(read_page(transaction, tables, &table, after, limit))
+            run_ready(read_page(
+                transaction,
+                tables,
+                &table,
+                after.as_ref(),
+                limit,
+            ))
         })
         .await
     }

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::future::{Future, ready};
 use std::sync::Arc;
 
-use fieldsync::RecordKey;
 use fieldsync::backend::{CapturedWrite, IdempotencyKey, Write};
-use fieldsync_sql::{ReadRow, Rejection, SqlValue};
+use fieldsync::{RecordId, RecordKey};
+use fieldsync_sql::{Dialect as _, ReadRow, Rejection, SqlValue};
 use rusqlite::{Connection, params_from_iter};
 
 use crate::blame;
 use crate::capture::{KnownCapture, last_noted};
 use crate::capture_setup::interrupt;
 use crate::captured::{Found, NotedKey, Writes, delete_of_records, keep_ids, resolve};
+use crate::column_types::Format;
 use crate::dialect::{Sqlite, Table, Tables};
 use crate::error::Failure;
 use crate::values::{Parameter, SqliteRow};
@@ -111,12 +112,34 @@ fn noted_keys(tables: &Tables, records: &BTreeSet<RecordKey>) -> Result<Vec<Note
     let captured = records
         .iter()
         .filter(|key| tables.captured().contains(&key.collection));
-    captured
-        .map(|key| {
-            let table = tables.of(&key.collection)?;
-            Ok((Arc::clone(&table.log), table.key_value(key.id)))
-        })
-        .collect()
+    let mut noted = Vec::new();
+    for key in captured {
+        let table = tables.of(&key.collection)?;
+        let values = match table.key.as_slice() {
+            [column] => noted_forms(&column.format, &key.id),
+            _ => vec![Sqlite::encode_id(&key.id)],
+        };
+        noted.extend(
+            values
+                .into_iter()
+                .map(|value| (Arc::clone(&table.log), value)),
+        );
+    }
+    Ok(noted)
+}
+
+/// The values as which an id may be noted.
+fn noted_forms(format: &Format, id: &RecordId) -> Vec<SqlValue<'static>> {
+    match (format, id) {
+        (Format::AnyUuid, RecordId::Uuid(uuid)) => {
+            let texts = [uuid.hyphenated().to_string(), uuid.simple().to_string()];
+            let texts = texts
+                .into_iter()
+                .flat_map(|text| [text.to_uppercase(), text]);
+            texts.map(SqlValue::text).collect()
+        }
+        _ => vec![Sqlite::encode_key(format, id)],
+    }
 }
 
 /// Whether a row exists.
@@ -127,7 +150,9 @@ pub(crate) fn exists(
 ) -> Result<bool, Failure> {
     let table = tables.of(&key.collection)?;
     let mut statement = connection.prepare_cached(&table.select)?;
-    Ok(statement.exists([Parameter(&table.key_value(key.id))])?)
+    Ok(statement.exists(params_from_iter(
+        table.key_values(&key.id).iter().map(Parameter),
+    ))?)
 }
 
 impl fieldsync_sql::Transaction for Transaction<'_> {

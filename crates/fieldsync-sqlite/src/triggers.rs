@@ -9,7 +9,8 @@ use crate::unique_indexes::UniqueIndex;
 /// A table whose writes are noted.
 pub(crate) struct CapturedTable<'a> {
     pub(crate) name: &'a str,
-    pub(crate) key: &'a str,
+    /// The key columns.
+    pub(crate) key: &'a [String],
     /// Their values are noted in the columns `o1` and `n1`, `o2` and `n2`, and so on.
     pub(crate) columns: &'a [String],
     pub(crate) unique: &'a [UniqueIndex],
@@ -25,16 +26,16 @@ pub(crate) struct Trigger {
 impl CapturedTable<'_> {
     /// The triggers of the table, by their names.
     pub(crate) fn triggers(&self) -> Vec<Trigger> {
-        let key = Sqlite::quote(self.key);
+        let key = |row: &str| self.key_of(row);
         let (deleted, inserted) = (self.noted("D", "old"), self.noted("I", "new"));
         // Two keys that are the same under the column's collation are still two keys.
-        let same_key = format!("old.{key} collate binary is new.{key}");
-        let other_key = format!("old.{key} collate binary is not new.{key}");
+        let same_key = format!("{} collate binary is {}", key("old"), key("new"));
+        let other_key = format!("{} collate binary is not {}", key("old"), key("new"));
         let (mut insert_collides, mut update_collides) = (Vec::new(), Vec::new());
         for index in self.unique {
             let noted = self.noted_from("R", "x");
             insert_collides.push(format!("{noted} where {}", index.collides));
-            let others = format!("x.{key} collate binary is not old.{key}");
+            let others = format!("{} collate binary is not {}", key("x"), key("old"));
             update_collides.push(format!("{noted} where {others} and ({})", index.collides));
         }
         let before_update = format!("before update{}", self.unique_columns());
@@ -112,22 +113,39 @@ impl CapturedTable<'_> {
             }
         }
         format!(
-            "insert into fieldsync_captured (tbl, op, key{}{}) values ({}, 'U', new.{}{values})",
+            "insert into fieldsync_captured (tbl, op, key{}{}) values ({}, 'U', {}{values})",
             self.numbered(&["o"]),
             self.numbered(&["n"]),
             self.literal(),
-            Sqlite::quote(self.key)
+            self.key_of("new")
         )
     }
 
     fn values(&self, operation: &str, row: &str) -> String {
-        let columns = std::iter::once(self.key).chain(self.columns.iter().map(String::as_str));
+        let columns = self.columns.iter();
         let columns = columns.map(|name| format!(", {row}.{}", Sqlite::quote(name)));
         format!(
-            "{}, '{operation}'{}",
+            "{}, '{operation}', {}{}",
             self.literal(),
+            self.key_of(row),
             columns.collect::<String>()
         )
+    }
+
+    /// The key of a row: the value of a single column, or the text of an id of several.
+    fn key_of(&self, row: &str) -> String {
+        let part = |name: &String| format!("{row}.{}", Sqlite::quote(name));
+        match self.key {
+            [name] => part(name),
+            names => {
+                let text = |name| {
+                    let part = part(name);
+                    format!("replace(replace(cast({part} as text), '%', '%25'), ',', '%2C')")
+                };
+                let parts: Vec<_> = names.iter().map(text).collect();
+                format!("({})", parts.join(" || ',' || "))
+            }
+        }
     }
 
     /// `, o1, o2, …`

@@ -19,13 +19,14 @@ pub(crate) struct UniqueIndex {
 pub(crate) fn read(
     connection: &Connection,
     table: &str,
-    key: &str,
+    key: &[String],
     columns: &[String],
 ) -> rusqlite::Result<Vec<UniqueIndex>> {
-    let name = Sqlite::quote(key);
+    let names = key.iter().map(|name| Sqlite::quote(name));
+    let same: Vec<_> = names.map(|name| format!("x.{name} = new.{name}")).collect();
     let mut indexes = vec![UniqueIndex {
-        collides: format!("x.{name} = new.{name}"),
-        columns: Some(vec![key.to_owned()]),
+        collides: same.join(" and "),
+        columns: Some(key.to_vec()),
     }];
     let sql = "select name, partial from pragma_index_list(?1) where \"unique\" order by name";
     let mut statement = connection.prepare(sql)?;

@@ -111,7 +111,7 @@ impl Fixture for File {
             connection
                 .execute(
                     &format!("delete from \"{table}\" where id = ?"),
-                    [id_to_sql(id)],
+                    [id_to_sql(id.clone())],
                 )
                 .unwrap();
             return;
@@ -120,14 +120,17 @@ impl Fixture for File {
         let values = || row.values().map(to_sql);
         let update = format!("update \"{table}\" set {} where id = ?", set.join(", "));
         if connection
-            .execute(&update, params_from_iter(values().chain([id_to_sql(id)])))
+            .execute(
+                &update,
+                params_from_iter(values().chain([id_to_sql(id.clone())])),
+            )
             .unwrap()
             == 0
         {
             let names: String = row.keys().map(|name| format!(", \"{name}\"")).collect();
             let places = ", ?".repeat(row.len());
             let insert = format!("insert into \"{table}\" (id{names}) values (?{places})");
-            let values = std::iter::once(id_to_sql(id)).chain(values());
+            let values = std::iter::once(id_to_sql(id.clone())).chain(values());
             connection
                 .execute(&insert, params_from_iter(values))
                 .unwrap();

@@ -59,7 +59,7 @@ async fn while_another_process_writes_edits_are_refused_and_reads_continue() {
                 assert!(
                     engine
                         .collection::<Fields>("things")
-                        .get(made.id)
+                        .get(&made.id)
                         .await
                         .unwrap()
                         .is_some()

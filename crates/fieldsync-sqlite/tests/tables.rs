@@ -505,7 +505,7 @@ async fn the_reply_contains_what_a_trigger_changed() {
         .unwrap();
     let read = engine
         .collection::<Fields>("things")
-        .get(made.id)
+        .get(&made.id)
         .await
         .unwrap()
         .unwrap();
@@ -529,7 +529,7 @@ async fn ids_of_deleted_rows_are_not_given_again() {
         assert_eq!(made.id.to_string(), expected);
         engine
             .collection::<Fields>("things")
-            .delete(made.id)
+            .delete(&made.id)
             .await
             .unwrap();
     }

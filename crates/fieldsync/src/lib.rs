@@ -142,8 +142,8 @@ pub mod backend {
     pub use crate::model::changes_since::ChangesSince;
     pub use crate::model::cursor::Position;
     pub use crate::model::log_bounds::LogBounds;
-    pub use crate::model::record::{integer_value, join_composite, split_composite};
     pub use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
+    pub use crate::model::record::{integer_value, join_composite, split_composite};
     pub use crate::schema::collection::CaptureChoice;
     pub use crate::schema::field::{Field, Ids, IdsGivenBy, SetBy};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};

@@ -102,7 +102,7 @@ impl Window {
                 records.remove(&change.id);
             }
             _ => {
-                let record = records.entry(change.id).or_default();
+                let record = records.entry(change.id.clone()).or_default();
                 record.extend(change.fields.clone());
             }
         }

@@ -55,7 +55,7 @@ async fn m_no_queue_grows_for_a_client_that_does_not_read() {
         let rename = move |user: &mut User| user.first_name.clone_from(&value);
         app.engine
             .collection("users")
-            .update(user.id, rename)
+            .update(&user.id, rename)
             .await
             .unwrap();
     }

@@ -81,7 +81,7 @@ impl Window {
         match &update {
             Update::Snapshot { records, .. } => {
                 for Record { id, fields } in records {
-                    self.records.insert(*id, fields.clone());
+                    self.records.insert(id.clone(), fields.clone());
                 }
             }
             Update::Changes { changes, .. } => changes.iter().for_each(|one| self.apply(one)),
@@ -97,13 +97,13 @@ impl Window {
 
     fn apply(&mut self, change: &fieldsync::FoldedChange) {
         self.changes
-            .push((change.id, change.action, change.fields.clone()));
+            .push((change.id.clone(), change.action, change.fields.clone()));
         match change.action {
             Action::Delete => {
                 self.records.remove(&change.id);
             }
             _ => {
-                let record = self.records.entry(change.id).or_default();
+                let record = self.records.entry(change.id.clone()).or_default();
                 record.extend(change.fields.clone());
             }
         }
@@ -356,7 +356,7 @@ async fn a_transaction_of_another_program_that_stays_open_holds_up_its_own_rows_
     let sql = "update authors set name = 'open' where id = 1; insert into authors (id, name) values (9, 'open')";
     transaction.batch_execute(sql).await.unwrap();
     let patch = |id: i64, name: &str| {
-        let edit = Edit::patch(("authors", id), json!({"name": name}));
+        let edit = Edit::patch(("authors", &id), json!({"name": name}));
         world.engine.transaction(vec![edit])
     };
     // It waits for the row until its deadline.

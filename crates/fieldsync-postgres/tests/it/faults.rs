@@ -42,7 +42,7 @@ async fn create(engine: &Engine, text: &str) -> i64 {
 }
 
 async fn patch(engine: &Engine, id: i64, text: &str) -> Result<Vec<Outcome>, EngineError> {
-    let edit = Edit::patch(("notes", id), json!({"text": text}));
+    let edit = Edit::patch(("notes", &id), json!({"text": text}));
     engine.transaction(vec![edit]).await
 }
 

@@ -16,7 +16,7 @@ fn patch(id: RecordId, patch: Value, base: Position) -> Edit {
         position: base,
         shape: Shape { schema: 0, view: 0 },
     };
-    Edit::patch(note(id), patch).with_base(cursor)
+    Edit::patch(note(&id), patch).with_base(cursor)
 }
 
 fn conflict(refusal: &Refusal, field: &str) -> FieldConflict {
@@ -36,13 +36,14 @@ pub async fn an_edit_is_applied_if_its_fields_have_not_changed_since_its_base<F:
     let other_note = node.create(json!({"title": "n"})).await;
     let base = node.head("notes").await;
     other
-        .edit(Edit::patch(note(id), json!({"body": "b"})))
+        .edit(Edit::patch(note(&id), json!({"body": "b"})))
         .await;
     other
         .edit(Edit::patch(note(other_note), json!({"title": "m"})))
         .await;
-    node.edit(patch(id, json!({"title": "b"}), base)).await;
-    assert_eq!(node.field(id, "title").await, "b");
+    node.edit(patch(id.clone(), json!({"title": "b"}), base))
+        .await;
+    assert_eq!(node.field(id.clone(), "title").await, "b");
     // Nothing has changed since the end of the log.
     node.edit(patch(
         id,
@@ -58,13 +59,17 @@ pub async fn an_edit_of_a_field_that_has_changed_since_its_base_is_refused<F: Fi
     let other = Node::start(&database, [notes()]).await;
     let base = node.head("notes").await;
     other
-        .edit(Edit::patch(note(id), json!({"title": "b"})))
+        .edit(Edit::patch(note(&id), json!({"title": "b"})))
         .await;
     other
-        .edit(Edit::patch(note(id), json!({"title": "c"})))
+        .edit(Edit::patch(note(&id), json!({"title": "c"})))
         .await;
     let refusal = node
-        .try_edit(patch(id, json!({"title": "mine", "body": "mine"}), base))
+        .try_edit(patch(
+            id.clone(),
+            json!({"title": "mine", "body": "mine"}),
+            base,
+        ))
         .await;
     let expected = FieldConflict {
         base: Some(json!("a")),
@@ -75,10 +80,10 @@ pub async fn an_edit_of_a_field_that_has_changed_since_its_base_is_refused<F: Fi
         conflict(&refusal.expect_err("the title has changed"), "title"),
         expected
     );
-    assert_eq!(node.field(id, "body").await, "a");
+    assert_eq!(node.field(id.clone(), "body").await, "a");
     // A field that was changed back counts as changed.
     other
-        .edit(Edit::patch(note(id), json!({"title": "a"})))
+        .edit(Edit::patch(note(&id), json!({"title": "a"})))
         .await;
     let refusal = node
         .try_edit(patch(id, json!({"title": "mine"}), base))
@@ -93,7 +98,7 @@ pub async fn of_edits_with_the_same_base_in_a_batch_the_first_is_applied<F: Fixt
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let base = node.head("notes").await;
-    let edits = ["b", "c"].map(|title| vec![patch(id, json!({"title": title}), base)]);
+    let edits = ["b", "c"].map(|title| vec![patch(id.clone(), json!({"title": title}), base)]);
     let other_field = vec![patch(id, json!({"body": "b"}), base)];
     let results = node
         .commit(edits.into_iter().chain([other_field]).collect())
@@ -128,7 +133,9 @@ pub async fn an_edit_whose_base_is_not_in_the_log_is_refused<F: Fixture>() {
             ..head
         },
     ] {
-        let refusal = node.try_edit(patch(id, json!({"title": "b"}), base)).await;
+        let refusal = node
+            .try_edit(patch(id.clone(), json!({"title": "b"}), base))
+            .await;
         let Err(Refusal::BaseUnknown { current }) = refusal else {
             panic!("{refusal:?}")
         };
@@ -143,10 +150,11 @@ pub async fn an_edit_whose_base_is_too_far_back_is_refused<F: Fixture>() {
     let other = node.create(json!({"title": "b"})).await;
     let base = node.head("notes").await;
     for _ in 0..MAX_BASE_DISTANCE / 500 {
-        let refreshes = (0..500).map(|_| Edit::refresh(note(other)));
+        let refreshes = (0..500).map(|_| Edit::refresh(note(other.clone())));
         node.commit(vec![refreshes.collect()]).await;
     }
-    node.edit(patch(id, json!({"title": "c"}), base)).await;
+    node.edit(patch(id.clone(), json!({"title": "c"}), base))
+        .await;
     let refusal = node.try_edit(patch(id, json!({"title": "d"}), base)).await;
     assert!(
         matches!(refusal, Err(Refusal::BaseUnknown { .. })),

@@ -36,7 +36,9 @@ pub async fn what_others_wrote_is_logged_with_previous_values<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let row = |title: &str| Some(fields(json!({"title": title})));
-    database.write_externally("notes", id, row("b")).await;
+    database
+        .write_externally("notes", id.clone(), row("b"))
+        .await;
     assert_eq!(drain(&node).await, 1);
     assert_eq!(drain(&node).await, 0);
     database.write_externally("notes", id, None).await;
@@ -68,10 +70,12 @@ pub async fn an_edit_on_top_of_what_others_wrote_conflicts_with_its_base<F: Fixt
         position: created.position,
         shape: Shape { schema: 0, view: 0 },
     };
-    let id = created.key.id;
+    let id = created.key.id.clone();
     let row = fields(json!({"title": "theirs"}));
-    database.write_externally("notes", id, Some(row)).await;
-    let edit = |patch| Edit::patch(note(id), patch).with_base(base);
+    database
+        .write_externally("notes", id.clone(), Some(row))
+        .await;
+    let edit = |patch| Edit::patch(note(&id), patch).with_base(base);
     let refusal = node.try_edit(edit(json!({"title": "mine"}))).await;
     let Err(Refusal::ChangedSinceBase(conflicts)) = refusal else {
         panic!("{refusal:?}")
@@ -126,24 +130,24 @@ pub async fn previous_values_chain_whoever_writes<F: Fixture>() {
         ids.push(node.create(json!({"title": "a"})).await);
     }
     for _ in 0..200 {
-        let id = ids[random.usize(..ids.len())];
+        let id = ids[random.usize(..ids.len())].clone();
         let text = random.u8(0..4).to_string();
         let node = if random.bool() { &node } else { &other };
         match random.u8(0..10) {
             0..4 => {
                 let row = fields(json!({"title": text, "stars": random.u8(0..3)}));
                 // A new row has no times.
-                if node.get(&note(id)).await.is_some() {
+                if node.get(&note(&id)).await.is_some() {
                     database.write_externally("notes", id, Some(row)).await;
                 }
             }
             4 => database.write_externally("notes", id, None).await,
             5..8 => {
                 let patch = json!({"body": text, "title": text});
-                let _ = node.try_edit(Edit::patch(note(id), patch)).await;
+                let _ = node.try_edit(Edit::patch(note(&id), patch)).await;
             }
             8 => {
-                let _ = node.try_edit(Edit::delete(note(id))).await;
+                let _ = node.try_edit(Edit::delete(note(&id))).await;
                 ids.push(node.create(json!({"title": text})).await);
             }
             _ => {
@@ -178,6 +182,6 @@ fn apply(table: &mut BTreeMap<RecordId, Fields>, change: &Change) {
         }
     }
     if change.action != Action::Delete {
-        table.insert(change.key.id, change.after.clone());
+        table.insert(change.key.id.clone(), change.after.clone());
     }
 }

@@ -130,7 +130,7 @@ pub async fn an_update_that_violates_a_unique_constraint_is_a_conflict<F: Fixtur
     check::<F>(&results[0], 0, "slug", conflict);
     assert!(results[1].is_ok(), "the other groups commit: {results:?}");
     if F::CONSTRAINTS == Constraints::Enforced {
-        assert_eq!(node.field(b.id, "slug").await, "b");
+        assert_eq!(node.field(b.id.clone(), "slug").await, "b");
         // The key of a refused edit is not stored.
         node.change(Edit::patch(b, json!({"slug": "c"})).with_idempotency_key("k"))
             .await;
@@ -139,10 +139,10 @@ pub async fn an_update_that_violates_a_unique_constraint_is_a_conflict<F: Fixtur
 
 pub async fn a_violated_check_constraint_is_invalid<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
-    let id = node.change(create("a")).await.key.id;
+    let id = node.change(create("a")).await.key.id.clone();
     let results = node
         .commit(vec![
-            vec![Edit::patch(note(id), json!({"stars": -1}))],
+            vec![Edit::patch(note(&id), json!({"stars": -1}))],
             vec![create("b")],
         ])
         .await;
@@ -152,7 +152,12 @@ pub async fn a_violated_check_constraint_is_invalid<F: Fixture>() {
 
 pub async fn a_reference_to_a_missing_record_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
-    let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
+    let folder = node
+        .change(Edit::create("folders", json!({})))
+        .await
+        .key
+        .id
+        .clone();
     let to = |folder| {
         vec![Edit::create(
             "notes",
@@ -168,7 +173,12 @@ pub async fn a_reference_to_a_missing_record_is_a_conflict<F: Fixture>() {
 
 pub async fn deleting_a_referenced_record_is_a_conflict<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
-    let folder = node.change(Edit::create("folders", json!({}))).await.key.id;
+    let folder = node
+        .change(Edit::create("folders", json!({})))
+        .await
+        .key
+        .id
+        .clone();
     node.edit(Edit::create(
         "notes",
         json!({"slug": "a", "folder": folder}),

@@ -72,7 +72,7 @@ pub async fn an_update_logs_only_the_fields_that_its_closure_changed<F: Fixture>
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "stars": 6})).await;
     let before = Timestamp::now();
-    let change = node.change(add_star(note(id))).await;
+    let change = node.change(add_star(note(&id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(
         (change.action, &change.previous["stars"]),
@@ -109,9 +109,11 @@ pub async fn a_refresh_logs_what_another_program_wrote<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let row = fields(json!({"title": "external"}));
-    database.write_externally("notes", id, Some(row)).await;
+    database
+        .write_externally("notes", id.clone(), Some(row))
+        .await;
     let before = Timestamp::now();
-    let change = node.change(Edit::refresh(note(id))).await;
+    let change = node.change(Edit::refresh(note(&id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(change.action, Action::Update);
     // Unknown, unless the table has capture.
@@ -124,9 +126,9 @@ pub async fn a_refresh_logs_what_another_program_wrote<F: Fixture>() {
 pub async fn a_refresh_of_a_row_that_another_program_deleted_logs_a_delete<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    database.write_externally("notes", id, None).await;
+    database.write_externally("notes", id.clone(), None).await;
     let before = Timestamp::now();
-    let change = node.change(Edit::refresh(note(id))).await;
+    let change = node.change(Edit::refresh(note(&id))).await;
     check(&node, &change, before, None).await;
     assert_eq!(change.action, Action::Delete);
 }
@@ -156,11 +158,11 @@ async fn check(node: &Node, change: &Change, before: Timestamp, key: Option<&str
 pub async fn an_edit_that_changes_nothing_logs_nothing<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    let before = (node.get(&note(id)).await, node.head("notes").await);
+    let before = (node.get(&note(&id)).await, node.head("notes").await);
     let Outcome::Unchanged {
         record, position, ..
     } = node
-        .edit(Edit::patch(note(id), json!({"title": "a"})))
+        .edit(Edit::patch(note(&id), json!({"title": "a"})))
         .await
     else {
         panic!("the edit changes nothing");
@@ -168,7 +170,7 @@ pub async fn an_edit_that_changes_nothing_logs_nothing<F: Fixture>() {
     assert_eq!((record, position), before);
     // The record is the same, including `updated_at`.
     assert_eq!(
-        (node.get(&note(id)).await, node.head("notes").await),
+        (node.get(&note(&id)).await, node.head("notes").await),
         before
     );
 }
@@ -177,15 +179,15 @@ pub async fn an_edit_that_changes_nothing_stores_its_key<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     node.create(json!({})).await;
-    let edit = Edit::patch(note(id), json!({"title": "a"})).with_idempotency_key("k");
+    let edit = Edit::patch(note(&id), json!({"title": "a"})).with_idempotency_key("k");
     let first = node.edit(edit.clone()).await;
-    node.edit(Edit::patch(note(id), json!({"title": "b"})))
+    node.edit(Edit::patch(note(&id), json!({"title": "b"})))
         .await;
     let again = node.edit(edit).await;
     assert!(matches!(again, Outcome::Replayed { .. }), "{again:?}");
     assert_eq!(again.position(), first.position());
     // The edit has no change of its own, so that the record is the current one.
-    assert_eq!(again.record(), node.get(&note(id)).await);
+    assert_eq!(again.record(), node.get(&note(&id)).await);
     assert_eq!(node.field(id, "title").await, "b");
 }
 
@@ -194,16 +196,18 @@ pub async fn concurrent_edits_of_different_fields_all_survive<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"stars": 0})).await;
     let counting = node.clone();
+    let value = id.clone();
     let counter = spawn(async move {
         for _ in 0..EDITS {
-            committed(counting.edit(add_star(note(id))).await);
+            committed(counting.edit(add_star(note(&value))).await);
         }
     });
     let other = Node::start(&database, [notes()]).await;
+    let value = id.clone();
     let writer = spawn(async move {
         for edit in 1..=EDITS {
             let patch = json!({"title": edit.to_string(), "body": edit.to_string()});
-            let change = other.change(Edit::patch(note(id), patch)).await;
+            let change = other.change(Edit::patch(note(&value), patch)).await;
             assert_eq!(change.after["title"], edit.to_string());
             assert_eq!(
                 change.previous["title"],
@@ -221,7 +225,7 @@ pub async fn concurrent_edits_of_different_fields_all_survive<F: Fixture>() {
     });
     counter.await.expect("the counter does not fail");
     writer.await.expect("the writer does not fail");
-    assert_eq!(node.field(id, "stars").await, EDITS);
+    assert_eq!(node.field(id.clone(), "stars").await, EDITS);
     assert_eq!(node.field(id, "title").await, EDITS.to_string());
     assert_eq!(node.head("notes").await.offset, 1 + 2 * EDITS as u64);
 }
@@ -233,11 +237,14 @@ pub async fn concurrent_updates_by_closure_all_count<F: Fixture>() {
     let id = node.create(json!({"stars": 0})).await;
     let other = Node::start(&database, [notes()]).await;
     let counters = [node.clone(), node.clone(), other].map(|counting| {
-        spawn(async move {
-            for _ in 0..EDITS {
-                let change = counting.change(add_star(note(id))).await;
-                let (before, after) = (&change.previous["stars"], &change.after["stars"]);
-                assert_eq!(before.as_i64().map(|stars| stars + 1), after.as_i64());
+        spawn({
+            let value = id.clone();
+            async move {
+                for _ in 0..EDITS {
+                    let change = counting.change(add_star(note(&value))).await;
+                    let (before, after) = (&change.previous["stars"], &change.after["stars"]);
+                    assert_eq!(before.as_i64().map(|stars| stars + 1), after.as_i64());
+                }
             }
         })
     });
@@ -253,18 +260,21 @@ pub async fn an_update_writes_only_the_columns_that_change<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "0", "stars": 0})).await;
     let counting = node.clone();
+    let value = id.clone();
     let counter = spawn(async move {
         for _ in 0..EDITS {
-            counting.edit(add_star(note(id))).await;
+            counting.edit(add_star(note(&value))).await;
         }
     });
     for title in 1..=EDITS {
         let row = fields(json!({"title": title.to_string()}));
-        database.write_externally("notes", id, Some(row)).await;
-        assert_eq!(node.field(id, "title").await, title.to_string());
+        database
+            .write_externally("notes", id.clone(), Some(row))
+            .await;
+        assert_eq!(node.field(id.clone(), "title").await, title.to_string());
     }
     counter.await.expect("the counter does not fail");
-    assert_eq!(node.field(id, "title").await, EDITS.to_string());
+    assert_eq!(node.field(id.clone(), "title").await, EDITS.to_string());
     assert_eq!(node.field(id, "stars").await, EDITS);
 }
 
@@ -272,13 +282,13 @@ pub async fn ids_are_never_reused<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let first = node.create(json!({})).await;
     let newest = node.create(json!({})).await;
-    node.edit(Edit::delete(note(newest))).await;
+    node.edit(Edit::delete(note(newest.clone()))).await;
     drop(node);
     let node = Node::start(&database, [notes()]).await;
     let next = node.create(json!({})).await;
     assert!(next != newest && next != first, "{next:?} was used before");
-    node.edit(Edit::delete(note(next))).await;
-    node.edit(Edit::delete(note(first))).await;
+    node.edit(Edit::delete(note(next.clone()))).await;
+    node.edit(Edit::delete(note(&first))).await;
     let last = node.create(json!({})).await;
     assert!(
         ![first, newest, next].contains(&last),

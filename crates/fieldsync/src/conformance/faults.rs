@@ -18,9 +18,9 @@ pub async fn readers_do_not_wait_for_writers<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let start = node.start_of_log().await;
-    let held = database.hold_write_lock("notes", id).await;
+    let held = database.hold_write_lock("notes", id.clone()).await;
     let reads = async {
-        node.get(&note(id)).await.expect("the record exists");
+        node.get(&note(&id)).await.expect("the record exists");
         assert_eq!(node.list("notes").await.len(), 1);
         assert_eq!(node.head("notes").await.offset, 1);
         node.since(start, 10).await;
@@ -33,9 +33,9 @@ pub async fn readers_do_not_wait_for_writers<F: Fixture>() {
 pub async fn a_commit_waits_for_a_lock_until_its_deadline<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    let held = database.hold_write_lock("notes", id).await;
+    let held = database.hold_write_lock("notes", id.clone()).await;
     let deadline = Instant::now() + Duration::from_millis(300);
-    let patch = || Edit::patch(note(id), json!({"title": "b"})).with_idempotency_key("k");
+    let patch = || Edit::patch(note(&id), json!({"title": "b"})).with_idempotency_key("k");
     let batch = Batch::new(vec![node.group(&ada(), vec![patch()], deadline)]);
     let tolerance = Duration::from_secs(5);
     let result =
@@ -50,7 +50,7 @@ pub async fn a_commit_waits_for_a_lock_until_its_deadline<F: Fixture>() {
         .results
         .remove(0);
     assert_eq!(refused.expect_err("another program holds the lock"), busy);
-    assert_eq!(node.field(id, "title").await, "a");
+    assert_eq!(node.field(id.clone(), "title").await, "a");
     drop(held);
     // A retry with the same key is applied once.
     node.edit(patch()).await;
@@ -61,8 +61,8 @@ pub async fn a_commit_waits_for_a_lock_until_its_deadline<F: Fixture>() {
 pub async fn a_commit_proceeds_when_the_lock_is_released<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    let held = database.hold_write_lock("notes", id).await;
-    let mut patch = std::pin::pin!(node.try_edit(Edit::patch(note(id), json!({"title": "b"}))));
+    let held = database.hold_write_lock("notes", id.clone()).await;
+    let mut patch = std::pin::pin!(node.try_edit(Edit::patch(note(&id), json!({"title": "b"}))));
     for _ in 0..100 {
         assert!(
             patch.as_mut().now_or_never().is_none(),
@@ -79,10 +79,10 @@ pub async fn groups_that_a_lock_refused_can_be_committed_again<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let locked = node.create(json!({"title": "a"})).await;
     let free = node.create(json!({"title": "a"})).await;
-    let held = database.hold_write_lock("notes", locked).await;
+    let held = database.hold_write_lock("notes", locked.clone()).await;
     let groups = || {
-        [(locked, "k1"), (free, "k2")].map(|(id, key)| {
-            vec![Edit::patch(note(id), json!({"title": "b"})).with_idempotency_key(key)]
+        [(locked.clone(), "k1"), (free.clone(), "k2")].map(|(id, key)| {
+            vec![Edit::patch(note(&id), json!({"title": "b"})).with_idempotency_key(key)]
         })
     };
     let deadline = Instant::now() + Duration::from_millis(300);

@@ -27,7 +27,7 @@ pub async fn a_group_is_applied_as_a_whole_or_not_at_all<F: Fixture>() {
     let id = node.create(json!({"title": "a"})).await;
     let before = (node.list("notes").await, node.head("notes").await);
     let group = vec![
-        Edit::patch(note(id), json!({"title": "b"})).with_idempotency_key("k"),
+        Edit::patch(note(&id), json!({"title": "b"})).with_idempotency_key("k"),
         Edit::create("notes", json!({"title": "c"})),
         Edit::patch(note(MISSING), json!({"title": "d"})),
     ];
@@ -42,7 +42,7 @@ pub async fn a_group_is_applied_as_a_whole_or_not_at_all<F: Fixture>() {
     );
     assert_eq!((node.list("notes").await, node.head("notes").await), before);
     // The key was not stored. Another edit can use it.
-    node.change(Edit::patch(note(id), json!({"title": "e"})).with_idempotency_key("k"))
+    node.change(Edit::patch(note(&id), json!({"title": "e"})).with_idempotency_key("k"))
         .await;
 }
 
@@ -76,11 +76,11 @@ pub async fn a_refused_group_does_not_affect_other_groups<F: Fixture>() {
 pub async fn later_groups_do_not_see_the_edits_of_a_refused_group<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    let patch = Edit::patch(note(id), json!({"title": "b"}));
+    let patch = Edit::patch(note(&id), json!({"title": "b"}));
     let results = node
         .commit(vec![
             vec![
-                Edit::delete(note(id)).with_idempotency_key("k"),
+                Edit::delete(note(&id)).with_idempotency_key("k"),
                 Edit::delete(note(MISSING)),
             ],
             vec![patch.with_idempotency_key("k")],
@@ -95,17 +95,17 @@ pub async fn edits_of_one_record_in_a_batch_build_on_each_other<F: Fixture>() {
     let created = node
         .change(Edit::create("notes", json!({"title": "a"})))
         .await;
-    let id = created.key.id;
+    let id = created.key.id.clone();
     let results = node
         .commit(vec![
-            vec![Edit::patch(note(id), json!({"title": "b"}))],
+            vec![Edit::patch(note(&id), json!({"title": "b"}))],
             vec![
-                Edit::patch(note(id), json!({"title": "c", "stars": 1})),
-                Edit::patch(note(id), json!({"stars": 2})),
+                Edit::patch(note(&id), json!({"title": "c", "stars": 1})),
+                Edit::patch(note(&id), json!({"stars": 2})),
             ],
-            vec![Edit::refresh(note(id))],
-            vec![Edit::delete(note(id))],
-            vec![Edit::patch(note(id), json!({"title": "d"}))],
+            vec![Edit::refresh(note(&id))],
+            vec![Edit::delete(note(&id))],
+            vec![Edit::patch(note(&id), json!({"title": "d"}))],
         ])
         .await;
     assert!(matches!(
@@ -153,7 +153,7 @@ pub async fn edits_of_one_record_in_a_batch_build_on_each_other<F: Fixture>() {
 pub async fn an_edit_that_repeats_an_earlier_one_of_its_batch_is_unchanged<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    let patch = || vec![Edit::patch(note(id), json!({"title": "b"}))];
+    let patch = || vec![Edit::patch(note(&id), json!({"title": "b"}))];
     let results = node.commit(vec![patch(), patch()]).await;
     let outcomes: Vec<_> = results
         .into_iter()

@@ -65,17 +65,17 @@ fn random_edit(random: &mut fastrand::Rng) -> Edit {
     let title = random.u8(0..3).to_string();
     match random.u8(0..10) {
         0..3 => Edit::create("notes", json!({"title": title})),
-        3..5 => Edit::patch(note(id), json!({"title": title})),
-        5..7 => Edit::patch(note(id), json!({"body": title, "mood": null})),
-        7 => super::edits::add_star(note(id)),
-        8 => Edit::delete(note(id)),
-        _ => Edit::refresh(note(id)),
+        3..5 => Edit::patch(note(&id), json!({"title": title})),
+        5..7 => Edit::patch(note(&id), json!({"body": title, "mood": null})),
+        7 => super::edits::add_star(note(&id)),
+        8 => Edit::delete(note(&id)),
+        _ => Edit::refresh(note(&id)),
     }
 }
 
 /// Applies a change, and checks that its previous values are those of the table.
 fn apply(table: &mut BTreeMap<RecordId, Fields>, change: &Change) {
-    let id = change.key.id;
+    let id = change.key.id.clone();
     let before = table.remove(&id);
     match change.action {
         Action::Create => assert_eq!(before, None, "{change:?}"),

@@ -62,7 +62,7 @@ pub async fn a_repeated_edit_returns_the_outcome_of_the_first<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let first = node.edit(create("a")).await;
     let id = first.record().expect("the note was created").id;
-    node.edit(Edit::patch(note(id), json!({"title": "b"})))
+    node.edit(Edit::patch(note(&id), json!({"title": "b"})))
         .await;
     check(&first, &node.edit(create("a")).await);
     let other = Node::start(&database, [notes()]).await;
@@ -125,7 +125,7 @@ pub async fn a_key_that_was_used_for_another_edit_is_refused<F: Fixture>() {
     for edit in [
         create("b"),
         other,
-        Edit::refresh(note(1.into())).with_idempotency_key("k"),
+        Edit::refresh(note(1)).with_idempotency_key("k"),
     ] {
         assert_eq!(
             node.try_edit(edit)
@@ -140,7 +140,7 @@ pub async fn a_key_that_was_used_for_another_edit_is_refused<F: Fixture>() {
 pub async fn a_repeated_delete_returns_the_outcome_of_the_first<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({})).await;
-    let delete = || Edit::delete(note(id)).with_idempotency_key("k");
+    let delete = || Edit::delete(note(&id)).with_idempotency_key("k");
     let first = node.edit(delete()).await;
     let again = node.edit(delete()).await;
     assert_eq!((again.id(), again.record()), (id, None));
@@ -152,7 +152,7 @@ pub async fn a_key_is_looked_up_before_any_precondition<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
     let edit = || {
-        Edit::delete(note(id))
+        Edit::delete(note(&id))
             .with_precondition(Precondition::Exists)
             .with_idempotency_key("k")
     };
@@ -162,7 +162,7 @@ pub async fn a_key_is_looked_up_before_any_precondition<F: Fixture>() {
 
 pub async fn the_key_of_a_refused_edit_is_not_stored<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
-    let refused = Edit::delete(note(987_654.into())).with_idempotency_key("k");
+    let refused = Edit::delete(note(987_654)).with_idempotency_key("k");
     node.try_edit(refused)
         .await
         .expect_err("the record does not exist");
@@ -199,9 +199,9 @@ pub async fn a_repetition_of_an_edit_whose_record_was_deleted_returns_what_the_l
     let open: Arc<Collection> = collection("notes").open_to_everyone().into();
     let node = Node::start(&database, [open]).await;
     let id = node.create(json!({"body": "x".repeat(2000)})).await;
-    let patch = || Edit::patch(note(id), json!({"stars": 1})).with_idempotency_key("patch");
+    let patch = || Edit::patch(note(&id), json!({"stars": 1})).with_idempotency_key("patch");
     node.edit(patch()).await;
-    node.edit(Edit::delete(note(id))).await;
+    node.edit(Edit::delete(note(&id))).await;
     let again = node.edit(patch()).await;
     replayed(&again);
     let record = again.record().expect("the log has the change");

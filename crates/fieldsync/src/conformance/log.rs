@@ -117,12 +117,12 @@ pub async fn large_values_that_did_not_change_are_not_logged<F: Fixture>() {
     let node = Node::start(&database, [open]).await;
     let text = "x".repeat(2000);
     let id = node.create(json!({"body": text})).await;
-    let patch = |patch| Edit::patch(note(id), patch);
+    let patch = |patch| Edit::patch(note(&id), patch);
     let change = node.change(patch(json!({"stars": 1}))).await;
     assert!(change.after["body"] == text, "the outcome is whole");
     node.edit(patch(json!({"body": "short"}))).await;
     node.edit(patch(json!({"stars": 2}))).await;
-    node.edit(Edit::delete(note(id))).await;
+    node.edit(Edit::delete(note(&id))).await;
     let log = node.log("notes").await;
     let bodies: Vec<_> = log
         .iter()
@@ -142,7 +142,7 @@ pub async fn large_values_that_did_not_change_are_not_logged<F: Fixture>() {
 pub async fn offsets_are_never_reused<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({})).await;
-    let last = node.change(Edit::delete(note(id))).await.position;
+    let last = node.change(Edit::delete(note(&id))).await.position;
     let keep_none = Retention {
         age: std::time::Duration::from_secs(3600),
         count: 0,

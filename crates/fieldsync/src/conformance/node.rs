@@ -53,7 +53,7 @@ pub(super) fn fields(value: Value) -> Fields {
     }
 }
 
-pub(super) fn note(id: RecordId) -> RecordKey {
+pub(super) fn note(id: impl Into<RecordId>) -> RecordKey {
     RecordKey::new("notes", id)
 }
 
@@ -162,7 +162,11 @@ impl Node {
 
     /// Creates a note, and returns its id.
     pub(super) async fn create(&self, fields: Value) -> RecordId {
-        self.change(Edit::create("notes", fields)).await.key.id
+        self.change(Edit::create("notes", fields))
+            .await
+            .key
+            .id
+            .clone()
     }
 
     pub(super) async fn get(&self, key: &RecordKey) -> Option<Record> {
@@ -171,7 +175,7 @@ impl Node {
 
     /// One field of a note that exists.
     pub(super) async fn field(&self, id: RecordId, name: &str) -> Value {
-        self.get(&note(id)).await.expect("the note exists").fields[name].clone()
+        self.get(&note(&id)).await.expect("the note exists").fields[name].clone()
     }
 
     pub(super) async fn list(&self, collection: &str) -> Vec<Record> {
@@ -182,7 +186,7 @@ impl Node {
             if !page.more {
                 return records;
             }
-            after = records.last().map(|last| last.id);
+            after = records.last().map(|last| last.id.clone());
         }
     }
 

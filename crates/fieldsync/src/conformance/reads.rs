@@ -20,14 +20,15 @@ pub async fn a_record_and_the_end_of_the_log_are_read_consistently<F: Fixture>()
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"stars": 1})).await;
     let other = Node::start(&database, [notes()]).await;
+    let value = id.clone();
     let counter = spawn(async move {
         for _ in 1..CHANGES {
-            other.edit(add_star(note(id))).await;
+            other.edit(add_star(note(&value))).await;
         }
     });
     let mut read = 0;
     while read < CHANGES {
-        let (record, end) = node.store.get(&note(id)).await.expect("get");
+        let (record, end) = node.store.get(&note(&id)).await.expect("get");
         let stars = |record: &Record| record.fields["stars"].clone();
         assert_eq!(stars(&record.expect("the note exists")), end.offset);
         let page = node.page("notes", None, 10).await;
@@ -44,9 +45,9 @@ pub async fn every_later_read_on_any_node_sees_a_committed_edit<F: Fixture>() {
     let id = node.create(json!({})).await;
     for stars in 1..50 {
         let change = node
-            .change(Edit::patch(note(id), json!({"stars": stars})))
+            .change(Edit::patch(note(&id), json!({"stars": stars})))
             .await;
-        let (record, end) = other.store.get(&note(id)).await.expect("get");
+        let (record, end) = other.store.get(&note(&id)).await.expect("get");
         assert_eq!(
             (record.expect("the note exists").fields, end),
             (change.after.clone(), change.position)
@@ -58,7 +59,7 @@ pub async fn every_later_read_on_any_node_sees_a_committed_edit<F: Fixture>() {
 pub async fn a_missing_record_is_none<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     node.create(json!({})).await;
-    let (record, end) = node.store.get(&note(987_654.into())).await.expect("get");
+    let (record, end) = node.store.get(&note(987_654)).await.expect("get");
     assert_eq!((record, end), (None, node.head("notes").await));
 }
 
@@ -71,13 +72,13 @@ async fn check_pages(node: &Node, ids: &[RecordId], collection: &str) {
             let page = node.page(collection, after, limit).await;
             assert_eq!(page.head, node.head(collection).await);
             assert!(page.records.len() <= limit);
-            read.extend(page.records.iter().map(|record| record.id));
+            read.extend(page.records.iter().map(|record| record.id.clone()));
             assert!(read.len() <= sorted.len(), "a record is in two pages");
             assert_eq!(page.more, read.len() < sorted.len());
             let Some(last) = page.records.last() else {
                 break;
             };
-            after = Some(last.id);
+            after = Some(last.id.clone());
         }
         assert_eq!(read, sorted, "in pages of {limit}");
     }
@@ -120,7 +121,7 @@ pub async fn a_page_is_bounded_in_bytes_but_has_a_record<F: Fixture>() {
         let total: usize = page.records.iter().map(bytes).sum();
         assert!(total <= BYTES || page.records.len() == 1, "{total} bytes");
         let last = page.records.last().expect("a page has a record");
-        after = Some(last.id);
+        after = Some(last.id.clone());
         read.extend(page.records);
         pages += 1;
         if !page.more {
@@ -151,7 +152,7 @@ pub async fn records_are_read_by_their_ids<F: Fixture>() {
         for key in &keys {
             all.push(node.get(key).await);
         }
-        let ids: Vec<RecordId> = keys.iter().map(|key| key.id).collect();
+        let ids: Vec<RecordId> = keys.iter().map(|key| key.id.clone()).collect();
         for (rows, bytes, count) in [
             (10, 100_000, 5),
             (2, 100_000, 2),
@@ -181,15 +182,15 @@ pub async fn records_with_uuids_are_listed_in_the_order_of_their_ids<F: Fixture>
             panic!("not a UUID: {:?}", change.key.id);
         };
         assert_eq!(uuid.get_version_num(), 7);
-        ids.push(change.key.id);
+        ids.push(change.key.id.clone());
         let record = node.get(&change.key).await.expect("the note exists");
         assert_eq!(
             (record.id, record.fields),
-            (change.key.id, change.after.clone())
+            (change.key.id.clone(), change.after.clone())
         );
     }
     check_pages(&node, &ids, "things").await;
-    let key = RecordKey::new("things", ids[4]);
+    let key = RecordKey::new("things", ids[4].clone());
     node.edit(Edit::patch(key.clone(), json!({"stars": 1})))
         .await;
     assert_eq!(node.edit(Edit::delete(key.clone())).await.record(), None);
@@ -203,9 +204,13 @@ pub async fn rows_written_by_another_program_are_read_at_once<F: Fixture>() {
     let id = node.create(json!({"title": "a"})).await;
     let end = node.head("notes").await;
     database
-        .write_externally("notes", id, Some(fields(json!({"title": "external"}))))
+        .write_externally(
+            "notes",
+            id.clone(),
+            Some(fields(json!({"title": "external"}))),
+        )
         .await;
-    assert_eq!(node.field(id, "title").await, "external");
+    assert_eq!(node.field(id.clone(), "title").await, "external");
     let row = json!({"title": "new", "body": "", "stars": 3, "mood": "calm"});
     database
         .write_externally("notes", 1000.into(), Some(fields(row.clone())))
@@ -213,16 +218,16 @@ pub async fn rows_written_by_another_program_are_read_at_once<F: Fixture>() {
     let listed = node.list("notes").await;
     assert_eq!(listed.len(), 2);
     assert_eq!(
-        (listed[1].id, &listed[1].fields),
+        (listed[1].id.clone(), &listed[1].fields),
         (1000.into(), &fields(row))
     );
-    database.write_externally("notes", id, None).await;
-    assert_eq!(node.get(&note(id)).await, None);
+    database.write_externally("notes", id.clone(), None).await;
+    assert_eq!(node.get(&note(&id)).await, None);
     assert_eq!(node.list("notes").await.len(), 1);
     assert_eq!(node.head("notes").await, end, "the rows are not logged");
     // An edit is based on the current row.
     let change = node
-        .change(Edit::patch(note(1000.into()), json!({"stars": 4})))
+        .change(Edit::patch(note(1000), json!({"stars": 4})))
         .await;
     assert_eq!(
         (&change.after["title"], &change.previous["stars"]),

@@ -46,7 +46,7 @@ pub async fn nodes_can_prepare_at_the_same_time<F: Fixture>() {
             .await;
     let id = nodes[0].create(json!({"title": "a"})).await;
     for node in &nodes {
-        assert_eq!(node.field(id, "title").await, "a");
+        assert_eq!(node.field(id.clone(), "title").await, "a");
         assert_eq!(node.head("two").await, nodes[0].head("two").await);
     }
 }
@@ -62,7 +62,7 @@ pub async fn existing_rows_get_the_default_of_a_new_field<F: Fixture>() {
         }))],
     )
     .await;
-    let record = new.get(&note(id)).await.expect("the record still exists");
+    let record = new.get(&note(&id)).await.expect("the record still exists");
     assert_eq!(
         (
             &record.fields["title"],
@@ -92,7 +92,7 @@ pub async fn a_new_field_without_a_default_does_not_fit_a_table_with_rows<F: Fix
 pub async fn data_survives_a_restart<F: Fixture>() {
     let (database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a"})).await;
-    node.edit(Edit::patch(note(id), json!({"stars": 5}))).await;
+    node.edit(Edit::patch(note(&id), json!({"stars": 5}))).await;
     let before = (
         node.list("notes").await,
         node.head("notes").await,
@@ -122,8 +122,7 @@ pub async fn an_existing_table_is_used_as_it_is<F: Fixture>() {
     let titles = table_of("notes", "app_notes", json!({"title": {"type": "string"}}));
     let node = Node::start(&database, [titles.into()]).await;
     assert_eq!(node.field(7.into(), "title").await, "a");
-    node.edit(Edit::patch(note(7.into()), json!({"title": "b"})))
-        .await;
+    node.edit(Edit::patch(note(7), json!({"title": "b"}))).await;
     let owners = table_of("owners", "app_notes", json!({"owner": {"type": "string"}}));
     let others = Node::start(&database, [owners.no_create().into()]).await;
     let owner = async |id: RecordId| {
@@ -161,7 +160,7 @@ pub async fn a_log_belongs_to_its_table<F: Fixture>() {
     assert_eq!(other_table.log("notes").await, []);
     assert_eq!(other_name.head("titles").await, change.position);
     let seen = other_name.log("titles").await.remove(0);
-    assert_eq!(seen.key, RecordKey::new("titles", change.key.id));
+    assert_eq!(seen.key, RecordKey::new("titles", change.key.id.clone()));
     assert_eq!(seen.after, change.after);
     // A key that was used on one table repeats nothing on another.
     let again = other_table.try_edit(create("notes")).await;
@@ -170,7 +169,7 @@ pub async fn a_log_belongs_to_its_table<F: Fixture>() {
     assert_eq!(again.err(), Some(Refusal::KeyReused));
     assert_eq!(other_table.list("notes").await, []);
     // The next change of either node follows the first.
-    let patch = Edit::patch(("titles", change.key.id), json!({"title": "b"}));
+    let patch = Edit::patch(("titles", change.key.id.clone()), json!({"title": "b"}));
     assert_eq!(other_name.change(patch).await.position.offset, 2);
     assert_eq!(node.log("notes").await.len(), 2);
 }

@@ -122,7 +122,7 @@ pub async fn a_cursor_at_the_end_of_a_fully_trimmed_log_resumes<F: Fixture>() {
         node.since(start, 10).await,
         ChangesSince::OutOfRange(ResetReason::Trimmed)
     );
-    node.edit(Edit::patch(note(id), json!({"title": "a"})))
+    node.edit(Edit::patch(note(&id), json!({"title": "a"})))
         .await;
     assert_eq!(offsets(node.since(end, 10).await), [end.offset + 1]);
     assert_eq!(

@@ -67,7 +67,7 @@ impl Caller<'_> {
         permissions: &Permissions,
     ) -> Result<RecordView, EngineError> {
         let grant = &permissions.read;
-        if !permissions.collection.has_id_kind(key.id) {
+        if !permissions.collection.has_id_kind(&key.id) {
             return Err(Refusal::NotFound(key).into());
         }
         let (record, position) = self.engine.store().get(&key).await?;
@@ -107,7 +107,7 @@ impl Caller<'_> {
         permissions: &Permissions,
     ) -> Result<Page, EngineError> {
         let (collection, grant) = (&permissions.collection, &permissions.read);
-        collection.check_after(after)?;
+        collection.check_after(after.clone())?;
         let store = self.engine.store();
         let limit = PageLimit {
             rows: limit,
@@ -118,18 +118,18 @@ impl Caller<'_> {
         // A page of hidden records would reveal the id of one as the start of the next page. The store is read on
         // instead, and the first cursor stays valid.
         while read.more && !read.records.iter().any(|record| grant.admits(record)) {
-            let after = read.records.last().map(|last| last.id);
+            let after = read.records.last().map(|last| last.id.clone());
             read = store.list(collection.name(), after, limit).await?;
         }
         let (mut meter, mut records, mut last) = (PageMeter::new(limit), Vec::new(), None);
         for record in read.records.iter().filter(|record| grant.admits(record)) {
-            let visible = grant.view.project(record.id, &record.fields);
+            let visible = grant.view.project(record.id.clone(), &record.fields);
             // With the comma.
             if limit.rows == 0 || !meter.take(json_size(&visible) + 1) {
                 break;
             }
             records.push(visible);
-            last = Some(record.id);
+            last = Some(record.id.clone());
         }
         Ok(Page {
             records,

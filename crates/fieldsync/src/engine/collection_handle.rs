@@ -103,7 +103,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     /// When the collection is unknown, the store fails, or the record does not fit the type.
     pub async fn get(&self, id: impl Into<RecordId>) -> Result<Option<Stored<T>>, EngineError> {
         let (key, collection) = (self.key(id), self.engine.known_collection(&self.name)?);
-        if !collection.has_id_kind(key.id) {
+        if !collection.has_id_kind(&key.id) {
             return Ok(None);
         }
         let (record, _) = self.engine.store().get(&key).await?;
@@ -120,7 +120,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
         limit: usize,
     ) -> Result<Vec<Stored<T>>, EngineError> {
         let collection = self.engine.known_collection(&self.name)?;
-        collection.check_after(after)?;
+        collection.check_after(after.clone())?;
         let (mut records, mut after) = (Vec::new(), after);
         while records.len() < limit {
             let limit = PageLimit {
@@ -128,7 +128,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
                 bytes: MAX_PAGE_BYTES,
             };
             let page = self.engine.store().list(&self.name, after, limit).await?;
-            after = page.records.last().map(|last| last.id);
+            after = page.records.last().map(|last| last.id.clone());
             for record in page.records {
                 records.push(self.typed(record)?);
             }
@@ -193,7 +193,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
     }
 
     fn typed(&self, record: Record) -> Result<Stored<T>, EngineError> {
-        let key = self.key(record.id);
+        let key = self.key(record.id.clone());
         let collection = self.engine.known_collection(&self.name)?;
         // Fields that the engine adds are not part of the type.
         let name_of = |set_by| {

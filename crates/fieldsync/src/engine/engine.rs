@@ -133,7 +133,7 @@ impl Engine {
         let mut permissions = Vec::with_capacity(edits.len());
         let mut authorized = Vec::with_capacity(edits.len());
         for proposed in edits {
-            let edit = proposed.edit;
+            let mut edit = proposed.edit;
             let granted = match proposed.permissions {
                 Some(granted) => granted,
                 None => {
@@ -141,6 +141,7 @@ impl Engine {
                         .await?
                 }
             };
+            granted.collection.take_given_id(&mut edit)?;
             granted.collection.check_lookups(&edit)?;
             authorized.push((edit, Arc::clone(&granted.collection), granted.write_grant()));
             permissions.push(granted);
@@ -180,7 +181,7 @@ impl Engine {
             ..
         } = &*self.inner;
         let collection = &permissions.collection;
-        if let Some(id) = topic.id.filter(|id| !collection.has_id_kind(*id)) {
+        if let Some(id) = topic.id.clone().filter(|id| !collection.has_id_kind(id)) {
             return Err(Refusal::NotFound(RecordKey::new(topic.collection, id)).into());
         }
         let hub = hubs.of(collection.name());

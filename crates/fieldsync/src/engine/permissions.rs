@@ -54,9 +54,9 @@ impl Permissions {
                     .record()
                     .is_some_and(|record| self.read.admits(&record));
             if is_readable {
-                self.read.view.project(id, fields)
+                self.read.view.project(id.clone(), fields)
             } else {
-                View::only::<String>([]).project(id, fields)
+                View::only::<String>([]).project(id.clone(), fields)
             }
         });
         RecordView {

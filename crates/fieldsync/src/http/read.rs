@@ -14,7 +14,7 @@ use crate::http::headers::{
     FIELDSYNC_CURSOR, LAST_EVENT_ID, X_ACCEL_BUFFERING, list_items, only_value,
 };
 use crate::http::reply::{Rejection, WithHeader as _, empty, json, to_json};
-use crate::http::request::Request;
+use crate::http::request::{Request, percent_encode};
 use crate::live::subscription::Since;
 use crate::model::cursor::Cursor;
 use crate::model::entity_tag::entity_tag_of;
@@ -55,6 +55,7 @@ pub(crate) async fn page(
         return Ok(response);
     };
     let (mount_path, name) = (request.mount_path(), collection.name());
+    let next = percent_encode(&next.to_string());
     let link = format!("<{mount_path}/{name}/?after={next}&limit={limit}>; rel=\"next\"");
     Ok(response.with_text(LINK, link))
 }

@@ -71,7 +71,7 @@ where
 }
 
 /// What a path names in a collection.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Resource {
     Collection,
     Record(RecordId),
@@ -124,10 +124,10 @@ where
         (&Method::POST, Resource::Collection) if collection.is_creatable() => {
             write::create(request, &collection, permissions?, body).await
         }
-        (&Method::PATCH, Resource::Record(id)) => {
+        (&Method::PATCH, Resource::Record(id)) if collection.is_writable() => {
             write::patch(request, key(id), permissions?, body).await
         }
-        (&Method::DELETE, Resource::Record(id)) => {
+        (&Method::DELETE, Resource::Record(id)) if collection.is_writable() => {
             write::delete(request, key(id), permissions?).await
         }
         (&Method::OPTIONS, resource) => Ok(options(&collection, resource)),
@@ -177,9 +177,10 @@ fn topic(collection: &Collection, resource: Resource) -> Topic {
 }
 
 fn options(collection: &Collection, resource: Resource) -> Response<Body> {
-    let response = empty(StatusCode::NO_CONTENT).with(ALLOW, allow(collection, resource));
+    let response = empty(StatusCode::NO_CONTENT).with(ALLOW, allow(collection, resource.clone()));
     match resource {
         Resource::Collection => response,
+        Resource::Record(_) if !collection.is_writable() => response,
         Resource::Record(_) => response.with(ACCEPT_PATCH, HeaderValue::from_static(PATCH_TYPES)),
     }
 }
@@ -188,7 +189,8 @@ fn allow(collection: &Collection, resource: Resource) -> HeaderValue {
     HeaderValue::from_static(match resource {
         Resource::Collection if collection.is_creatable() => "GET, HEAD, POST, OPTIONS",
         Resource::Collection => "GET, HEAD, OPTIONS",
-        Resource::Record(_) => "GET, HEAD, PATCH, DELETE, OPTIONS",
+        Resource::Record(_) if collection.is_writable() => "GET, HEAD, PATCH, DELETE, OPTIONS",
+        Resource::Record(_) => "GET, HEAD, OPTIONS",
     })
 }
 

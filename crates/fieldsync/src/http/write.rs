@@ -13,7 +13,7 @@ use crate::http::conditional::with_conditions;
 use crate::http::headers::FIELDSYNC_CURSOR;
 use crate::http::read::with_validators;
 use crate::http::reply::{Rejection, WithHeader as _, empty, json, to_json};
-use crate::http::request::Request;
+use crate::http::request::{Request, percent_encode};
 use crate::http::request_body::{BodyFor, read_fields};
 use crate::model::edit::Edit;
 use crate::model::entity_tag::entity_tag_of;
@@ -33,7 +33,8 @@ where
     let name = collection.name();
     let fields = read_fields(request, BodyFor::Post, body).await?;
     let view = apply(request, Edit::create(Arc::clone(name), fields), permissions).await?;
-    let location = format!("{}/{name}/{}/", request.mount_path(), view.id);
+    let id = percent_encode(&view.id.to_string());
+    let location = format!("{}/{name}/{id}/", request.mount_path());
     Ok(record_response(StatusCode::CREATED, &view).with_text(LOCATION, location))
 }
 
@@ -83,7 +84,7 @@ async fn apply(
 fn record_response(status: StatusCode, view: &RecordView) -> Response<Body> {
     let body = match &view.record {
         Some(record) => to_json(record),
-        None => to_json(&View::only::<String>([]).project(view.id, &Fields::new())),
+        None => to_json(&View::only::<String>([]).project(view.id.clone(), &Fields::new())),
     };
     let tag = entity_tag_of(&body);
     with_validators(json(status, body), tag).with_text(FIELDSYNC_CURSOR, view.cursor.to_string())

@@ -43,10 +43,10 @@ impl Feed {
 
     /// The message for a folded change.
     pub(crate) fn folded_message(&self, change: &FoldedChange, grant: &Grant) -> String {
-        let record = grant.view.project(change.id, &change.record);
+        let record = grant.view.project(change.id.clone(), &change.record);
         (self.format)(&FeedChange {
             action: change.action,
-            id: change.id,
+            id: change.id.clone(),
             record,
         })
         .to_string()

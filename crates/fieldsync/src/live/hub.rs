@@ -91,7 +91,7 @@ impl Hub {
             }
             if change.position == next {
                 ring.push(Arc::clone(change));
-                appended.push(change.key.id);
+                appended.push(change.key.id.clone());
             }
         }
         let complete = changes.last().is_none_or(|last| last.position == ring.head);
@@ -179,7 +179,7 @@ impl Hub {
             .unwrap_or_else(PoisonError::into_inner);
         let (number, waker) = (listeners.next_number, Arc::new(AtomicWaker::new()));
         listeners.next_number += 1;
-        let evicted = match topic {
+        let evicted = match topic.clone() {
             Some(id) => {
                 let of_record = listeners.of_records.entry(id).or_default();
                 of_record.wakers.insert(number, Arc::clone(&waker));
@@ -273,7 +273,11 @@ impl Listener {
         let skip = (position.offset + 1).saturating_sub(first) as usize;
         let (mut meter, mut entries) = (PageMeter::new(limit), Vec::new());
         for entry in ring.entries.iter().skip(skip) {
-            if self.topic.is_some_and(|id| entry.change.key.id != id) {
+            if self
+                .topic
+                .clone()
+                .is_some_and(|id| entry.change.key.id != id)
+            {
                 continue;
             }
             if !meter.take(entry.bytes) {
@@ -306,7 +310,7 @@ impl Drop for Listener {
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        match self.topic {
+        match self.topic.clone() {
             None => {
                 listeners.of_collection.remove(&self.number);
             }

@@ -24,7 +24,7 @@ const PIECE: PageLimit = PageLimit {
 /// The pieces of a snapshot are read at different positions. Between two pieces the subscriber receives what has
 /// changed in the records of the earlier pieces, so that all pieces together are a snapshot at the position of the last
 /// one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum ReadStep {
     /// The changes after the subscriber's position.
     CatchUp,
@@ -98,7 +98,7 @@ impl Reader {
         after: Option<RecordId>,
     ) -> Result<StepResult, StoreError> {
         let topic = &self.topic;
-        if let Some(id) = topic.id {
+        if let Some(id) = topic.id.clone() {
             let key = RecordKey {
                 collection: Arc::clone(&topic.collection),
                 id,
@@ -113,7 +113,7 @@ impl Reader {
             let log = LogRead::default();
             return Ok(StepResult { log, then });
         }
-        let page = store.list(&topic.collection, after, PIECE).await?;
+        let page = store.list(&topic.collection, after.clone(), PIECE).await?;
         let position = page.head;
         let mut log = LogRead::default();
         if after.is_some() && position != self.position {
@@ -138,7 +138,11 @@ impl Reader {
     }
 }
 
-/// Whether the record of a change is in the pieces up to this id.
+/// Whether the record of a change may be in the pieces up to this id. Only integers have the same order everywhere. A subscriber
+/// may receive changes of other records before their pieces, which then have these records as they are.
 pub(crate) fn is_in_pieces_up_to(after: Option<RecordId>) -> impl Fn(&Change) -> bool {
-    move |change| after.is_some_and(|after| change.key.id <= after)
+    move |change| match (&after, &change.key.id) {
+        (Some(RecordId::Integer(after)), RecordId::Integer(id)) => id <= after,
+        (after, _) => after.is_some(),
+    }
 }

@@ -100,7 +100,7 @@ impl Subscription {
         since: Since,
     ) -> Self {
         let shape = collection.shape(&grant);
-        let listener = hub.listen(topic.id);
+        let listener = hub.listen(topic.id.clone());
         let position = hub.head();
         let mut subscription = Self {
             topic,
@@ -201,17 +201,17 @@ impl Subscription {
                     RingRead::Reset(reason) => self.reset(reason),
                 },
                 State::Next(step) => {
-                    let step = *step;
+                    let step = step.clone();
                     let reader = Reader {
                         collection: Arc::clone(&self.collection),
                         topic: self.topic.clone(),
                         position: self.position,
                         fill: self.fill,
                     };
-                    self.state = State::Reading(self.reads.start(step, reader), step);
+                    self.state = State::Reading(self.reads.start(step.clone(), reader), step);
                 }
                 State::Reading(reading, step) => {
-                    let step = *step;
+                    let step = step.clone();
                     match ready!(reading.poll_result(context)) {
                         Ok(result) => {
                             let read = std::mem::replace(&mut self.state, State::Next(step));
@@ -232,7 +232,7 @@ impl Subscription {
                     }
                 }
                 State::Retrying(delay, step) => {
-                    let step = *step;
+                    let step = step.clone();
                     ready!(delay.poll_unpin(context));
                     self.start(step);
                 }
@@ -285,7 +285,7 @@ impl Subscription {
                 }
             }
             Then::ChangesBetweenPieces { after } => {
-                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after), false);
+                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after.clone()), false);
                 self.start(if more {
                     ReadStep::ChangesBetweenPieces { after }
                 } else {
@@ -298,8 +298,8 @@ impl Subscription {
                 after,
                 is_last,
             } => {
-                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after), false);
-                let after = records.last().map(|record| record.id).or(after);
+                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after.clone()), false);
+                let after = records.last().map(|record| record.id.clone()).or(after);
                 self.position = position;
                 self.queue_records(records, is_last.then(|| self.cursor(position)));
                 if is_last {
@@ -356,7 +356,7 @@ impl Subscription {
     ) {
         let (mut meter, mut page) = (PageMeter::new(MESSAGE), FoldedChanges::default());
         for change in changes {
-            let on_topic = self.topic.id.is_none_or(|id| change.key.id == id);
+            let on_topic = self.topic.id.clone().is_none_or(|id| change.key.id == id);
             let is_wanted = on_topic && is_selected(change);
             let shown = self.filled(change, rows).filter(|_| is_wanted);
             if let Some(view) = shown.as_deref().and_then(|shown| shown.view(&self.grant)) {

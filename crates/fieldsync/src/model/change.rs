@@ -105,7 +105,7 @@ impl FoldedChanges {
         match self.indexes.get(&change.id) {
             Some(index) => self.changes[*index].fold(change),
             None => {
-                self.indexes.insert(change.id, self.changes.len());
+                self.indexes.insert(change.id.clone(), self.changes.len());
                 self.changes.push(change);
             }
         }

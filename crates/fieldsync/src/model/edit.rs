@@ -221,11 +221,11 @@ impl Edit {
     #[must_use]
     pub fn key(&self) -> Option<RecordKey> {
         let id = match &self.kind {
-            EditKind::Create(id, _) => (*id)?,
+            EditKind::Create(id, _) => id.clone()?,
             EditKind::Patch(id, _)
             | EditKind::Update(id, _)
             | EditKind::Delete(id)
-            | EditKind::Refresh(id) => *id,
+            | EditKind::Refresh(id) => id.clone(),
             EditKind::Malformed(_) => return None,
         };
         Some(RecordKey {
@@ -265,11 +265,11 @@ impl Edit {
         let mut hasher = CanonicalHasher::new("edit/1");
         hasher.text(&self.collection);
         let (name, id, fields) = match &self.kind {
-            EditKind::Create(id, fields) => ("create", *id, Some(fields)),
-            EditKind::Patch(id, fields) => ("patch", Some(*id), Some(fields)),
-            EditKind::Update(id, _) => ("update", Some(*id), None),
-            EditKind::Delete(id) => ("delete", Some(*id), None),
-            EditKind::Refresh(id) => ("refresh", Some(*id), None),
+            EditKind::Create(id, fields) => ("create", id.clone(), Some(fields)),
+            EditKind::Patch(id, fields) => ("patch", Some(id.clone()), Some(fields)),
+            EditKind::Update(id, _) => ("update", Some(id.clone()), None),
+            EditKind::Delete(id) => ("delete", Some(id.clone()), None),
+            EditKind::Refresh(id) => ("refresh", Some(id.clone()), None),
             EditKind::Malformed(_) => ("malformed", None, None),
         };
         hasher.text(name);

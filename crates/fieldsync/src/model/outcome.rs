@@ -48,8 +48,8 @@ impl Outcome {
     #[must_use]
     pub fn id(&self) -> RecordId {
         match self {
-            Self::Committed(change) => change.key.id,
-            Self::Unchanged { id, .. } | Self::Replayed { id, .. } => *id,
+            Self::Committed(change) => change.key.id.clone(),
+            Self::Unchanged { id, .. } | Self::Replayed { id, .. } => id.clone(),
         }
     }
 

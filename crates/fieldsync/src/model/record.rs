@@ -131,6 +131,12 @@ impl From<&str> for RecordId {
     }
 }
 
+impl From<&i64> for RecordId {
+    fn from(number: &i64) -> Self {
+        Self::Integer(*number)
+    }
+}
+
 impl From<&RecordId> for RecordId {
     fn from(id: &RecordId) -> Self {
         id.clone()

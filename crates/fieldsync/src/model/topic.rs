@@ -17,7 +17,7 @@ pub struct Topic {
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.id {
+        match self.id.clone() {
             Some(id) => write!(f, "{}/{id}", self.collection),
             None => f.write_str(&self.collection),
         }

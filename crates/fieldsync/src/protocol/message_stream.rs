@@ -110,7 +110,7 @@ impl MessageStream {
     /// The message for a live change. It is encoded once for all subscribers with the same view and topic.
     fn shared_message(&self, entry: &Arc<Entry>, action: Action) -> Bytes {
         let (grant, shape) = (self.subscription.grant(), self.subscription.shape());
-        let kind = match (&self.encoding, self.subscription.topic().id) {
+        let kind = match (&self.encoding, self.subscription.topic().id.clone()) {
             (Encoding::Feed(_), _) => FrameKind::Feed,
             (Encoding::Frames, None) => FrameKind::CollectionTopic,
             (Encoding::Frames, Some(_)) => FrameKind::RecordTopic,

@@ -150,7 +150,7 @@ pub(crate) fn update_message(
         Update::Snapshot { records, cursor } => {
             let records = records
                 .iter()
-                .map(|record| grant.view.project(record.id, &record.fields))
+                .map(|record| grant.view.project(record.id.clone(), &record.fields))
                 .collect();
             ServerMessage::Snapshot {
                 topic,

@@ -173,7 +173,7 @@ impl Change {
     fn action_on_admitted_records(&self, grant: &Grant) -> Option<Action> {
         let admits = |fields: Fields| {
             grant.admits(&Record {
-                id: self.key.id,
+                id: self.key.id.clone(),
                 fields,
             })
         };
@@ -225,7 +225,7 @@ impl FoldedChange {
         };
         let idempotency_keys = change.idempotency_key.iter().cloned().collect();
         Self {
-            id: change.key.id,
+            id: change.key.id.clone(),
             action: view.action,
             fields,
             record,

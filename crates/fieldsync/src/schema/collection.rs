@@ -135,7 +135,8 @@ impl Collection {
             match own {
                 Some(own) if own.schema.kind == FieldType::DateTime => own.set_by = set_by,
                 Some(_) => {
-                    let fault = format!("field {name:?} can't be a timestamp: it is not a date-time");
+                    let fault =
+                        format!("field {name:?} can't be a timestamp: it is not a date-time");
                     self.fault.get_or_insert(fault);
                 }
                 None => self.add_timestamp(name, set_by),

@@ -116,7 +116,9 @@ impl Schema {
             FieldType::Integer { min, max } => {
                 let number = match value {
                     // Smaller integers have one form.
-                    Value::String(digits) if *min < -MAX_SAFE_INTEGER || *max > MAX_SAFE_INTEGER => {
+                    Value::String(digits)
+                        if *min < -MAX_SAFE_INTEGER || *max > MAX_SAFE_INTEGER =>
+                    {
                         whole_number_of_text(digits)
                     }
                     value => whole_number(value),

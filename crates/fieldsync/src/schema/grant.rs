@@ -62,7 +62,7 @@ impl View {
 
     /// [`View::project`] as a JSON value.
     pub(crate) fn project_record(&self, record: &Record) -> Value {
-        Value::Object(self.project(record.id, &record.fields))
+        Value::Object(self.project(record.id.clone(), &record.fields))
     }
 }
 

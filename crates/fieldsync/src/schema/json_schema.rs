@@ -6,9 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::model::record::MAX_SAFE_INTEGER;
 use crate::schema::field::Field;
-use crate::schema::field_type::{
-    FieldType, JsonShape, Schema, at_member, whole_number,
-};
+use crate::schema::field_type::{FieldType, JsonShape, Schema, at_member, whole_number};
 
 /// Reads the fields from the JSON Schema of an object. The error says what is not supported, and in which field.
 pub(crate) fn read_fields(schema: &Value) -> Result<Vec<Field>, String> {

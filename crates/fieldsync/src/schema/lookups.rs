@@ -1,9 +1,11 @@
-//! What can be looked up in a collection's table. Anything else is refused before a store is asked.
+//! The ids of records: what can be looked up in a collection's table. Anything else is refused before a store is asked.
+
+use serde_json::Value;
 
 use crate::model::access::Access;
-use crate::model::edit::Edit;
+use crate::model::edit::{Edit, EditFields, EditKind};
 use crate::model::field_errors::FieldErrors;
-use crate::model::record::{RecordId, split_composite};
+use crate::model::record::{Fields, RecordId, join_composite, split_composite};
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::field::{Ids, IdsGivenBy};
@@ -22,7 +24,8 @@ impl Collection {
             (Ids::Text, RecordId::Text(text)) => {
                 let fits = (1..=MAX_ID_BYTES).contains(&text.len()) && !text.contains('\0');
                 let columns = self.key_columns().len();
-                fits && (columns == 1 || split_composite(text).is_some_and(|parts| parts.len() == columns))
+                fits && (columns == 1
+                    || split_composite(text).is_some_and(|parts| parts.len() == columns))
             }
             _ => false,
         }
@@ -39,21 +42,70 @@ impl Collection {
         }
     }
 
+    /// Gives a record that is created the id among its fields, where its creator gives the id: the member `id`, or the values of
+    /// several key columns.
+    pub(crate) fn take_given_id(&self, edit: &mut Edit) -> Result<(), Refusal> {
+        let EditKind::Create(id @ None, EditFields::Given(fields)) = &mut edit.kind else {
+            return Ok(());
+        };
+        let invalid = |message: String| Refusal::Invalid(FieldErrors::one("id", message));
+        if self.key_columns().len() > 1 {
+            // A value that is missing or wrong is refused with the others.
+            *id = self.composite_id(fields);
+            return Ok(());
+        }
+        let may_be_given = match self.ids() {
+            Ids::Integer => self.ids_given_by() == IdsGivenBy::Creator,
+            Ids::UuidV7 | Ids::Text => true,
+        };
+        if !may_be_given || self.field("id").is_some() {
+            return Ok(());
+        }
+        let Some(given) = fields.remove("id") else {
+            return Ok(());
+        };
+        let parsed = match (self.ids(), &given) {
+            (Ids::Integer, Value::Number(number)) => number.as_i64().map(RecordId::Integer),
+            (_, Value::String(text)) => self.parse_id(text),
+            _ => None,
+        };
+        *id = Some(parsed.ok_or_else(|| invalid(self.wanted_id().to_owned()))?);
+        Ok(())
+    }
+
+    /// The id of a record with these fields, if all of its key is there.
+    fn composite_id(&self, fields: &Fields) -> Option<RecordId> {
+        let part = |column: &String| {
+            let field = self.fields().iter().find(|field| field.column == *column)?;
+            let given = fields.get(&field.name).or(field.default.as_ref())?;
+            match field.schema.check(given).ok()? {
+                Value::String(text) => Some(text),
+                Value::Number(number) => Some(number.to_string()),
+                Value::Bool(value) => Some(value.to_string()),
+                Value::Null | Value::Array(_) | Value::Object(_) => None,
+            }
+        };
+        let parts: Vec<String> = self.key_columns().iter().map(part).collect::<Option<_>>()?;
+        Some(RecordId::Text(join_composite(parts).into()))
+    }
+
+    /// What an id that a creator gives must be.
+    fn wanted_id(&self) -> &'static str {
+        match self.ids() {
+            Ids::Integer if self.ids_given_by() == IdsGivenBy::Database => {
+                "is assigned by the database"
+            }
+            Ids::Integer => "must be a whole number",
+            Ids::UuidV7 => "must be a UUID",
+            Ids::Text => "must be text of 1 to 1024 bytes without NUL",
+        }
+    }
+
     /// Refuses an edit that no store can look up: one wrong id or key must not fail the batch that it is in.
     pub(crate) fn check_lookups(&self, edit: &Edit) -> Result<(), Refusal> {
         if let Some(key) = edit.key().filter(|key| !self.has_id_kind(&key.id)) {
-            return Err(match (edit.access(), self.ids()) {
-                (Access::Create, ids) => {
-                    let message = match ids {
-                        Ids::Integer if self.ids_given_by() == IdsGivenBy::Database => {
-                            "is assigned by the database"
-                        }
-                        Ids::Integer => "must be a whole number",
-                        Ids::UuidV7 => "must be a UUID",
-                        Ids::Text => "must be text of 1 to 1024 bytes without NUL",
-                    };
-                    Refusal::Invalid(FieldErrors::one("id", message))
-                }
+            return Err(match edit.access() {
+                Access::Create => Refusal::Invalid(FieldErrors::one("id", self.wanted_id())),
                 _ => Refusal::NotFound(key),
             });
         }

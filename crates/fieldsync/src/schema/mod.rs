@@ -13,3 +13,4 @@ pub(crate) mod json;
 pub(crate) mod json_schema;
 pub(crate) mod lookups;
 pub(crate) mod names;
+pub(crate) mod table_description;

@@ -64,7 +64,8 @@ impl TableDescription {
             return Some(if self.is_view {
                 "a view has no key: name its key columns with .key([…])".to_owned()
             } else {
-                "it has neither a primary key nor a unique index on columns that are not null".to_owned()
+                "it has neither a primary key nor a unique index on columns that are not null"
+                    .to_owned()
             });
         }
         for column in key {

@@ -167,7 +167,7 @@ impl Store for MemoryStore {
     async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
         let collection = self.collection(&key.collection)?;
         let state = self.read();
-        let record = state.table(&collection).record(&collection, key.id);
+        let record = state.table(&collection).record(&collection, key.id.clone());
         Ok((record, state.log(&collection).head))
     }
 
@@ -183,7 +183,7 @@ impl Store for MemoryStore {
         let rows = ids.iter().map(|id| (id, table.rows.get(id)));
         Ok(rows
             .take_while(|(_, row)| meter.take(row.map_or(0, size_of_fields)))
-            .map(|(id, row)| row.map(|row| record(&collection, *id, row)))
+            .map(|(id, row)| row.map(|row| record(&collection, id.clone(), row)))
             .collect())
     }
 
@@ -203,7 +203,7 @@ impl Store for MemoryStore {
         let mut meter = PageMeter::new(limit);
         let records = rows
             .take_while(|(_, row)| meter.take(size_of_fields(row)))
-            .map(|(id, row)| record(&collection, *id, row))
+            .map(|(id, row)| record(&collection, id.clone(), row))
             .collect();
         Ok(RecordPage {
             records,
@@ -275,7 +275,7 @@ mod tests {
                 .into_iter()
                 .map(|column| (column.name.clone(), field(column)));
             let created = MemoryTable {
-                key_column: table.key,
+                key_columns: vec![table.key],
                 ids: Ids::Integer,
                 last_id: 0,
                 columns: columns.collect(),

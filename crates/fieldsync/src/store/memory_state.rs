@@ -76,7 +76,7 @@ impl State {
                 Some(collection) => Arc::clone(collection.name()),
                 None => NO_COLLECTION.into(),
             };
-            let row = collection.and_then(|known| self.table(known).record(known, edit.id));
+            let row = collection.and_then(|known| self.table(known).record(known, edit.id.clone()));
             let change = collection.and_then(|known| {
                 let change = self.log(known).at(edit.position.offset)?;
                 Some(Change::clone(change))
@@ -84,7 +84,9 @@ impl State {
             Some((key, Replay { edit, change, row }))
         };
         let record = |(key, collection): (RecordKey, Arc<Collection>)| {
-            let record = self.table(&collection).record(&collection, key.id)?;
+            let record = self
+                .table(&collection)
+                .record(&collection, key.id.clone())?;
             Some((key, record))
         };
         let since = |(key, base): (RecordKey, Position)| {
@@ -126,20 +128,20 @@ impl State {
     ) -> Option<Record> {
         let table = self.table_mut(collection);
         let id = match write {
-            Write::Insert { id, fields } => table.insert(*id, fields),
+            Write::Insert { id, fields } => table.insert(id.clone(), fields),
             Write::Update { id, fields } => {
                 let row = table
                     .rows
                     .get_mut(id)
                     .expect("the plan was made for an existing row");
                 row.extend(fields.clone());
-                *id
+                id.clone()
             }
             Write::Delete { id } => {
                 table.rows.remove(id);
-                *id
+                id.clone()
             }
-            Write::Refresh { id } => *id,
+            Write::Refresh { id } => id.clone(),
         };
         table.record(collection, id)
     }

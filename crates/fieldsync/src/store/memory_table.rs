@@ -13,7 +13,7 @@ use crate::store::error::SchemaMismatch;
 /// A table: its columns and its rows.
 #[derive(Debug)]
 pub(crate) struct MemoryTable {
-    pub(crate) key_column: String,
+    pub(crate) key_columns: Vec<String>,
     pub(crate) ids: Ids,
     /// The highest integer id so far, also of deleted rows. Ids are never reused.
     pub(crate) last_id: i64,
@@ -36,7 +36,7 @@ pub(crate) fn record(collection: &Collection, id: RecordId, row: &Fields) -> Rec
 impl MemoryTable {
     pub(crate) fn new(collection: &Collection) -> Self {
         Self {
-            key_column: collection.key_column().to_owned(),
+            key_columns: collection.key_columns().to_vec(),
             ids: collection.ids(),
             last_id: 0,
             columns: BTreeMap::new(),
@@ -52,17 +52,16 @@ impl MemoryTable {
             found,
             expected,
         };
-        let (key, ids) = (collection.key_column(), collection.ids());
-        if (self.key_column.as_str(), self.ids) != (key, ids) {
+        let (key, ids) = (collection.key_columns(), collection.ids());
+        if (&*self.key_columns, self.ids) != (key, ids) {
             let found = format!(
                 "the key column {} with ids of type {:?}",
-                self.key_column, self.ids
+                self.key_columns.join(", "),
+                self.ids
             );
-            return Err(mismatch(
-                key,
-                found,
-                format!("a key column {key} with ids of type {ids:?}"),
-            ));
+            let key = key.join(", ");
+            let expected = format!("the key column {key} with ids of type {ids:?}");
+            return Err(mismatch(&key, found, expected));
         }
         for field in collection.fields() {
             let (wanted, found) = match self.columns.get(&field.name) {
@@ -131,7 +130,7 @@ impl MemoryTable {
             .map(|column| (column.name.clone(), default(column).unwrap_or(Value::Null)))
             .collect();
         row.extend(fields.clone());
-        self.rows.insert(id, row);
+        self.rows.insert(id.clone(), row);
         id
     }
 

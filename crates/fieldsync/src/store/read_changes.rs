@@ -100,19 +100,19 @@ pub(crate) async fn read_changes_and_rows(
         return Ok(read);
     };
     let is_filled = |change: &Change| {
-        topic.id.is_none_or(|id| change.key.id == id) && fill.includes(change, collection)
+        topic.id.clone().is_none_or(|id| change.key.id == id) && fill.includes(change, collection)
     };
     let (mut ids, mut seen) = (Vec::new(), HashSet::new());
     for change in changes.iter().filter(|change| is_filled(change)) {
-        if seen.insert(change.key.id) {
-            ids.push(change.key.id);
+        if seen.insert(change.key.id.clone()) {
+            ids.push(change.key.id.clone());
         }
     }
     if ids.is_empty() {
         return Ok(read);
     }
     let rows = store.get_many(collection.name(), &ids, ROWS_PAGE).await?;
-    read.rows = ids.iter().copied().zip(rows).collect();
+    read.rows = ids.iter().cloned().zip(rows).collect();
     let lacks_row = |change: &Change| is_filled(change) && !read.rows.contains_key(&change.key.id);
     if let Some(end) = changes.iter().position(lacks_row) {
         changes.truncate(end);

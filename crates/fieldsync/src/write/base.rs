@@ -48,7 +48,7 @@ pub(crate) fn check_base(
     let SinceBase::Changes { logged, planned } = since else {
         let hidden = Fields::new();
         let fields = if is_readable { &row.fields } else { &hidden };
-        let current = grant.view.project(row.id, fields);
+        let current = grant.view.project(row.id.clone(), fields);
         return Err(Refusal::BaseUnknown { current });
     };
     let (names, patch): (Vec<&String>, _) = match edited {

@@ -12,7 +12,7 @@ use crate::model::principal::Principal;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
-use crate::schema::field::Ids;
+use crate::schema::field::{Ids, IdsGivenBy};
 use crate::schema::grant::Grant;
 use crate::write::captured::CapturedWrite;
 use crate::write::commit_slot::CommitSlot;
@@ -213,7 +213,10 @@ impl Group {
         let before = self.edits[..last.unwrap_or(0)].iter();
         before
             .filter(|(edit, collection, _)| {
-                edit.needs_new_id() && collection.ids() == Ids::Integer && collection.is_creatable()
+                edit.needs_new_id()
+                    && collection.ids_given_by() == IdsGivenBy::Database
+                    && collection.ids() == Ids::Integer
+                    && collection.is_creatable()
             })
             .map(|(_, collection, _)| collection.name())
     }

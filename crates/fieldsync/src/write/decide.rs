@@ -15,7 +15,7 @@ use crate::model::record::{Fields, Record, RecordId, RecordKey, json_size};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
-use crate::schema::field::{Ids, SetBy};
+use crate::schema::field::{Ids, IdsGivenBy, SetBy};
 use crate::schema::grant::{Grant, View};
 use crate::write::base::{EditedFields, SinceBase, check_base};
 use crate::write::catch_panic::catch_panic;
@@ -50,11 +50,11 @@ impl Decision<'_> {
         }
         let row = match &self.edit.kind {
             EditKind::Patch(id, _) | EditKind::Update(id, _) | EditKind::Delete(id) => {
-                Some(self.existing(*id)?)
+                Some(self.existing(id.clone())?)
             }
             // A row that no longer exists may be refreshed, unless some records are hidden from the principal: it must not
             // learn which ids exist.
-            EditKind::Refresh(id) if self.grant.hides_records() => Some(self.existing(*id)?),
+            EditKind::Refresh(id) if self.grant.hides_records() => Some(self.existing(id.clone())?),
             _ => self.admitted_row()?,
         };
         for precondition in &self.edit.preconditions {
@@ -74,7 +74,7 @@ impl Decision<'_> {
         }
         match (&self.edit.kind, row) {
             (EditKind::Malformed(message), _) => Err(Refusal::Malformed(message.clone())),
-            (EditKind::Create(id, fields), row) => self.create(*id, fields, row).map(Some),
+            (EditKind::Create(id, fields), row) => self.create(id.clone(), fields, row).map(Some),
             (EditKind::Patch(..), Some(row)) => self.patch(&patch.unwrap_or_default(), row),
             (EditKind::Update(_, update), Some(row)) => {
                 let own = self.collection.own_fields(&row.fields);
@@ -87,9 +87,9 @@ impl Decision<'_> {
                 self.update(changed, row)
             }
             (EditKind::Delete(_), Some(row)) => self.delete(row).map(Some),
-            (EditKind::Refresh(id), _) => Ok(Some(Write::Refresh { id: *id })),
+            (EditKind::Refresh(id), _) => Ok(Some(Write::Refresh { id: id.clone() })),
             (EditKind::Patch(id, _) | EditKind::Update(id, _) | EditKind::Delete(id), None) => {
-                Err(self.not_found(*id))
+                Err(self.not_found(id.clone()))
             }
         }
     }
@@ -165,7 +165,7 @@ impl Decision<'_> {
         self.run_hooks(None, Some(&fields))?;
         // The database gives the integer only when it inserts the row. A row filter sees 0.
         let created = Record {
-            id: id.unwrap_or(RecordId::Integer(0)),
+            id: id.clone().unwrap_or(RecordId::Integer(0)),
             fields,
         };
         self.check_admitted(&created)?;
@@ -176,18 +176,18 @@ impl Decision<'_> {
 
     /// The id of the new record. `None` when the database gives it.
     fn new_id(&self, given: Option<RecordId>) -> Result<Option<RecordId>, Refusal> {
-        match (self.collection.ids(), given) {
-            (Ids::Integer, None) => Ok(self.reserved_id),
-            (Ids::UuidV7, None) => Ok(Some(RecordId::Uuid(uuid::Uuid::now_v7()))),
-            (Ids::UuidV7, Some(id @ RecordId::Uuid(_))) => Ok(Some(id)),
-            (Ids::Integer, Some(_)) => {
-                let errors = FieldErrors::one("id", "is assigned by the database");
-                Err(Refusal::Invalid(errors))
-            }
-            (Ids::UuidV7, Some(_)) => {
-                let errors = FieldErrors::one("id", "must be a UUID");
-                Err(Refusal::Invalid(errors))
-            }
+        let collection = self.collection;
+        let refuse = |message: &str| Err(Refusal::Invalid(FieldErrors::one("id", message)));
+        match (collection.ids(), collection.ids_given_by(), given) {
+            (Ids::Integer, IdsGivenBy::Database, None) => Ok(self.reserved_id.clone()),
+            (Ids::Integer, IdsGivenBy::Database, Some(_)) => refuse("is assigned by the database"),
+            (Ids::UuidV7, _, None) => Ok(Some(RecordId::Uuid(uuid::Uuid::now_v7()))),
+            (Ids::Text, IdsGivenBy::Database, None) => Ok(None),
+            // The fields of the key that are missing are named below.
+            (_, _, None) if collection.key_columns().len() > 1 => Ok(None),
+            (_, _, None) => refuse("is required"),
+            // Its kind was checked.
+            (_, _, Some(id)) => Ok(Some(id)),
         }
     }
 
@@ -271,7 +271,7 @@ impl Decision<'_> {
             changed.insert(field.name.clone(), self.now.to_string().into());
         }
         Ok(Some(Write::Update {
-            id: row.id,
+            id: row.id.clone(),
             fields: changed,
         }))
     }
@@ -286,8 +286,8 @@ impl Decision<'_> {
             // A hidden value is not compared: the reply would reveal whether the guess was right.
             let is_same = |value: &Value| current == Some(value) && visible.shows(&name);
             let Some(field) = self.collection.field(&name) else {
-                let is_same_id =
-                    name == "id" && serde_json::to_value(row.id).is_ok_and(|id| id == value);
+                let is_same_id = name == "id"
+                    && serde_json::to_value(row.id.clone()).is_ok_and(|id| id == value);
                 match name.as_str() {
                     _ if is_same_id => {}
                     "id" => errors.add(name, "can't be changed"),
@@ -317,7 +317,7 @@ impl Decision<'_> {
 
     fn delete(&self, row: &Record) -> Result<Write, Refusal> {
         self.run_hooks(Some(&row.fields), None)?;
-        Ok(Write::Delete { id: row.id })
+        Ok(Write::Delete { id: row.id.clone() })
     }
 
     /// Refuses an edit that makes the record too large. A record that others made too large may still shrink.

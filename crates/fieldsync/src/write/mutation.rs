@@ -80,7 +80,7 @@ impl Mutation {
     #[must_use]
     pub fn is_for(&self, row: &Record) -> bool {
         match &self.write {
-            Write::Insert { id, .. } => id.is_none_or(|id| id == row.id),
+            Write::Insert { id, .. } => id.clone().is_none_or(|id| id == row.id),
             Write::Update { .. } | Write::Delete { .. } | Write::Refresh { .. } => true,
         }
     }
@@ -88,8 +88,8 @@ impl Mutation {
     /// The record that is written. `None` when the database gives its id.
     pub(crate) fn key(&self) -> Option<RecordKey> {
         let id = match &self.write {
-            Write::Insert { id, .. } => (*id)?,
-            Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => *id,
+            Write::Insert { id, .. } => id.clone()?,
+            Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => id.clone(),
         };
         Some(RecordKey {
             collection: Arc::clone(self.collection.name()),
@@ -103,7 +103,7 @@ impl Write {
     pub(crate) fn predict(&self, row: Option<&Record>) -> Option<Record> {
         match self {
             Self::Insert { id, fields } => Some(Record {
-                id: (*id)?,
+                id: id.clone()?,
                 fields: fields.clone(),
             }),
             Self::Update { fields, .. } => {

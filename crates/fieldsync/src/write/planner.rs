@@ -230,10 +230,12 @@ impl Planner {
     fn id_of(&self, planned: &Planned) -> RecordId {
         match planned {
             Planned::Mutation(at) => match &self.mutations[*at].write {
-                Write::Insert { id, .. } => id.unwrap_or(RecordId::Integer(0)),
-                Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => *id,
+                Write::Insert { id, .. } => id.clone().unwrap_or(RecordId::Integer(0)),
+                Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id } => {
+                    id.clone()
+                }
             },
-            Planned::Unchanged(record) => record.id,
+            Planned::Unchanged(record) => record.id.clone(),
             Planned::Replay(outcome) => outcome.id(),
         }
     }
@@ -304,7 +306,7 @@ fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
         None => now,
     };
     Outcome::Replayed {
-        id: edit.id,
+        id: edit.id.clone(),
         position: edit.position,
         record,
     }

@@ -138,8 +138,8 @@ impl Plan {
 /// The record of a mutation. The database has given an inserted row its id by now.
 fn key_of(mutation: &Mutation, row: Option<&Record>) -> RecordKey {
     let id = match (&mutation.write, row) {
-        (Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id }, _) => *id,
-        (Write::Insert { .. }, Some(row)) => row.id,
+        (Write::Update { id, .. } | Write::Delete { id } | Write::Refresh { id }, _) => id.clone(),
+        (Write::Insert { .. }, Some(row)) => row.id.clone(),
         (Write::Insert { .. }, None) => unreachable!("a store returns the row of an insert"),
     };
     RecordKey {
@@ -211,7 +211,7 @@ impl Settling<'_> {
         before: Option<Record>,
         after: Option<&Record>,
     ) -> Mutated {
-        let unchanged = |after: Option<&Record>| Mutated::Unchanged(key.id, after.cloned());
+        let unchanged = |after: Option<&Record>| Mutated::Unchanged(key.id.clone(), after.cloned());
         let (action, previous) = match (&mutation.write, after) {
             (Write::Insert { .. }, _) => (Action::Create, Fields::new()),
             (Write::Update { .. } | Write::Delete { .. }, Some(after)) => {
@@ -388,9 +388,13 @@ impl SettledPlan {
                                 Mutated::Changed(draft) => {
                                     Outcome::Committed(Arc::clone(&changes[*draft]))
                                 }
-                                Mutated::Unchanged(id, record) => unchanged(*id, record.clone()),
+                                Mutated::Unchanged(id, record) => {
+                                    unchanged(id.clone(), record.clone())
+                                }
                             },
-                            Planned::Unchanged(record) => unchanged(record.id, Some(record)),
+                            Planned::Unchanged(record) => {
+                                unchanged(record.id.clone(), Some(record))
+                            }
                             Planned::Replay(outcome) => return outcome,
                         };
                         if let Some(key) = group.idempotency_key(edit) {
