@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
-    StoreError,
+    StoreError, TableDescription,
 };
 use fieldsync::{
     Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore, Outcome,
@@ -199,6 +199,10 @@ impl Store for Restorable {
     ) -> Result<ChangesSince, StoreError> {
         self.store().changes(collection, since, limit).await
     }
+    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
+        self.store().tables().await
+    }
+
     fn max_subscriber_reads(&self) -> usize {
         self.store().max_subscriber_reads()
     }

@@ -10,6 +10,7 @@ use fieldsync_sql::{
     ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, MissingTable, TableInfo, TableKind,
     TypeKind,
 };
+use tokio_postgres::GenericClient;
 
 use crate::dialect::Postgres;
 use crate::error::Failure;
@@ -186,13 +187,32 @@ async fn next_id(
 }
 
 async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<ColumnInfo>, Failure> {
+    let sql = "select to_regclass($1)::oid";
+    let oid: Option<u32> = transaction.query_one(sql, &[&table]).await?.try_get(0)?;
+    let mut columns = columns_of(&**transaction, oid.as_slice()).await?;
+    let columns = columns.drain().flat_map(|(_, columns)| columns);
+    Ok(columns.map(|column| column.info).collect())
+}
+
+/// A column, and whether the role may read it.
+pub(crate) struct TableColumn {
+    pub(crate) info: ColumnInfo,
+    pub(crate) is_readable: bool,
+}
+
+/// The columns of these tables.
+pub(crate) async fn columns_of(
+    client: &impl GenericClient,
+    tables: &[u32],
+) -> Result<HashMap<u32, Vec<TableColumn>>, Failure> {
     let sql = "select a.attname::text, t.typname::text, \
                  case when t.typname in ('varchar', 'bpchar') and t.modifier > 4 then t.modifier - 4 \
                    when t.typname = 'numeric' and t.modifier > 4 then ((t.modifier - 4) >> 16) & 65535 end, \
                  format_type(a.atttypid, a.atttypmod), a.attnotnull, \
                  a.atthasdef or a.attidentity <> '' or t.has_default, a.attgenerated <> '' or a.attidentity = 'a', \
                  case when t.typcategory = 'A' then 'A' else t.typtype::text end, \
-                 (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid) \
+                 (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid), \
+                 a.attrelid, has_column_privilege(a.attrelid, a.attnum, 'select') \
                from pg_attribute a cross join lateral \
                  (with recursive base(oid, modifier, has_default) as \
                     (select a.atttypid, a.atttypmod, false union all \
@@ -200,11 +220,11 @@ async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<Colum
                        b.has_default or d.typdefault is not null \
                      from base b join pg_type d on d.oid = b.oid where d.typtype = 'd') \
                   select t.*, b.modifier, b.has_default from base b join pg_type t on t.oid = b.oid where t.typtype <> 'd') t \
-               where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum";
-    let mut columns = Vec::new();
-    for row in transaction.query(sql, &[&table]).await? {
+               where a.attrelid = any($1) and a.attnum > 0 and not a.attisdropped order by a.attrelid, a.attnum";
+    let mut columns: HashMap<u32, Vec<TableColumn>> = HashMap::new();
+    for row in client.query(sql, &[&tables]).await? {
         let length: Option<i32> = row.try_get(2)?;
-        columns.push(ColumnInfo {
+        let info = ColumnInfo {
             name: row.try_get(0)?,
             declared: DeclaredType {
                 name: row.try_get(1)?,
@@ -220,7 +240,14 @@ async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<Colum
             is_not_null: row.try_get(4)?,
             has_default: row.try_get(5)?,
             is_generated: row.try_get(6)?,
-        });
+        };
+        columns
+            .entry(row.try_get(9)?)
+            .or_default()
+            .push(TableColumn {
+                info,
+                is_readable: row.try_get(10)?,
+            });
     }
     Ok(columns)
 }

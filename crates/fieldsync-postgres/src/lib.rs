@@ -37,6 +37,8 @@ mod prepare;
 
 mod catalog;
 
+mod introspection;
+
 mod privileges;
 
 mod log;

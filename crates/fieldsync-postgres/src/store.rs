@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
-    StoreError,
+    StoreError, TableDescription,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{Dialect as _, MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
+use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head, script};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 
@@ -22,7 +22,7 @@ use crate::error::{ConnectError, Failure, is_not_allowed};
 use crate::log_captured::{Check, log_captured};
 use crate::pipeline::run;
 use crate::value::{Parameter, PostgresRow};
-use crate::{log, prepare, writer};
+use crate::{introspection, log, prepare, writer};
 
 /// The connections of a pool that `connect` creates.
 const MAX_CONNECTIONS: usize = 16;
@@ -176,6 +176,18 @@ impl PostgresStore {
         Ok(prepare::ddl(&mut client, &collections, side_schema).await?)
     }
 
+    /// The SQL that removes everything of fieldsync's from the database: the triggers, the function, and the side tables of every
+    /// schema. The role `fieldsync_capture` stays, since other databases of the server may use it.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn drop_ddl(&self) -> Result<String, StoreError> {
+        let client = self.client().await?;
+        let removal = introspection::removal(&***client);
+        let statements = client.within(ANSWER_TIMEOUT, removal).await?;
+        Ok(script(&statements))
+    }
+
     async fn client(&self) -> Result<Connection, Failure> {
         Connection::of(&self.pool).await
     }
@@ -321,6 +333,12 @@ impl Store for PostgresStore {
         let client = self.client().await?;
         let read = log::changes(&client, &tables, table, since, limit);
         Ok(client.within(ANSWER_TIMEOUT, read).await?)
+    }
+
+    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
+        let client = self.client().await?;
+        let described = introspection::tables(&***client);
+        Ok(client.within(ANSWER_TIMEOUT, described).await?)
     }
 
     fn max_subscriber_reads(&self) -> usize {

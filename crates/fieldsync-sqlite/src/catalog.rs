@@ -146,7 +146,7 @@ pub(crate) fn check_foreign_keys(
 }
 
 /// The columns of a table, and those of its primary key.
-fn columns(
+pub(crate) fn columns(
     connection: &Connection,
     table: &str,
     gives_ids: bool,
@@ -184,7 +184,10 @@ fn columns(
 }
 
 /// The columns of each unique index without an expression or a condition.
-fn unique_keys(connection: &Connection, table: &str) -> Result<Vec<Vec<String>>, Failure> {
+pub(crate) fn unique_keys(
+    connection: &Connection,
+    table: &str,
+) -> Result<Vec<Vec<String>>, Failure> {
     let sql = "select i.name, c.name from pragma_index_list(?1) i join pragma_index_info(i.name) c \
                where i.\"unique\" and not i.partial order by i.seq, c.seqno";
     let mut statement = connection.prepare(sql)?;

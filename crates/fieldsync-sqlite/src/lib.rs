@@ -9,6 +9,8 @@ mod prepare;
 
 mod catalog;
 
+mod introspection;
+
 mod bare_sql;
 
 mod heads;

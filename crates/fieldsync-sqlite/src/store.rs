@@ -9,11 +9,11 @@ use std::thread;
 use async_trait::async_trait;
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
-    StoreError,
+    StoreError, TableDescription,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
-    TableRegistry, read_changes, read_page, read_record, read_records, run_ready, trim,
+    TableRegistry, read_changes, read_page, read_record, read_records, run_ready, script, trim,
 };
 use rusqlite::TransactionBehavior;
 use tokio::sync::{Notify, oneshot};
@@ -24,7 +24,7 @@ use crate::error::{Failure, OpenError};
 use crate::options::SqliteOptions;
 use crate::transaction::Transaction;
 use crate::worker::Workers;
-use crate::{drain, heads, prepare, writer};
+use crate::{drain, heads, introspection, prepare, writer};
 
 /// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
@@ -140,6 +140,17 @@ impl SqliteStore {
                 })
             })
             .await
+    }
+
+    /// The SQL that removes everything of fieldsync's from the database: the triggers and the side tables.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn drop_ddl(&self) -> Result<String, StoreError> {
+        let read = |session: &mut Session| {
+            session.with(None, |open| introspection::removal(&open.connection))
+        };
+        Ok(script(&self.0.readers.call(read).await?))
     }
 
     /// Reads on one of the readers' threads, in a transaction: the reads see one state of the database.
@@ -282,6 +293,13 @@ impl Store for SqliteStore {
             run_ready(reading)
         })
         .await
+    }
+
+    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
+        let read = |session: &mut Session| {
+            session.with(None, |open| introspection::tables(&open.connection))
+        };
+        self.0.readers.call(read).await
     }
 
     fn max_subscriber_reads(&self) -> usize {

@@ -57,7 +57,7 @@ const MAX_NAME_BYTES: usize = 1024;
 ///
 /// let users = engine.collection::<User>("users");
 /// let user = users.create(User { first_name: "Ada".into(), last_name: "King".into() }).await?;
-/// users.update(user.id, |user| user.last_name = "Lovelace".into()).await?;
+/// users.update(&user.id, |user| user.last_name = "Lovelace".into()).await?;
 /// let user = users.get(user.id).await?.expect("the record was just created");
 /// assert_eq!(user.fields.last_name, "Lovelace");
 /// # Ok(())

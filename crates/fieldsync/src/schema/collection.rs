@@ -112,6 +112,14 @@ impl Collection {
         collection
     }
 
+    /// Gives the collection another name than its table has.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self.check_names();
+        self
+    }
+
     /// Adds the fields `created_at` and `updated_at`, which the server sets.
     #[must_use]
     pub fn timestamps(mut self) -> Self {

@@ -201,6 +201,7 @@ fn is_key_type(field: &FieldType) -> bool {
             | FieldType::Uuid
             | FieldType::Text { .. }
             | FieldType::Date
+            | FieldType::DateTime
             | FieldType::Boolean
     )
 }

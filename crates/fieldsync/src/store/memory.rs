@@ -12,6 +12,7 @@ use crate::model::record::{Record, RecordId, RecordKey, size_of_fields};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
+use crate::schema::table_description::TableDescription;
 use crate::store::error::StoreError;
 use crate::store::memory_state::{State, UsedKey};
 use crate::store::memory_table::record;
@@ -220,6 +221,10 @@ impl Store for MemoryStore {
     ) -> Result<ChangesSince, StoreError> {
         let collection = self.collection(collection)?;
         Ok(self.read().changes_after(&collection, since, limit))
+    }
+
+    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn max_subscriber_reads(&self) -> usize {

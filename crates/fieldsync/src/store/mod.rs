@@ -2,6 +2,7 @@
 //! it.
 
 pub(crate) mod error;
+pub(crate) mod from_table;
 pub(crate) mod memory;
 pub(crate) mod memory_log;
 pub(crate) mod memory_state;

@@ -11,6 +11,7 @@ use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
+use crate::schema::table_description::TableDescription;
 use crate::store::error::StoreError;
 use crate::store::page::{PageLimit, RecordPage};
 use crate::write::batch::{Batch, GroupResult};
@@ -115,6 +116,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         since: Position,
         limit: PageLimit,
     ) -> Result<ChangesSince, StoreError>;
+
+    /// Describes the tables and views of which collections can be made. Empty if the store has none but those of its
+    /// collections.
+    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError>;
 
     /// How many reads for subscribers may run at a time, pieces of snapshots and pages of the log. It is a part of what the
     /// store can run at a time, so that reads of records never wait for them.

@@ -1,0 +1,52 @@
+#![doc = include_str!("../README.md")]
+
+mod arguments;
+
+mod database;
+
+// What the database has.
+mod tables;
+
+mod check;
+
+mod ddl;
+
+// What `serve` answers.
+mod serve;
+
+mod site;
+
+mod axum;
+
+mod actix;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, Command};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // actix logs an error for each malformed request, which any client can send.
+    let default = || "warn,actix_http=off".into();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let done = match Arguments::parse().command {
+        Command::Serve(options) => serve::serve(options).await.map(|()| true),
+        Command::Check(options) => check::check(&options).await,
+        Command::Ddl(options) => ddl::ddl(&options).await.map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

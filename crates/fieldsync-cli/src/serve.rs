@@ -1,0 +1,129 @@
+//! `fieldsync serve`: an engine with a collection for each table, behind either web framework.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldsync::{Engine, EngineBuilder, StartError};
+use fieldsync_postgres::PostgresBroker;
+use fieldsync_redis::RedisBroker;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::arguments::{ServeOptions, ServerOption};
+use crate::database::{Database, explain};
+use crate::site::Site;
+use crate::tables::{Table, selected};
+use crate::{actix, axum};
+
+/// How long a stop waits for requests and WebSockets.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) async fn serve(options: ServeOptions) -> Result<(), String> {
+    if !options.listen.ip().is_loopback() && !options.open_to_everyone {
+        return Err(format!(
+            "--listen {}: others could reach this address, and there is no login: everyone could read and write every table. \
+             Add --open-to-everyone if that is wanted",
+            options.listen
+        ));
+    }
+    let is_captured = options.capture.is_on()?;
+    let selection = &options.selection;
+    let database = Database::open(&selection.dsn, selection.side_schema.as_deref()).await?;
+    let tables = selected(&database, selection).await?;
+    let collections = json!({"collections": tables.iter().map(Table::to_json).collect::<Vec<_>>()});
+    let (mut builder, mut count) = (Engine::builder(), 0);
+    for table in &tables {
+        let Ok((collection, _)) = &table.collection else {
+            continue;
+        };
+        let collection = match is_captured && !table.description.is_view {
+            true => collection.clone().capture(),
+            false => collection.clone().without_capture(),
+        };
+        builder = builder.collection(match options.read_only {
+            true => collection.read_only(),
+            false => collection,
+        });
+        count += 1;
+    }
+    if count == 0 {
+        return Err("no table can be served; `fieldsync check` says why".to_owned());
+    }
+    for origin in &options.allow_origin {
+        builder = builder.allow_origin(origin);
+    }
+    let builder = with_broker(builder, options.broker.as_deref()).await?;
+    let engine = database.store_of(builder).start().await;
+    let engine = engine.map_err(|error| match error {
+        StartError::Origin(_) => format!("--allow-origin: {error}"),
+        error => explain("can't serve the database", &error),
+    })?;
+    let site = Arc::new(Site {
+        hosts: options.host.clone(),
+        origins: options.allow_origin.clone(),
+        collections: collections.to_string(),
+    });
+    let listen = options.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        format!("can't listen on {listen}: {error}\nName another address: --listen 127.0.0.1:8001")
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    println!(
+        "Serving {count} of {} tables: http://{address}/",
+        tables.len()
+    );
+    match options.server {
+        ServerOption::Axum => axum::serve(listener, engine, site, &options.allow_origin).await,
+        ServerOption::Actix => actix::serve(listener, engine, site, &options.allow_origin).await,
+    }
+}
+
+async fn with_broker(builder: EngineBuilder, url: Option<&str>) -> Result<EngineBuilder, String> {
+    let Some(url) = url else {
+        return Ok(builder);
+    };
+    match url.split_once(':') {
+        Some(("postgres" | "postgresql", _)) => {
+            let broker = PostgresBroker::connect(url).await;
+            Ok(builder.broker(broker.map_err(|error| explain("--broker", &error))?))
+        }
+        Some((scheme, _)) if scheme.starts_with("redis") => {
+            let broker = RedisBroker::connect(url).await;
+            Ok(builder.broker(broker.map_err(|error| explain("--broker", &error))?))
+        }
+        _ => {
+            Err("--broker: expected redis://HOST:PORT or postgres://USER@HOST/DATABASE".to_owned())
+        }
+    }
+}
+
+/// Resolves at SIGTERM or Ctrl-C, after the engine has drained.
+pub(crate) async fn stopped(engine: Engine) {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be registered");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be registered");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    eprintln!("Stopping.");
+    let _ = engine.drain(DRAIN_TIMEOUT).await;
+}
+
+/// The methods and headers that pages of other origins may use, if the options allow any.
+pub(crate) const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
+pub(crate) const ALLOWED_HEADERS: [&str; 6] = [
+    "content-type",
+    "if-match",
+    "if-none-match",
+    "idempotency-key",
+    "fieldsync-base",
+    "last-event-id",
+];
+pub(crate) const EXPOSED_HEADERS: [&str; 5] = [
+    "etag",
+    "location",
+    "link",
+    "fieldsync-cursor",
+    "retry-after",
+];
