@@ -143,6 +143,9 @@ fn base64_of(hex: &str) -> String {
 
 /// `2026-01-13T10:00:00.5+02:00`, or without an offset in UTC, as RFC 3339 in UTC.
 fn time(text: String) -> String {
+    if let Some(before) = text.strip_suffix(" BC") {
+        return format!("{} BC", time(before.to_owned()));
+    }
     let has_offset = text.len() > 10 && text[10..].contains(['+', '-', 'Z']);
     let utc = if has_offset {
         text.parse::<Timestamp>()

@@ -236,6 +236,7 @@ pub(crate) async fn columns_of(
                     "e" => TypeKind::Enum(row.try_get::<_, Option<_>>(8)?.unwrap_or_default()),
                     _ => TypeKind::Scalar,
                 },
+                sample: None,
             },
             is_not_null: row.try_get(4)?,
             has_default: row.try_get(5)?,

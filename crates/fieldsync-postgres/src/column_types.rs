@@ -229,12 +229,7 @@ pub(crate) fn field_type(declared: &DeclaredType) -> FieldType {
         min: None,
         max: None,
     };
-    let any = || {
-        Box::new(Schema {
-            kind: FieldType::Json(JsonShape::Any),
-            nullable: true,
-        })
-    };
+    let any = || Box::new(Schema::new(FieldType::Json(JsonShape::Any), true));
     if let Some((min, max)) = integers(declared) {
         return FieldType::Integer { min, max };
     }
@@ -286,6 +281,15 @@ pub(crate) fn key_format(
                 .to_owned(),
         }),
         _ => text_key_format(declared).ok_or_else(|| KeyMismatch::expected("a type that has one text for each value")),
+    }
+}
+
+/// The ids that a column of this type can hold.
+pub(crate) fn key_ids(declared: &DeclaredType) -> Option<Ids> {
+    match &*declared.name {
+        _ if integers(declared).is_some() => Some(Ids::Integer),
+        "uuid" => Some(Ids::UuidV7),
+        _ => text_key_format(declared).map(|_| Ids::Text),
     }
 }
 

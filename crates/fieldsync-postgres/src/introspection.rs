@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use fieldsync::backend::{ColumnDescription, TableDescription};
 use tokio_postgres::{GenericClient, Row};
 
-use crate::column_types::field_type;
+use crate::column_types::{field_type, key_ids};
 use crate::error::Failure;
 use crate::{catalog, dialect::Postgres};
 use fieldsync_sql::Dialect as _;
@@ -78,6 +78,8 @@ fn describe(column: &catalog::TableColumn) -> ColumnDescription {
         name: info.name.clone(),
         sql_type: info.declared.shown.clone(),
         field: column.is_readable.then(|| field_type(&info.declared)),
+        ids: key_ids(&info.declared),
+        has_special_values: true,
         is_nullable: !info.is_not_null,
         has_default: info.has_default,
         is_generated: info.is_generated,

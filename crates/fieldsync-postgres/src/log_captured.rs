@@ -225,9 +225,14 @@ fn taken(table: &Table, rows: &[Row]) -> Result<Taken, Failure> {
         };
         if !captured.rows.contains_key(&write.key) {
             let exists: bool = row.try_get(3)?;
-            let record = exists.then(|| table.record(&PostgresRow(row), 4));
-            let record = record.transpose()?;
-            captured.rows.insert(RecordKey::clone(&write.key), record);
+            let record = exists.then(|| table.readable(&PostgresRow(row), 4));
+            if record == Some(None) {
+                // Nobody sees a row that can't be read.
+                continue;
+            }
+            captured
+                .rows
+                .insert(RecordKey::clone(&write.key), record.flatten());
         }
         captured.others.push(write);
     }

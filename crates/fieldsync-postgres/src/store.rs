@@ -10,7 +10,9 @@ use fieldsync::backend::{
     StoreError, TableDescription,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head, script};
+use fieldsync_sql::{
+    MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, missing_head, script,
+};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 
@@ -66,6 +68,14 @@ pub struct PostgresStore {
     checked_at: Mutex<Option<Instant>>,
 }
 
+/// Settings on which the texts of values depend.
+const TEXT_SETTINGS: [(&str, &str); 4] = [
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "1"),
+];
+
 impl PostgresStore {
     /// Connects to a database: `postgres://[user[:password]@]host[:port]/database[?options]`.
     ///
@@ -81,6 +91,10 @@ impl PostgresStore {
         let mut address = Address::of(url)?;
         address.set("statement_timeout", STATEMENT_TIMEOUT);
         address.set("idle_in_transaction_session_timeout", IDLE_TIMEOUT);
+        // The texts of values depend on these.
+        for (name, value) in TEXT_SETTINGS {
+            address.set(name, value);
+        }
         let unreachable = |source| ConnectError::Unreachable {
             address: address.to_string(),
             source,
@@ -213,8 +227,8 @@ fn record_page(table: &Table, rows: &[Row]) -> Result<RecordPage, Failure> {
     let (mut records, mut more) = (Vec::with_capacity(rows.len()), false);
     for row in rows {
         // A table without records gives one row, without a record.
-        if row.try_get::<_, Option<&str>>(4)?.is_some() {
-            records.push(table.record(&PostgresRow(row), 4)?);
+        if !matches!(PostgresRow(row).value(4), Ok(SqlValue::Null)) {
+            records.extend(table.readable(&PostgresRow(row), 4));
             more = row.try_get::<_, Option<bool>>(3)?.is_some();
         }
     }
@@ -310,16 +324,23 @@ impl Store for PostgresStore {
         let table = tables.of(collection)?;
         let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
         // One row more than that is looked at, so that there is a number after it.
-        let rows = integer(limit.rows.clamp(1, usize::MAX / 4));
-        let mut parameters = vec![Parameter::text(&*table.log), rows, integer(limit.bytes)];
-        let sql = match after {
-            None => &table.own.list,
-            Some(after) => {
-                parameters.extend(table.key_values(&after).into_iter().map(Parameter::from));
-                &table.own.list_after
+        let (mut rows, mut bytes) = (limit.rows.clamp(1, usize::MAX / 4), limit.bytes);
+        loop {
+            let mut parameters = vec![Parameter::text(&*table.log), integer(rows), integer(bytes)];
+            let sql = match &after {
+                None => &table.own.list,
+                Some(after) => {
+                    parameters.extend(table.key_values(after).into_iter().map(Parameter::from));
+                    &table.own.list_after
+                }
+            };
+            let page = self.read(table, sql, parameters).await?;
+            if !page.records.is_empty() || !page.more || rows >= usize::MAX / 4 {
+                return Ok(page);
             }
-        };
-        Ok(self.read(table, sql, parameters).await?)
+            // No row of the page can be read, so that the next page would begin here, too.
+            (rows, bytes) = (rows.saturating_mul(2), bytes.saturating_mul(2));
+        }
     }
 
     async fn changes(

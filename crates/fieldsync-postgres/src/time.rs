@@ -12,6 +12,8 @@ pub(crate) struct Time(i64);
 
 /// 2000-01-01, in microseconds since 1970.
 const BEGIN: i64 = 946_684_800_000_000;
+/// 0001-01-01, in microseconds since 1970.
+const FIRST: i64 = -62_135_596_800_000_000;
 /// The calendar repeats after 400 years.
 const CYCLE: i64 = 146_097 * 24 * 3600 * 1_000_000;
 
@@ -33,7 +35,7 @@ impl fmt::Display for Time {
             _ => {}
         }
         let near = self.0.checked_add(BEGIN).and_then(Timestamp::from_micros);
-        if let Some(time) = near {
+        if let Some(time) = near.filter(|time| time.as_micros() > FIRST) {
             return time.fmt(f);
         }
         let in_cycle =
@@ -41,7 +43,11 @@ impl fmt::Display for Time {
         let text = in_cycle.to_string();
         let (year, rest) = text.split_at(4);
         let year: i64 = year.parse().map_err(|_| fmt::Error)?;
-        write!(f, "{}{rest}", year + 400 * self.0.div_euclid(CYCLE))
+        match year + 400 * self.0.div_euclid(CYCLE) {
+            year @ 1.. => write!(f, "{year:04}{rest}"),
+            // The year 1 BC is before the year 1.
+            year => write!(f, "{:04}{rest} BC", 1 - year),
+        }
     }
 }
 
@@ -57,6 +63,7 @@ mod tests {
             (-1, "1999-12-31T23:59:59.999999Z"),
             (CYCLE * 20, "10000-01-01T00:00:00.000000Z"),
             (CYCLE * 100 + 31 * DAY + 1, "42000-02-01T00:00:00.000001Z"),
+            (-BEGIN + FIRST - 1, "0001-12-31T23:59:59.999999Z BC"),
             (i64::MAX, "infinity"),
             (i64::MIN, "-infinity"),
         ] {

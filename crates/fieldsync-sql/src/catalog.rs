@@ -77,6 +77,8 @@ pub struct DeclaredType {
     pub shown: String,
     /// What kind of type it is.
     pub kind: TypeKind,
+    /// A value that the column holds, as text, where the type does not say how the column stores its values.
+    pub sample: Option<String>,
 }
 
 /// The kind of a type.
@@ -110,6 +112,7 @@ impl DeclaredType {
                 declared
             },
             kind: TypeKind::Scalar,
+            sample: None,
         }
     }
 

@@ -193,6 +193,24 @@ impl<D: Dialect> TableLayout<D> {
         })
     }
 
+    /// The record in a row, or `None` if its key or a value can't be read: the row is then skipped, and logged.
+    pub fn readable<R: Row + ?Sized>(&self, row: &R, first: usize) -> Option<Record> {
+        let record = self.record(row, first);
+        let warn = |error: &StoreError| {
+            let key: Vec<_> = (first..first + self.key.len())
+                .map(|column| row.value(column).map(|value| format!("{value:?}")))
+                .collect::<Result<_, _>>()
+                .unwrap_or_default();
+            tracing::warn!(
+                table = self.name,
+                key = key.join(", "),
+                error = error as &dyn std::error::Error,
+                "a row can't be read, and is left out"
+            );
+        };
+        record.inspect_err(warn).ok()
+    }
+
     /// The size of a record's values in bytes. The row's columns are as for [`TableLayout::record`].
     ///
     /// # Errors

@@ -78,24 +78,32 @@ pub async fn read_page<T: Transaction>(
     after: Option<&RecordId>,
     limit: PageLimit,
 ) -> Result<RecordPage, T::Error> {
-    // A row that the page has no room for shows that more follow.
-    let statement = table.list(after, limit.rows.max(1).saturating_add(1));
-    let (mut meter, mut records) = (PageMeter::new(limit), Vec::new());
-    let mut read = |row: &dyn Row| {
-        let is_in_page = meter.take(table.row_bytes(row, 0)?);
-        if is_in_page {
-            records.push(table.record(row, 0)?);
+    let (mut rows, mut bytes) = (limit.rows.max(1), limit.bytes);
+    loop {
+        // A row that the page has no room for shows that more follow.
+        let statement = table.list(after, rows.saturating_add(1));
+        let (mut meter, mut records) = (PageMeter::new(PageLimit { rows, bytes }), Vec::new());
+        let mut read = |row: &dyn Row| {
+            let is_in_page = meter.take(table.row_bytes(row, 0)?);
+            if is_in_page {
+                records.extend(table.readable(row, 0));
+            }
+            Ok(is_in_page)
+        };
+        transaction
+            .query(&statement.sql, &statement.parameters, &mut read)
+            .await?;
+        if records.is_empty() && meter.is_full() {
+            // No row of the page can be read, so that the next page would begin here, too.
+            (rows, bytes) = (rows.saturating_mul(2), bytes.saturating_mul(2));
+            continue;
         }
-        Ok(is_in_page)
-    };
-    transaction
-        .query(&statement.sql, &statement.parameters, &mut read)
-        .await?;
-    Ok(RecordPage {
-        records,
-        more: meter.is_full(),
-        head: read_head(transaction, tables, &table.collection).await?,
-    })
+        return Ok(RecordPage {
+            records,
+            more: meter.is_full(),
+            head: read_head(transaction, tables, &table.collection).await?,
+        });
+    }
 }
 
 async fn get<T: Transaction>(

@@ -11,6 +11,7 @@ use fieldsync_sql::{
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::bare_sql::without_quotes;
+use crate::column_types::is_time;
 use crate::dialect::Sqlite;
 use crate::error::Failure;
 
@@ -175,12 +176,27 @@ pub(crate) fn columns(
             is_generated: row.get::<_, i64>(5)? != 0,
         })
     })?;
-    let columns = columns.collect::<Result<_, _>>()?;
+    let mut columns: Vec<ColumnInfo> = columns.collect::<Result<_, _>>()?;
+    for column in &mut columns {
+        if is_time(&column.declared) {
+            column.declared.sample = sample(connection, table, &column.name)?;
+        }
+    }
     primary_key.sort();
     Ok((
         columns,
         primary_key.into_iter().map(|(_, name)| name).collect(),
     ))
+}
+
+/// A value of a column, as text.
+fn sample(connection: &Connection, table: &str, column: &str) -> Result<Option<String>, Failure> {
+    let (table, column) = (Sqlite::quote(table), Sqlite::quote(column));
+    let sql = format!(
+        "select cast({table}.{column} as text) from {table} where {table}.{column} is not null limit 1"
+    );
+    // A view may fail when it is read.
+    Ok(connection.query_row(&sql, [], |row| row.get(0)).ok())
 }
 
 /// The columns of each unique index without an expression or a condition.

@@ -1,5 +1,6 @@
 //! Which declared types hold which fields.
 
+use crate::time_form::TimeForm;
 use fieldsync::backend::{FieldType, Ids, JsonShape};
 use fieldsync_sql::{ColumnInfo, DeclaredType, KeyMismatch, text_length};
 
@@ -14,8 +15,8 @@ pub(crate) enum Format {
     AnyUuid,
     /// A UUID of 16 bytes.
     BlobUuid,
-    /// A time as text in UTC, `2026-01-13 10:00:00.123456`.
-    Time,
+    /// A time.
+    Time(TimeForm),
     Integer,
     Number,
     /// 0 or 1.
@@ -38,11 +39,30 @@ fn is_untyped(declared: &DeclaredType) -> bool {
 /// SQLite's own rule for text affinity. `point` and `int` come first there.
 fn is_text(declared: &DeclaredType) -> bool {
     let is_named = |part: &&str| declared.name.contains(part);
-    !is_integer(declared) && ["char", "clob", "text"].iter().any(is_named)
+    !declared.name.contains("int") && ["char", "clob", "text"].iter().any(is_named)
 }
 
+/// The types that are meant for integers. SQLite itself takes `point` for one.
 fn is_integer(declared: &DeclaredType) -> bool {
-    declared.name.contains("int")
+    let is_named = |word: &str| {
+        matches!(
+            word,
+            "int"
+                | "integer"
+                | "int1"
+                | "int2"
+                | "int3"
+                | "int4"
+                | "int8"
+                | "tinyint"
+                | "smallint"
+                | "mediumint"
+                | "bigint"
+                | "serial"
+                | "bigserial"
+        )
+    };
+    declared.name.split(' ').any(is_named)
 }
 
 fn holds_text(declared: &DeclaredType, length: Option<usize>) -> bool {
@@ -91,7 +111,12 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
             let expected = "datetime, timestamp, or text of at least 26 characters";
             fit(
                 is_time(declared) || holds_text(declared, Some(26)),
-                Format::Time,
+                Format::Time(
+                    declared
+                        .sample
+                        .as_deref()
+                        .map_or(TimeForm::SQL, TimeForm::of),
+                ),
                 expected,
             )
         }
@@ -103,6 +128,7 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
                 "date, or text of at least 10 characters",
             )
         }
+        FieldType::Uuid if is_blob(declared) => Ok(Format::BlobUuid),
         FieldType::Uuid => uuid_format(declared).ok_or_else(|| UUID_COLUMNS.to_owned()),
         FieldType::Integer { min, max } => {
             let fits =
@@ -151,7 +177,7 @@ fn is_real(declared: &DeclaredType) -> bool {
     ["real", "doub", "floa"].iter().any(is_named)
 }
 
-fn is_time(declared: &DeclaredType) -> bool {
+pub(crate) fn is_time(declared: &DeclaredType) -> bool {
     let is_named = |name: &&str| declared.name.starts_with(name);
     ["datetime", "timestamp"].iter().any(is_named)
 }
@@ -198,6 +224,19 @@ pub(crate) fn field_type(declared: &DeclaredType) -> FieldType {
     }
 }
 
+/// The ids that a column of this type can hold.
+pub(crate) fn key_ids(declared: &DeclaredType) -> Option<Ids> {
+    if is_integer(declared) {
+        Some(Ids::Integer)
+    } else if declared.name == "uuid" || is_blob(declared) {
+        Some(Ids::UuidV7)
+    } else if is_real(declared) {
+        None
+    } else {
+        Some(Ids::Text)
+    }
+}
+
 const UUID_COLUMNS: &str =
     "text, varchar(36), uuid, char(32) for UUIDs without hyphens, or blob for UUIDs of 16 bytes";
 
@@ -219,17 +258,16 @@ pub(crate) fn key_format(
 ) -> Result<Format, KeyMismatch> {
     let declared = &column.declared;
     match ids {
+        // SQLite gives ids only where the type is this very word.
+        Ids::Integer if gives_ids && declared.name != "integer" => Err(KeyMismatch::expected(
+            "integer primary key, the one type for which SQLite gives ids; or .no_create() for the collection",
+        )),
         Ids::Integer if gives_ids && !column.has_default => Err(KeyMismatch {
             found: Some("a table without rowid".to_owned()),
             expected:
                 "a table with rowids, to which SQLite gives ids; or .no_create() for the collection"
                     .to_owned(),
         }),
-        // SQLite gives ids only where the type is this very word.
-        Ids::Integer if gives_ids && declared.name == "integer" => Ok(Format::Integer),
-        Ids::Integer if gives_ids => Err(KeyMismatch::expected(
-            "integer primary key, the one type for which SQLite gives ids; or .no_create() for the collection",
-        )),
         Ids::Integer if is_integer(declared) => Ok(Format::Integer),
         Ids::Integer => Err(KeyMismatch::expected(
             "integer; or .uuid_ids() or .text_ids() for the collection",

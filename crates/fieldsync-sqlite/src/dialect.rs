@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::column_types::{self, Format};
+use crate::time_form::TimeForm;
 
 pub(crate) type Table = fieldsync_sql::Table<Sqlite>;
 pub(crate) type Tables = fieldsync_sql::Tables<Sqlite>;
@@ -89,7 +90,7 @@ impl Dialect for Sqlite {
                 max_length: Some(length),
                 ..
             } => return (format!("varchar({length})"), Format::Text),
-            FieldType::DateTime => ("datetime", Format::Time),
+            FieldType::DateTime => ("datetime", Format::Time(TimeForm::SQL)),
             FieldType::Date => ("date", Format::Text),
             FieldType::Uuid => ("varchar(36)", Format::Text),
             FieldType::Integer { .. } => ("integer", Format::Integer),
@@ -115,19 +116,32 @@ impl Dialect for Sqlite {
         match (format, value) {
             (_, Value::Null) => SqlValue::Null,
             (Format::Bytes, Value::String(text)) => bytes(text),
+            (Format::BlobUuid, Value::String(text)) => match text.parse::<Uuid>() {
+                Ok(uuid) => SqlValue::Bytes(uuid.as_bytes().to_vec().into()),
+                // The core admits no other text.
+                Err(_) => SqlValue::text(text),
+            },
             (Format::Any, Value::Object(members)) => match members.get(BYTES) {
                 Some(Value::String(text)) if members.len() == 1 => bytes(text),
                 _ => SqlValue::text(value.to_string()),
+            },
+            (Format::Number, Value::String(text)) => match &**text {
+                "Infinity" => SqlValue::Real(f64::INFINITY),
+                "-Infinity" => SqlValue::Real(f64::NEG_INFINITY),
+                text => SqlValue::text(text),
             },
             (Format::Integer, Value::String(digits)) => match digits.parse() {
                 Ok(integer) => SqlValue::Integer(integer),
                 Err(_) => SqlValue::text(digits),
             },
             (Format::Json, json) => SqlValue::text(json.to_string()),
-            (Format::Time, Value::String(time)) => match time.parse::<Timestamp>() {
-                Ok(time) => SqlValue::text(time.to_sql_text()),
+            (Format::Time(form), Value::String(text)) => match text.parse::<Timestamp>() {
+                Ok(time) => match form.text(time) {
+                    Some(text) => SqlValue::text(text),
+                    None => SqlValue::Integer(form.number(time)),
+                },
                 // The core admits no other text.
-                Err(_) => SqlValue::text(time),
+                Err(_) => SqlValue::text(text),
             },
             (Format::SimpleUuid, Value::String(uuid)) => SqlValue::text(uuid.replace('-', "")),
             (_, Value::String(text)) => SqlValue::text(text),
@@ -150,23 +164,36 @@ impl Dialect for Sqlite {
             {
                 return Value::from(number as f64);
             }
+            (Format::Time(form), SqlValue::Integer(number))
+                if let Some(time) = form.time_of(number) =>
+            {
+                return time.to_string().into();
+            }
             (Format::LooseText, SqlValue::Integer(number)) => number.to_string(),
             (Format::LooseText, SqlValue::Real(number)) => Value::from(number).to_string(),
             (Format::Boolean, SqlValue::Integer(number @ (0 | 1))) => {
                 return Value::Bool(number == 1);
             }
             (_, SqlValue::Integer(number)) => return integer_value(number),
+            (Format::BlobUuid, SqlValue::Bytes(bytes)) if bytes.len() == 16 => {
+                let uuid = Uuid::from_slice(&bytes).unwrap_or_default();
+                return uuid.hyphenated().to_string().into();
+            }
             (Format::Bytes, SqlValue::Bytes(bytes)) => return STANDARD.encode(bytes).into(),
             (Format::Any, SqlValue::Bytes(bytes)) => {
                 return json!({BYTES: STANDARD.encode(bytes)});
             }
-            // Infinity becomes null, since JSON has none.
+            // JSON has no infinity.
+            (_, SqlValue::Real(number)) if number.is_infinite() => {
+                let sign = if number > 0.0 { "" } else { "-" };
+                return format!("{sign}Infinity").into();
+            }
             (_, SqlValue::Real(number)) => return Value::from(number),
             (_, SqlValue::Text(text)) => text.into_owned(),
             (_, SqlValue::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         };
         let read = match format {
-            Format::Time => {
+            Format::Time(_) => {
                 Timestamp::from_sql_text(&text).map(|time| Value::from(time.to_string()))
             }
             Format::SimpleUuid => {
@@ -270,12 +297,20 @@ mod tests {
     #[test]
     fn a_value_that_does_not_fit_its_field_is_returned_as_it_is_stored() {
         let text = |text: &'static str| SqlValue::text(text);
-        check_read(Format::Time, text("yesterday"), json!("yesterday"));
-        check_read(Format::Time, SqlValue::Integer(7), json!(7));
+        check_read(
+            Format::Time(TimeForm::SQL),
+            text("yesterday"),
+            json!("yesterday"),
+        );
+        check_read(Format::Time(TimeForm::SQL), SqlValue::Integer(7), json!(7));
         check_read(Format::Boolean, SqlValue::Integer(2), json!(2));
         check_read(Format::Boolean, text("yes"), json!("yes"));
         check_read(Format::Integer, text("many"), json!("many"));
-        check_read(Format::Number, SqlValue::Real(f64::INFINITY), json!(null));
+        check_read(
+            Format::Number,
+            SqlValue::Real(f64::INFINITY),
+            json!("Infinity"),
+        );
         check_read(Format::Json, text("{"), json!("{"));
         check_read(Format::SimpleUuid, text("7"), json!("7"));
         let bytes = SqlValue::Bytes(vec![b'a', 0xff].into());
@@ -289,7 +324,11 @@ mod tests {
             ("2026-01-13 10:00:00", "2026-01-13T10:00:00.000000Z"),
             ("2026-01-13T12:00:00+02:00", "2026-01-13T10:00:00.000000Z"),
         ] {
-            check_read(Format::Time, SqlValue::text(stored), json!(expected));
+            check_read(
+                Format::Time(TimeForm::SQL),
+                SqlValue::text(stored),
+                json!(expected),
+            );
         }
     }
 

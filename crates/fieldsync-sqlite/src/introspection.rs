@@ -5,7 +5,7 @@ use fieldsync_sql::Dialect as _;
 use rusqlite::Connection;
 
 use crate::catalog;
-use crate::column_types::field_type;
+use crate::column_types::{field_type, key_ids};
 use crate::dialect::Sqlite;
 use crate::error::Failure;
 
@@ -61,6 +61,8 @@ pub(crate) fn tables(connection: &Connection) -> Result<Vec<TableDescription>, F
                     name: column.name.clone(),
                     sql_type: column.declared.shown.clone(),
                     field: Some(field_type(&column.declared)),
+                    ids: key_ids(&column.declared),
+                    has_special_values: true,
                     is_nullable: !column.is_not_null && !key.contains(&column.name),
                     has_default: column.has_default,
                     is_generated: column.is_generated,

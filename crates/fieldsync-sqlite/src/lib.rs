@@ -46,6 +46,8 @@ mod dialect;
 
 mod column_types;
 
+mod time_form;
+
 mod blame;
 
 mod error;

@@ -60,7 +60,7 @@ fn max_subscriber_reads() -> usize {
 ///     .start()
 ///     .await?;
 /// let ada = engine.collection("users").create(User { first_name: "Ada".into(), ..User::default() }).await?;
-/// assert_eq!(engine.collection::<User>("users").get(ada.id).await?.expect("it was just created"), ada);
+/// assert_eq!(engine.collection::<User>("users").get(&ada.id).await?.expect("it was just created"), ada);
 /// # Ok(())
 /// # }
 /// ```

@@ -192,12 +192,12 @@ async fn the_error_for_a_column_that_does_not_fit_says_what_to_do() {
         (
             "integer",
             json!({"type": "number"}),
-            "found integer, expected real, double, float, or numeric without a precision",
+            "found integer, expected real, double, float, numeric, or decimal",
         ),
         (
-            "blob",
+            "real",
             json!({"type": "string", "format": "uuid"}),
-            "found blob, expected text, varchar(36), uuid, or char(32) for UUIDs without hyphens",
+            "found real, expected text, varchar(36), uuid, char(32) for UUIDs without hyphens, or blob for UUIDs of 16 bytes",
         ),
         (
             "varchar(1000)",
@@ -212,7 +212,7 @@ async fn the_error_for_a_column_that_does_not_fit_says_what_to_do() {
         (
             "integer generated always as (id + 1)",
             json!({"type": "integer"}),
-            "found a generated column, expected an ordinary column; leave the field out of the type, it can't be written",
+            "found a generated column, expected an ordinary column, or .read_only_fields() for the collection with this field",
         ),
     ] {
         check_refused(declared, schema, expected).await;
@@ -231,12 +231,14 @@ async fn the_error_for_a_table_that_does_not_fit_says_what_to_do() {
         (
             "create table things (id integer, title text)",
             title(),
-            "column id: found integer that is not the whole primary key, expected integer primary key, of this column alone",
+            "column id: found integer that is not the whole primary key, expected a primary key, or a unique index on columns \
+             that are not null",
         ),
         (
             "create table things (id integer, title text, primary key (id, title))",
             title(),
-            "column id: found integer that is not the whole primary key, expected integer primary key, of this column alone",
+            "column id: found integer that is not the whole primary key, expected the primary key; name its columns with \
+             .composite_key([\"id\", \"title\"])",
         ),
         (
             "create table things (id bigint primary key, title text)",
@@ -247,7 +249,7 @@ async fn the_error_for_a_table_that_does_not_fit_says_what_to_do() {
         (
             "create table things (id integer primary key, title text)",
             title().uuid_ids(),
-            "column id: found integer primary key, expected text, varchar(36), uuid, or char(32) for UUIDs without hyphens",
+            "column id: found integer primary key, expected text, varchar(36), uuid, char(32) for UUIDs without hyphens, or blob for UUIDs of 16 bytes",
         ),
         (
             "create table things (id integer primary key, title text, owner text not null)",
@@ -258,7 +260,8 @@ async fn the_error_for_a_table_that_does_not_fit_says_what_to_do() {
         (
             "create view things as select 1 as id, 'a' as title",
             title(),
-            "found a view of this name, expected an ordinary table; name another with .table(\"…\")",
+            "found a view of this name, expected an ordinary table, or .read_only() for the collection; name another with \
+             .table(\"…\")",
         ),
         (
             "create table things (id integer primary key)",

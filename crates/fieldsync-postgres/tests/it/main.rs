@@ -11,3 +11,4 @@ mod ddl;
 mod faults;
 mod ids;
 mod tls;
+mod types;

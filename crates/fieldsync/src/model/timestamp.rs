@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jiff::ToSpan as _;
+use jiff::civil::{DateTime, date};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,7 +19,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// The default is 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Timestamp(jiff::Timestamp);
+pub struct Timestamp {
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    micros: i64,
+}
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 24 * 3600 * SECOND;
+/// The days of the first and of the last year that are valid.
+const FIRST_DAY: i64 = -4_371_587;
+const LAST_DAY: i64 = 2_932_896;
 
 impl Timestamp {
     /// The current time of the system clock.
@@ -30,13 +41,37 @@ impl Timestamp {
     /// The time this many microseconds after 1970-01-01T00:00:00Z. `None` outside the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
-        jiff::Timestamp::from_microsecond(micros).ok().map(Self)
+        (FIRST_DAY..=LAST_DAY)
+            .contains(&micros.div_euclid(DAY))
+            .then_some(Self { micros })
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn as_micros(self) -> i64 {
-        self.0.as_microsecond()
+        self.micros
+    }
+
+    /// The date and the time of day in UTC.
+    fn civil(self) -> DateTime {
+        let (days, of_day) = (self.micros.div_euclid(DAY), self.micros.rem_euclid(DAY));
+        let date = date(1970, 1, 1).checked_add(days.days());
+        let date = date.expect("the days are between the years -9999 and 9999");
+        let of_day = jiff::SignedDuration::from_micros(of_day);
+        let time = date
+            .to_datetime(jiff::civil::Time::midnight())
+            .checked_add(of_day);
+        time.expect("the time is within the day")
+    }
+
+    /// Parses a date and a time of day, and subtracts the offset from UTC. Digits beyond microseconds are cut off.
+    fn parse(text: &str, offset: i64) -> Option<Self> {
+        let civil: DateTime = text.parse().ok()?;
+        let days = i64::from(civil.date().since(date(1970, 1, 1)).ok()?.get_days());
+        let of_day = civil.time().since(jiff::civil::Time::midnight()).ok()?;
+        let of_day =
+            i64::try_from(jiff::SignedDuration::try_from(of_day).ok()?.as_micros()).ok()?;
+        Self::from_micros(days * DAY + of_day - offset)
     }
 
     /// SQL text in UTC, in the form that SQLite and most frameworks store: `2026-01-13 10:00:00.123456`.
@@ -51,20 +86,30 @@ impl Timestamp {
     /// offset the time is in UTC. Digits beyond microseconds are cut off. `None` for other text.
     #[must_use]
     pub fn from_sql_text(text: &str) -> Option<Self> {
-        let has_offset = text.get(10..)?.contains(['Z', 'z', '+', '-']);
-        let time = if has_offset {
-            text.parse::<jiff::Timestamp>()
-        } else {
-            format!("{text}Z").parse()
+        let after_date = text.get(10..)?;
+        let Some(at) = after_date.find(['Z', 'z', '+', '-']) else {
+            return Self::parse(text, 0);
         };
-        let time = time.ok()?;
-        let whole_micros = time.as_nanosecond() % 1000 == 0;
-        if whole_micros {
-            Some(Self(time))
-        } else {
-            Self::from_micros(time.as_microsecond())
-        }
+        let (time, offset) = text.split_at(10 + at);
+        Self::parse(time.trim_end(), parse_offset(offset)?)
     }
+}
+
+/// Microseconds of `Z`, `+02:00`, `+0200` or `+02`.
+fn parse_offset(text: &str) -> Option<i64> {
+    if matches!(text, "Z" | "z") {
+        return Some(0);
+    }
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let digits: String = text.get(1..)?.chars().filter(|one| *one != ':').collect();
+    let (hours, minutes) = digits.split_at_checked(2)?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let minutes = if minutes.is_empty() { "0" } else { minutes };
+    if !is_number(hours) || !is_number(minutes) || minutes.len() > 2 {
+        return None;
+    }
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60 * SECOND)
 }
 
 impl Serialize for Timestamp {
@@ -97,24 +142,18 @@ impl JsonSchema for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.6}", self.0)
+        write!(f, "{:.6}Z", self.civil())
     }
 }
 
 impl std::str::FromStr for Timestamp {
     type Err = String;
 
-    /// Parses an RFC 3339 time (section 5.6). A time that is not a whole number of microseconds is an error: nothing is
-    /// rounded.
+    /// Parses an RFC 3339 time (section 5.6). Digits beyond microseconds are cut off, as databases do.
     fn from_str(text: &str) -> Result<Self, String> {
-        let time = is_rfc_3339(text).then(|| text.parse::<jiff::Timestamp>().ok());
-        let time = time
-            .flatten()
-            .ok_or("must be an RFC 3339 time, like 2026-01-13T10:00:00Z")?;
-        if time.as_nanosecond() % 1000 != 0 {
-            return Err("must be a time with at most six fractional digits".into());
-        }
-        Ok(Self(time))
+        let time = is_rfc_3339(text).then(|| Self::from_sql_text(text));
+        let error = || "must be an RFC 3339 time, like 2026-01-13T10:00:00Z".to_owned();
+        time.flatten().ok_or_else(error)
     }
 }
 
@@ -164,6 +203,14 @@ mod tests {
             ("2026-01-13 10:00:00", "2026-01-13T10:00:00.000000Z"),
             ("2026-01-13 12:00:00+02:00", "2026-01-13T10:00:00.000000Z"),
             ("2026-01-13T10:00:00.5Z", "2026-01-13T10:00:00.500000Z"),
+            (
+                "2026-01-13 10:00:00.000 +00:00",
+                "2026-01-13T10:00:00.000000Z",
+            ),
+            ("2026-01-13 10:00:00+00", "2026-01-13T10:00:00.000000Z"),
+            ("9999-12-31 23:59:59.999999", "9999-12-31T23:59:59.999999Z"),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
+            ("1969-12-31 23:59:59.5", "1969-12-31T23:59:59.500000Z"),
         ] {
             let time = Timestamp::from_sql_text(sql).unwrap();
             assert_eq!(time.to_string(), rfc);
@@ -173,8 +220,9 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_would_be_rounded_is_an_error() {
-        assert!("2026-01-13T10:00:00.1234567Z".parse::<Timestamp>().is_err());
+    fn digits_beyond_microseconds_are_cut_off() {
+        let time: Timestamp = "2026-01-13T10:00:00.1234569Z".parse().unwrap();
+        assert_eq!(time.to_string(), "2026-01-13T10:00:00.123456Z");
         assert!("2026-01-13".parse::<Timestamp>().is_err());
         assert!("2026-01-13T10:00:00".parse::<Timestamp>().is_err());
     }

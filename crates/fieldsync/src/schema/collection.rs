@@ -157,13 +157,7 @@ impl Collection {
         self.fields.push(Field {
             set_by,
             is_own: false,
-            ..Field::new(
-                name,
-                Schema {
-                    kind: FieldType::DateTime,
-                    nullable: false,
-                },
-            )
+            ..Field::new(name, Schema::new(FieldType::DateTime, false))
         });
         self.check_names();
     }

@@ -76,9 +76,22 @@ pub struct Schema {
     pub kind: FieldType,
     /// Whether null is allowed.
     pub nullable: bool,
+    /// Whether the database's own special values are allowed, as strings: `NaN`, `Infinity`, `-Infinity` and whole numbers
+    /// beyond ±(2^53 − 1) for numbers, and for dates and times `infinity`, `-infinity`, `0044-03-15 BC`, and years after 9999.
+    pub special_values: bool,
 }
 
 impl Schema {
+    /// A type without special values.
+    #[must_use]
+    pub fn new(kind: FieldType, nullable: bool) -> Self {
+        Self {
+            kind,
+            nullable,
+            special_values: false,
+        }
+    }
+
     /// Validates a value, and returns it in the canonical form in which it is stored and compared. The error is a
     /// message for the field.
     pub(crate) fn check(&self, value: &Value) -> Result<Value, String> {
@@ -88,6 +101,12 @@ impl Schema {
             } else {
                 Err("must not be null".into())
             };
+        }
+        if self.special_values
+            && let Some(text) = value.as_str()
+            && is_special(&self.kind, text)
+        {
+            return Ok(value.clone());
         }
         match &self.kind {
             FieldType::Text { max_length, one_of } => {
@@ -284,6 +303,27 @@ impl JsonShape {
                 }
             }
         }
+    }
+}
+
+/// Whether a text is a special value of this type.
+fn is_special(kind: &FieldType, text: &str) -> bool {
+    match kind {
+        FieldType::Number { .. } => {
+            let is_long =
+                |number: i128| number.unsigned_abs() > MAX_SAFE_INTEGER.unsigned_abs().into();
+            matches!(text, "NaN" | "Infinity" | "-Infinity")
+                || whole_number_of_text(text).is_some_and(is_long)
+        }
+        FieldType::Date | FieldType::DateTime => {
+            let before = text.strip_suffix(" BC").unwrap_or(text);
+            let year = before.split('-').next().unwrap_or_default();
+            let is_far = text.ends_with(" BC") || year.len() > 4;
+            let is_plain = |byte: u8| byte.is_ascii_digit() || b"-+:.TZ ".contains(&byte);
+            matches!(text, "infinity" | "-infinity")
+                || is_far && text.len() <= 40 && before.bytes().all(is_plain)
+        }
+        _ => false,
     }
 }
 

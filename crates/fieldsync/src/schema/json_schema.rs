@@ -102,10 +102,7 @@ impl Parser<'_> {
         };
         let schema = match schema {
             Value::Bool(true) => {
-                return Ok(Schema {
-                    kind: FieldType::Json(JsonShape::Any),
-                    nullable: true,
-                });
+                return Ok(Schema::new(FieldType::Json(JsonShape::Any), true));
             }
             Value::Object(schema) => schema,
             _ => return Err("the schema is not an object".into()),
@@ -125,10 +122,7 @@ impl Parser<'_> {
             [] if schema.contains_key("const") || schema.contains_key("enum") => text_type(schema)?,
             [] => {
                 allow_only(schema, &[])?;
-                return Ok(Schema {
-                    kind: FieldType::Json(JsonShape::Any),
-                    nullable: true,
-                });
+                return Ok(Schema::new(FieldType::Json(JsonShape::Any), true));
             }
             ["string"] => text_type(schema)?,
             ["integer"] => integer_type(schema)?,
@@ -149,7 +143,7 @@ impl Parser<'_> {
                 ));
             }
         };
-        Ok(Schema { kind, nullable })
+        Ok(Schema::new(kind, nullable))
     }
 
     fn resolve(&self, reference: &Value) -> Result<&Value, String> {
@@ -192,6 +186,7 @@ impl Parser<'_> {
             }
         }
         Ok(Schema {
+            special_values: false,
             kind: FieldType::Text {
                 max_length: None,
                 one_of: Some(values),

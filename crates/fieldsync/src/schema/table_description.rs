@@ -35,6 +35,10 @@ pub struct ColumnDescription {
     pub sql_type: String,
     /// The field that fits the column. `None` if none does, or if the role may not read the column.
     pub field: Option<FieldType>,
+    /// The ids that the column can hold as a key, if each value has one text.
+    pub ids: Option<Ids>,
+    /// Whether the column also holds values that its field has no standard form for: see [`Schema::special_values`].
+    pub has_special_values: bool,
     /// Whether the column allows null.
     pub is_nullable: bool,
     /// Whether the database gives a value where an insert leaves the column out.
@@ -70,7 +74,7 @@ impl TableDescription {
         }
         for column in key {
             match column {
-                Some(column) if column.field.as_ref().is_some_and(is_key_type) => {}
+                Some(column) if column.ids.is_some() => {}
                 Some(column) => {
                     return Some(format!(
                         "its key column {:?} has the type {}",
@@ -129,10 +133,10 @@ impl Collection {
             }
         }
         let gives = single_key.is_some_and(|key| key.has_default || key.is_generated);
-        let (ids, given_by) = match single_key.and_then(|key| key.field.as_ref()) {
-            Some(FieldType::Integer { .. }) if gives => (Ids::Integer, IdsGivenBy::Database),
-            Some(FieldType::Integer { .. }) => (Ids::Integer, IdsGivenBy::Creator),
-            Some(FieldType::Uuid) => (Ids::UuidV7, IdsGivenBy::Engine),
+        let (ids, given_by) = match single_key.and_then(|key| key.ids) {
+            Some(Ids::Integer) if gives => (Ids::Integer, IdsGivenBy::Database),
+            Some(Ids::Integer) => (Ids::Integer, IdsGivenBy::Creator),
+            Some(Ids::UuidV7) => (Ids::UuidV7, IdsGivenBy::Engine),
             _ if gives => (Ids::Text, IdsGivenBy::Database),
             _ => (Ids::Text, IdsGivenBy::Creator),
         };
@@ -175,8 +179,8 @@ fn field(table: &TableDescription, column: &ColumnDescription) -> Result<Field, 
         name.push('_');
     }
     let schema = Schema {
-        kind,
-        nullable: column.is_nullable,
+        special_values: column.has_special_values,
+        ..Schema::new(kind, column.is_nullable)
     };
     Ok(Field {
         default: (column.is_nullable && !column.has_default).then_some(Value::Null),
@@ -191,17 +195,4 @@ fn field(table: &TableDescription, column: &ColumnDescription) -> Result<Field, 
         },
         ..Field::new(&name, schema)
     })
-}
-
-/// Whether the text of a value is the same for everyone who reads it.
-fn is_key_type(field: &FieldType) -> bool {
-    matches!(
-        field,
-        FieldType::Integer { .. }
-            | FieldType::Uuid
-            | FieldType::Text { .. }
-            | FieldType::Date
-            | FieldType::DateTime
-            | FieldType::Boolean
-    )
 }

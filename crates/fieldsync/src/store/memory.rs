@@ -339,7 +339,7 @@ mod tests {
         let nullable = column.nullable;
         Field {
             default: column.default,
-            ..Field::new(&column.name, Schema { kind, nullable })
+            ..Field::new(&column.name, Schema::new(kind, nullable))
         }
     }
 
