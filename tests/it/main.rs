@@ -46,6 +46,7 @@ mod nginx;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;
+mod record_keys;
 mod refused_edits;
 mod rules;
 mod rust_api;

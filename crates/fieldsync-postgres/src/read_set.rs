@@ -7,15 +7,15 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use fieldsync::backend::{Batch, ReadSet};
 use fieldsync::{RecordId, RecordKey};
-use fieldsync_sql::{Dialect as _, SqlValue};
+use fieldsync_sql::SqlValue;
 
 use crate::captured;
-use crate::dialect::{Postgres, Tables, id_arrays};
+use crate::dialect::{Tables, id_arrays};
 use crate::error::Failure;
 use crate::log;
 use crate::pipeline::{Results, Step, in_order};
 use crate::side_statements::{AS_CONFIGURED, BY_INDEX};
-use crate::value::{Parameter, PostgresRow};
+use crate::value::PostgresRow;
 
 /// What a batch depends on.
 pub(crate) struct Read {
