@@ -2,6 +2,7 @@
 
 mod cascades;
 mod interruptions;
+mod keys;
 #[cfg(feature = "services")]
 mod killed;
 mod others;
