@@ -40,7 +40,9 @@ fn allowed_dependencies(name: &str) -> Option<&'static [&'static str]> {
             &["fieldsync"]
         }
         "fieldsync-postgres" | "fieldsync-sqlite" => &["fieldsync", "fieldsync-sql"],
-        "fieldsync-bench" | "fieldsync-examples" | "fieldsync-tests" => return None,
+        "fieldsync-bench" | "fieldsync-cli" | "fieldsync-examples" | "fieldsync-tests" => {
+            return None;
+        }
         other => panic!("add {other} to allowed_dependencies"),
     })
 }

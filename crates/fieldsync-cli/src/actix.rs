@@ -10,7 +10,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use fieldsync::Engine;
 use tokio::net::TcpListener;
 
-use crate::serve::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
+use crate::server::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
 use crate::site::{Answer, Head, Site};
 
 pub(crate) async fn serve(

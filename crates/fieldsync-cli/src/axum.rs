@@ -11,7 +11,7 @@ use fieldsync::Engine;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::serve::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
+use crate::server::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
 use crate::site::{Answer, Head, Site};
 
 pub(crate) async fn serve(

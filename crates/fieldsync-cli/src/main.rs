@@ -16,6 +16,8 @@ mod serve;
 
 mod site;
 
+mod server;
+
 mod axum;
 
 mod actix;

@@ -1,23 +1,18 @@
 //! `fieldsync serve`: an engine with a collection for each table, behind either web framework.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fieldsync::{Engine, EngineBuilder, StartError};
 use fieldsync_postgres::PostgresBroker;
 use fieldsync_redis::RedisBroker;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::{ServeOptions, ServerOption};
 use crate::database::{Database, explain};
 use crate::site::Site;
 use crate::tables::{Table, selected};
 use crate::{actix, axum};
-
-/// How long a stop waits for requests and WebSockets.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn serve(options: ServeOptions) -> Result<(), String> {
     if !options.listen.ip().is_loopback() && !options.open_to_everyone {
@@ -97,33 +92,3 @@ async fn with_broker(builder: EngineBuilder, url: Option<&str>) -> Result<Engine
         }
     }
 }
-
-/// Resolves at SIGTERM or Ctrl-C, after the engine has drained.
-pub(crate) async fn stopped(engine: Engine) {
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be registered");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be registered");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    eprintln!("Stopping.");
-    let _ = engine.drain(DRAIN_TIMEOUT).await;
-}
-
-/// The methods and headers that pages of other origins may use, if the options allow any.
-pub(crate) const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
-pub(crate) const ALLOWED_HEADERS: [&str; 6] = [
-    "content-type",
-    "if-match",
-    "if-none-match",
-    "idempotency-key",
-    "fieldsync-base",
-    "last-event-id",
-];
-pub(crate) const EXPOSED_HEADERS: [&str; 5] = [
-    "etag",
-    "location",
-    "link",
-    "fieldsync-cursor",
-    "retry-after",
-];

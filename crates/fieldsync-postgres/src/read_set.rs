@@ -71,9 +71,8 @@ pub(crate) async fn read(
     let reads_captured = has_capture && !bases.is_empty();
     if reads_captured {
         let records = bases.iter().map(|(key, _)| key);
-        steps.extend(by_index(
-            captured::of_others(client, tables, records).await?,
-        ));
+        let of_others = captured::of_others(client, tables, records).await?;
+        steps.extend(by_index(of_others));
     }
     let mut results = in_order(client, &steps).await;
     results.next()?;
@@ -93,8 +92,8 @@ pub(crate) async fn read(
         }
     }
     for (key, position) in &bases {
-        let table = tables.of(&key.collection)?;
-        let changes = log::changes_of(table, &results.next()?, *position)?;
+        let (table, rows) = (tables.of(&key.collection)?, results.next()?);
+        let changes = log::changes_of(table, &rows, *position)?;
         found.since.insert((key.clone(), *position), changes);
     }
     if reads_captured {

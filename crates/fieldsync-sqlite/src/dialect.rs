@@ -164,10 +164,9 @@ impl Dialect for Sqlite {
             {
                 return Value::from(number as f64);
             }
-            (Format::Time(form), SqlValue::Integer(number))
-                if let Some(time) = form.time_of(number) =>
-            {
-                return time.to_string().into();
+            (Format::Time(form), SqlValue::Integer(number)) => {
+                let time = form.time_of(number).map(|time| time.to_string().into());
+                return time.unwrap_or_else(|| integer_value(number));
             }
             (Format::LooseText, SqlValue::Integer(number)) => number.to_string(),
             (Format::LooseText, SqlValue::Real(number)) => Value::from(number).to_string(),
@@ -240,23 +239,19 @@ impl Dialect for Sqlite {
     }
 
     fn encode_key(format: &Format, id: &RecordId) -> SqlValue<'static> {
-        let uuid = || match id {
+        let uuid = match id {
             RecordId::Uuid(uuid) => Some(*uuid),
             RecordId::Text(text) => text.parse::<Uuid>().ok(),
             _ => None,
         };
-        match (format, id) {
-            (Format::SimpleUuid, _) if let Some(uuid) = uuid() => {
-                SqlValue::text(uuid.simple().to_string())
-            }
-            (Format::BlobUuid, _) if let Some(uuid) = uuid() => {
-                SqlValue::Bytes(uuid.as_bytes().to_vec().into())
-            }
-            (Format::Integer, RecordId::Text(text)) => match text.parse() {
+        match (format, uuid, id) {
+            (Format::SimpleUuid, Some(uuid), _) => SqlValue::text(uuid.simple().to_string()),
+            (Format::BlobUuid, Some(uuid), _) => SqlValue::Bytes(uuid.as_bytes().to_vec().into()),
+            (Format::Integer, _, RecordId::Text(text)) => match text.parse() {
                 Ok(number) => SqlValue::Integer(number),
                 Err(_) => SqlValue::text(text.to_string()),
             },
-            (_, id) => Self::encode_id(id),
+            (_, _, id) => Self::encode_id(id),
         }
     }
 

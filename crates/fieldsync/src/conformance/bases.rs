@@ -11,12 +11,12 @@ use crate::model::record::RecordId;
 use crate::model::refusal::{FieldConflict, Refusal};
 use crate::write::batch::MAX_BASE_DISTANCE;
 
-fn patch(id: RecordId, patch: Value, base: Position) -> Edit {
+fn patch(id: &RecordId, patch: Value, base: Position) -> Edit {
     let cursor = Cursor {
         position: base,
         shape: Shape { schema: 0, view: 0 },
     };
-    Edit::patch(note(&id), patch).with_base(cursor)
+    Edit::patch(note(id), patch).with_base(cursor)
 }
 
 fn conflict(refusal: &Refusal, field: &str) -> FieldConflict {
@@ -41,12 +41,11 @@ pub async fn an_edit_is_applied_if_its_fields_have_not_changed_since_its_base<F:
     other
         .edit(Edit::patch(note(other_note), json!({"title": "m"})))
         .await;
-    node.edit(patch(id.clone(), json!({"title": "b"}), base))
-        .await;
+    node.edit(patch(&id, json!({"title": "b"}), base)).await;
     assert_eq!(node.field(id.clone(), "title").await, "b");
     // Nothing has changed since the end of the log.
     node.edit(patch(
-        id,
+        &id,
         json!({"title": "c", "body": "c"}),
         node.head("notes").await,
     ))
@@ -66,7 +65,7 @@ pub async fn an_edit_of_a_field_that_has_changed_since_its_base_is_refused<F: Fi
         .await;
     let refusal = node
         .try_edit(patch(
-            id.clone(),
+            &id,
             json!({"title": "mine", "body": "mine"}),
             base,
         ))
@@ -86,7 +85,7 @@ pub async fn an_edit_of_a_field_that_has_changed_since_its_base_is_refused<F: Fi
         .edit(Edit::patch(note(&id), json!({"title": "a"})))
         .await;
     let refusal = node
-        .try_edit(patch(id, json!({"title": "mine"}), base))
+        .try_edit(patch(&id, json!({"title": "mine"}), base))
         .await;
     assert_eq!(
         conflict(&refusal.expect_err("the title has changed"), "title").theirs,
@@ -98,8 +97,8 @@ pub async fn of_edits_with_the_same_base_in_a_batch_the_first_is_applied<F: Fixt
     let (_database, node) = database_with_notes::<F>().await;
     let id = node.create(json!({"title": "a", "body": "a"})).await;
     let base = node.head("notes").await;
-    let edits = ["b", "c"].map(|title| vec![patch(id.clone(), json!({"title": title}), base)]);
-    let other_field = vec![patch(id, json!({"body": "b"}), base)];
+    let edits = ["b", "c"].map(|title| vec![patch(&id, json!({"title": title}), base)]);
+    let other_field = vec![patch(&id, json!({"body": "b"}), base)];
     let results = node
         .commit(edits.into_iter().chain([other_field]).collect())
         .await;
@@ -133,9 +132,7 @@ pub async fn an_edit_whose_base_is_not_in_the_log_is_refused<F: Fixture>() {
             ..head
         },
     ] {
-        let refusal = node
-            .try_edit(patch(id.clone(), json!({"title": "b"}), base))
-            .await;
+        let refusal = node.try_edit(patch(&id, json!({"title": "b"}), base)).await;
         let Err(Refusal::BaseUnknown { current }) = refusal else {
             panic!("{refusal:?}")
         };
@@ -153,9 +150,8 @@ pub async fn an_edit_whose_base_is_too_far_back_is_refused<F: Fixture>() {
         let refreshes = (0..500).map(|_| Edit::refresh(note(other.clone())));
         node.commit(vec![refreshes.collect()]).await;
     }
-    node.edit(patch(id.clone(), json!({"title": "c"}), base))
-        .await;
-    let refusal = node.try_edit(patch(id, json!({"title": "d"}), base)).await;
+    node.edit(patch(&id, json!({"title": "c"}), base)).await;
+    let refusal = node.try_edit(patch(&id, json!({"title": "d"}), base)).await;
     assert!(
         matches!(refusal, Err(Refusal::BaseUnknown { .. })),
         "{refusal:?}"

@@ -130,13 +130,13 @@ where
         (&Method::DELETE, Resource::Record(id)) if collection.is_writable() => {
             write::delete(request, key(id), permissions?).await
         }
-        (&Method::OPTIONS, resource) => Ok(options(&collection, resource)),
+        (&Method::OPTIONS, resource) => Ok(options(&collection, &resource)),
         (_, resource) => Err(Rejection::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
             "the resource does not support this method; see the Allow header",
         )
-        .with(ALLOW, allow(&collection, resource))),
+        .with(ALLOW, allow(&collection, &resource))),
     }
 }
 
@@ -176,8 +176,8 @@ fn topic(collection: &Collection, resource: Resource) -> Topic {
     }
 }
 
-fn options(collection: &Collection, resource: Resource) -> Response<Body> {
-    let response = empty(StatusCode::NO_CONTENT).with(ALLOW, allow(collection, resource.clone()));
+fn options(collection: &Collection, resource: &Resource) -> Response<Body> {
+    let response = empty(StatusCode::NO_CONTENT).with(ALLOW, allow(collection, resource));
     match resource {
         Resource::Collection => response,
         Resource::Record(_) if !collection.is_writable() => response,
@@ -185,7 +185,7 @@ fn options(collection: &Collection, resource: Resource) -> Response<Body> {
     }
 }
 
-fn allow(collection: &Collection, resource: Resource) -> HeaderValue {
+fn allow(collection: &Collection, resource: &Resource) -> HeaderValue {
     HeaderValue::from_static(match resource {
         Resource::Collection if collection.is_creatable() => "GET, HEAD, POST, OPTIONS",
         Resource::Collection => "GET, HEAD, OPTIONS",

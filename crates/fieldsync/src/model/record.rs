@@ -137,8 +137,8 @@ impl From<&i64> for RecordId {
     }
 }
 
-impl From<&RecordId> for RecordId {
-    fn from(id: &RecordId) -> Self {
+impl From<&Self> for RecordId {
+    fn from(id: &Self) -> Self {
         id.clone()
     }
 }
