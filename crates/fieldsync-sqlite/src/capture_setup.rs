@@ -25,27 +25,22 @@ pub(crate) fn create_captured(connection: &Connection) -> rusqlite::Result<bool>
     Ok(existed)
 }
 
-/// Whether `fieldsync_captured` exists.
-pub(crate) fn has_captured(connection: &Connection) -> rusqlite::Result<bool> {
-    Ok(width(connection)?.is_some())
-}
-
 /// Whether a start has nothing to create or drop for a table.
 pub(crate) fn is_set_up(
     connection: &Connection,
     table: &Table,
-    has_captured: bool,
 ) -> rusqlite::Result<bool> {
     if !table.has_capture {
         return Ok(Saved::read(connection, &table.log)?.is_none());
     }
-    if !has_captured {
+    let Some(width) = width(connection)? else {
         return Ok(false);
-    }
+    };
     let moment = Moment::Start { is_new: false };
     let state = State::read(connection, table, moment)?;
     Ok(state.is_none_or(|state| {
         is_same(&state.existing, &state.wanted.triggers)
+            && width >= state.wanted.columns.len()
             && state.saved.as_ref() == Some(&state.wanted)
     }))
 }
@@ -139,9 +134,10 @@ pub(crate) fn ensure(
                 || moment == Moment::Running && wanted.columns.len() > saved.columns.len()
         }
     };
+    // The triggers may be older than the table: something may have dropped it.
+    widen(connection, wanted.columns.len())?;
     if !is_same(&existing, &wanted.triggers) {
         drop_triggers(connection, &existing)?;
-        widen(connection, wanted.columns.len())?;
         for trigger in &wanted.triggers {
             connection.execute_batch(&trigger.sql)?;
         }
