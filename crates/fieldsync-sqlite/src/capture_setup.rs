@@ -1,11 +1,13 @@
 //! Creates the triggers, and finds out whether they have missed something: a table that was rebuilt has lost them.
 
 use fieldsync::Collection;
+use fieldsync::backend::{SchemaMismatch, StoreError};
 use fieldsync_sql::Dialect as _;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::capture::{Saved, width};
 use crate::dialect::{Sqlite, Table};
+use crate::error::Failure;
 use crate::triggers::{CapturedTable, Trigger};
 use crate::unique_indexes;
 
@@ -114,7 +116,7 @@ pub(crate) fn ensure(
     table: &Table,
     moment: Moment,
     had_captured: bool,
-) -> rusqlite::Result<bool> {
+) -> Result<bool, Failure> {
     let Some(state) = State::read(connection, table, moment)? else {
         // It is being rebuilt. That changes the schema once more.
         return Ok(false);
@@ -134,6 +136,7 @@ pub(crate) fn ensure(
                 || moment == Moment::Running && wanted.columns.len() > saved.columns.len()
         }
     };
+    check_width(table, wanted.columns.len())?;
     // The triggers may be older than the table: something may have dropped it.
     widen(connection, wanted.columns.len())?;
     if !is_same(&existing, &wanted.triggers) {
@@ -219,6 +222,21 @@ fn is_same_table(before: &str, now: &str) -> bool {
 fn has_noted(connection: &Connection, log: &str) -> rusqlite::Result<bool> {
     let sql = "select exists (select 1 from fieldsync_captured where tbl = ?1)";
     connection.query_row(sql, [log], |row| row.get(0))
+}
+
+/// The most fields of a table with capture: SQLite allows 2,000 columns, and `fieldsync_captured` has four of its own.
+const MAX_FIELDS: usize = (2000 - 4) / 2;
+
+fn check_width(table: &Table, columns: usize) -> Result<(), StoreError> {
+    if columns <= MAX_FIELDS {
+        return Ok(());
+    }
+    Err(StoreError::from(SchemaMismatch {
+        table: table.name.clone(),
+        column: None,
+        found: format!("{columns} fields"),
+        expected: format!("at most {MAX_FIELDS} fields with capture, or `.without_capture()`"),
+    }))
 }
 
 fn widen(connection: &Connection, columns: usize) -> rusqlite::Result<()> {
