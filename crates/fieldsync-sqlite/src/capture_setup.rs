@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::capture::{Saved, width};
 use crate::dialect::{Sqlite, Table};
 use crate::error::Failure;
+use crate::replaced_nulls::{TableColumn, table_columns};
 use crate::triggers::{CapturedTable, Trigger};
 use crate::unique_indexes;
 
@@ -28,10 +29,7 @@ pub(crate) fn create_captured(connection: &Connection) -> rusqlite::Result<bool>
 }
 
 /// Whether a start has nothing to create or drop for a table.
-pub(crate) fn is_set_up(
-    connection: &Connection,
-    table: &Table,
-) -> rusqlite::Result<bool> {
+pub(crate) fn is_set_up(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
     if !table.has_capture {
         return Ok(Saved::read(connection, &table.log)?.is_none());
     }
@@ -159,15 +157,20 @@ pub(crate) fn ensure(
 }
 
 /// The columns to note: those that were noted first, so that what was noted can still be read.
-fn columns(table: &Table, saved: Option<&Saved>, all: &[String], moment: Moment) -> Vec<String> {
+fn columns(
+    table: &Table,
+    saved: Option<&Saved>,
+    all: &[TableColumn],
+    moment: Moment,
+) -> Vec<String> {
     let fields: Vec<String> = table
         .columns
         .iter()
         .map(|column| column.name.clone())
         .collect();
     let kept = match moment {
-        Moment::Start { .. } => &fields,
-        Moment::Running => all,
+        Moment::Start { .. } => fields.clone(),
+        Moment::Running => all.iter().map(|column| column.name.clone()).collect(),
     };
     let is_in = |name: &String, names: &[String]| {
         names.iter().any(|other| Sqlite::is_same_name(name, other))
@@ -175,7 +178,7 @@ fn columns(table: &Table, saved: Option<&Saved>, all: &[String], moment: Moment)
     let saved = saved.map_or(&[][..], |saved| &saved.columns);
     let mut columns: Vec<String> = saved
         .iter()
-        .filter(|name| is_in(name, kept))
+        .filter(|name| is_in(name, &kept))
         .cloned()
         .collect();
     let missing: Vec<String> = fields
@@ -184,11 +187,6 @@ fn columns(table: &Table, saved: Option<&Saved>, all: &[String], moment: Moment)
         .collect();
     columns.extend(missing);
     columns
-}
-
-fn table_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare("select name from pragma_table_xinfo(?1)")?;
-    statement.query_map([table], |row| row.get(0))?.collect()
 }
 
 /// The triggers of fieldsync on a table.

@@ -32,6 +32,8 @@ mod triggers;
 
 mod unique_indexes;
 
+mod replaced_nulls;
+
 // The threads and their connections.
 mod worker;
 
