@@ -173,7 +173,9 @@ async fn the_table_of_capture_is_created_again_after_another_program_dropped_it(
     let mut wide = Window::open(&engine, "wide").await;
     database.sql("drop table fieldsync_captured").await;
     check_reset(&database, &engine, &mut window).await;
-    database.sql("insert into wide (id, c) values (1, 'c')").await;
+    database
+        .sql("insert into wide (id, c) values (1, 'c')")
+        .await;
     wide.converge().await;
     // While no engine runs.
     window.stop(engine.clone()).await;
