@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::model::change::{Action, Change};
 use crate::model::cursor::Position;
-use crate::model::edit::Edit;
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
-use crate::model::record::{Fields, Record, RecordId, RecordKey};
+use crate::model::outcome::IdempotencyRecord;
+use crate::model::record::{Fields, Record, RecordKey};
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
-use crate::write::batch::{Batch, GroupResult, RefusedEdit};
+use crate::write::batch::{Batch, GroupResult};
 use crate::write::captured::{Captured, Folded, by_record, fold};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
-use crate::write::plan::{Plan, Planned};
+use crate::write::plan::Plan;
+use crate::write::results::{Mutated, SettledPlan};
 
 /// The changes to log, before their offsets are known.
 ///
@@ -25,21 +25,6 @@ pub struct Settled {
     planned: Option<SettledPlan>,
     /// The collections of what was captured.
     captured: Arc<HashMap<Arc<str>, Arc<Collection>>>,
-}
-
-#[derive(Debug)]
-struct SettledPlan {
-    batch: Batch,
-    results: Vec<Result<Vec<Planned>, RefusedEdit>>,
-    /// What became of each mutation.
-    mutations: Vec<Mutated>,
-}
-
-/// What became of a mutation: the index of its draft, or the record that it left as it was.
-#[derive(Debug)]
-enum Mutated {
-    Changed(usize),
-    Unchanged(RecordId, Option<Record>),
 }
 
 /// A change without a position.
@@ -373,54 +358,6 @@ impl Draft {
     }
 }
 
-impl SettledPlan {
-    fn finish(
-        self,
-        changes: &[Arc<Change>],
-        heads: &HashMap<Arc<str>, Position>,
-    ) -> (Vec<IdempotencyRecord>, Vec<GroupResult>) {
-        let mut idempotency_records = Vec::new();
-        let mut results = Vec::with_capacity(self.results.len());
-        for (group, planned) in self.batch.groups.iter().zip(self.results) {
-            let outcomes = planned.map(|planned| {
-                let edits = planned.into_iter().zip(&group.edits);
-                edits
-                    .map(|(planned, (edit, collection, _))| {
-                        let unchanged = |id, record| Outcome::Unchanged {
-                            id,
-                            record,
-                            position: heads[collection.name()],
-                        };
-                        let outcome = match planned {
-                            Planned::Mutation(at) => match &self.mutations[at] {
-                                Mutated::Changed(draft) => {
-                                    Outcome::Committed(Arc::clone(&changes[*draft]))
-                                }
-                                Mutated::Unchanged(id, record) => {
-                                    unchanged(id.clone(), record.clone())
-                                }
-                            },
-                            Planned::Unchanged(record) => {
-                                unchanged(record.id.clone(), Some(record))
-                            }
-                            Planned::Replay(outcome) => return outcome,
-                        };
-                        if let Some(key) = group.idempotency_key(edit) {
-                            idempotency_records.push(idempotency_record(key, edit, &outcome));
-                        }
-                        outcome
-                    })
-                    .collect()
-            });
-            results.push(outcomes);
-        }
-        // A key that is used twice in one batch is stored once.
-        idempotency_records.sort_by(|a: &IdempotencyRecord, b| a.key.cmp(&b.key));
-        idempotency_records.dedup_by(|a, b| a.key == b.key);
-        (idempotency_records, results)
-    }
-}
-
 /// The changes as they are logged.
 fn for_log(
     changes: &[Arc<Change>],
@@ -438,15 +375,4 @@ fn for_log(
         collection.map_or_else(|| Arc::clone(change), |known| change.for_log(known))
     };
     changes.iter().map(for_log).collect()
-}
-
-fn idempotency_record(key: IdempotencyKey, edit: &Edit, outcome: &Outcome) -> IdempotencyRecord {
-    let collection = Arc::clone(&edit.collection);
-    IdempotencyRecord {
-        key,
-        fingerprint: edit.fingerprint(),
-        collection,
-        id: outcome.id(),
-        position: outcome.position(),
-    }
 }
