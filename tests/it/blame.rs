@@ -20,6 +20,7 @@ on_both_databases!(
     a_column_that_is_no_field_and_refuses_null_is_the_servers_fault,
     a_constraint_of_another_table_blames_no_field,
     a_deferred_reference_to_a_missing_record_names_its_field,
+    a_deferred_reference_of_another_table_blames_no_field,
 );
 
 /// A collection of texts that may be null.
@@ -256,6 +257,24 @@ async fn a_deferred_reference_to_a_missing_record_names_its_field(database: Data
     let item = json!({"body": "a", "name": "b", "parent": "c"});
     let reply = beside_others(&app, "POST", "/api/items/", item).await;
     check(&reply, 409, &["parent"]);
+}
+
+async fn a_deferred_reference_of_another_table_blames_no_field(database: Database) {
+    let insert = "insert into stops values (new.name)";
+    let on_sqlite = format!("create trigger stop after insert on trips begin {insert}; end");
+    let on_postgres = trigger("trips", "stop", "new.name is not null", insert);
+    let deferred = "references places (name) deferrable initially deferred";
+    database
+        .run(&format!(
+            "create table places (name text primary key); create table stops (place text {deferred}); \
+             create table trips ($key, body text, name text)"
+        ))
+        .await;
+    database.run_own(&on_sqlite, &on_postgres).await;
+    let app = start(&database, collection("trips", &["body", "name"])).await;
+    let trip = json!({"body": "a", "name": "b"});
+    let reply = app.send("POST", "/api/trips/", &trip).await;
+    check(&reply, 409, &[""]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

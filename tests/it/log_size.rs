@@ -13,6 +13,9 @@ use crate::tasks::within_limit;
 
 const PATCHES: i64 = 300;
 
+/// What another program runs.
+const UPDATE: &str = "update notes set stars = stars + 1";
+
 async fn node(store: impl Store) -> Engine {
     let properties = json!({
         "text": {"type": "string", "default": ""},
@@ -30,7 +33,16 @@ async fn a_small_edit_of_a_large_record_adds_little_to_the_log_of_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let store = async || SqliteStore::open(&path).await.unwrap();
-    check_subscribers([node(store().await).await, node(store().await).await]).await;
+    let update = async || {
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.busy_timeout(Duration::from_secs(20)).unwrap();
+        database.execute_batch(UPDATE).unwrap();
+    };
+    check_subscribers(
+        [node(store().await).await, node(store().await).await],
+        update,
+    )
+    .await;
     let sql = "select sum(length(after) + length(former)) from fieldsync_changes";
     let database = rusqlite::Connection::open(&path).unwrap();
     let bytes: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
@@ -41,7 +53,15 @@ async fn a_small_edit_of_a_large_record_adds_little_to_the_log_of_sqlite() {
 async fn a_small_edit_of_a_large_record_adds_little_to_the_log_of_postgresql() {
     let url = crate::cluster::fresh_database().await;
     let store = async || PostgresStore::connect(&url).await.unwrap();
-    check_subscribers([node(store().await).await, node(store().await).await]).await;
+    let update = async || {
+        let client = crate::cluster::connect(&url).await;
+        client.batch_execute(UPDATE).await.unwrap();
+    };
+    check_subscribers(
+        [node(store().await).await, node(store().await).await],
+        update,
+    )
+    .await;
     let sql = "select sum(octet_length(after) + octet_length(former)) from fieldsync_changes";
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
         .await
@@ -51,8 +71,8 @@ async fn a_small_edit_of_a_large_record_adds_little_to_the_log_of_postgresql() {
     assert!(bytes < 200_000, "{bytes}");
 }
 
-/// Edits a small field of a large record. Subscribers of both nodes receive whole records.
-async fn check_subscribers([one, two]: [Engine; 2]) {
+/// Edits a small field of a large record, and lets another program write it. Subscribers of both nodes receive whole records.
+async fn check_subscribers([one, two]: [Engine; 2], update: impl AsyncFn()) {
     let text = "x".repeat(20_000);
     let create = Edit::create("notes", json!({"text": text}));
     let created = one.transaction(vec![create]).await.unwrap().remove(0);
@@ -67,11 +87,18 @@ async fn check_subscribers([one, two]: [Engine; 2]) {
     expected.insert("text".into(), text.into());
     expected.insert("stars".into(), PATCHES.into());
     for subscription in [&mut at_one, &mut at_two] {
-        assert!(last_record(subscription).await == expected);
+        assert!(record_with(subscription, PATCHES).await == expected);
+    }
+    for stars in PATCHES + 1..=PATCHES + 30 {
+        update().await;
+        expected.insert("stars".into(), stars.into());
+        for subscription in [&mut at_one, &mut at_two] {
+            assert!(record_with(subscription, stars).await == expected);
+        }
     }
     for node in [&one, &two] {
         let resumed = node.subscribe("notes", Some(cursor)).await;
-        assert!(last_record(&mut resumed.unwrap()).await == expected);
+        assert!(record_with(&mut resumed.unwrap(), PATCHES + 30).await == expected);
     }
 }
 
@@ -85,8 +112,8 @@ async fn live(node: &Engine, since: Option<Cursor>) -> (Subscription, Cursor) {
     }
 }
 
-/// The record as the last edit left it. Each change before it has a whole record, too.
-async fn last_record(subscription: &mut Subscription) -> Fields {
+/// The record as the edit to this number left it. Each change before it has a whole record, too.
+async fn record_with(subscription: &mut Subscription, stars: i64) -> Fields {
     loop {
         let update = within_limit("a change", subscription.next()).await;
         let changes = match update.unwrap() {
@@ -97,7 +124,7 @@ async fn last_record(subscription: &mut Subscription) -> Fields {
         for change in changes {
             assert_eq!(change.fields.keys().collect::<Vec<_>>(), ["stars"]);
             assert!(change.record.contains_key("text"));
-            if change.record["stars"] == PATCHES {
+            if change.record["stars"] == stars {
                 return change.record;
             }
         }

@@ -16,7 +16,7 @@ fn schema(tables: &Tables) -> String {
 
 /// The tables that have capture, in the order in which to lock the heads of their logs.
 pub(crate) fn captured_tables(tables: &Tables) -> Result<Vec<&Table>, StoreError> {
-    let captured = tables.captured().iter();
+    let captured = tables.captured().keys();
     let captured = captured.map(|name| tables.of(name).map(|table| &**table));
     let mut captured: Vec<&Table> = captured.collect::<Result<_, _>>()?;
     captured.sort_by(|a, b| a.log.cmp(&b.log));

@@ -181,7 +181,7 @@ async fn one_log(
         });
     }
     let rows = results.next()?;
-    let Taken { captured, bytes } = taken(table, &rows)?;
+    let Taken { captured, bytes } = taken(tables, table, &rows)?;
     let records = captured.rows.len();
     let settled = Settled::of_captured(&captured);
     let mut heads = HashMap::from([(Arc::clone(&table.collection), head)]);
@@ -209,8 +209,12 @@ struct Taken {
     bytes: usize,
 }
 
-fn taken(table: &Table, rows: &[Row]) -> Result<Taken, Failure> {
-    let (mut captured, mut bytes) = (Captured::default(), 0);
+fn taken(tables: &Tables, table: &Table, rows: &[Row]) -> Result<Taken, Failure> {
+    let mut captured = Captured {
+        collections: Arc::clone(tables.captured()),
+        ..Captured::default()
+    };
+    let mut bytes = 0;
     for row in rows {
         for column in [1, 2] {
             bytes += row.try_get::<_, Option<&str>>(column)?.map_or(0, str::len);

@@ -17,7 +17,7 @@ use crate::table::Table;
 /// `statements` builds the driver's own statements. The error is everything that does not fit, except columns that the
 /// collection wants added.
 pub(crate) fn check<D: Dialect>(
-    collection: &Collection,
+    collection: &Arc<Collection>,
     table: TableInfo,
     is_ours: bool,
     statements: impl FnOnce(&TableLayout<D>) -> D::TableStatements,
@@ -54,6 +54,7 @@ pub(crate) fn check<D: Dialect>(
     let foreign_keys = collection.fields().iter().filter(is_reference);
     let layout = TableLayout {
         collection: Arc::clone(collection.name()),
+        definition: Arc::clone(collection),
         ids: collection.ids(),
         log: table.log.into(),
         has_capture: D::CAPTURES && has_capture,
@@ -284,7 +285,7 @@ pub(crate) mod tests {
     /// The table of notes with columns for these fields.
     pub(crate) fn notes_table(fields: &[&str]) -> Table<TestDialect> {
         let columns = [&["id"], fields].concat();
-        check(&notes(fields), table(&columns), true, |_| ()).unwrap()
+        check(&Arc::new(notes(fields)), table(&columns), true, |_| ()).unwrap()
     }
 
     #[test]
@@ -304,7 +305,8 @@ pub(crate) mod tests {
     #[test]
     fn what_does_not_fit_is_reported() {
         let check = |fields: &[&str], columns: &[&str]| {
-            let checked = check::<TestDialect>(&notes(fields), table(columns), true, |_| ());
+            let checked =
+                check::<TestDialect>(&Arc::new(notes(fields)), table(columns), true, |_| ());
             StoreError::Schema(checked.unwrap_err()).to_string()
         };
         assert_eq!(

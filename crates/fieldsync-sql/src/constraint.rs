@@ -40,6 +40,17 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// A foreign key that the database does not name. `fields`: those that it may be about, as
+    /// [`TableLayout::referring_fields`] returns them. Without any, it is one of another table.
+    #[must_use]
+    pub fn of_foreign_key(fields: Vec<String>) -> Self {
+        if fields.is_empty() {
+            Self::ElsewhereConstraint(Constraint::ForeignKey)
+        } else {
+            Self::Constraint(Constraint::ForeignKey, fields)
+        }
+    }
+
     /// Refuses a mutation of this table. What the client may not learn is logged.
     #[must_use]
     pub fn refuse<D: Dialect>(self, table: &TableLayout<D>, mutation: &Mutation) -> Refusal {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fieldsync::backend::{Ids, StoreError, join_composite, split_composite};
-use fieldsync::{Fields, Record, RecordId};
+use fieldsync::{Collection, Fields, Record, RecordId};
 
 use crate::catalog::IdSource;
 use crate::dialect::Dialect;
@@ -15,6 +15,8 @@ use crate::value::{Row, SqlValue};
 pub struct TableLayout<D: Dialect> {
     /// The name of the collection.
     pub collection: Arc<str>,
+    /// The collection.
+    pub definition: Arc<Collection>,
     /// The name of the log: that of the table, with its schema where the database has schemas.
     pub log: Arc<str>,
     /// Whether changes that the engine did not make are captured.

@@ -237,7 +237,7 @@ fn deferred_refusal<D: Dialect>(plan: &Plan, tables: &Tables<D>) -> Option<Group
         )
     };
     let (mutation, fields) = likeliest(plan.mutations(), fields)?;
-    let rejection = Rejection::Constraint(Constraint::ForeignKey, fields);
+    let rejection = Rejection::of_foreign_key(fields);
     let table = tables.of(mutation.collection.name()).ok()?;
     Some(mutation.refused(rejection.refuse(table, mutation)))
 }

@@ -1,8 +1,9 @@
 //! The prepared tables of a store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use fieldsync::Collection;
 use fieldsync::backend::{SchemaMismatch, StoreError};
 
 use crate::dialect::Dialect;
@@ -14,8 +15,8 @@ use crate::table::Table;
 #[derive(Debug)]
 pub struct Tables<D: Dialect> {
     tables: HashMap<Arc<str>, Arc<Table<D>>>,
-    /// The collections whose tables have capture.
-    captured: Arc<HashSet<Arc<str>>>,
+    /// The collections whose tables have capture, by their names.
+    captured: Arc<HashMap<Arc<str>, Arc<Collection>>>,
     /// The names of the collections by those of their logs.
     collections: HashMap<Arc<str>, Arc<str>>,
     /// The statements of the side tables.
@@ -86,9 +87,9 @@ impl<D: Dialect> Tables<D> {
         self.collections.keys()
     }
 
-    /// The collections whose tables have capture.
+    /// The collections whose tables have capture, by their names.
     #[must_use]
-    pub fn captured(&self) -> &Arc<HashSet<Arc<str>>> {
+    pub fn captured(&self) -> &Arc<HashMap<Arc<str>, Arc<Collection>>> {
         &self.captured
     }
 
@@ -118,7 +119,7 @@ impl<D: Dialect> Tables<D> {
             .insert(Arc::clone(&table.log), Arc::clone(&name));
         let captured = Arc::make_mut(&mut self.captured);
         if table.has_capture {
-            captured.insert(Arc::clone(&name));
+            captured.insert(Arc::clone(&name), Arc::clone(&table.definition));
         } else {
             captured.remove(&name);
         }

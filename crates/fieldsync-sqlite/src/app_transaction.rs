@@ -1,7 +1,10 @@
 //! What the app itself runs on the writer's connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use fieldsync::backend::StoreError;
-use rusqlite::TransactionBehavior;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::capture_setup::remove_all;
 use crate::connection::Open;
@@ -49,7 +52,8 @@ impl SqliteStore {
     /// Edits wait meanwhile, so `work` should be short. It must not wait for the engine.
     ///
     /// # Errors
-    /// That of `work`, or the database's.
+    /// That of `work`, or the database's. Also if the SQL of `work` ends the transaction, or leaves a temporary table that
+    /// hides one of the database: then everything is rolled back.
     pub async fn transaction<T, E>(
         &self,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, E> + Send + 'static,
@@ -59,19 +63,10 @@ impl SqliteStore {
         E: From<StoreError> + Send + 'static,
     {
         let work = move |open: &mut Open| {
-            let transaction = open
-                .connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = match work(&transaction) {
-                Ok(done) => done,
-                Err(error) => return Ok(Err(error)),
-            };
-            if transaction.is_autocommit() {
-                let error = "the transaction was ended by its own SQL";
-                return Err(Failure::Store(StoreError::Backend(error.into())));
-            }
-            transaction.commit()?;
-            Ok(Ok(done))
+            let ending = Ending::watch(&mut open.connection)?;
+            let done = run(&mut open.connection, &ending, work);
+            Ending::unwatch(&mut open.connection)?;
+            done
         };
         let running = self.0.writer.call(move |session| session.with(None, work));
         let done = running.await??;
@@ -100,5 +95,73 @@ impl SqliteStore {
             .writer
             .call(move |session| session.with(None, remove))
             .await
+    }
+}
+
+/// Runs the app's work in a transaction. The outer error is ours, the inner one the app's.
+fn run<T, E>(
+    connection: &mut Connection,
+    ending: &Ending,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+) -> Result<Result<T, E>, Failure> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction);
+    let was_rolled_back = ending.was_rolled_back.load(Ordering::Relaxed);
+    if ending.refused_commit.load(Ordering::Relaxed) || done.is_ok() && was_rolled_back {
+        let error = "the transaction was ended by its own SQL, so nothing of it is committed: \
+                     leave out COMMIT and ROLLBACK, and return an error to roll back";
+        return Err(StoreError::Backend(error.into()).into());
+    }
+    let Ok(done) = done else {
+        return Ok(done);
+    };
+    if let Some(name) = hidden_table(&transaction)? {
+        let error = format!(
+            "the temporary table {name} hides the table of that name from fieldsync: give it another name"
+        );
+        return Err(StoreError::Backend(error.into()).into());
+    }
+    ending.may_commit.store(true, Ordering::Relaxed);
+    transaction.commit()?;
+    Ok(Ok(done))
+}
+
+/// A table of the database that the app has hidden from this connection by a temporary one.
+fn hidden_table(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let sql = "select t.name from temp.sqlite_schema t join main.sqlite_schema m \
+               on m.name = t.name collate nocase and m.type in ('table', 'view') \
+               where t.type in ('table', 'view') and t.name not like 'sqlite\\_%' escape '\\'";
+    connection.query_row(sql, [], |row| row.get(0)).optional()
+}
+
+/// Whether the app's SQL has ended the transaction. A COMMIT of its own is refused: it would commit one part without the other.
+#[derive(Debug, Default)]
+struct Ending {
+    may_commit: AtomicBool,
+    refused_commit: AtomicBool,
+    was_rolled_back: AtomicBool,
+}
+
+impl Ending {
+    fn watch(connection: &mut Connection) -> rusqlite::Result<Arc<Self>> {
+        let ending = Arc::new(Self::default());
+        let committing = Arc::clone(&ending);
+        connection.commit_hook(Some(move || {
+            let is_refused = !committing.may_commit.load(Ordering::Relaxed);
+            committing
+                .refused_commit
+                .fetch_or(is_refused, Ordering::Relaxed);
+            is_refused
+        }))?;
+        let rolling_back = Arc::clone(&ending);
+        connection.rollback_hook(Some(move || {
+            rolling_back.was_rolled_back.store(true, Ordering::Relaxed);
+        }))?;
+        Ok(ending)
+    }
+
+    fn unwatch(connection: &mut Connection) -> rusqlite::Result<()> {
+        connection.commit_hook(None::<fn() -> bool>)?;
+        connection.rollback_hook(None::<fn()>)
     }
 }

@@ -32,10 +32,12 @@ pub(crate) fn rejection(
         None if error.sqlite_error_code() == Some(ErrorCode::TooBig) => Constraint::Check,
         None => return Ok(Rejection::Failed(text_of(&error))),
     };
-    let fields = match (constraint, &error) {
+    if constraint == Constraint::ForeignKey {
         // SQLite does not say which foreign key it is.
-        (Constraint::ForeignKey, _) => Some(table.referring_fields(write)),
-        (_, rusqlite::Error::SqliteFailure(_, Some(message))) => {
+        return Ok(Rejection::of_foreign_key(table.referring_fields(write)));
+    }
+    let fields = match &error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => {
             named_fields(connection, table, message)
         }
         _ => Some(Vec::new()),

@@ -64,7 +64,7 @@ impl KnownCapture {
         }
         let width = width.unwrap_or_default();
         let mut captured = HashMap::new();
-        for collection in tables.captured().iter() {
+        for collection in tables.captured().keys() {
             let Ok(table) = tables.of(collection) else {
                 continue;
             };

@@ -1,11 +1,14 @@
 //! Creates the triggers, and finds out whether they have missed something: a table that was rebuilt has lost them.
 
 use fieldsync::Collection;
+use fieldsync::backend::{SchemaMismatch, StoreError};
 use fieldsync_sql::Dialect as _;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::capture::{Saved, width};
 use crate::dialect::{Sqlite, Table};
+use crate::error::Failure;
+use crate::replaced_nulls::{TableColumn, table_columns};
 use crate::triggers::{CapturedTable, Trigger};
 use crate::unique_indexes;
 
@@ -25,27 +28,19 @@ pub(crate) fn create_captured(connection: &Connection) -> rusqlite::Result<bool>
     Ok(existed)
 }
 
-/// Whether `fieldsync_captured` exists.
-pub(crate) fn has_captured(connection: &Connection) -> rusqlite::Result<bool> {
-    Ok(width(connection)?.is_some())
-}
-
 /// Whether a start has nothing to create or drop for a table.
-pub(crate) fn is_set_up(
-    connection: &Connection,
-    table: &Table,
-    has_captured: bool,
-) -> rusqlite::Result<bool> {
+pub(crate) fn is_set_up(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
     if !table.has_capture {
         return Ok(Saved::read(connection, &table.log)?.is_none());
     }
-    if !has_captured {
+    let Some(width) = width(connection)? else {
         return Ok(false);
-    }
+    };
     let moment = Moment::Start { is_new: false };
     let state = State::read(connection, table, moment)?;
     Ok(state.is_none_or(|state| {
         is_same(&state.existing, &state.wanted.triggers)
+            && width >= state.wanted.columns.len()
             && state.saved.as_ref() == Some(&state.wanted)
     }))
 }
@@ -119,7 +114,7 @@ pub(crate) fn ensure(
     table: &Table,
     moment: Moment,
     had_captured: bool,
-) -> rusqlite::Result<bool> {
+) -> Result<bool, Failure> {
     let Some(state) = State::read(connection, table, moment)? else {
         // It is being rebuilt. That changes the schema once more.
         return Ok(false);
@@ -139,9 +134,11 @@ pub(crate) fn ensure(
                 || moment == Moment::Running && wanted.columns.len() > saved.columns.len()
         }
     };
+    check_width(table, wanted.columns.len())?;
+    // The triggers may be older than the table: something may have dropped it.
+    widen(connection, wanted.columns.len())?;
     if !is_same(&existing, &wanted.triggers) {
         drop_triggers(connection, &existing)?;
-        widen(connection, wanted.columns.len())?;
         for trigger in &wanted.triggers {
             connection.execute_batch(&trigger.sql)?;
         }
@@ -160,15 +157,20 @@ pub(crate) fn ensure(
 }
 
 /// The columns to note: those that were noted first, so that what was noted can still be read.
-fn columns(table: &Table, saved: Option<&Saved>, all: &[String], moment: Moment) -> Vec<String> {
+fn columns(
+    table: &Table,
+    saved: Option<&Saved>,
+    all: &[TableColumn],
+    moment: Moment,
+) -> Vec<String> {
     let fields: Vec<String> = table
         .columns
         .iter()
         .map(|column| column.name.clone())
         .collect();
     let kept = match moment {
-        Moment::Start { .. } => &fields,
-        Moment::Running => all,
+        Moment::Start { .. } => fields.clone(),
+        Moment::Running => all.iter().map(|column| column.name.clone()).collect(),
     };
     let is_in = |name: &String, names: &[String]| {
         names.iter().any(|other| Sqlite::is_same_name(name, other))
@@ -176,7 +178,7 @@ fn columns(table: &Table, saved: Option<&Saved>, all: &[String], moment: Moment)
     let saved = saved.map_or(&[][..], |saved| &saved.columns);
     let mut columns: Vec<String> = saved
         .iter()
-        .filter(|name| is_in(name, kept))
+        .filter(|name| is_in(name, &kept))
         .cloned()
         .collect();
     let missing: Vec<String> = fields
@@ -185,11 +187,6 @@ fn columns(table: &Table, saved: Option<&Saved>, all: &[String], moment: Moment)
         .collect();
     columns.extend(missing);
     columns
-}
-
-fn table_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare("select name from pragma_table_xinfo(?1)")?;
-    statement.query_map([table], |row| row.get(0))?.collect()
 }
 
 /// The triggers of fieldsync on a table.
@@ -223,6 +220,21 @@ fn is_same_table(before: &str, now: &str) -> bool {
 fn has_noted(connection: &Connection, log: &str) -> rusqlite::Result<bool> {
     let sql = "select exists (select 1 from fieldsync_captured where tbl = ?1)";
     connection.query_row(sql, [log], |row| row.get(0))
+}
+
+/// The most fields of a table with capture: SQLite allows 2,000 columns, and `fieldsync_captured` has four of its own.
+const MAX_FIELDS: usize = (2000 - 4) / 2;
+
+fn check_width(table: &Table, columns: usize) -> Result<(), StoreError> {
+    if columns <= MAX_FIELDS {
+        return Ok(());
+    }
+    Err(StoreError::from(SchemaMismatch {
+        table: table.name.clone(),
+        column: None,
+        found: format!("{columns} fields"),
+        expected: format!("at most {MAX_FIELDS} fields with capture, or `.without_capture()`"),
+    }))
 }
 
 fn widen(connection: &Connection, columns: usize) -> rusqlite::Result<()> {

@@ -164,6 +164,7 @@ impl Session {
             // It refuses every edit.
             Role::Writer if is_read_only => {}
             Role::Writer => {
+                connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_too_late))?;
                 Self::use_wal(&connection)?;
                 let synchronous = self.options.synchronous.keyword();
                 connection.pragma_update(None, "synchronous", synchronous)?;
@@ -231,6 +232,32 @@ const ONE_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 thread_local! {
     /// Until when the current work waits for locks.
     static LOCK_DEADLINE: Cell<Instant> = Cell::new(Instant::now());
+
+    /// When this thread's statements are interrupted.
+    static TIME_LIMIT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// SQLite looks at the clock after this many steps of a statement: in less than a millisecond.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
+/// Runs work whose statements are interrupted at a time.
+pub(crate) fn interrupted_at<T>(time: Option<Instant>, work: impl FnOnce() -> T) -> T {
+    /// Ends the limit also if the work panics.
+    struct Unlimited;
+    impl Drop for Unlimited {
+        fn drop(&mut self) {
+            TIME_LIMIT.set(None);
+        }
+    }
+    TIME_LIMIT.set(time);
+    let _unlimited = Unlimited;
+    work()
+}
+
+fn is_too_late() -> bool {
+    TIME_LIMIT
+        .get()
+        .is_some_and(|limit| limit <= Instant::now())
 }
 
 /// Tries again for a lock soon. SQLite's own handler waits up to 100 ms between two tries, and may never get the lock

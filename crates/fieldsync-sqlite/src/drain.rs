@@ -67,7 +67,7 @@ pub(crate) fn drain(
 /// Repairs the triggers. Whether they may have missed something.
 fn look(connection: &Connection, tables: &Tables) -> Result<bool, Failure> {
     let (had_captured, mut missed) = (create_captured(connection)?, false);
-    for collection in tables.captured().iter() {
+    for collection in tables.captured().keys() {
         let table = tables.of(collection)?;
         missed |= ensure(connection, table, Moment::Running, had_captured)?;
     }

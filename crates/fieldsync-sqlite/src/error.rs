@@ -156,9 +156,14 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether a statement was stopped at its time limit.
+pub(crate) fn is_interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
+}
+
 /// Whether the error is about the database, and not about what is written.
 pub(crate) fn is_about_database(error: &rusqlite::Error) -> bool {
-    is_unavailable(error) || is_damaged(error)
+    is_unavailable(error) || is_damaged(error) || is_interrupted(error)
 }
 
 /// The constraint that an error is about. A strict type counts as a check.

@@ -34,6 +34,8 @@ mod triggers;
 
 mod unique_indexes;
 
+mod replaced_nulls;
+
 // The threads and their connections.
 mod worker;
 

@@ -9,7 +9,7 @@ use fieldsync_sql::{Found, FoundTable, Preparation, SideSchema, script};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::capture_setup::{
-    Moment, capture_statements, create_captured, ensure, has_captured, is_set_up, remove,
+    Moment, capture_statements, create_captured, ensure, is_set_up, remove,
 };
 use crate::catalog;
 use crate::dialect::{Sqlite, Tables};
@@ -70,10 +70,9 @@ fn look(connection: &mut Connection, collections: &[Arc<Collection>]) -> Result<
     let mut is_complete = preparation.statements.is_empty();
     if is_complete {
         check_foreign_keys(&transaction, collections)?;
-        let has_captured = has_captured(&transaction)?;
         for collection in preparation.tables.collections() {
             let table = preparation.tables.of(collection)?;
-            is_complete &= is_set_up(&transaction, table, has_captured)?;
+            is_complete &= is_set_up(&transaction, table)?;
         }
     }
     Ok(Look {

@@ -111,7 +111,7 @@ impl<'a> Transaction<'a> {
 fn noted_keys(tables: &Tables, records: &BTreeSet<RecordKey>) -> Result<Vec<NotedKey>, Failure> {
     let captured = records
         .iter()
-        .filter(|key| tables.captured().contains(&key.collection));
+        .filter(|key| tables.captured().contains_key(&key.collection));
     let mut noted = Vec::new();
     for key in captured {
         let table = tables.of(&key.collection)?;

@@ -1,6 +1,7 @@
 //! The write path: [`transact`] is one transaction from its beginning to its COMMIT.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fieldsync::Refusal;
 use fieldsync::backend::{Batch, Committed, StoreError};
@@ -8,9 +9,9 @@ use fieldsync_sql::{Attempt, BatchWritten, Lock, Parts, run_ready, write_batch};
 use rusqlite::TransactionBehavior;
 
 use crate::capture::KnownCapture;
-use crate::connection::{Open, Session};
+use crate::connection::{Open, Session, interrupted_at};
 use crate::dialect::Tables;
-use crate::error::{Failure, constraint_of, is_busy};
+use crate::error::{Failure, constraint_of, is_busy, is_interrupted};
 use crate::transaction::Transaction;
 
 /// Commits a batch: in one transaction, or in parts where the database refuses one of several groups.
@@ -19,20 +20,44 @@ pub(crate) fn commit(
     tables: &Arc<Tables>,
     batch: Batch,
 ) -> Result<Committed, StoreError> {
-    let deadline = batch.deadline();
+    let (deadline, is_alone) = (batch.deadline(), batch.len() == 1);
     let mut parts = Parts::of(batch);
     while let Some(part) = parts.next_part() {
-        let attempt = session.with(deadline, |open| transact(open, tables, &part.batch));
-        if let Some((part, _)) = parts.record(part, attempt)? {
-            // Another process holds the lock.
-            parts.refuse(&part, &Refusal::Busy);
+        let attempt = session.with(deadline, |open| {
+            let limit = if is_alone {
+                deadline
+            } else {
+                shared_limit(deadline)
+            };
+            transact(open, tables, &part.batch, limit)
+        });
+        match parts.record(part, attempt)? {
+            None => {}
+            // The engine retries it alone.
+            Some((part, Lock::Row)) if !is_alone => parts.refuse(&part, &Refusal::Locked),
+            // Another process holds the lock, or the time is over.
+            Some((part, _)) => parts.refuse(&part, &Refusal::Busy),
         }
     }
     Ok(parts.into_committed())
 }
 
-/// One transaction. It is rolled back when `transaction` is dropped without COMMIT.
-fn transact(open: &mut Open, tables: &Arc<Tables>, batch: &Batch) -> Result<Attempt, Failure> {
+/// How long the statements of a batch of several groups may take together, so that the others do not wait for one whose trigger
+/// takes long.
+const MAX_SHARED_TIME: Duration = Duration::from_secs(1);
+
+fn shared_limit(deadline: Option<Instant>) -> Option<Instant> {
+    let limit = Instant::now() + MAX_SHARED_TIME;
+    Some(deadline.map_or(limit, |deadline| deadline.min(limit)))
+}
+
+/// One transaction, whose statements are interrupted at a time. It is rolled back when `transaction` is dropped without COMMIT.
+fn transact(
+    open: &mut Open,
+    tables: &Arc<Tables>,
+    batch: &Batch,
+    limit: Option<Instant>,
+) -> Result<Attempt, Failure> {
     let begun = open
         .connection
         .transaction_with_behavior(TransactionBehavior::Immediate);
@@ -44,12 +69,21 @@ fn transact(open: &mut Open, tables: &Arc<Tables>, batch: &Batch) -> Result<Atte
     };
     KnownCapture::refresh(&mut open.capture, &transaction, tables)?;
     let mut written = Transaction::with_capture(&transaction, open.capture.as_ref())?;
-    let (committed, if_refused) = match run_ready(write_batch(&mut written, tables, batch))? {
-        BatchWritten::Complete {
+    let writing = || run_ready(write_batch(&mut written, tables, batch));
+    let (committed, if_refused) = match interrupted_at(limit, writing) {
+        Ok(BatchWritten::Complete {
             committed,
             if_refused,
-        } => (committed, if_refused),
-        BatchWritten::Incomplete(attempt) => return Ok(attempt),
+        }) => (committed, if_refused),
+        Ok(BatchWritten::Incomplete(attempt)) => return Ok(attempt),
+        Err(Failure::Sqlite(error)) if is_interrupted(&error) => {
+            return Ok(if batch.len() > 1 {
+                Attempt::stopped()
+            } else {
+                Attempt::Locked(Lock::Row)
+            });
+        }
+        Err(failure) => return Err(failure),
     };
     #[cfg(fieldsync_fault_points)]
     fieldsync::fault::point("before-commit");

@@ -300,3 +300,36 @@ async fn of_many_concurrent_edits_only_those_that_violate_a_constraint_are_refus
         25
     );
 }
+
+/// A trigger that computes until its edit's deadline stops only its own edit.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_computes_for_too_long_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let sql = "create table things (id integer primary key, email text);
+        create trigger slow before insert on things when new.email = 'slow' begin
+          select count(*) from (with recursive n (n) as (select 1 union all select n + 1 from n) select n from n); end";
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let engine = Engine::builder()
+        .collection(things(json!({"email": {"type": "string"}})))
+        .store(store)
+        .start()
+        .await
+        .unwrap();
+    let create = |email: &str| {
+        let edit = Edit::create("things", json!({"email": email}));
+        engine.transaction(vec![edit])
+    };
+    let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    let others = try_join_all(names.iter().map(|name| create(name)));
+    let begun = Instant::now();
+    let (slow, others) = tokio::join!(create("slow"), others);
+    others.unwrap();
+    let Err(EngineError::Refused(refusal)) = slow else {
+        panic!("{slow:?}");
+    };
+    assert_eq!(refusal, Refusal::Busy);
+    assert!(begun.elapsed() < Duration::from_secs(12));
+    create("fine").await.unwrap();
+}

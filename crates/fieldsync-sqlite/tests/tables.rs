@@ -537,3 +537,21 @@ async fn ids_of_deleted_rows_are_not_given_again() {
             .unwrap();
     }
 }
+
+/// `fieldsync_captured` has two columns for each field.
+#[tokio::test]
+async fn a_table_with_more_fields_than_capture_can_note_is_refused() {
+    let database = Database::with("");
+    let field = |number| {
+        let schema = json!({"type": "string", "default": ""});
+        (format!("field_{number}"), schema)
+    };
+    let properties: serde_json::Map<_, _> = (0..1200).map(field).collect();
+    let wide = things(Value::Object(properties));
+    let mismatch = database.mismatch(wide.clone().capture()).await;
+    assert_eq!(
+        mismatch.to_string(),
+        "table things: found 1200 fields, expected at most 998 fields with capture, or `.without_capture()`"
+    );
+    database.prepare(wide).await.unwrap();
+}

@@ -161,6 +161,41 @@ async fn a_backlog_that_is_too_long_is_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_capture_is_created_again_after_another_program_dropped_it() {
+    let database = notes_table().await;
+    database
+        .sql("create table wide (id integer primary key, a text, b text, c text)")
+        .await;
+    let fields = ["a", "b", "c"].map(|name| (name, "string?"));
+    let collections = || [notes(), collection("wide", &fields)];
+    let engine = database.start(collections()).await;
+    let mut window = Window::open(&engine, "notes").await;
+    let mut wide = Window::open(&engine, "wide").await;
+    database.sql("drop table fieldsync_captured").await;
+    check_reset(&database, &engine, &mut window).await;
+    database
+        .sql("insert into wide (id, c) values (1, 'c')")
+        .await;
+    wide.converge().await;
+    // While no engine runs.
+    window.stop(engine.clone()).await;
+    wide.stop(engine).await;
+    database
+        .sql("drop table fieldsync_captured; create table fieldsync_captured (seq integer primary key, tbl, op, key)")
+        .await;
+    let engine = database.start(collections()).await;
+    window.resume(&engine).await;
+    database
+        .sql("update notes set text = 'c' where id = 1; update wide set c = 'd'")
+        .await;
+    window.converge().await;
+    wide.resume(&engine).await;
+    wide.converge().await;
+    assert_eq!(wide.records[&1.into()]["c"], "d");
+    assert_eq!(window.records[&1.into()]["text"], "c");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn capture_that_was_dropped_is_in_nobodys_way() {
     let database = notes_table().await;
     let engine = database.start([notes()]).await;

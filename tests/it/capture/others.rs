@@ -207,12 +207,62 @@ mod transactions {
     async fn a_transaction_must_not_be_ended_by_its_own_sql() {
         let database: SqliteFile = tasks_table().await;
         let store = database.open().await;
-        let ended = store.transaction(|transaction| {
-            transaction.execute_batch("commit")?;
-            Ok::<_, Error>(())
-        });
-        assert!(ended.await.is_err());
+        for end in [
+            "commit",
+            "commit; begin",
+            "rollback; begin",
+            "rollback; begin; update tasks set title = 'y'",
+        ] {
+            let ended = store.transaction(move |transaction| {
+                transaction.execute_batch("update tasks set title = 'x'")?;
+                // The app may overlook the error.
+                let _ = transaction.execute_batch(end);
+                let _ = transaction.execute_batch("update tasks set title = 'z'");
+                Ok::<_, Error>(())
+            });
+            let error = ended.await.unwrap_err();
+            let source = error.source().unwrap().to_string();
+            assert!(source.contains("ended by its own SQL"), "{end}: {source}");
+            let titles = "select count(*) from tasks where title in ('x', 'y', 'z')";
+            let titles: i64 = database
+                .connect()
+                .query_row(titles, [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(titles, 0, "{end}");
+        }
         store.transaction(|_| Ok::<_, Error>(())).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_transaction_must_not_hide_the_tables_of_fieldsync() {
+        let database: SqliteFile = tasks_table().await;
+        let store = database.open().await;
+        let builder = fieldsync::Engine::builder()
+            .collection(tasks().capture().open_to_everyone())
+            .store(store.clone());
+        let engine = builder.start().await.unwrap();
+        let mut window = Window::open(&engine, "tasks").await;
+        for table in ["fieldsync_captured", "Tasks"] {
+            let hidden = store.transaction(move |transaction| {
+                transaction.execute_batch(&format!("create temp table {table} (id)"))?;
+                Ok::<_, Error>(())
+            });
+            let error = hidden.await.unwrap_err();
+            let source = error.source().unwrap().to_string();
+            assert!(source.contains(table), "{source}");
+        }
+        store
+            .transaction(|transaction| {
+                transaction.execute_batch(
+                    "create temp table mine (id); update tasks set title = 'seen' where id = 1",
+                )?;
+                Ok::<_, Error>(())
+            })
+            .await
+            .unwrap();
+        window
+            .expect(Action::Update, 1, json!({"title": "seen"}))
+            .await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

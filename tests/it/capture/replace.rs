@@ -95,6 +95,59 @@ async fn every_kind_of_unique_index_is_known() {
     check(strict, sql, &[b, c, (7, "z", 1)]).await;
 }
 
+/// REPLACE writes the default instead of a null, after the triggers have seen the null.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_that_becomes_a_default_may_replace_a_row() {
+    let (a, b, c) = ((1, "a@x", 1), (2, "b@x", 2), (3, "c@x", 3));
+    let email = |constraint: &str| {
+        format!(
+            "create table users (id integer primary key, email text not null {constraint}, v integer not null)"
+        )
+    };
+    let insert = "insert or replace into users values (7, null, 9)";
+    let update = "update or replace users set email = null where id = 2";
+    for default in [
+        "default 'a@x' unique",
+        "default \"a@x\" unique",
+        "default (lower('A@X')) unique",
+        "default ('a' || '@x') collate nocase unique",
+    ] {
+        check(&email(default), insert, &[b, c, (7, "a@x", 9)]).await;
+        check(&email(default), update, &[(2, "a@x", 2), c]).await;
+    }
+    let expression = email("default 'a@x'") + "; create unique index i on users (upper(email))";
+    check(&expression, insert, &[b, c, (7, "a@x", 9)]).await;
+    check(&expression, update, &[(2, "a@x", 2), c]).await;
+    let other = "insert or replace into users values (7, 'C@X', 9)";
+    check(&expression, other, &[a, b, (7, "C@X", 9)]).await;
+    let conflict = email("on conflict replace default 'a@x' unique on conflict replace");
+    let insert = "insert into users values (7, null, 9)";
+    check(&conflict, insert, &[b, c, (7, "a@x", 9)]).await;
+    let number = "create table users (id integer primary key, email text not null, v integer not null default '1' unique)";
+    let insert = "insert or replace into users values (7, 'z', null)";
+    check(number, insert, &[b, c, (7, "z", 1)]).await;
+    let several = "create table users (id integer primary key, email text not null, v integer not null default (abs(-1)), unique (email, v))";
+    let insert = "insert or replace into users values (7, 'a@x', null), (8, 'b@x', null)";
+    check(several, insert, &[b, c, (7, "a@x", 1), (8, "b@x", 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_replaced_through_a_generated_column_is_deleted() {
+    let c = (3, "c@x", 3);
+    for kind in ["virtual", "stored"] {
+        let table = format!(
+            "create table users (id integer primary key, email text not null default 'A@X', v integer not null, \
+             g text generated always as (lower(email)) {kind}); create unique index i on users (g)"
+        );
+        let sql = "update or replace users set email = 'A@X' where id = 2";
+        check(&table, sql, &[(2, "A@X", 2), c]).await;
+        let sql = "update or replace users set email = null where id = 2";
+        check(&table, sql, &[(2, "A@X", 2), c]).await;
+        let sql = "replace into users (id, email, v) values (7, 'A@X', 9)";
+        check(&table, sql, &[(2, "b@x", 2), c, (7, "A@X", 9)]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_rowids_is_captured() {
     let table = "create table users (id integer primary key, email text not null, v integer not null unique) without rowid";

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::model::change::Action;
 use crate::model::record::{Fields, Record, RecordKey};
+use crate::schema::collection::Collection;
 
 /// One write of a row that the store has captured, whoever made it.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +26,8 @@ pub struct CapturedWrite {
 /// The order of the writes does not matter: nested triggers are captured before the write that set them off.
 #[derive(Debug, Default)]
 pub struct Captured {
-    /// The collections whose tables have capture.
-    pub collections: Arc<HashSet<Arc<str>>>,
+    /// The collections whose tables have capture, by their names.
+    pub collections: Arc<HashMap<Arc<str>, Arc<Collection>>>,
     /// The writes of other transactions to the records that the plan writes, and to those that occur in `own`.
     pub others: Vec<CapturedWrite>,
     /// The writes of this transaction. A store may include those of the plan.

@@ -9,4 +9,5 @@ pub(crate) mod decide;
 pub(crate) mod mutation;
 pub(crate) mod plan;
 pub(crate) mod planner;
+pub(crate) mod results;
 pub(crate) mod settle;

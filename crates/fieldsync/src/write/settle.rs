@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use crate::model::change::{Action, Change};
 use crate::model::cursor::Position;
-use crate::model::edit::Edit;
-use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Outcome};
-use crate::model::record::{Fields, Record, RecordId, RecordKey};
+use crate::model::outcome::IdempotencyRecord;
+use crate::model::record::{Fields, Record, RecordKey};
 use crate::model::timestamp::Timestamp;
-use crate::write::batch::{Batch, GroupResult, RefusedEdit};
+use crate::schema::collection::Collection;
+use crate::write::batch::{Batch, GroupResult};
 use crate::write::captured::{Captured, Folded, by_record, fold};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
-use crate::write::plan::{Plan, Planned};
+use crate::write::plan::Plan;
+use crate::write::results::{Mutated, SettledPlan};
 
 /// The changes to log, before their offsets are known.
 ///
@@ -22,21 +23,8 @@ pub struct Settled {
     now: Timestamp,
     drafts: Vec<Draft>,
     planned: Option<SettledPlan>,
-}
-
-#[derive(Debug)]
-struct SettledPlan {
-    batch: Batch,
-    results: Vec<Result<Vec<Planned>, RefusedEdit>>,
-    /// What became of each mutation.
-    mutations: Vec<Mutated>,
-}
-
-/// What became of a mutation: the index of its draft, or the record that it left as it was.
-#[derive(Debug)]
-enum Mutated {
-    Changed(usize),
-    Unchanged(RecordId, Option<Record>),
+    /// The collections of what was captured.
+    captured: Arc<HashMap<Arc<str>, Arc<Collection>>>,
 }
 
 /// A change without a position.
@@ -131,6 +119,7 @@ impl Plan {
                 results,
                 mutations: mutated,
             }),
+            captured: Arc::clone(&captured.collections),
         }
     }
 }
@@ -236,7 +225,7 @@ impl Settling<'_> {
                 }
                 match after {
                     Some(_) => (Action::Update, Fields::new()),
-                    None if self.captured.collections.contains(&key.collection) => {
+                    None if self.captured.collections.contains_key(&key.collection) => {
                         return unchanged(None);
                     }
                     None => {
@@ -280,6 +269,7 @@ impl Settled {
             now: Timestamp::now(),
             drafts: effects(captured, &HashSet::new()).collect(),
             planned: None,
+            captured: Arc::clone(&captured.collections),
         }
     }
 
@@ -334,14 +324,17 @@ impl Settled {
             let batch = self.planned.as_ref().map(|planned| &planned.batch);
             changes.push(Arc::new(draft.into_change(position, self.now, batch)));
         }
-        match self.planned {
-            Some(planned) => planned.finish(changes, heads),
-            None => CommitOutput {
-                logged: changes.clone(),
-                changes,
-                idempotency_records: Vec::new(),
-                results: Vec::new(),
-            },
+        let batch = self.planned.as_ref().map(|planned| &planned.batch);
+        let logged = for_log(&changes, batch, &self.captured);
+        let (idempotency_records, results) = match self.planned {
+            Some(planned) => planned.finish(&changes, heads),
+            None => (Vec::new(), Vec::new()),
+        };
+        CommitOutput {
+            changes,
+            logged,
+            idempotency_records,
+            results,
         }
     }
 }
@@ -365,74 +358,21 @@ impl Draft {
     }
 }
 
-impl SettledPlan {
-    fn finish(
-        self,
-        changes: Vec<Arc<Change>>,
-        heads: &HashMap<Arc<str>, Position>,
-    ) -> CommitOutput {
-        let mut idempotency_records = Vec::new();
-        let mut results = Vec::with_capacity(self.results.len());
-        for (group, planned) in self.batch.groups.iter().zip(self.results) {
-            let outcomes = planned.map(|planned| {
-                let edits = planned.into_iter().zip(&group.edits);
-                edits
-                    .map(|(planned, (edit, collection, _))| {
-                        let unchanged = |id, record| Outcome::Unchanged {
-                            id,
-                            record,
-                            position: heads[collection.name()],
-                        };
-                        let outcome = match planned {
-                            Planned::Mutation(at) => match &self.mutations[at] {
-                                Mutated::Changed(draft) => {
-                                    Outcome::Committed(Arc::clone(&changes[*draft]))
-                                }
-                                Mutated::Unchanged(id, record) => {
-                                    unchanged(id.clone(), record.clone())
-                                }
-                            },
-                            Planned::Unchanged(record) => {
-                                unchanged(record.id.clone(), Some(record))
-                            }
-                            Planned::Replay(outcome) => return outcome,
-                        };
-                        if let Some(key) = group.idempotency_key(edit) {
-                            idempotency_records.push(idempotency_record(key, edit, &outcome));
-                        }
-                        outcome
-                    })
-                    .collect()
-            });
-            results.push(outcomes);
-        }
-        // A key that is used twice in one batch is stored once.
-        idempotency_records.sort_by(|a: &IdempotencyRecord, b| a.key.cmp(&b.key));
-        idempotency_records.dedup_by(|a, b| a.key == b.key);
-        let collections = self.batch.groups.iter().flat_map(|group| &group.edits);
-        let collections: HashMap<_, _> = collections
-            .map(|(_, collection, _)| (collection.name(), collection))
-            .collect();
-        let logged = changes.iter().map(|change| {
-            let collection = collections.get(&change.key.collection);
-            collection.map_or_else(|| Arc::clone(change), |known| change.for_log(known))
-        });
-        CommitOutput {
-            logged: logged.collect(),
-            changes,
-            idempotency_records,
-            results,
-        }
-    }
-}
-
-fn idempotency_record(key: IdempotencyKey, edit: &Edit, outcome: &Outcome) -> IdempotencyRecord {
-    let collection = Arc::clone(&edit.collection);
-    IdempotencyRecord {
-        key,
-        fingerprint: edit.fingerprint(),
-        collection,
-        id: outcome.id(),
-        position: outcome.position(),
-    }
+/// The changes as they are logged.
+fn for_log(
+    changes: &[Arc<Change>],
+    batch: Option<&Batch>,
+    captured: &HashMap<Arc<str>, Arc<Collection>>,
+) -> Vec<Arc<Change>> {
+    let groups = batch.into_iter().flat_map(|batch| &batch.groups);
+    let of_batch = groups.flat_map(|group| &group.edits);
+    let of_batch: HashMap<_, _> = of_batch
+        .map(|(_, collection, _)| (collection.name(), collection))
+        .collect();
+    let for_log = |change: &Arc<Change>| {
+        let name = &change.key.collection;
+        let collection = of_batch.get(name).copied().or_else(|| captured.get(name));
+        collection.map_or_else(|| Arc::clone(change), |known| change.for_log(known))
+    };
+    changes.iter().map(for_log).collect()
 }
