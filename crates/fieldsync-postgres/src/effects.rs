@@ -6,17 +6,17 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 use fieldsync::backend::{Captured, Plan};
 use fieldsync::{Record, RecordId, RecordKey};
-use fieldsync_sql::{Dialect as _, LockTimeouts};
+use fieldsync_sql::LockTimeouts;
 
 use crate::captured;
-use crate::dialect::{Postgres, Table, Tables, id_arrays};
+use crate::dialect::{Table, Tables, id_arrays};
 use crate::error::{Failure, Stopped};
 use crate::log::{self, LockedHeads};
 use crate::pipeline::{Results, Step, in_order};
 use crate::read_set::lock_timeout;
 use crate::side_statements::BY_INDEX;
 use crate::statement_groups::key_of;
-use crate::value::{Parameter, PostgresRow};
+use crate::value::PostgresRow;
 
 /// The statements that follow the writes of a plan's rows.
 pub(crate) struct Effects<'a> {

@@ -7,15 +7,15 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use fieldsync::backend::{Batch, ReadSet};
 use fieldsync::{RecordId, RecordKey};
-use fieldsync_sql::{Dialect as _, SqlValue};
+use fieldsync_sql::SqlValue;
 
 use crate::captured;
-use crate::dialect::{Postgres, Tables, id_arrays};
+use crate::dialect::{Tables, id_arrays};
 use crate::error::Failure;
 use crate::log;
 use crate::pipeline::{Results, Step, in_order};
 use crate::side_statements::{AS_CONFIGURED, BY_INDEX};
-use crate::value::{Parameter, PostgresRow};
+use crate::value::PostgresRow;
 
 /// What a batch depends on.
 pub(crate) struct Read {
@@ -38,15 +38,11 @@ pub(crate) async fn read(
     let bases: Vec<_> = batch.bases().into_iter().collect();
     let reserved = batch.ids_to_reserve();
     // Generic plans are not made anew for each batch.
-    let mut begin = format!(
+    let begin = format!(
         "begin isolation level read committed; set local plan_cache_mode = force_generic_plan; {}",
         lock_timeout(timeout)
     );
     let has_capture = !tables.captured().is_empty();
-    if has_capture {
-        // The triggers leave out what this transaction itself writes, but not what that sets off.
-        begin += "; set local fieldsync.planned = 'on'";
-    }
     let mut steps = vec![Step::Simple(begin)];
     if !keys.is_empty() {
         steps.extend(log::find_keys(client, tables, &keys).await?);

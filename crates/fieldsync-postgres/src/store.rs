@@ -10,7 +10,7 @@ use fieldsync::backend::{
     StoreError,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{Dialect as _, MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
+use fieldsync_sql::{MAX_TRIMMED, TableRegistry, Trimmed, missing_head};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 
@@ -20,6 +20,7 @@ use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::doorbell::Doorbell;
 use crate::error::{ConnectError, Failure, is_not_allowed};
 use crate::log_captured::{Check, log_captured};
+use crate::logged_errors::LoggedErrors;
 use crate::pipeline::run;
 use crate::value::{Parameter, PostgresRow};
 use crate::{log, prepare, writer};
@@ -64,6 +65,7 @@ pub struct PostgresStore {
     doorbell: Arc<Doorbell>,
     /// When capture itself was last checked.
     checked_at: Mutex<Option<Instant>>,
+    capture_errors: Arc<LoggedErrors>,
 }
 
 impl PostgresStore {
@@ -122,6 +124,7 @@ impl PostgresStore {
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
             doorbell: Arc::new(Doorbell::new(None)),
             checked_at: Mutex::default(),
+            capture_errors: Arc::default(),
         }
     }
 
@@ -235,8 +238,11 @@ impl Store for PostgresStore {
     async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError> {
         let (pool, tables) = (self.pool.clone(), self.tables.current());
         let check = self.next_check();
+        let errors = Arc::clone(&self.capture_errors);
         let logging =
-            tokio::spawn(async move { log_captured(&pool, &tables, retention, check).await });
+            tokio::spawn(
+                async move { log_captured(&pool, &tables, retention, check, &errors).await },
+            );
         let failed = |error: tokio::task::JoinError| StoreError::Backend(error.into());
         let logged = logging.await.map_err(failed)??;
         if logged.more || !logged.changes.is_empty() {

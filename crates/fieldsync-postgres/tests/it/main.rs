@@ -6,8 +6,10 @@
 mod cluster;
 
 mod capture;
+mod capture_repair;
 mod conformance;
 mod ddl;
 mod faults;
 mod ids;
+mod side_effects;
 mod tls;
