@@ -4,8 +4,8 @@ use fieldsync::backend::StoreError;
 use fieldsync_sql::Dialect as _;
 use tokio_postgres::GenericClient;
 
-use crate::capture_ddl::missing_triggers;
-use crate::capture_state::{CapturedTable, state_of, states};
+use crate::capture_ddl::missing;
+use crate::capture_state::{CapturedTable, State, side_tables, state_of, states};
 use crate::dialect::{Postgres, Table, Tables};
 use crate::error::Failure;
 
@@ -50,16 +50,29 @@ pub(crate) async fn changed<'a>(
     Ok(changed)
 }
 
-/// Repairs the triggers of a table whose capture was interrupted, and resets its log.
+/// Creates again what is missing of a table's capture, and resets its log.
 pub(crate) async fn repair(
     client: &impl GenericClient,
     tables: &Tables,
     table: &Table,
 ) -> Result<(), Failure> {
     let schema = schema(tables);
-    let sql = missing_triggers(client, &schema, &CapturedTable::of(table)).await?;
+    let sql = missing(client, &schema, &[CapturedTable::of(table)]).await?;
     client.batch_execute(&sql.join("; ")).await?;
+    if !sql.is_empty() {
+        warn_of_reset(table, "its triggers were missing, and were created again");
+    }
     confirm(client, &schema, table).await
+}
+
+/// Interrupts the log of a table whose capture is incomplete, and can't be repaired.
+pub(crate) async fn interrupt_incomplete(
+    client: &impl GenericClient,
+    tables: &Tables,
+    table: &Table,
+) -> Result<(), Failure> {
+    let why = "its triggers or the side tables of capture are missing";
+    interrupt_and_note(client, tables, table, why).await
 }
 
 /// Notes the state of every table's capture, in the transaction that has created the triggers.
@@ -77,7 +90,11 @@ pub(crate) async fn confirm_all(
 /// Notes the state of a table's capture. If it is not as it was last confirmed, changes may have been missed: the log is
 /// interrupted. Where it was never confirmed, the triggers were created a moment ago.
 async fn confirm(client: &impl GenericClient, schema: &str, table: &Table) -> Result<(), Failure> {
-    let fingerprint = fingerprint(client, schema, table).await?;
+    let State {
+        fingerprint,
+        children,
+        ..
+    } = state_of(client, schema, &CapturedTable::of(table)).await?;
     let sql = format!("select capture from {schema}.fieldsync_tables where log = $1");
     let row = client.query_opt(&sql, &[&&*table.log]).await?;
     let known: Option<String> = row.map(|row| row.try_get(0)).transpose()?.flatten();
@@ -85,19 +102,13 @@ async fn confirm(client: &impl GenericClient, schema: &str, table: &Table) -> Re
         return Ok(());
     }
     if known.is_some() {
-        let why = "its triggers or its storage changed";
-        interrupt(client, schema, table, why).await?;
+        let why = match children {
+            None => "its triggers or its storage changed".to_owned(),
+            Some(children) => format!("they are not captured in what inherits from it, {children}"),
+        };
+        interrupt(client, schema, table, &why).await?;
     }
     note(client, schema, table, &fingerprint).await
-}
-
-async fn fingerprint(
-    client: &impl GenericClient,
-    schema: &str,
-    table: &Table,
-) -> Result<String, Failure> {
-    let state = state_of(client, schema, &CapturedTable::of(table)).await?;
-    Ok(state.fingerprint)
 }
 
 async fn note(
@@ -124,24 +135,42 @@ async fn interrupt(
          interrupted_tag = $2 where log = $1"
     );
     client.execute(&sql, &[&log, &tag]).await?;
-    let sql = format!("delete from {schema}.fieldsync_captured where log = $1");
-    client.execute(&sql, &[&log]).await?;
+    let [captured, _] = side_tables(schema);
+    let exists = "select to_regclass($1) is not null";
+    if client.query_one(exists, &[&captured]).await?.try_get(0)? {
+        let sql = format!("delete from {captured} where log = $1");
+        client.execute(&sql, &[&log]).await?;
+    }
+    warn_of_reset(table, why);
+    Ok(())
+}
+
+fn warn_of_reset(table: &Table, why: &str) {
     tracing::warn!(
         table = table.name,
         "changes of the table were missed: {why}; subscribers receive a reset"
     );
-    Ok(())
 }
 
-/// Interrupts a log whose captured changes are too many, or were lost by TRUNCATE, and notes the state of capture.
+/// Interrupts a log whose captured changes are too many, or were lost by TRUNCATE.
 pub(crate) async fn give_up(
     client: &impl GenericClient,
     tables: &Tables,
     table: &Table,
 ) -> Result<(), Failure> {
-    let schema = schema(tables);
     let why = "it was truncated, or too much was captured while no engine ran";
+    interrupt_and_note(client, tables, table, why).await
+}
+
+/// Interrupts a log, and notes the state of capture, so that this happens once.
+async fn interrupt_and_note(
+    client: &impl GenericClient,
+    tables: &Tables,
+    table: &Table,
+    why: &str,
+) -> Result<(), Failure> {
+    let schema = schema(tables);
     interrupt(client, &schema, table, why).await?;
-    let fingerprint = fingerprint(client, &schema, table).await?;
-    note(client, &schema, table, &fingerprint).await
+    let state = state_of(client, &schema, &CapturedTable::of(table)).await?;
+    note(client, &schema, table, &state.fingerprint).await
 }

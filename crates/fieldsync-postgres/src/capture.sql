@@ -9,8 +9,9 @@ create table if not exists {schema}.fieldsync_captured (
   -- I, U, D or T.
   op "char" not null,
   at timestamptz not null default transaction_timestamp(),
-  old jsonb,
-  new jsonb
+  -- As JSON. Not every value of the type json can be jsonb.
+  old json,
+  new json
 );
 create index if not exists fieldsync_captured_key on {schema}.fieldsync_captured (log, key);
 create index if not exists fieldsync_captured_xid on {schema}.fieldsync_captured (xid);

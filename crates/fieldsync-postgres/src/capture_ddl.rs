@@ -3,7 +3,7 @@
 use fieldsync_sql::{Dialect as _, SqlValue};
 use tokio_postgres::GenericClient;
 
-use crate::capture_state::{CapturedTable, function, state_of};
+use crate::capture_state::{CapturedTable, function, side_tables, state_of};
 use crate::dialect::Postgres;
 use crate::error::Failure;
 
@@ -57,10 +57,12 @@ pub(crate) async fn missing(
 async fn has_function(client: &impl GenericClient, schema: &str) -> Result<bool, Failure> {
     let body = FUNCTION.replace("{schema}", schema);
     let sql = "select exists (select from pg_proc where oid = to_regprocedure($1) and prosrc = $2) \
-               and to_regclass($3) is not null";
-    let (function, doorbell) = (function(schema), format!("{schema}.fieldsync_doorbell"));
+               and (select bool_and(to_regclass(name) is not null) from unnest($3::text[]) name)";
+    let [captured, doorbell] = side_tables(schema);
+    let indexes = ["key", "xid"].map(|suffix| format!("{captured}_{suffix}"));
+    let relations = [&captured, &doorbell, &indexes[0], &indexes[1]];
     let row = client
-        .query_one(sql, &[&function, &body, &doorbell])
+        .query_one(sql, &[&function(schema), &body, &&relations[..]])
         .await?;
     Ok(row.try_get(0)?)
 }
@@ -114,6 +116,23 @@ pub(crate) async fn missing_triggers(
     Ok(statements)
 }
 
+/// The condition that a write of the table is not the one that an engine's statement plans. Only a role that may delete what
+/// was captured can say so.
+fn is_unplanned(schema: &str, log: &str) -> String {
+    let log = Postgres::literal(&SqlValue::text(log));
+    let [captured, _] = side_tables(schema).map(|name| Postgres::literal(&SqlValue::text(name)));
+    format!(
+        "pg_trigger_depth() > 0 or current_setting('fieldsync.planned', true) is distinct from {log} \
+         or has_table_privilege(session_user, to_regclass({captured}), 'delete') is not true"
+    )
+}
+
+/// The statement that says that the next ones plan what they write to the table of a log.
+pub(crate) fn plan_writes(log: &str) -> String {
+    let log = Postgres::literal(&SqlValue::text(log));
+    format!("set local fieldsync.planned = {log}")
+}
+
 /// The statements that create the triggers of a table with these partitions.
 pub(crate) fn trigger_statements(
     schema: &str,
@@ -132,8 +151,8 @@ pub(crate) fn trigger_statements(
     let mut statements = vec![
         format!("drop trigger if exists \"!fieldsync_row\" on {name}"),
         format!(
-            "create trigger \"!fieldsync_row\" after insert or update or delete on {name} for each row \
-             when (pg_trigger_depth() > 0 or current_setting('fieldsync.planned', true) is distinct from 'on') {call}"
+            "create trigger \"!fieldsync_row\" after insert or update or delete on {name} for each row when ({}) {call}",
+            is_unplanned(schema, &table.log)
         ),
     ];
     for name in std::iter::once(name.clone()).chain(partitions) {

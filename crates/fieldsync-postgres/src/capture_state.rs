@@ -6,17 +6,26 @@ use crate::column_types::Format;
 use crate::dialect::Table;
 use crate::error::Failure;
 
-/// What capture depends on, of each table: its storage, its partitions, and the triggers of all; and whether all are in place.
-/// The parameters are the names of the tables as SQL, their logs, their key columns, and the function.
-const STATES: &str = "select s.fingerprint, s.is_complete \
+/// What capture depends on, of each table: the side tables of capture, the table's storage, its partitions and inheritance
+/// children, and the triggers of all; whether all that is captured has its triggers; and the inheritance children, which are
+/// not captured. The parameters are the names of the tables as SQL, their logs, their key columns, the function, and the side
+/// tables.
+const STATES: &str = "select s.fingerprint, s.is_complete, s.children \
      from unnest($1::text[], $2::text[], $3::text[]) with ordinality as w (name, log, key, position) cross join lateral \
-       (select coalesce(string_agg(format('%s/%s/%s%s/%s%s', c.oid, c.relfilenode, r.xmin, r.tgenabled, t.xmin, t.tgenabled), \
+       (select format('%s/%s ', to_regclass($5)::oid, to_regclass($6)::oid) || \
+                 coalesce(string_agg(format('%s/%s/%s%s/%s%s', c.oid, c.relfilenode, r.xmin, r.tgenabled, t.xmin, t.tgenabled), \
                  ' ' order by c.oid), '') as fingerprint, \
-               coalesce(bool_and(r.tgenabled = 'A' and r.tgfoid = to_regprocedure($4) and t.tgenabled = 'A' \
-                 and t.tgfoid = to_regprocedure($4) and r.tgargs = args.expected and t.tgargs = args.expected), false) \
-                 as is_complete \
-        from (select relid from pg_partition_tree(to_regclass(w.name)) union select to_regclass(w.name)) tree \
-          join pg_class c on c.oid = tree.relid \
+               to_regclass($5) is not null and to_regclass($6) is not null and \
+                 coalesce(bool_and(r.tgenabled = 'A' and r.tgfoid = to_regprocedure($4) and t.tgenabled = 'A' \
+                 and t.tgfoid = to_regprocedure($4) and r.tgargs = args.expected and t.tgargs = args.expected) \
+                 filter (where not tree.is_child), false) as is_complete, \
+               string_agg(c.oid::regclass::text, ', ' order by c.oid) filter (where tree.is_child) as children \
+        from (with recursive tree (oid, is_child) as \
+                (select to_regclass(w.name)::oid, false union \
+                 select i.inhrelid, not c.relispartition from tree join pg_inherits i on i.inhparent = tree.oid \
+                   join pg_class c on c.oid = i.inhrelid) \
+              select * from tree) tree \
+          join pg_class c on c.oid = tree.oid \
           cross join (select string_agg(convert_to(a.argument, getdatabaseencoding()) || '\\x00', ''::bytea order by a.n) as expected \
                       from unnest(w.log || string_to_array(w.key, E'\\x01')) with ordinality a (argument, n)) args \
           left join pg_trigger r on r.tgrelid = c.oid and r.tgname = '!fieldsync_row' \
@@ -28,8 +37,10 @@ const STATES: &str = "select s.fingerprint, s.is_complete \
 pub(crate) struct State {
     /// Differs whenever changes may have been missed.
     pub(crate) fingerprint: String,
-    /// Whether every trigger is in place and enabled.
+    /// Whether the side tables and every trigger are in place and enabled.
     pub(crate) is_complete: bool,
+    /// The inheritance children, whose changes are not captured.
+    pub(crate) children: Option<String>,
 }
 
 /// A table with capture, which may not exist yet.
@@ -65,6 +76,11 @@ pub(crate) fn function(schema: &str) -> String {
     format!("{schema}.fieldsync_capture()")
 }
 
+/// The names of the side tables that the function needs.
+pub(crate) fn side_tables(schema: &str) -> [String; 2] {
+    ["fieldsync_captured", "fieldsync_doorbell"].map(|name| format!("{schema}.{name}"))
+}
+
 /// The state of one table's capture.
 pub(crate) async fn state_of(
     client: &impl GenericClient,
@@ -85,13 +101,25 @@ pub(crate) async fn states(
     let names: Vec<&str> = tables.iter().map(|table| &*table.sql_name).collect();
     let logs: Vec<&str> = tables.iter().map(|table| &*table.log).collect();
     let keys: Vec<String> = tables.iter().map(|table| table.key.join("\u{1}")).collect();
+    let [captured, doorbell] = side_tables(schema);
     let rows = client
-        .query(STATES, &[&names, &logs, &keys, &function(schema)])
+        .query(
+            STATES,
+            &[
+                &names,
+                &logs,
+                &keys,
+                &function(schema),
+                &captured,
+                &doorbell,
+            ],
+        )
         .await?;
     let states = rows.iter().map(|row| {
         Ok(State {
             fingerprint: row.try_get(0)?,
             is_complete: row.try_get(1)?,
+            children: row.try_get(2)?,
         })
     });
     states.collect()

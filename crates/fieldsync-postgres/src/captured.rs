@@ -163,7 +163,6 @@ mod tests {
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
-    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tests")]
     fn check(format: Format, json: &str, expected: Value) {
         assert_eq!(value(&format, json), expected);
     }

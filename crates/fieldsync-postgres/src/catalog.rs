@@ -172,6 +172,21 @@ pub(crate) async fn has_row_security(
     Ok(row.try_get(0)?)
 }
 
+/// The rules of a table that replace statements which fieldsync runs with RETURNING, with what they are for.
+pub(crate) async fn replacing_rules(
+    transaction: &Transaction<'_>,
+    table: &TableInfo,
+    may_insert: bool,
+) -> Result<Option<String>, Failure> {
+    let sql = "select string_agg(format('%s (on %s)', rulename, case ev_type when '2' then 'update' else 'insert' end), ', ' \
+                 order by rulename) \
+               from pg_rewrite where ev_class = to_regclass($1) and is_instead and ev_enabled <> 'D' \
+                 and (ev_type = '2' or ev_type = '3' and $2)";
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&table.sql_name, &may_insert];
+    Ok(transaction.query_one(sql, &parameters).await?.try_get(0)?)
+}
+
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.
 async fn next_id(
     transaction: &Transaction<'_>,

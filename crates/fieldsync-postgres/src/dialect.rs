@@ -256,11 +256,11 @@ impl PostgresStatements {
                 "with wanted as materialized (select distinct key from \
                    (select key, sum(bytes) over (order by key rows between unbounded preceding and 1 preceding) as bytes_before from \
                      (select key, coalesce(octet_length(old::text), 0) + coalesce(octet_length(new::text), 0) as bytes \
-                      from {captured} where log = $1 order by key limit $2::bigint) c) c \
+                      from {captured} where log = $1 and op <> 'T' order by key limit $2::bigint) c) c \
                     where bytes_before is null or bytes_before < $3::bigint), \
                  taken as (delete from {captured} where ctid = any(array \
                      (select c.ctid from wanted w cross join lateral (select c.ctid from {captured} c \
-                        where c.log = $1 and c.key = w.key offset 0) c)) \
+                        where c.log = $1 and c.key = w.key and c.op <> 'T' offset 0) c)) \
                    returning seq, key, old, new) \
                  select taken.key, taken.old::text, taken.new::text, r.found is not null, {} \
                  from taken left join lateral (select {all}, true from {table} where {taken_is}) r ({names}, found) on true \

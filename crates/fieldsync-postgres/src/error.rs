@@ -105,7 +105,7 @@ impl From<Failure> for StoreError {
 }
 
 /// Whether the same may succeed later.
-fn may_pass(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn may_pass(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         // Not an error of the database: the connection is lost, or was never made.
         None => error.is_closed() || std::error::Error::source(error).is_some(),

@@ -24,6 +24,8 @@ mod commit_status;
 // Changes that others make.
 mod log_captured;
 
+mod logged_errors;
+
 mod doorbell;
 
 mod capture;

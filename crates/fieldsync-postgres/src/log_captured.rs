@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
-use fieldsync::backend::{Captured, Change, LoggedCaptures, Settled};
+use fieldsync::backend::{Captured, Change, LoggedCaptures, Settled, StoreError};
 use fieldsync::{RecordKey, Retention};
 use tokio_postgres::Row;
 
@@ -12,8 +12,9 @@ use crate::capture;
 use crate::captured;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::{Table, Tables};
-use crate::error::{Failure, Stopped, is_not_allowed};
+use crate::error::{Failure, Stopped, is_about_edit, is_not_allowed};
 use crate::log;
+use crate::logged_errors::LoggedErrors;
 use crate::pipeline::{Step, in_order, run};
 use crate::side_statements::BY_INDEX;
 use crate::value::{Parameter, PostgresRow};
@@ -38,12 +39,13 @@ pub(crate) async fn log_captured(
     tables: &Tables,
     retention: Retention,
     check: Check,
+    errors: &LoggedErrors,
 ) -> Result<LoggedCaptures, Failure> {
     if tables.captured().is_empty() {
         return Ok(LoggedCaptures::default());
     }
     let client = Connection::of(pool).await?;
-    match all_logs(&client, tables, retention, check).await {
+    match all_logs(&client, tables, retention, check, errors).await {
         // A standby, or a role that only reads: an engine that may write logs it.
         Err(Failure::Postgres(error)) if is_not_allowed(&error) => Ok(LoggedCaptures::default()),
         logged => logged,
@@ -55,20 +57,13 @@ async fn all_logs(
     tables: &Tables,
     retention: Retention,
     check: Check,
+    errors: &LoggedErrors,
 ) -> Result<LoggedCaptures, Failure> {
     let mut logged = LoggedCaptures::default();
     if check == Check::Capture {
         let changed = capture::changed(&****client, tables);
         for table in client.within(ANSWER_TIMEOUT, changed).await? {
-            match in_transaction(client, repair(client, tables, table)).await {
-                Ok(()) => logged.interrupted = true,
-                Err(failure) => tracing::error!(
-                    table = table.name,
-                    ?failure,
-                    "changes of the table are not captured, and its triggers can't be created: create them as its owner, or restart \
-                     the app with a role that may"
-                ),
-            }
+            logged.interrupted |= check_capture(client, tables, table, errors).await?;
         }
     }
     let logs = capture::captured_tables(tables)?;
@@ -83,6 +78,7 @@ async fn all_logs(
         };
         match in_transaction(client, one_log(client, tables, table, retention)).await {
             Ok(one) => {
+                errors.clear(&table.name);
                 logged.changes.extend(one.changes);
                 logged.interrupted |= one.interrupted;
                 logged.more |= one.more;
@@ -91,10 +87,69 @@ async fn all_logs(
             Err(Failure::Postgres(error)) if Stopped::while_locking(&error).is_some() => {
                 logged.more = true;
             }
+            // The other tables go on.
+            Err(failure) if is_about_table(client, &failure) => {
+                if errors.is_new(&table.name, &failure) {
+                    tracing::error!(
+                        table = table.name,
+                        ?failure,
+                        "what others wrote to the table can't be logged"
+                    );
+                }
+            }
             Err(failure) => return Err(failure),
         }
     }
     Ok(logged)
+}
+
+/// Whether the server goes on, and this role may write there: then the next table may not have the same error.
+fn is_about_table(client: &Connection, failure: &Failure) -> bool {
+    let is_ours = match failure {
+        Failure::Postgres(error) => !is_not_allowed(error) && is_about_edit(error),
+        Failure::Store(error) => matches!(error, StoreError::Backend(_)),
+        Failure::Denied(_) | Failure::NoAnswer => false,
+    };
+    is_ours && !client.is_lost()
+}
+
+/// Repairs the capture of a table where this role may, and resets its log. `true` if it was reset.
+async fn check_capture(
+    client: &Connection,
+    tables: &Tables,
+    table: &Table,
+    errors: &LoggedErrors,
+) -> Result<bool, Failure> {
+    let repairing = with_head(
+        client,
+        tables,
+        table,
+        capture::repair(&****client, tables, table),
+    );
+    let failure = match in_transaction(client, repairing).await {
+        Ok(()) => {
+            errors.clear(&table.name);
+            return Ok(true);
+        }
+        // Another transaction uses the table. The next check tries again.
+        Err(Failure::Postgres(error)) if Stopped::while_locking(&error).is_some() => {
+            return Ok(false);
+        }
+        Err(failure) if client.is_lost() => return Err(failure),
+        Err(failure) => failure,
+    };
+    let interrupting = capture::interrupt_incomplete(&****client, tables, table);
+    let interrupting = with_head(client, tables, table, interrupting);
+    let interrupted = in_transaction(client, interrupting).await;
+    if errors.is_new(&table.name, &failure) {
+        tracing::error!(
+            table = table.name,
+            ?failure,
+            "changes of the table are not captured, and this role can't repair that: run what `ddl` returns as the owner of the table, \
+             or restart the app with a role that may"
+        );
+    }
+    Ok(interrupted.is_ok())
 }
 
 const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '2s'";
@@ -114,7 +169,13 @@ async fn in_transaction<T>(
     result
 }
 
-async fn repair(client: &Connection, tables: &Tables, table: &Table) -> Result<(), Failure> {
+/// Runs work in a transaction that has locked the head of a table's log.
+async fn with_head(
+    client: &Connection,
+    tables: &Tables,
+    table: &Table,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     client.batch_execute(BEGIN).await?;
     run(
         client,
@@ -122,7 +183,7 @@ async fn repair(client: &Connection, tables: &Tables, table: &Table) -> Result<(
         [Parameter::texts([&*table.log])],
     )
     .await?;
-    capture::repair(&****client, tables, table).await?;
+    work.await?;
     Ok(client.batch_execute("commit").await?)
 }
 

@@ -18,6 +18,16 @@ pub(crate) enum Step<'a> {
     Simple(String),
     /// A prepared statement.
     Query(Statement, Vec<Parameter<'a>>),
+    /// A prepared statement that returns no rows.
+    Execute(Statement, Vec<Parameter<'a>>),
+}
+
+/// What a statement returned.
+#[derive(Default)]
+struct Answer {
+    rows: Vec<Row>,
+    /// How many rows it changed, if it returns none.
+    count: u64,
 }
 
 impl<'a> Step<'a> {
@@ -31,14 +41,30 @@ impl<'a> Step<'a> {
         Ok(Self::Query(client.prepare_cached(sql).await?, parameters))
     }
 
-    async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
+    /// Prepares a statement that returns no rows, unless the connection has it already.
+    pub(crate) async fn execute(
+        client: &Object,
+        sql: &str,
+        parameters: impl IntoIterator<Item: Into<Parameter<'a>>>,
+    ) -> Result<Self, Failure> {
+        let parameters = parameters.into_iter().map(Into::into).collect();
+        Ok(Self::Execute(client.prepare_cached(sql).await?, parameters))
+    }
+
+    async fn run(&self, client: &Client) -> Result<Answer, Error> {
+        let mut answer = Answer::default();
         match self {
-            Self::Simple(sql) => client.batch_execute(sql).await.map(|()| Vec::new()),
+            Self::Simple(sql) => client.batch_execute(sql).await?,
             Self::Query(statement, parameters) => {
                 let parameters: Vec<_> = parameters.iter().map(Parameter::as_sql).collect();
-                client.query(statement, &parameters).await
+                answer.rows = client.query(statement, &parameters).await?;
+            }
+            Self::Execute(statement, parameters) => {
+                let parameters: Vec<_> = parameters.iter().map(Parameter::as_sql).collect();
+                answer.count = client.execute(statement, &parameters).await?;
             }
         }
+        Ok(answer)
     }
 }
 
@@ -49,14 +75,24 @@ pub(crate) async fn run(
     parameters: impl IntoIterator<Item: Into<Parameter<'_>>>,
 ) -> Result<Vec<Row>, Failure> {
     let step = Step::query(client, sql, parameters).await?;
-    Ok(step.run(client).await?)
+    Ok(step.run(client).await?.rows)
 }
 
 /// The results of a pipeline, in the order of its statements.
-pub(crate) struct Results(std::vec::IntoIter<Result<Vec<Row>, Error>>);
+pub(crate) struct Results(std::vec::IntoIter<Result<Answer, Error>>);
 
 impl Results {
+    /// The rows of the next statement.
     pub(crate) fn next(&mut self) -> Result<Vec<Row>, Error> {
+        self.next_answer().map(|answer| answer.rows)
+    }
+
+    /// How many rows the next statement changed, which returns none.
+    pub(crate) fn next_count(&mut self) -> Result<u64, Error> {
+        self.next_answer().map(|answer| answer.count)
+    }
+
+    fn next_answer(&mut self) -> Result<Answer, Error> {
         self.0
             .next()
             .expect("a pipeline has a result per statement")

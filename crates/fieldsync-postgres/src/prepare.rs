@@ -9,15 +9,14 @@ use deadpool_postgres::{Object, Transaction};
 use fieldsync::Collection;
 use fieldsync::backend::{CaptureChoice, SchemaMismatch, StoreError};
 use fieldsync_sql::{
-    Dialect as _, Found, FoundTable, MissingTable, Preparation, SideSchema, TableInfo, TableLayout,
-    script,
+    Dialect as _, Found, FoundTable, MissingTable, Preparation, SideSchema, TableInfo, TableKind,
+    TableLayout, script,
 };
 use tokio_postgres::error::SqlState;
 
 use crate::capture;
 use crate::capture_ddl;
-use crate::capture_state::CapturedTable;
-use crate::capture_state::key_argument;
+use crate::capture_state::{CapturedTable, key_argument, states};
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
 use crate::error::{Failure, LockedOut, Stopped, is_not_allowed};
@@ -185,7 +184,7 @@ async fn look_in(
     let has = |name: &str| can_read && side_tables.iter().any(|table| table.name == name);
     let (has_tables, has_heads) = (has("fieldsync_tables"), has("fieldsync_heads"));
     let (mut tables, mut logs, mut captured) = (Vec::new(), Vec::new(), Vec::new());
-    let mut row_security = HashSet::new();
+    let (mut row_security, mut unfit) = (HashSet::new(), Vec::new());
     for collection in collections {
         privileges.add_schema(transaction, collection).await?;
         if privileges.unreadable.is_some() {
@@ -210,6 +209,13 @@ async fn look_in(
         {
             row_security.insert(log.clone());
         }
+        if let Ok(table) = &table
+            && matches!(table.kind, TableKind::Table)
+            && let Some(rules) =
+                catalog::replacing_rules(transaction, table, collection.is_creatable()).await?
+        {
+            unfit.push(replaced(&table.log, &rules));
+        }
         captured.extend(captured_table(collection, &table, is_ours));
         tables.push(FoundTable {
             is_ours,
@@ -229,10 +235,21 @@ async fn look_in(
         PostgresStatements::of(layout, &side, row_security.contains(&*layout.log))
     };
     let mut preparation = fieldsync_sql::prepare(collections, found, &side, own)?;
-    if let Some(hidden) = captured.iter().find(|one| row_security.contains(&one.log)) {
-        return Err(StoreError::Schema(vec![hidden_rows(&hidden.log)]).into());
-    }
     let quoted = Postgres::quote(&schema);
+    let states = states(&**transaction, &quoted, &captured).await?;
+    for (table, state) in captured.iter().zip(states) {
+        if row_security.contains(&table.log) {
+            unfit.push(hidden_rows(&table.log));
+        }
+        unfit.extend(
+            state
+                .children
+                .map(|children| inherited(&table.log, &children)),
+        );
+    }
+    if !unfit.is_empty() {
+        return Err(StoreError::Schema(unfit).into());
+    }
     let missing = capture_ddl::missing(&**transaction, &quoted, &captured);
     preparation.statements.extend(missing.await?);
     if !catalog::has_schema(transaction, &schema).await? {
@@ -310,6 +327,27 @@ fn hidden_rows(log: &str) -> SchemaMismatch {
         column: None,
         found: "row-level security, which may hide rows from this role".to_owned(),
         expected: "a role with BYPASSRLS for .capture(), or .without_capture()".to_owned(),
+    }
+}
+
+/// Reads of the table include the rows of what inherits from it, whose changes fire no trigger of the table.
+fn inherited(log: &str, children: &str) -> SchemaMismatch {
+    SchemaMismatch {
+        table: log.to_owned(),
+        column: None,
+        found: format!("that {children} inherits from it"),
+        expected: "no inheritance, or .without_capture(); partitions are captured".to_owned(),
+    }
+}
+
+/// The database refuses RETURNING where a rule replaces the statement.
+fn replaced(log: &str, rules: &str) -> SchemaMismatch {
+    SchemaMismatch {
+        table: log.to_owned(),
+        column: None,
+        found: format!("a rule that replaces statements: {rules}"),
+        expected: "a trigger instead; of rules, `on delete` may replace the statement, and the others may add to it"
+            .to_owned(),
     }
 }
 

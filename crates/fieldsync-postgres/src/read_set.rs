@@ -38,15 +38,11 @@ pub(crate) async fn read(
     let bases: Vec<_> = batch.bases().into_iter().collect();
     let reserved = batch.ids_to_reserve();
     // Generic plans are not made anew for each batch.
-    let mut begin = format!(
+    let begin = format!(
         "begin isolation level read committed; set local plan_cache_mode = force_generic_plan; {}",
         lock_timeout(timeout)
     );
     let has_capture = !tables.captured().is_empty();
-    if has_capture {
-        // The triggers leave out what this transaction itself writes, but not what that sets off.
-        begin += "; set local fieldsync.planned = 'on'";
-    }
     let mut steps = vec![Step::Simple(begin)];
     if !keys.is_empty() {
         steps.extend(log::find_keys(client, tables, &keys).await?);

@@ -8,6 +8,7 @@ use fieldsync::backend::{Captured, Mutation, Plan, Position, Write};
 use fieldsync::{Record, RecordKey};
 use fieldsync_sql::LockTimeouts;
 
+use crate::capture_ddl::plan_writes;
 use crate::dialect::Tables;
 use crate::effects::{Effects, Locks};
 use crate::error::{Failure, is_about_edit};
@@ -58,6 +59,7 @@ pub(crate) async fn write(
     let groups = statement_groups(plan, may_share_statements);
     let RowSteps {
         mut steps,
+        announced,
         late,
         late_mutations,
     } = row_steps(client, tables, plan, locked, &groups).await?;
@@ -72,7 +74,7 @@ pub(crate) async fn write(
         tables,
         plan,
         locked,
-        &groups,
+        groups.iter().zip(announced),
         &mut results,
         &mut rows,
         &mut to_reread,
@@ -102,6 +104,8 @@ pub(crate) async fn write(
 
 struct RowSteps<'a> {
     steps: Vec<Step<'a>>,
+    /// For each group, whether a step before its own says which table is written.
+    announced: Vec<bool>,
     /// Reads of rows that did not exist to be locked. They run behind the heads' locks: until then another transaction may
     /// commit such a row, with an earlier position in the log.
     late: Vec<Step<'a>>,
@@ -117,13 +121,22 @@ async fn row_steps<'a>(
     groups: &[Vec<usize>],
 ) -> Result<RowSteps<'a>, Failure> {
     let mut row_steps = RowSteps {
-        steps: Vec::with_capacity(groups.len()),
+        steps: Vec::with_capacity(groups.len() + 1),
+        announced: Vec::with_capacity(groups.len()),
         late: Vec::new(),
         late_mutations: Vec::new(),
     };
+    let mut planned_log = None;
     for group in groups {
         let mutation = &plan.mutations()[group[0]];
         let table = tables.of(mutation.collection.name())?;
+        // The triggers leave out what a statement itself writes, but not what that sets off in other tables.
+        let is_announced = table.has_capture && planned_log != Some(&table.log);
+        if is_announced {
+            row_steps.steps.push(Step::Simple(plan_writes(&table.log)));
+            planned_log = Some(&table.log);
+        }
+        row_steps.announced.push(is_announced);
         let step = if group.len() > 1 {
             let (sql, parameters) = update_together(table, plan, group);
             Step::query(client, &sql, parameters).await?
@@ -139,11 +152,12 @@ async fn row_steps<'a>(
             Step::query(client, &sql, statement.parameters).await?
         } else {
             let statement = table.write(&mutation.write);
-            let mut sql = statement.sql;
             if let Write::Delete { .. } = mutation.write {
-                sql += " returning true";
+                // Without RETURNING, which a rule may forbid.
+                Step::execute(client, &statement.sql, statement.parameters).await?
+            } else {
+                Step::query(client, &statement.sql, statement.parameters).await?
             }
-            Step::query(client, &sql, statement.parameters).await?
         };
         row_steps.steps.push(step);
     }
@@ -166,27 +180,35 @@ fn is_locked(mutation: &Mutation, locked: &HashSet<RecordKey>) -> bool {
 
 /// Reads the rows that the statements returned. Returns why the first that failed was refused. A delete that deleted nothing
 /// is added to the records to read again.
-fn read_rows(
+fn read_rows<'a>(
     tables: &Tables,
     plan: &Plan,
     locked: &HashSet<RecordKey>,
-    groups: &[Vec<usize>],
+    groups: impl Iterator<Item = (&'a Vec<usize>, bool)>,
     results: &mut Results,
     rows: &mut [Option<Record>],
     to_reread: &mut Vec<RecordKey>,
 ) -> Result<Option<Written>, Failure> {
-    for group in groups {
+    for (group, is_announced) in groups {
+        if is_announced {
+            results.next()?;
+        }
         let mutation = &plan.mutations()[group[0]];
         let table = tables.of(mutation.collection.name())?;
         let is_hidden = table.own.has_row_security && !is_locked(mutation, locked);
-        let reason = match (results.next(), &mutation.write) {
-            (Ok(found), Write::Delete { .. }) if found.is_empty() && is_hidden => Reason::Hidden,
-            (Ok(found), Write::Delete { .. }) => {
-                if found.is_empty() {
+        let result = match mutation.write {
+            Write::Delete { .. } => match results.next_count() {
+                Ok(0) if !is_hidden => {
                     to_reread.extend(key_of(mutation));
+                    continue;
                 }
-                continue;
-            }
+                Ok(0) => Ok(Vec::new()),
+                Ok(_) => continue,
+                Err(error) => Err(error),
+            },
+            _ => results.next(),
+        };
+        let reason = match (result, &mutation.write) {
             (Ok(found), _) if found.len() == group.len() => {
                 let found = found.iter().map(|row| table.record(&PostgresRow(row), 0));
                 let found: Vec<Record> = found.collect::<Result<_, _>>()?;
@@ -197,7 +219,7 @@ fn read_rows(
                 Reason::OtherId
             }
             (Ok(_), Write::Refresh { .. }) => continue,
-            (Ok(_), Write::Update { .. }) if is_hidden => Reason::Hidden,
+            (Ok(_), Write::Update { .. } | Write::Delete { .. }) if is_hidden => Reason::Hidden,
             (Ok(_), _) => Reason::Skipped,
             (Err(error), _) if is_about_edit(&error) => Reason::Error(error),
             (Err(error), _) => return Err(error.into()),

@@ -22,6 +22,7 @@ use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::doorbell::Doorbell;
 use crate::error::{ConnectError, Failure, is_not_allowed};
 use crate::log_captured::{Check, log_captured};
+use crate::logged_errors::LoggedErrors;
 use crate::pipeline::run;
 use crate::value::{Parameter, PostgresRow};
 use crate::{introspection, log, prepare, writer};
@@ -66,6 +67,7 @@ pub struct PostgresStore {
     doorbell: Arc<Doorbell>,
     /// When capture itself was last checked.
     checked_at: Mutex<Option<Instant>>,
+    capture_errors: Arc<LoggedErrors>,
 }
 
 /// Settings on which the texts of values depend.
@@ -136,6 +138,7 @@ impl PostgresStore {
             waiters: Arc::new(Semaphore::new(MAX_WAITERS)),
             doorbell: Arc::new(Doorbell::new(None)),
             checked_at: Mutex::default(),
+            capture_errors: Arc::default(),
         }
     }
 
@@ -261,8 +264,11 @@ impl Store for PostgresStore {
     async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError> {
         let (pool, tables) = (self.pool.clone(), self.tables.current());
         let check = self.next_check();
+        let errors = Arc::clone(&self.capture_errors);
         let logging =
-            tokio::spawn(async move { log_captured(&pool, &tables, retention, check).await });
+            tokio::spawn(
+                async move { log_captured(&pool, &tables, retention, check, &errors).await },
+            );
         let failed = |error: tokio::task::JoinError| StoreError::Backend(error.into());
         let logged = logging.await.map_err(failed)??;
         if logged.more || !logged.changes.is_empty() {

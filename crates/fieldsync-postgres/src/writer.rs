@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use crate::commit_status::is_committed;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::Tables;
-use crate::error::{Failure, Stopped, is_about_edit, text_of};
+use crate::error::{Failure, Stopped, is_about_edit, may_pass, text_of};
 use crate::read_set::{self, Read};
 use crate::row_writes::{Reason, Written, write};
 use crate::{blame, log};
@@ -59,9 +59,8 @@ async fn attempt(
     }
     let stopped = match &failure {
         Failure::Postgres(error) => {
-            // Another server may be the primary now.
             if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
-                client.lose_all();
+                client.lose();
             }
             Stopped::while_locking(error)
         }
@@ -79,8 +78,33 @@ async fn attempt(
     match stopped {
         Some(Stopped::Locked) => Ok(Attempt::Locked(Lock::Row)),
         Some(Stopped::Deadlock) => Ok(Attempt::Locked(Lock::Deadlock)),
-        None => Err(failure),
+        None => ended(client, pool, failure).await,
     }
+}
+
+/// What it means that a transaction failed as if the server were unavailable. If another connection shows that it is available,
+/// an edit may be the cause.
+async fn ended(mut client: Connection, pool: &Pool, failure: Failure) -> Result<Attempt, Failure> {
+    let is_of_server = matches!(&failure, Failure::Postgres(error) if may_pass(error));
+    if !is_of_server {
+        return Err(failure);
+    }
+    // The pool may have only this one.
+    client.close();
+    if is_writable(pool).await.unwrap_or(false) {
+        return Ok(Attempt::Ended(failure.into()));
+    }
+    // Another server may be the primary now.
+    client.lose_all();
+    Err(failure)
+}
+
+/// Whether the server answers, and can be written.
+async fn is_writable(pool: &Pool) -> Result<bool, Failure> {
+    let client = Connection::of(pool).await?;
+    let sql = "select current_setting('transaction_read_only') = 'off'";
+    let answer = async { Ok(client.query_one(sql, &[]).await?.try_get(0)?) };
+    client.within(ANSWER_TIMEOUT, answer).await
 }
 
 async fn rollback(client: &Connection) -> Result<(), Failure> {
@@ -274,7 +298,9 @@ async fn look_up(
 ) -> Result<Attempt, Failure> {
     // The lookup takes another connection, and the pool may have only this one.
     client.close();
-    if is_committed(pool, tables, transaction_id, &finished).await? {
+    // Without an answer the transaction may be committed: that must not be retried.
+    let is_committed = is_committed(pool, tables, transaction_id, &finished).await;
+    if is_committed.map_err(StoreError::from)? {
         tracing::warn!("the answer to a COMMIT was lost; a lookup found the transaction committed");
         Ok(Attempt::Committed(committed(finished)))
     } else {

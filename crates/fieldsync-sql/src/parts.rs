@@ -19,6 +19,9 @@ const MAX_DEADLOCKS: usize = 3;
 /// After this time the other groups no longer wait for one that may be at fault: its trigger may take as long again.
 const MAX_SHARED_TIME: Duration = Duration::from_secs(1);
 
+/// How many transactions of a batch may end with [`Attempt::Ended`] before no more parts are split.
+const MAX_ENDED: usize = 16;
+
 /// How long a transaction waits for locks.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -51,6 +54,9 @@ pub enum Attempt {
     },
     /// A lock stopped it. Rolled back.
     Locked(Lock),
+    /// It ended with an error as of a store that is unavailable, and the store is available. Rolled back. A trigger may have
+    /// raised the error, or closed the connection.
+    Ended(StoreError),
 }
 
 impl Attempt {
@@ -98,6 +104,8 @@ pub struct Parts {
     waiting: Vec<Part>,
     results: Vec<Option<GroupResult>>,
     changes: Vec<Arc<Change>>,
+    /// The transactions that ended with [`Attempt::Ended`].
+    ended: usize,
 }
 
 impl Parts {
@@ -122,6 +130,7 @@ impl Parts {
             waiting,
             results,
             changes: Vec::new(),
+            ended: 0,
         }
     }
 
@@ -154,6 +163,18 @@ impl Parts {
                 return Ok(None);
             }
             Ok(Attempt::Locked(lock)) => return Ok(Some((part, lock))),
+            Ok(Attempt::Ended(error)) => {
+                self.ended += 1;
+                if part.groups.len() > 1 && self.ended <= MAX_ENDED {
+                    self.split_in_half(&part);
+                } else if self.results.len() > 1 {
+                    // The engine retries each alone.
+                    self.refuse(&part, &Refusal::Locked);
+                } else {
+                    return Err(error);
+                }
+                return Ok(None);
+            }
             Err(StoreError::Backend(error)) => text_of(&*error),
             Err(error) => return Err(error),
         };

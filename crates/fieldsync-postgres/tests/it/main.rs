@@ -6,9 +6,11 @@
 mod cluster;
 
 mod capture;
+mod capture_repair;
 mod conformance;
 mod ddl;
 mod faults;
 mod ids;
+mod side_effects;
 mod tls;
 mod types;
