@@ -87,7 +87,7 @@ RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --all-featur
 
 if [ "$mode" = full ] || command -v node >/dev/null; then
     step 'Scripts of the pages'
-    node --test examples/two_windows/pages/*.test.mjs
+    node --test examples/two_windows/pages/*.test.mjs crates/fieldsync-cli/page/*.test.mjs crates/fieldsync-cli/page/client/*.test.mjs
 fi
 
 step 'Tests'

@@ -4,18 +4,19 @@ use std::borrow::Cow;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The files that the pages load, with their media types.
+/// The files that the pages load, with their media types. Those in `client` belong to the page of `fieldsync serve`.
 macro_rules! files {
-    ($($media_type:expr => $($name:literal)+;)+) => {
-        &[$($(($name, $media_type, include_str!(concat!("pages/", $name)))),+),+]
+    ($($folder:literal $media_type:expr => $($name:literal)+;)+) => {
+        &[$($(($name, $media_type, include_str!(concat!($folder, $name)))),+),+]
     };
 }
 const FILES: &[(&str, &str, &str)] = files! {
-    SCRIPT => "window.js" "card.js" "field_view.js" "connection_view.js" "create_form.js" "draft.js" "deletion.js"
-        "problem.js" "fieldsync.js" "records.js" "close_codes.js" "saver.js" "retrier.js" "rest.js" "idempotency_key.js"
-        "backoff.js" "clock.js";
-    "text/css; charset=utf-8" => "style.css";
-    "image/svg+xml" => "icon.svg";
+    "pages/" SCRIPT => "window.js" "card.js" "field_view.js" "create_form.js" "draft.js" "deletion.js";
+    "../../crates/fieldsync-cli/page/" SCRIPT => "client/connection_view.js" "client/problem.js" "client/fieldsync.js"
+        "client/records.js" "client/close_codes.js" "client/saver.js" "client/retrier.js" "client/rest.js"
+        "client/idempotency_key.js" "client/backoff.js" "client/clock.js";
+    "pages/" "text/css; charset=utf-8" => "style.css";
+    "pages/" "image/svg+xml" => "icon.svg";
 };
 
 /// The pages load files from their own server only, and send requests to no other.

@@ -62,7 +62,12 @@ impl Browsers {
 
     async fn open_sized(&self, url: &str, width: u32, height: u32) -> Window {
         let size = format!("--window-size={width},{height}");
-        let arguments = [
+        self.open_with(url, &[&size], json!({})).await
+    }
+
+    /// Opens a page with more arguments and options of Chromium.
+    pub(crate) async fn open_with(&self, url: &str, more: &[&str], options: Value) -> Window {
+        let mut arguments = vec![
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
@@ -74,9 +79,12 @@ impl Browsers {
             "--disable-dev-shm-usage",
             "--force-prefers-reduced-motion",
             "--hide-scrollbars",
-            &size,
         ];
-        let options = json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}});
+        arguments.extend(more);
+        let mut options = options;
+        options["args"] = json!(arguments);
+        let options =
+            json!({"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}});
         let mut builder = ClientBuilder::new(hyper_util_connector());
         let client = builder
             .capabilities(options.as_object().unwrap().clone())
@@ -98,12 +106,12 @@ impl Drop for Browsers {
 }
 
 pub(crate) struct Window {
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Window {
     /// Waits for an element.
-    async fn see(&self, selector: &str) -> Element {
+    pub(crate) async fn see(&self, selector: &str) -> Element {
         let wait = self.client.wait().at_most(WAIT_TIMEOUT);
         match wait.for_element(Locator::Css(selector)).await {
             Ok(element) => element,
@@ -127,7 +135,7 @@ impl Window {
         }
     }
 
-    async fn eval(&self, expression: &str) -> Value {
+    pub(crate) async fn eval(&self, expression: &str) -> Value {
         self.client
             .execute(&format!("return ({expression})"), Vec::new())
             .await
@@ -170,7 +178,7 @@ impl Window {
     }
 
     /// Saves a screenshot in `target/pictures`, and with `UPDATE_PICTURES=1` in `docs`, for the README.
-    async fn picture(&self, name: &str) {
+    pub(crate) async fn picture(&self, name: &str) {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let picture = self.client.screenshot().await.unwrap();
         std::fs::create_dir_all(root.join("target/pictures")).unwrap();

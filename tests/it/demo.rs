@@ -56,7 +56,13 @@ fn binary() -> &'static Path {
 #[cfg(feature = "services")]
 fn node() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build(["fieldsync-tests", "node"], "node_as_released", None))
+    BINARY.get_or_init(|| {
+        build(
+            ["fieldsync-tests", "--example", "node"],
+            "node_as_released",
+            None,
+        )
+    })
 }
 
 /// The demo built with fault points, at which it aborts when `FIELDSYNC_FAULT` names them.
@@ -68,19 +74,29 @@ fn binary_with_fault_points() -> &'static Path {
     })
 }
 
-/// The package of the demo, and the name of its example.
-const DEMO: [&str; 2] = ["fieldsync-examples", "two_windows"];
+/// The command line program: `fieldsync serve`.
+#[cfg(feature = "services")]
+pub(crate) fn command_line_program() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let target = ["fieldsync-cli", "--bin", "fieldsync"];
+        build(target, "fieldsync_as_released", None)
+    })
+}
 
-/// Builds an example, and links it under a name of its own: cargo uses the same name for all its builds.
-fn build([package, example]: [&str; 2], name: &str, wrapper: Option<&str>) -> PathBuf {
+/// The package of the demo, and that it is an example with this name.
+const DEMO: [&str; 3] = ["fieldsync-examples", "--example", "two_windows"];
+
+/// Builds a program, and links it under a name of its own: cargo uses the same name for all its builds.
+fn build([package, kind, program]: [&str; 3], name: &str, wrapper: Option<&str>) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap();
     let arguments = [
         "build",
         "--package",
         package,
-        "--example",
-        example,
+        kind,
+        program,
         "--message-format",
         "json",
     ];
@@ -99,11 +115,11 @@ fn build([package, example]: [&str; 2], name: &str, wrapper: Option<&str>) -> Pa
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
-    assert!(built.status.success(), "cargo can't build {example}");
+    assert!(built.status.success(), "cargo can't build {program}");
     let messages = String::from_utf8(built.stdout).unwrap();
     let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == example)
+        (message["target"]["name"] == program)
             .then(|| message["executable"].as_str().map(PathBuf::from))?
     });
     let executable = executables

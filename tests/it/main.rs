@@ -51,6 +51,8 @@ mod refused_edits;
 mod rules;
 mod rust_api;
 #[cfg(feature = "services")]
+mod serve_page;
+#[cfg(feature = "services")]
 mod servers;
 mod size_limits;
 mod subscribe_during_writes;

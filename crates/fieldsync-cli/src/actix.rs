@@ -11,7 +11,7 @@ use fieldsync::Engine;
 use tokio::net::TcpListener;
 
 use crate::server::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
-use crate::site::{Answer, Head, Site};
+use crate::site::{Answer, HEADERS, Head, Site};
 
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -70,9 +70,11 @@ fn answer(site: &Site, request: &ServiceRequest) -> Option<Answer> {
 
 fn response(answer: Answer) -> HttpResponse {
     let status = StatusCode::from_u16(answer.status.as_u16()).unwrap_or_default();
-    HttpResponse::build(status)
-        .content_type(answer.content_type)
-        .body(answer.body)
+    let mut response = HttpResponse::build(status);
+    for header in HEADERS {
+        response.append_header(header);
+    }
+    response.content_type(answer.content_type).body(answer.body)
 }
 
 /// Allows pages of these origins to call the API. The WebSocket checks the origin itself.

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::server::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
-use crate::site::{Answer, Head, Site};
+use crate::site::{Answer, HEADERS, Head, Site};
 
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -36,7 +36,7 @@ async fn answer(State(site): State<Arc<Site>>, request: Request, next: Next) -> 
         None => next.run(request).await,
         Some(answer) => {
             let content_type = [(header::CONTENT_TYPE, answer.content_type)];
-            (answer.status, content_type, answer.body).into_response()
+            (answer.status, HEADERS, content_type, answer.body).into_response()
         }
     }
 }

@@ -33,22 +33,37 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-const PAGES: [(&str, &str, &str); 3] = [
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The files of the page: path, media type and text.
+macro_rules! files {
+    ($($media_type:expr => $($name:literal)+;)+) => {
+        &[$($((concat!("/", $name), $media_type, include_str!(concat!("../page/", $name)))),+),+]
+    };
+}
+const FILES: &[(&str, &str, &str)] = files! {
+    "text/html; charset=utf-8" => "index.html";
+    "text/css; charset=utf-8" => "page.css";
+    "image/svg+xml" => "icon.svg";
+    SCRIPT => "page.js"
+        "table_session.js" "listing.js" "list_page.js" "catalog.js" "location_hash.js"
+        "grid_view.js" "grid_focus.js" "grid_keys.js" "highlights.js" "cell_view.js" "cell_editor.js" "cell_value.js" "field_kind.js" "field_input.js" "edits.js"
+        "table_list_view.js" "columns_view.js" "code_view.js" "snippets.js" "record_dialog.js" "pager.js" "tabs.js" "element.js"
+        "wire_view.js" "wire_log.js" "wire_taps.js"
+        "client/connection_view.js" "client/problem.js" "client/fieldsync.js" "client/records.js" "client/close_codes.js"
+        "client/saver.js" "client/retrier.js" "client/rest.js" "client/idempotency_key.js" "client/backoff.js"
+        "client/clock.js";
+};
+
+/// The headers of every answer. The page loads files from its own server only, sends requests to no other, and is never shown
+/// inside another page.
+pub(crate) const HEADERS: [(&str, &str); 3] = [
     (
-        "/",
-        "text/html; charset=utf-8",
-        include_str!("../page/index.html"),
+        "content-security-policy",
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
-    (
-        "/page.css",
-        "text/css; charset=utf-8",
-        include_str!("../page/page.css"),
-    ),
-    (
-        "/page.js",
-        "text/javascript; charset=utf-8",
-        include_str!("../page/page.js"),
-    ),
+    ("x-content-type-options", "nosniff"),
+    ("cache-control", "no-cache"),
 ];
 
 impl Site {
@@ -68,7 +83,11 @@ impl Site {
         if head.path == "/live" || head.path.starts_with("/api/") {
             return None;
         }
-        let page = PAGES.iter().find(|(path, ..)| *path == head.path);
+        let path = match head.path {
+            "/" => "/index.html",
+            path => path,
+        };
+        let page = FILES.iter().find(|(known, ..)| *known == path);
         Some(match page {
             Some((_, content_type, text)) if is_read => Answer {
                 status: StatusCode::OK,
@@ -146,6 +165,20 @@ fn problem(status: StatusCode, detail: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_that_a_script_imports_is_served() {
+        for (path, _, text) in FILES.iter().filter(|(path, ..)| path.ends_with(".js")) {
+            let folder = &path[..=path.rfind('/').unwrap_or(0)];
+            let imports = text.lines().filter(|line| line.starts_with("import "));
+            for import in imports {
+                let name = import.split('\'').nth(1).unwrap_or_default();
+                let imported = format!("{folder}{}", name.trim_start_matches("./"));
+                let is_served = FILES.iter().any(|(known, ..)| *known == imported);
+                assert!(is_served, "{path} imports {imported}");
+            }
+        }
+    }
 
     fn site() -> Site {
         Site {
@@ -226,6 +259,7 @@ mod tests {
         check(&Method::GET, "/api/", "localhost", None, Some(200));
         check(&Method::POST, "/api/", "localhost", None, None);
         check(&Method::GET, "/nothing", "localhost", None, Some(404));
+        check(&Method::GET, "/page.js", "localhost", None, Some(200));
         check(&Method::DELETE, "/", "localhost", None, Some(405));
     }
 }

@@ -2,18 +2,18 @@
 
 import { Deletion } from './deletion.js';
 import { FieldView } from './field_view.js';
-import { reasonsFor, summaryOf } from './problem.js';
+import { reasonsFor, summaryOf } from './client/problem.js';
 
 /**
- * @typedef {import('./records.js').StoredRecord} StoredRecord
- * @typedef {import('./saver.js').SaveState} SaveState
+ * @typedef {import('./client/records.js').StoredRecord} StoredRecord
+ * @typedef {import('./client/saver.js').SaveState} SaveState
  *
  * @typedef {object} CardOptions
  * @property {StoredRecord} record
  * @property {{ name: string, label: string, editable: boolean }[]} fields
  * @property {(field: string, value: string) => void} onEdit
- * @property {(onWaiting: (waiting: import('./retrier.js').Waiting) => void) =>
- *   Promise<import('./retrier.js').FinalAnswer>} sendDelete
+ * @property {(onWaiting: (waiting: import('./client/retrier.js').Waiting) => void) =>
+ *   Promise<import('./client/retrier.js').FinalAnswer>} sendDelete
  * @property {(text: string) => void} announce  for screen readers
  */
 

@@ -1,11 +1,11 @@
 // The form that creates a user. Each press is one attempt. After a failure the values stay in the form, and pressing again
 // with the same values retries the same write, so that a lost reply does not create two users.
 
-import { asSentence, reasonsFor, summaryOf } from './problem.js';
+import { asSentence, reasonsFor, summaryOf } from './client/problem.js';
 
 /**
  * @typedef {object} CreateOptions
- * @property {(write: import('./rest.js').Write) => Promise<import('./rest.js').Answer>} send
+ * @property {(write: import('./client/rest.js').Write) => Promise<import('./client/rest.js').Answer>} send
  * @property {string} url
  * @property {() => string} makeKey
  * @property {(text: string) => void} announce
@@ -57,7 +57,7 @@ export function serveCreateForm(form, { send, url, makeKey, announce }) {
     announce(record === undefined ? 'User created.' : `User ${record.id} created.`);
   }
 
-  /** @param {import('./rest.js').Problem | undefined} problem */
+  /** @param {import('./client/rest.js').Problem | undefined} problem */
   function showProblem(problem) {
     let shownBesideAField = false;
     for (const input of inputs) {

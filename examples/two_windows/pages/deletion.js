@@ -1,6 +1,6 @@
 // The time between the button "Delete" and the request, in which the user can undo the deletion.
 
-import { systemClock } from './clock.js';
+import { systemClock } from './client/clock.js';
 
 const TIME_TO_UNDO = 5000;
 
@@ -16,7 +16,7 @@ export class Deletion {
    * @param {object} options
    * @param {(secondsLeft: number) => void} options.onTick
    * @param {() => void} options.onDue
-   * @param {import('./clock.js').Clock} [options.clock]
+   * @param {import('./client/clock.js').Clock} [options.clock]
    */
   constructor({ onTick, onDue, clock = systemClock }) {
     this.#clock = clock;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Deletion } from './deletion.js';
-import { FakeClock } from './fake_clock.mjs';
+import { FakeClock } from './client/fake_clock.mjs';
 
 function start() {
   const clock = new FakeClock();

@@ -1,6 +1,6 @@
 // One field of a card: label, input, badge and error. draft.js decides which value is shown.
 
-import { systemClock } from './clock.js';
+import { systemClock } from './client/clock.js';
 import { Draft } from './draft.js';
 
 // Long enough to send words instead of letters, short enough to seem immediate.

@@ -2,13 +2,13 @@
 // and out over HTTP. The two windows differ only in the field that is editable.
 
 import { Card } from './card.js';
-import { ConnectionView } from './connection_view.js';
+import { ConnectionView } from './client/connection_view.js';
 import { serveCreateForm } from './create_form.js';
-import { Subscription } from './fieldsync.js';
-import { OwnKeys } from './idempotency_key.js';
-import { restClient } from './rest.js';
-import { Retrier } from './retrier.js';
-import { FieldSaver } from './saver.js';
+import { Subscription } from './client/fieldsync.js';
+import { OwnKeys } from './client/idempotency_key.js';
+import { restClient } from './client/rest.js';
+import { Retrier } from './client/retrier.js';
+import { FieldSaver } from './client/saver.js';
 
 /** @typedef {number | string} RecordId */
 
@@ -74,7 +74,7 @@ window.addEventListener('beforeunload', (event) => {
 subscription.start();
 
 /**
- * @param {import('./records.js').Difference} difference
+ * @param {import('./client/records.js').Difference} difference
  * @param {{ firstLoad: boolean }} options
  */
 function showDifference({ id, after, keys }, { firstLoad }) {
@@ -87,7 +87,7 @@ function showDifference({ id, after, keys }, { firstLoad }) {
 }
 
 /**
- * @param {import('./records.js').StoredRecord} record
+ * @param {import('./client/records.js').StoredRecord} record
  * @param {{ arriving: boolean }} options
  */
 function addCard(record, { arriving }) {

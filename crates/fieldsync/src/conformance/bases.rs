@@ -64,11 +64,7 @@ pub async fn an_edit_of_a_field_that_has_changed_since_its_base_is_refused<F: Fi
         .edit(Edit::patch(note(&id), json!({"title": "c"})))
         .await;
     let refusal = node
-        .try_edit(patch(
-            &id,
-            json!({"title": "mine", "body": "mine"}),
-            base,
-        ))
+        .try_edit(patch(&id, json!({"title": "mine", "body": "mine"}), base))
         .await;
     let expected = FieldConflict {
         base: Some(json!("a")),

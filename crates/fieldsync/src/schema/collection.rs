@@ -39,7 +39,7 @@ use crate::schema::names::name_fault;
 /// ```
 #[derive(Clone)]
 pub struct Collection {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     pub(super) table: String,
     pub(super) key_columns: Vec<String>,
     pub(super) ids: Ids,
@@ -49,14 +49,14 @@ pub struct Collection {
     pub(super) writable: bool,
     pub(super) adds_missing_columns: bool,
     pub(super) capture: Option<CaptureChoice>,
-    shows_database_messages: bool,
+    pub(super) shows_database_messages: bool,
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
     pub(super) has_row_filters: bool,
     pub(super) hooks: Hooks,
     /// Why the engine can't start with this collection.
     pub(super) fault: Option<String>,
     /// Computed on first use.
-    schema_identity: OnceLock<u32>,
+    pub(super) schema_identity: OnceLock<u32>,
 }
 
 /// Whether changes that the engine did not make are captured: [`Collection::capture`] or

@@ -46,7 +46,7 @@ test('an edit is a merge patch with an idempotency key', async () => {
   await answer(200, { id: 1, first_name: 'Ada' });
   assert.deepEqual(states, [
     { id: 1, field: 'first_name', name: 'saving' },
-    { id: 1, field: 'first_name', name: 'saved', value: 'Ada', key: 'key-1' },
+    { id: 1, field: 'first_name', name: 'saved', value: 'Ada', key: 'key-1', record: { id: 1, first_name: 'Ada' } },
   ]);
   assert.equal(saver.hasUnsaved, false);
 });

@@ -25,6 +25,8 @@ const CONNECTING = 0; // WebSocket.CONNECTING
  * @typedef {object} Options
  * @property {string} url
  * @property {string} topic
+ * @property {Pick<Records, 'apply' | 'cursor' | 'connectionLost'>} [records]  where the messages are applied; by default all
+ *   records of the topic, of which the server sends a snapshot first
  * @property {(differences: Difference[], message: any) => void} onMessage  after each message that was applied
  * @property {(state: State) => void} onState
  * @property {typeof WebSocket} [WebSocket]
@@ -32,7 +34,7 @@ const CONNECTING = 0; // WebSocket.CONNECTING
  */
 
 export class Subscription {
-  records = new Records();
+  records;
   #options;
   #clock;
   #backoff;
@@ -46,6 +48,7 @@ export class Subscription {
   /** @param {Options} options */
   constructor(options) {
     this.#options = { WebSocket: globalThis.WebSocket, ...options };
+    this.records = options.records ?? new Records();
     this.#clock = options.clock ?? systemClock;
     this.#backoff = new Backoff(this.#clock.random);
   }

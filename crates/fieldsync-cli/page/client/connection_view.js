@@ -15,9 +15,14 @@ export class ConnectionView {
   #lost = false;
   /** @type {unknown} */
   #tick = undefined;
+  #connected;
 
-  /** @param {() => void} onTryNow */
-  constructor(onTryNow) {
+  /**
+   * @param {() => void} onTryNow
+   * @param {{ connected?: string }} [texts]
+   */
+  constructor(onTryNow, { connected = 'Connected to WebSocket' } = {}) {
+    this.#connected = connected;
     this.#tryNow.addEventListener('click', onTryNow);
   }
 
@@ -28,7 +33,7 @@ export class ConnectionView {
     switch (state.name) {
       case 'connected':
         this.#lost = false;
-        this.#say('Connected to WebSocket', '');
+        this.#say(this.#connected, '');
         break;
       case 'connecting':
         // The text stays the same during attempts, so that a screen reader does not read it every few seconds.

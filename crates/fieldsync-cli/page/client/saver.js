@@ -9,8 +9,9 @@
  *
  * @typedef {{ name: 'saving' }
  *   | { name: 'retrying', why: string, retryAt: number }
- *   | { name: 'saved', value: string, key: string }
- *   | { name: 'refused', value: string, problem: import('./rest.js').Problem }} SaveState
+ *   | { name: 'saved', value: unknown, key: string, record: any }
+ *   | { name: 'refused', value: unknown, problem: import('./rest.js').Problem }} SaveState
+ *   `record` is the server's reply to the edit
  *
  * @typedef {object} Options
  * @property {import('./retrier.js').Retrier} retrier
@@ -22,7 +23,7 @@
 
 export class FieldSaver {
   #options;
-  /** @type {Map<string, { next: { value: string } | undefined }>} the fields that are being saved, with the value that waits */
+  /** @type {Map<string, { next: { value: unknown } | undefined }>} the fields that are being saved, with the value that waits */
   #busy = new Map();
 
   /** @param {Options} options */
@@ -38,7 +39,7 @@ export class FieldSaver {
   /**
    * @param {RecordId} id
    * @param {string} field
-   * @param {string} value
+   * @param {unknown} value
    */
   save(id, field, value) {
     const slot = JSON.stringify([id, field]);
@@ -70,7 +71,7 @@ export class FieldSaver {
       );
       if (queue.next !== undefined) continue; // A newer value follows, whatever the answer to this one is.
       this.#busy.delete(slot);
-      if (answer.kind === 'done') onState(id, field, { name: 'saved', value, key });
+      if (answer.kind === 'done') onState(id, field, { name: 'saved', value, key, record: answer.record });
       else onState(id, field, { name: 'refused', value, problem: answer.problem });
     }
   }
