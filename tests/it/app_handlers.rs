@@ -24,7 +24,7 @@ async fn engine() -> Engine {
 
 /// The text of a note, or a refusal of the handler's own for the id 13.
 async fn read(engine: &Engine, principal: Principal, id: i64) -> Result<String, EngineError> {
-    let key = RecordKey::new("notes", &id);
+    let key = RecordKey::new("notes", id);
     if id == 13 {
         return Err(Refusal::NotFound(key).into());
     }

@@ -232,7 +232,7 @@ impl World {
             }
             let items = self.engine.collection::<Fields>("items");
             let id = items.create(fields.clone()).await.unwrap().id;
-            self.apply(id.as_integer(), Some(&fields), id);
+            self.apply(id.as_integer(), Some(&fields), &id);
         }
     }
 
@@ -302,7 +302,7 @@ impl World {
                 }
             }
             for ((id, fields), outcome) in group.changes.iter().zip(result.into_iter().flatten()) {
-                self.apply(*id, fields.as_ref(), outcome.id());
+                self.apply(*id, fields.as_ref(), &outcome.id());
             }
         }
         for (code, mut statuses) in contested {
@@ -395,7 +395,7 @@ impl World {
     }
 
     /// Applies a change that was committed to the model.
-    fn apply(&mut self, id: Option<i64>, fields: Option<&Fields>, outcome: RecordId) {
+    fn apply(&mut self, id: Option<i64>, fields: Option<&Fields>, outcome: &RecordId) {
         let new = outcome.as_integer().unwrap();
         assert!(id.is_none_or(|id| id == new));
         match fields {
