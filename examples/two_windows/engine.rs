@@ -10,8 +10,15 @@ use serde_json::json;
 
 use crate::options::{BrokerOption, Options, StoreOption};
 
-/// Starts an engine with this collection of users.
-pub(crate) async fn start(options: &Options, users: Collection) -> Result<Engine, String> {
+/// Starts an engine with this collection of users. Returns also whether that created their table.
+pub(crate) async fn start(options: &Options, users: Collection) -> Result<(Engine, bool), String> {
+    let all = [users.clone()];
+    // An existing table is another app's.
+    let creates_table = |sql: Result<String, _>| {
+        let sql = sql.map_err(|error| explain("the engine can't start", &error))?;
+        let mut lines = sql.lines();
+        Ok::<_, String>(lines.any(|line| line.starts_with("create table \"users\"")))
+    };
     let mut builder = Engine::builder().collection(users).feed("users", |change| {
         match change.action {
             Action::Delete => {
@@ -36,25 +43,30 @@ pub(crate) async fn start(options: &Options, users: Collection) -> Result<Engine
             builder = builder.broker(broker.map_err(|error| explain("--broker", &error))?);
         }
     }
-    let builder = match &options.store {
-        StoreOption::Memory => builder.store(MemoryStore::new()),
+    let (builder, is_new) = match &options.store {
+        StoreOption::Memory => (builder.store(MemoryStore::new()), true),
         StoreOption::Postgres(url) => {
             let store = PostgresStore::connect(url).await;
-            builder.store(store.map_err(|error| explain("--store", &error))?)
+            let store = store.map_err(|error| explain("--store", &error))?;
+            let is_new = creates_table(store.ddl(&all).await)?;
+            (builder.store(store), is_new)
         }
         StoreOption::Sqlite(path) => {
             let store = SqliteStore::open(path).await;
-            builder.store(store.map_err(|error| {
+            let store = store.map_err(|error| {
                 let what_to_do =
                     "Name another file with --store sqlite:PATH, or use --store memory:";
                 format!("{}\n{what_to_do}", explain("--store", &error))
-            })?)
+            })?;
+            let is_new = creates_table(store.ddl(&all).await)?;
+            (builder.store(store), is_new)
         }
     };
-    builder.start().await.map_err(|error| match error {
+    let engine = builder.start().await.map_err(|error| match error {
         StartError::Origin(_) => format!("--allow-origin: {error}"),
         error => explain("the engine can't start", &error),
-    })
+    })?;
+    Ok((engine, is_new))
 }
 
 /// The error and its causes, in one line.

@@ -45,12 +45,9 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), String> {
     // The demo has no login: everyone may read and write everything.
-    let users = Collection::of::<User>("users")
-        .timestamps()
-        .capture()
-        .add_missing_columns();
-    let engine = engine::start(&options, users.open_to_everyone()).await?;
-    if !options.no_sample_data {
+    let users = Collection::of::<User>("users").timestamps().capture();
+    let (engine, is_new) = engine::start(&options, users.open_to_everyone()).await?;
+    if is_new && !options.no_sample_data {
         create_sample_data(&engine).await.map_err(|error| {
             engine::explain(
                 "can't create the sample data (--no-sample-data leaves it out)",
@@ -62,19 +59,12 @@ async fn run(options: Options) -> Result<(), String> {
 }
 
 async fn create_sample_data(engine: &Engine) -> Result<(), fieldsync::EngineError> {
-    if engine
-        .collection::<User>("users")
-        .list(None, 1)
-        .await?
-        .is_empty()
-    {
-        for (first_name, last_name) in [("John", "Doe"), ("Jane", "Smith")] {
-            let user = User {
-                first_name: first_name.into(),
-                last_name: last_name.into(),
-            };
-            engine.collection("users").create(user).await?;
-        }
+    for (first_name, last_name) in [("John", "Doe"), ("Jane", "Smith")] {
+        let user = User {
+            first_name: first_name.into(),
+            last_name: last_name.into(),
+        };
+        engine.collection("users").create(user).await?;
     }
     Ok(())
 }

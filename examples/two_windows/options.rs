@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
 
-    /// Do not create John Doe and Jane Smith in a store without users.
+    /// Do not create John Doe and Jane Smith in a new table. A table that exists is never filled.
     #[arg(long)]
     pub(crate) no_sample_data: bool,
 }

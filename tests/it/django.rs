@@ -12,6 +12,7 @@ use crate::demo::{Demo, on_every_server};
 on_every_server!(
     names_that_django_saves_show_in_both_windows,
     what_django_saved_while_the_demo_was_down_shows_after_its_restart,
+    a_table_that_django_has_is_neither_altered_nor_filled,
 );
 
 /// The app's database.
@@ -83,6 +84,29 @@ async fn names_that_django_saves_show_in_both_windows(server: &str) {
     two.until_field(1, "first_name", "B.").await;
     one.close().await;
     two.close().await;
+}
+
+async fn a_table_that_django_has_is_neither_altered_nor_filled(server: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let app = Django::create(folder.path());
+    let database = rusqlite::Connection::open(&app.0).unwrap();
+    database.execute_batch("delete from users").unwrap();
+    let table = "select sql from sqlite_schema where name = 'users'";
+    let table = || {
+        database
+            .query_row(table, [], |row| row.get::<_, String>(0))
+            .unwrap()
+    };
+    let before = table();
+    let demo = Demo::start(&app.store(), &["--server", server]);
+    let users: Value = reqwest::get(demo.url("/api/users/"))
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(users, json!([]));
+    assert_eq!(table(), before);
 }
 
 async fn what_django_saved_while_the_demo_was_down_shows_after_its_restart(server: &str) {
