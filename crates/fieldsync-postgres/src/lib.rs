@@ -37,7 +37,11 @@ mod capture_state;
 // What it reads and writes.
 mod prepare;
 
+mod unfit;
+
 mod catalog;
+
+mod oids;
 
 mod privileges;
 
