@@ -1,7 +1,7 @@
 //! The statements that create the app's tables and columns.
 
 use fieldsync::Collection;
-use fieldsync::backend::{Field, FieldType, JsonShape, SchemaMismatch};
+use fieldsync::backend::{Field, SchemaMismatch};
 
 use crate::catalog::TableInfo;
 use crate::dialect::Dialect;
