@@ -3,9 +3,10 @@
 use fieldsync_sql::{Dialect as _, SqlValue};
 use tokio_postgres::GenericClient;
 
-use crate::capture_state::{CapturedTable, function, side_tables, state_of};
+use crate::capture_state::{CapturedTable, function, function_name, side_tables, state_of};
 use crate::dialect::Postgres;
 use crate::error::Failure;
+use crate::oids::with_oids;
 
 /// Capture's side tables.
 const SIDE_TABLES: &str = include_str!("capture.sql");
@@ -56,13 +57,17 @@ pub(crate) async fn missing(
 /// Whether the side tables and the function are in place.
 async fn has_function(client: &impl GenericClient, schema: &str) -> Result<bool, Failure> {
     let body = FUNCTION.replace("{schema}", schema);
-    let sql = "select exists (select from pg_proc where oid = to_regprocedure($1) and prosrc = $2) \
-               and (select bool_and(to_regclass(name) is not null) from unnest($3::text[]) name)";
+    let sql = "select exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+                 where n.nspname = (parse_ident($1))[1] and p.proname = (parse_ident($1))[2] and p.pronargs = 0 and p.prosrc = $2) \
+               and (select bool_and(oid_of(w.name) is not null) from unnest($3::text[]) w (name))";
     let [captured, doorbell] = side_tables(schema);
     let indexes = ["key", "xid"].map(|suffix| format!("{captured}_{suffix}"));
     let relations = [&captured, &doorbell, &indexes[0], &indexes[1]];
     let row = client
-        .query_one(sql, &[&function(schema), &body, &&relations[..]])
+        .query_one(
+            &with_oids(sql),
+            &[&function_name(schema), &body, &&relations[..]],
+        )
         .await?;
     Ok(row.try_get(0)?)
 }
@@ -95,10 +100,11 @@ pub(crate) async fn missing_triggers(
     if state_of(client, schema, table).await?.is_complete {
         return Ok(Vec::new());
     }
-    let sql =
-        "select relid::text from pg_partition_tree(to_regclass($1)) where relid <> to_regclass($1)";
-    let mut partitions = Vec::new();
-    for row in client.query(sql, &[&table.sql_name]).await? {
+    let sql = "select format('%I.%I', pn.nspname, p.relname) from (select oid_of($1) as oid) t \
+                 cross join lateral pg_partition_tree(t.oid) tree join pg_class p on p.oid = tree.relid \
+                 join pg_namespace pn on pn.oid = p.relnamespace where tree.relid <> t.oid";
+    let mut partitions: Vec<String> = Vec::new();
+    for row in client.query(&with_oids(sql), &[&table.sql_name]).await? {
         partitions.push(row.try_get(0)?);
     }
     let mut statements = trigger_statements(schema, table, partitions);

@@ -5,6 +5,7 @@ use tokio_postgres::GenericClient;
 use crate::column_types::Format;
 use crate::dialect::Table;
 use crate::error::Failure;
+use crate::oids::with_oids;
 
 /// What capture depends on, of each table: the side tables of capture, the table's storage, its partitions and inheritance
 /// children, and the triggers of all; whether all that is captured has its triggers; and the inheritance children, which are
@@ -12,20 +13,22 @@ use crate::error::Failure;
 /// tables.
 const STATES: &str = "select s.fingerprint, s.is_complete, s.children \
      from unnest($1::text[], $2::text[], $3::text[]) with ordinality as w (name, log, key, position) cross join lateral \
-       (select format('%s/%s ', to_regclass($5)::oid, to_regclass($6)::oid) || \
+       (select format('%s/%s ', oid_of($5), oid_of($6)) || \
                  coalesce(string_agg(format('%s/%s/%s%s/%s%s', c.oid, c.relfilenode, r.xmin, r.tgenabled, t.xmin, t.tgenabled), \
                  ' ' order by c.oid), '') as fingerprint, \
-               to_regclass($5) is not null and to_regclass($6) is not null and \
-                 coalesce(bool_and(r.tgenabled = 'A' and r.tgfoid = to_regprocedure($4) and t.tgenabled = 'A' \
-                 and t.tgfoid = to_regprocedure($4) and r.tgargs = args.expected and t.tgargs = args.expected) \
+               oid_of($5) is not null and oid_of($6) is not null and \
+                 coalesce(bool_and(r.tgenabled = 'A' and r.tgfoid = function.oid and t.tgenabled = 'A' \
+                 and t.tgfoid = function.oid and r.tgargs = args.expected and t.tgargs = args.expected) \
                  filter (where not tree.is_child), false) as is_complete, \
                string_agg(c.oid::regclass::text, ', ' order by c.oid) filter (where tree.is_child) as children \
         from (with recursive tree (oid, is_child) as \
-                (select to_regclass(w.name)::oid, false union \
+                (select oid_of(w.name), false union \
                  select i.inhrelid, not c.relispartition from tree join pg_inherits i on i.inhparent = tree.oid \
                    join pg_class c on c.oid = i.inhrelid) \
               select * from tree) tree \
           join pg_class c on c.oid = tree.oid \
+          left join lateral (select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+                 where n.nspname = (parse_ident($4))[1] and p.proname = (parse_ident($4))[2] and p.pronargs = 0) function on true \
           cross join (select string_agg(convert_to(a.argument, getdatabaseencoding()) || '\\x00', ''::bytea order by a.n) as expected \
                       from unnest(w.log || string_to_array(w.key, E'\\x01')) with ordinality a (argument, n)) args \
           left join pg_trigger r on r.tgrelid = c.oid and r.tgname = '!fieldsync_row' \
@@ -73,7 +76,11 @@ pub(crate) fn key_argument(name: &str, is_time: bool) -> String {
 
 /// The name of the function.
 pub(crate) fn function(schema: &str) -> String {
-    format!("{schema}.fieldsync_capture()")
+    format!("{}()", function_name(schema))
+}
+
+pub(crate) fn function_name(schema: &str) -> String {
+    format!("{schema}.fieldsync_capture")
 }
 
 /// The names of the side tables that the function needs.
@@ -104,12 +111,12 @@ pub(crate) async fn states(
     let [captured, doorbell] = side_tables(schema);
     let rows = client
         .query(
-            STATES,
+            &with_oids(STATES),
             &[
                 &names,
                 &logs,
                 &keys,
-                &function(schema),
+                &function_name(schema),
                 &captured,
                 &doorbell,
             ],

@@ -14,6 +14,7 @@ use tokio_postgres::GenericClient;
 
 use crate::dialect::Postgres;
 use crate::error::Failure;
+use crate::oids::with_oids;
 
 /// What has the name of a collection's table.
 pub(crate) async fn find(
@@ -119,17 +120,25 @@ async fn read(
     collection: &Collection,
 ) -> Result<Option<TableInfo>, Failure> {
     let table = sql_name(collection.table_name());
-    let sql = "select c.relkind::text, n.nspname::text, c.relname::text from pg_class c \
-               join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
-    let Some(row) = transaction.query_opt(sql, &[&table]).await? else {
+    let oid = if collection.table_name().contains('.') {
+        "oid_of($1)"
+    } else {
+        "to_regclass($1)"
+    };
+    let sql = format!(
+        "select c.relkind::text, n.nspname::text, c.relname::text from pg_class c \
+         join pg_namespace n on n.oid = c.relnamespace where c.oid = {oid}"
+    );
+    let Some(row) = transaction.query_opt(&with_oids(&sql), &[&table]).await? else {
         return Ok(None);
     };
     let kind: &str = row.try_get(0)?;
     let (schema, name): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
+    let table = format!("{}.{}", Postgres::quote(schema), Postgres::quote(name));
     let mut info = TableInfo {
         name: name.to_owned(),
         log: format!("{}.{}", in_log(schema), in_log(name)),
-        sql_name: format!("{}.{}", Postgres::quote(schema), Postgres::quote(name)),
+        sql_name: table.clone(),
         kind: match kind {
             "r" | "p" => TableKind::Table,
             "v" => TableKind::View("a view"),
@@ -167,24 +176,11 @@ pub(crate) async fn has_row_security(
     transaction: &Transaction<'_>,
     table: &TableInfo,
 ) -> Result<bool, Failure> {
-    let sql = "select coalesce(row_security_active(to_regclass($1)), false)";
-    let row = transaction.query_one(sql, &[&table.sql_name]).await?;
+    let sql = "select coalesce(row_security_active(oid_of($1)), false)";
+    let row = transaction
+        .query_one(&with_oids(sql), &[&table.sql_name])
+        .await?;
     Ok(row.try_get(0)?)
-}
-
-/// The rules of a table that replace statements which fieldsync runs with RETURNING, with what they are for.
-pub(crate) async fn replacing_rules(
-    transaction: &Transaction<'_>,
-    table: &TableInfo,
-    may_insert: bool,
-) -> Result<Option<String>, Failure> {
-    let sql = "select string_agg(format('%s (on %s)', rulename, case ev_type when '2' then 'update' else 'insert' end), ', ' \
-                 order by rulename) \
-               from pg_rewrite where ev_class = to_regclass($1) and is_instead and ev_enabled <> 'D' \
-                 and (ev_type = '2' or ev_type = '3' and $2)";
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&table.sql_name, &may_insert];
-    Ok(transaction.query_one(sql, &parameters).await?.try_get(0)?)
 }
 
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.
@@ -194,16 +190,22 @@ async fn next_id(
     key: &str,
 ) -> Result<Option<String>, Failure> {
     let sql = "select coalesce(pg_get_expr(d.adbin, d.adrelid), \
-                 'nextval(' || quote_literal(pg_get_serial_sequence($1, $2)) || ')') \
+                 (select 'nextval(' || quote_literal(format('%I.%I', sn.nspname, s.relname)) || ')' \
+                  from pg_depend o join pg_class s on s.oid = o.objid and s.relkind = 'S' \
+                    join pg_namespace sn on sn.oid = s.relnamespace \
+                  where o.classid = 'pg_class'::regclass and o.refclassid = 'pg_class'::regclass and o.refobjid = a.attrelid \
+                    and o.refobjsubid = a.attnum and o.deptype in ('a', 'i') limit 1)) \
                from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
-               where a.attrelid = to_regclass($1) and a.attname = $2";
-    let row = transaction.query_opt(sql, &[&table, &key]).await?;
+               where a.attrelid = oid_of($1) and a.attname = $2";
+    let row = transaction
+        .query_opt(&with_oids(sql), &[&table, &key])
+        .await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }
 
 async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<ColumnInfo>, Failure> {
-    let sql = "select to_regclass($1)::oid";
-    let oid: Option<u32> = transaction.query_one(sql, &[&table]).await?.try_get(0)?;
+    let sql = with_oids("select oid_of($1)::oid");
+    let oid: Option<u32> = transaction.query_one(&sql, &[&table]).await?.try_get(0)?;
     let mut columns = columns_of(&**transaction, oid.as_slice()).await?;
     let columns = columns.drain().flat_map(|(_, columns)| columns);
     Ok(columns.map(|column| column.info).collect())
@@ -282,12 +284,12 @@ async fn read_constraints(
                    position(a.attname::text in pg_get_expr(x.indexprs, x.indrelid)) > 0 and exists \
                      (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = x.indexrelid \
                         and d.refclassid = 'pg_class'::regclass and d.refobjid = x.indrelid and d.refobjsubid = a.attnum)) \
-               where x.indrelid = to_regclass($1) group by 1, 2 \
+               where x.indrelid = oid_of($1) group by 1, 2 \
                union all \
                select c.conname::text, c.contype::text, array_agg(a.attname::text) \
                from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey) \
-               where c.conrelid = to_regclass($1) and c.contype in ('c', 'f', 'x') group by 1, 2";
-    for row in transaction.query(sql, &[&table]).await? {
+               where c.conrelid = oid_of($1) and c.contype in ('c', 'f', 'x') group by 1, 2";
+    for row in transaction.query(&with_oids(sql), &[&table]).await? {
         let columns: Vec<String> = row.try_get(2)?;
         match row.try_get(1)? {
             "p" => info.primary_key.clone_from(&columns),

@@ -37,9 +37,13 @@ mod capture_state;
 // What it reads and writes.
 mod prepare;
 
+mod unfit;
+
 mod catalog;
 
 mod introspection;
+
+mod oids;
 
 mod privileges;
 

@@ -141,6 +141,12 @@ async fn check_capture(
     let interrupting = capture::interrupt_incomplete(&****client, tables, table);
     let interrupting = with_head(client, tables, table, interrupting);
     let interrupted = in_transaction(client, interrupting).await;
+    if let Err(Failure::Postgres(error)) = &interrupted
+        && is_not_allowed(error)
+    {
+        // A standby, or a role that only reads: an engine that may write does both.
+        return Ok(false);
+    }
     if errors.is_new(&table.name, &failure) {
         tracing::error!(
             table = table.name,

@@ -9,18 +9,19 @@ use deadpool_postgres::{Object, Transaction};
 use fieldsync::Collection;
 use fieldsync::backend::{CaptureChoice, SchemaMismatch, StoreError};
 use fieldsync_sql::{
-    Dialect as _, Found, FoundTable, MissingTable, Preparation, SideSchema, TableInfo, TableKind,
-    TableLayout, script,
+    Dialect as _, Found, FoundTable, MissingTable, Preparation, SideSchema, TableInfo, TableLayout,
+    script,
 };
 use tokio_postgres::error::SqlState;
 
 use crate::capture;
 use crate::capture_ddl;
-use crate::capture_state::{CapturedTable, key_argument, states};
+use crate::capture_state::{CapturedTable, key_argument};
 use crate::catalog;
 use crate::dialect::{Postgres, PostgresStatements, Tables};
 use crate::error::{Failure, LockedOut, Stopped, is_not_allowed};
 use crate::privileges::{self, Privileges};
+use crate::unfit;
 
 /// The most attempts while other transactions hold locks that this one needs.
 const MAX_ATTEMPTS: usize = 10;
@@ -176,20 +177,15 @@ async fn look_in(
     };
     let side = SideSchema::new(Some(schema.clone()));
     let side_tables = catalog::side_tables(transaction, &schema).await?;
-    let may_capture = |one: &Arc<Collection>| one.capture_choice() != Some(CaptureChoice::Off);
-    let captures = collections.iter().any(may_capture);
-    let mut privileges =
-        privileges::of_side_tables(transaction, &schema, &side_tables, captures).await?;
+    let mut privileges = privileges::of_side_tables(transaction, &schema, &side_tables).await?;
     let can_read = privileges.unreadable.is_none();
     let has = |name: &str| can_read && side_tables.iter().any(|table| table.name == name);
     let (has_tables, has_heads) = (has("fieldsync_tables"), has("fieldsync_heads"));
     let (mut tables, mut logs, mut captured) = (Vec::new(), Vec::new(), Vec::new());
     let (mut row_security, mut unfit) = (HashSet::new(), Vec::new());
+    let mut prepared = Vec::new();
     for collection in collections {
         privileges.add_schema(transaction, collection).await?;
-        if privileges.unreadable.is_some() {
-            continue;
-        }
         let mut table = catalog::find(transaction, collection).await?;
         if let Ok(table) = &mut table {
             table.capture = capture_statements(&schema, collection, table);
@@ -197,6 +193,11 @@ async fn look_in(
         privileges
             .add_table(transaction, collection, &table)
             .await?;
+        if !can_read && table.is_ok() && collection.capture_choice().is_none() {
+            // Whether fieldsync made the table, and so captures it, can't be read yet.
+            continue;
+        }
+        prepared.push(Arc::clone(collection));
         let log = match &table {
             Ok(table) => table.log.clone(),
             Err(missing) => missing.log.clone(),
@@ -209,12 +210,8 @@ async fn look_in(
         {
             row_security.insert(log.clone());
         }
-        if let Ok(table) = &table
-            && matches!(table.kind, TableKind::Table)
-            && let Some(rules) =
-                catalog::replacing_rules(transaction, table, collection.is_creatable()).await?
-        {
-            unfit.push(replaced(&table.log, &rules));
+        if let Ok(table) = &table {
+            unfit.extend(unfit::rules(transaction, collection, table).await?);
         }
         captured.extend(captured_table(collection, &table, is_ours));
         tables.push(FoundTable {
@@ -227,6 +224,11 @@ async fn look_in(
         logs.push(log);
     }
     check_other_schemas(transaction, &schema, &logs).await?;
+    if !captured.is_empty() {
+        privileges
+            .add_capture_tables(transaction, &schema, &side_tables)
+            .await?;
+    }
     let found = Found {
         side_tables,
         tables,
@@ -234,19 +236,9 @@ async fn look_in(
     let own = |layout: &TableLayout<Postgres>| {
         PostgresStatements::of(layout, &side, row_security.contains(&*layout.log))
     };
-    let mut preparation = fieldsync_sql::prepare(collections, found, &side, own)?;
+    let mut preparation = fieldsync_sql::prepare(&prepared, found, &side, own)?;
     let quoted = Postgres::quote(&schema);
-    let states = states(&**transaction, &quoted, &captured).await?;
-    for (table, state) in captured.iter().zip(states) {
-        if row_security.contains(&table.log) {
-            unfit.push(hidden_rows(&table.log));
-        }
-        unfit.extend(
-            state
-                .children
-                .map(|children| inherited(&table.log, &children)),
-        );
-    }
+    unfit.extend(unfit::capture(transaction, &quoted, &captured, &row_security).await?);
     if !unfit.is_empty() {
         return Err(StoreError::Schema(unfit).into());
     }
@@ -318,37 +310,6 @@ fn capture_statements(schema: &str, collection: &Collection, table: &TableInfo) 
         key: key_arguments(collection, Some(table)),
     };
     capture_ddl::trigger_statements(&Postgres::quote(schema), &captured, Vec::new())
-}
-
-/// Rows that the role does not see would be announced as deleted.
-fn hidden_rows(log: &str) -> SchemaMismatch {
-    SchemaMismatch {
-        table: log.to_owned(),
-        column: None,
-        found: "row-level security, which may hide rows from this role".to_owned(),
-        expected: "a role with BYPASSRLS for .capture(), or .without_capture()".to_owned(),
-    }
-}
-
-/// Reads of the table include the rows of what inherits from it, whose changes fire no trigger of the table.
-fn inherited(log: &str, children: &str) -> SchemaMismatch {
-    SchemaMismatch {
-        table: log.to_owned(),
-        column: None,
-        found: format!("that {children} inherits from it"),
-        expected: "no inheritance, or .without_capture(); partitions are captured".to_owned(),
-    }
-}
-
-/// The database refuses RETURNING where a rule replaces the statement.
-fn replaced(log: &str, rules: &str) -> SchemaMismatch {
-    SchemaMismatch {
-        table: log.to_owned(),
-        column: None,
-        found: format!("a rule that replaces statements: {rules}"),
-        expected: "a trigger instead; of rules, `on delete` may replace the statement, and the others may add to it"
-            .to_owned(),
-    }
 }
 
 /// The first column of the row of a log, if the statement can be run and there is a row.

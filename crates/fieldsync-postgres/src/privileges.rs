@@ -7,6 +7,7 @@ use fieldsync_sql::{Dialect as _, FoundSideTable, MissingTable, SqlValue, TableI
 
 use crate::dialect::Postgres;
 use crate::error::Failure;
+use crate::oids::with_oids;
 
 /// The privileges that the role lacks.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Privileges {
     pub(crate) grants: Vec<String>,
     /// The first schema or table that the role must be able to read, and can't.
     pub(crate) unreadable: Option<String>,
+    /// Whether side tables that are missing will belong to the role.
+    may_create_side_tables: bool,
 }
 
 /// The side tables, and what an edit or the capture does with them.
@@ -40,7 +43,6 @@ pub(crate) async fn of_side_tables(
     transaction: &Transaction<'_>,
     schema: &str,
     found: &[FoundSideTable],
-    captures: bool,
 ) -> Result<Privileges, Failure> {
     let sql = "select current_user::text, coalesce(has_schema_privilege(n.oid, 'usage'), false), \
                  coalesce(has_schema_privilege(n.oid, 'create'), false), \
@@ -53,6 +55,7 @@ pub(crate) async fn of_side_tables(
         role: Postgres::quote(row.try_get(0)?),
         grants: Vec::new(),
         unreadable: None,
+        may_create_side_tables: false,
     };
     let quoted = Postgres::quote(schema);
     if !may_use && !may_create_schema {
@@ -61,19 +64,10 @@ pub(crate) async fn of_side_tables(
             privileges.unreadable = Some(format!("schema {schema}"));
         }
     }
-    let of_capture = CAPTURE_TABLES.iter().filter(|_| captures);
-    for (table, wanted) in SIDE_TABLES.iter().chain(of_capture).copied() {
-        let name = format!("{quoted}.{table}");
-        if !found.iter().any(|found| found.name == table) {
-            if !may_create && !may_create_schema {
-                privileges.grant(wanted, &name);
-            }
-            continue;
-        }
-        privileges
-            .add_existing(transaction, schema, table, wanted)
-            .await?;
-    }
+    privileges.may_create_side_tables = may_create || may_create_schema;
+    privileges
+        .add_side_tables(transaction, schema, found, &SIDE_TABLES)
+        .await?;
     Ok(privileges)
 }
 
@@ -81,6 +75,35 @@ impl Privileges {
     fn grant(&mut self, what: &str, on: &str) {
         self.grants
             .push(format!("grant {what} on {on} to {}", self.role));
+    }
+
+    /// Adds the side tables of capture.
+    pub(crate) async fn add_capture_tables(
+        &mut self,
+        transaction: &Transaction<'_>,
+        schema: &str,
+        found: &[FoundSideTable],
+    ) -> Result<(), Failure> {
+        self.add_side_tables(transaction, schema, found, &CAPTURE_TABLES)
+            .await
+    }
+
+    async fn add_side_tables(
+        &mut self,
+        transaction: &Transaction<'_>,
+        schema: &str,
+        found: &[FoundSideTable],
+        tables: &[(&str, &str)],
+    ) -> Result<(), Failure> {
+        for (table, wanted) in tables {
+            if found.iter().any(|found| found.name == *table) {
+                self.add_existing(transaction, schema, table, wanted)
+                    .await?;
+            } else if !self.may_create_side_tables {
+                self.grant(wanted, &format!("{}.{table}", Postgres::quote(schema)));
+            }
+        }
+        Ok(())
     }
 
     /// Adds the schema that a collection's table names.
@@ -95,7 +118,8 @@ impl Privileges {
         let sql = "select from pg_namespace where nspname = $1 and not has_schema_privilege(oid, 'usage')";
         if transaction.query_opt(sql, &[&schema]).await?.is_some() {
             self.grant("usage", &format!("schema {}", Postgres::quote(schema)));
-            self.unreadable = Some(format!("schema {schema}"));
+            self.unreadable
+                .get_or_insert_with(|| format!("schema {schema}"));
         }
         Ok(())
     }
@@ -115,8 +139,10 @@ impl Privileges {
         match table {
             Ok(table) => {
                 let sql = "select n.nspname::text, c.relname::text from pg_class c \
-                           join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
-                let row = transaction.query_one(sql, &[&table.sql_name]).await?;
+                           join pg_namespace n on n.oid = c.relnamespace where c.oid = oid_of($1)";
+                let row = transaction
+                    .query_one(&with_oids(sql), &[&table.sql_name])
+                    .await?;
                 let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
                 self.add_existing(transaction, &schema, &name, wanted)
                     .await?;
@@ -174,11 +200,16 @@ impl Privileges {
         }
         let sql = "select format('%I.%I', n.nspname, c.relname) from \
                      (select d.refobjid from pg_attrdef a join pg_depend d on d.classid = 'pg_attrdef'::regclass \
-                        and d.objid = a.oid and d.refclassid = 'pg_class'::regclass where a.adrelid = to_regclass($1::text) \
-                      union select pg_get_serial_sequence($1::text, $2)::regclass::oid) s (id) \
+                        and d.objid = a.oid and d.refclassid = 'pg_class'::regclass where a.adrelid = oid_of($1) \
+                      union select o.objid from pg_depend o join pg_attribute k on k.attrelid = o.refobjid and k.attnum = o.refobjsubid \
+                        where o.classid = 'pg_class'::regclass and o.refclassid = 'pg_class'::regclass and o.refobjid = oid_of($1) \
+                          and o.deptype in ('a', 'i') and k.attname = $2) s (id) \
                    join pg_class c on c.oid = s.id join pg_namespace n on n.oid = c.relnamespace \
                    where case c.relkind when 'S' then not has_sequence_privilege(c.oid, 'usage') end order by 1";
-        for row in transaction.query(sql, &[&table.sql_name, &key]).await? {
+        for row in transaction
+            .query(&with_oids(sql), &[&table.sql_name, &key])
+            .await?
+        {
             let sequence: String = row.try_get(0)?;
             self.grant("usage", &format!("sequence {sequence}"));
         }
