@@ -42,6 +42,9 @@ export class CellEditor {
     cell.classList.add('editing');
     control.focus({ preventScroll: true });
     if (text === undefined && 'select' in control && control.type !== 'checkbox') control.select();
+    // An editor in the last columns grows to the left, so that the grid does not become wider.
+    const isBeyond = this.#box.getBoundingClientRect().right > cell.closest('table').getBoundingClientRect().right;
+    this.#box.classList.toggle('from-right', isBeyond);
     this.#box.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   }
 

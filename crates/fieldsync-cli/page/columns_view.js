@@ -1,4 +1,4 @@
-// The columns of a table: their types and what they may contain, and why some are left out.
+// The columns of a table: their types and what they may contain, why some are left out, and what edits change elsewhere.
 
 import { element } from './element.js';
 import { choicesOf } from './field_kind.js';
@@ -22,6 +22,10 @@ export function showColumns(panel, table) {
       element('tr', {}, rowHead(column), element('td', {}, code(type)), element('td', {}, reason)));
     const leftOut = element('table', { class: 'columns left-out' }, headOf('Column', 'Type', 'Why it is left out'), element('tbody', {}, ...rows));
     parts.push(element('h2', {}, 'Left out'), element('div', { class: 'column-scroller' }, leftOut));
+  }
+  if (table.effects.length > 0) {
+    const effects = table.effects.map((effect) => element('li', {}, effect));
+    parts.push(element('h2', {}, 'What edits change in other tables'), element('ul', { class: 'effects' }, ...effects));
   }
   panel.replaceChildren(...parts);
 }

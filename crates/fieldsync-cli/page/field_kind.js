@@ -40,6 +40,7 @@ export const mayBeText = (/** @type {Field} */ { schema }) => typesOf(schema).in
 
 /** @type {Partial<Record<Kind, string>>} */
 const HINTS = {
+  boolean: 'Checked means true',
   date: 'YYYY-MM-DD',
   datetime: 'Such as 2026-01-13T10:00:00Z',
   uuid: 'A UUID',

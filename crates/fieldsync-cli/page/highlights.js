@@ -16,9 +16,13 @@ export class Highlights {
   /** @param {HTMLElement} cell */
   add(cell) {
     this.#clock.clearTimeout(this.#timers.get(cell));
-    cell.classList.remove('changed');
-    void cell.offsetWidth; // Restarts the animation.
-    cell.classList.add('changed');
+    if (cell.classList.contains('changed')) restart(cell);
+    else cell.classList.add('changed');
     this.#timers.set(cell, this.#clock.setTimeout(() => cell.classList.remove('changed'), DURATION));
   }
+}
+
+/** @param {HTMLElement} cell */
+function restart(cell) {
+  for (const animation of cell.getAnimations()) animation.currentTime = 0;
 }

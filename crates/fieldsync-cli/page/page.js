@@ -1,22 +1,22 @@
 // The page of `fieldsync serve`: which table is shown, and how its parts work together.
 
-import { slugOf, rowsText, whatIsLeftOut } from './catalog.js';
+import { isSame } from './cell_value.js';
+import { slugOf, whatIsLeftOut } from './catalog.js';
 import { systemClock } from './client/clock.js';
 import { ConnectionView } from './client/connection_view.js';
 import { OwnKeys } from './client/idempotency_key.js';
 import { restClient } from './client/rest.js';
 import { Retrier } from './client/retrier.js';
-import { FieldSaver } from './client/saver.js';
 import { showCode } from './code_view.js';
 import { showColumns } from './columns_view.js';
-import { Edits } from './edits.js';
-import { element } from './element.js';
+import { Desks } from './desks.js';
 import { GridView } from './grid_view.js';
-import { isSame } from './cell_value.js';
 import { recordPath } from './list_page.js';
-import { formatHash, parseHash } from './location_hash.js';
+import { parseHash } from './location_hash.js';
+import { newsOf } from './news.js';
 import { Pager } from './pager.js';
 import { RecordDialog } from './record_dialog.js';
+import { factsOf, pill } from './table_facts.js';
 import { TableListView } from './table_list_view.js';
 import { TableSession } from './table_session.js';
 import { serveTabs } from './tabs.js';
@@ -26,7 +26,6 @@ import { WireView } from './wire_view.js';
 /**
  * @typedef {import('./catalog.js').Table} Table
  * @typedef {import('./client/records.js').StoredRecord} StoredRecord
- * @typedef {{ edits: Edits, saver: FieldSaver }} Desk  the edits of one table, which go on when another one is shown
  */
 
 const $ = (/** @type {string} */ selector) => /** @type {any} */ (document.querySelector(selector));
@@ -38,7 +37,11 @@ const liveUrl = `${location.origin.replace(/^http/, 'ws')}/live`;
 
 const keys = new OwnKeys();
 const retrier = new Retrier({ send: restClient({ fetch }) });
-const connection = new ConnectionView(() => session?.tryNow(), { connected: 'Live' });
+const tryNow = () => {
+  retrier.tryNow();
+  session?.tryNow();
+};
+const connection = new ConnectionView(tryNow, { connected: 'Live' });
 const tableList = new TableListView();
 const dialog = new RecordDialog();
 const pager = new Pager();
@@ -53,20 +56,28 @@ let session;
 let listing;
 /** @type {StoredRecord | undefined} */
 let selected;
-/** @type {Map<string, Desk>} */
-const desks = new Map();
 
 const announce = (/** @type {string} */ text) => {
   $('#status').textContent = text;
 };
 
+const desks = new Desks({
+  keys,
+  retrier,
+  onEdit: (of, id, field, state, edit) => {
+    if (of === table) grid.refresh(id, field);
+    if (state === 'saved') announce(`Saved ${field} of ${id}.`);
+    if (state === 'refused' || state === 'retrying') announce(`${field} of ${id}: ${edit.message}`);
+  },
+});
+
 const grid = new GridView({
   container: $('#grid'),
   clock: systemClock,
-  editOf: (id, field) => deskOf(table).edits.of(id, field),
+  editOf: (id, field) => desks.of(table).edits.of(id, field),
   onInput: (id, field, input) => enter(id, field, input),
   onDiscard: (id, field) => {
-    const { edits } = deskOf(table);
+    const { edits } = desks.of(table);
     if (edits.of(id, field.name)?.state !== 'refused') return;
     edits.discard(id, field.name);
     grid.refresh(id, field.name);
@@ -80,27 +91,6 @@ const grid = new GridView({
   },
 });
 
-/** @param {Table} of */
-function deskOf(of) {
-  const found = desks.get(of.name);
-  if (found !== undefined) return found;
-  const edits = new Edits((key) => keys.isEchoed(key));
-  const saver = new FieldSaver({
-    retrier,
-    urlOf: (id) => recordPath(of.name, id),
-    makeKey: () => keys.make(),
-    onState: (id, field, state) => {
-      edits.take(id, field, state);
-      if (of === table) grid.refresh(id, field);
-      if (state.name === 'saved') announce(`Saved ${field} of ${id}.`);
-      if (state.name === 'refused' || state.name === 'retrying') announce(`${field} of ${id}: ${edits.of(id, field).message}`);
-    },
-  });
-  const desk = { edits, saver };
-  desks.set(of.name, desk);
-  return desk;
-}
-
 /**
  * The user has entered something into a cell.
  *
@@ -109,7 +99,7 @@ function deskOf(of) {
  * @param {{ value: unknown } | { text: string, message: string }} input
  */
 function enter(id, field, input) {
-  const { edits, saver } = deskOf(table);
+  const { edits, saver } = desks.of(table);
   if ('message' in input) {
     edits.refuse(id, field.name, input.text, input.message);
     announce(`${field.name} of ${id}: ${input.message}`);
@@ -137,7 +127,7 @@ function showPlace() {
   table = next;
   document.title = `${table.table} · fieldsync`;
   $('#table-name').textContent = table.table;
-  $('#table-facts').replaceChildren(...facts(table));
+  $('#table-facts').replaceChildren(...factsOf(table));
   if (isOther) announce('');
   tableList.choose(table);
   $('#sections').hidden = table.name === undefined;
@@ -176,7 +166,7 @@ function showProblem(text) {
  * @param {string | undefined} after
  */
 function open(of, after) {
-  const { edits } = deskOf(of);
+  const { edits } = desks.of(of);
   // The connection of a page takes over from that of the page before: the state is not shown in between.
   let hasTakenOver = $('#connection').dataset.state !== 'connected';
   const opened = new TableSession({
@@ -188,6 +178,7 @@ function open(of, after) {
     clock: systemClock,
     onState: (state) => {
       hasTakenOver ||= state.name !== 'connecting';
+      if (state.name === 'connected') retrier.tryNow(); // The server is back.
       if (hasTakenOver) connection.show(state);
     },
     onRefused: showProblem,
@@ -215,16 +206,6 @@ function open(of, after) {
   opened.start();
 }
 
-/** @param {import('./client/records.js').Difference[]} differences */
-function newsOf(differences) {
-  if (differences.length > 1) return `${differences.length} records were changed elsewhere.`;
-  const [{ id, before, after }] = differences;
-  if (after === undefined) return `Record ${id} was deleted elsewhere.`;
-  if (before === undefined) return `Record ${id} was created elsewhere.`;
-  const names = Object.keys(after).filter((name) => !isSame(before[name], after[name]));
-  return `${names.join(', ')} of ${id} changed elsewhere.`;
-}
-
 /**
  * @param {Table} of
  * @param {number} rows
@@ -232,22 +213,8 @@ function newsOf(differences) {
 function count(of, rows) {
   of.rows = rows;
   tableList.count(of);
-  if (of === table) $('#table-facts').replaceChildren(...facts(of));
+  if (of === table) $('#table-facts').replaceChildren(...factsOf(of));
 }
-
-/** @param {Table} of */
-function facts({ effects, fields, key, reason, rows, view, writable }) {
-  const texts = [
-    typeof rows === 'number' ? `${rowsText(rows)} ${rows === 1 ? 'row' : 'rows'}` : '',
-    fields === undefined ? '' : `${fields.length + 1} columns`,
-    key.length > 0 ? `key ${key.join(', ')}` : '',
-  ];
-  const marks = [view ? 'view' : '', reason === undefined && !writable ? 'read-only' : '', ...effects];
-  return [...texts.filter((text) => text !== '').map((text) => element('span', {}, text)), ...marks.flatMap(pill)];
-}
-
-/** @param {string} text */
-const pill = (text) => (text === '' ? [] : [element('span', { class: 'pill' }, text)]);
 
 $('#new-record').addEventListener('click', () => {
   const of = table;
@@ -275,7 +242,7 @@ serveTabs($('[role=tablist]'), () => {});
 addEventListener('hashchange', showPlace);
 addEventListener('online', () => session?.networkIsBack());
 addEventListener('beforeunload', (event) => {
-  if ([...desks.values()].some(({ saver }) => saver.hasUnsaved)) event.preventDefault();
+  if (desks.hasUnsaved) event.preventDefault();
 });
 
 const reply = await fetch('/api/', { headers: { Accept: 'application/json' } }).catch(() => undefined);

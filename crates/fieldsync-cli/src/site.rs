@@ -47,8 +47,8 @@ const FILES: &[(&str, &str, &str)] = files! {
     "image/svg+xml" => "icon.svg";
     SCRIPT => "page.js"
         "table_session.js" "listing.js" "list_page.js" "catalog.js" "location_hash.js"
-        "grid_view.js" "grid_focus.js" "grid_keys.js" "highlights.js" "cell_view.js" "cell_editor.js" "cell_value.js" "field_kind.js" "field_input.js" "edits.js"
-        "table_list_view.js" "columns_view.js" "code_view.js" "snippets.js" "record_dialog.js" "pager.js" "tabs.js" "element.js"
+        "grid_view.js" "grid_focus.js" "grid_keys.js" "highlights.js" "cell_view.js" "cell_editor.js" "cell_value.js" "field_kind.js" "field_input.js" "edits.js" "desks.js"
+        "table_list_view.js" "columns_view.js" "code_view.js" "snippets.js" "news.js" "table_facts.js" "record_dialog.js" "pager.js" "tabs.js" "element.js"
         "wire_view.js" "wire_log.js" "wire_taps.js"
         "client/connection_view.js" "client/problem.js" "client/fieldsync.js" "client/records.js" "client/close_codes.js"
         "client/saver.js" "client/retrier.js" "client/rest.js" "client/idempotency_key.js" "client/backoff.js"
