@@ -60,6 +60,6 @@ async fn run(options: NodeOptions) -> Result<(), String> {
     let users = Collection::from_schema("users", &schema)
         .timestamps()
         .add_missing_columns();
-    let engine = engine::start(&options.demo, users.open_to_everyone()).await?;
+    let (engine, _) = engine::start(&options.demo, users.open_to_everyone()).await?;
     server::serve(engine, &options.demo).await
 }
