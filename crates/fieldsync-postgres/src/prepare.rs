@@ -166,6 +166,9 @@ async fn create(
     Ok(created.tables)
 }
 
+const IS_OURS: &str = "select is_ours = 1 from fieldsync_tables where log = $1";
+const HAS_HEAD: &str = "select true from fieldsync_heads where log = $1";
+
 async fn look_in(
     transaction: &Transaction<'_>,
     collections: &[Arc<Collection>],
@@ -182,8 +185,7 @@ async fn look_in(
     let has = |name: &str| can_read && side_tables.iter().any(|table| table.name == name);
     let (has_tables, has_heads) = (has("fieldsync_tables"), has("fieldsync_heads"));
     let (mut tables, mut logs, mut captured) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut row_security, mut unfit) = (HashSet::new(), Vec::new());
-    let mut prepared = Vec::new();
+    let (mut row_security, mut unfit, mut prepared) = (HashSet::new(), Vec::new(), Vec::new());
     for collection in collections {
         privileges.add_schema(transaction, collection).await?;
         let mut table = catalog::find(transaction, collection).await?;
@@ -198,13 +200,9 @@ async fn look_in(
             continue;
         }
         prepared.push(Arc::clone(collection));
-        let log = match &table {
-            Ok(table) => table.log.clone(),
-            Err(missing) => missing.log.clone(),
-        };
-        let is_ours = "select is_ours = 1 from fieldsync_tables where log = $1";
-        let has_head = "select true from fieldsync_heads where log = $1";
-        let is_ours = flag(transaction, &side, has_tables.then_some(is_ours), &log).await?;
+        let log = log_of(&table);
+        let is_ours = flag(transaction, &side, has_tables.then_some(IS_OURS), &log).await?;
+        let has_head = flag(transaction, &side, has_heads.then_some(HAS_HEAD), &log).await?;
         if let Ok(table) = &table
             && catalog::has_row_security(transaction, table).await?
         {
@@ -216,9 +214,7 @@ async fn look_in(
         captured.extend(captured_table(collection, &table, is_ours));
         tables.push(FoundTable {
             is_ours,
-            has_head: flag(transaction, &side, has_heads.then_some(has_head), &log)
-                .await?
-                .is_some(),
+            has_head: has_head.is_some(),
             table,
         });
         logs.push(log);
@@ -252,6 +248,13 @@ async fn look_in(
         preparation,
         privileges,
     })
+}
+
+fn log_of(table: &Result<TableInfo, MissingTable>) -> String {
+    match table {
+        Ok(table) => table.log.clone(),
+        Err(missing) => missing.log.clone(),
+    }
 }
 
 /// Refuses a second set of side tables for the same logs.
