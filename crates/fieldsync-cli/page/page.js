@@ -87,7 +87,8 @@ const grid = new GridView({
     selected = record;
     $('#delete-record').hidden = record === undefined || !table.writable;
     $('#delete-record').textContent = `Delete ${record?.id ?? ''}`;
-    showCode($('#panel-code'), table, record, announce);
+    // Before one is selected, the lines are about the first record.
+    showCode($('#panel-code'), table, record ?? listing?.byId.values().next().value, announce);
   },
 });
 
