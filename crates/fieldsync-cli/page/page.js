@@ -86,8 +86,9 @@ const grid = new GridView({
   onSelect: (record) => {
     selected = record;
     $('#delete-record').hidden = record === undefined || !table.writable;
-    $('#delete-record').textContent = `Delete ${record?.id ?? ''}`;
-    showCode($('#panel-code'), table, record, announce);
+    $('#delete-record').textContent = `Delete ${shortened(String(record?.id ?? ''))}`;
+    // Before one is selected, the lines are about the first record.
+    showCode($('#panel-code'), table, record ?? listing?.byId.values().next().value, announce);
   },
 });
 
@@ -114,6 +115,9 @@ function enter(id, field, input) {
   }
   grid.refresh(id, field.name);
 }
+
+/** @param {string} id */
+const shortened = (id) => (id.length > 14 ? `${id.slice(0, 13)}…` : id);
 
 /** Shows the table that the address names. */
 function showPlace() {

@@ -37,7 +37,7 @@ export class RecordDialog {
     const inputs = fields.map((field) => {
       const isOptional = field.nullable || field.has_default;
       const input = fieldInput(field, kindOf(field) === 'boolean' && !isOptional ? false : undefined);
-      const id = `new-${field.name}`;
+      const id = `new-${field.name.replaceAll(/\s/g, '_')}`; // An id with spaces would be several to aria-describedby.
       input.control.id = id;
       const error = element('p', { class: 'message', id: `${id}-error` });
       input.control.setAttribute('aria-describedby', `${id}-error`);
