@@ -89,7 +89,7 @@ pub(crate) struct ServeOptions {
     #[arg(long)]
     pub(crate) read_only: bool,
 
-    /// An origin, such as https://app.example, whose pages may call the API and open the WebSocket. Can be given several times.
+    /// An origin, such as `https://app.example`, whose pages may call the API and open the WebSocket. Can be given several times.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
 
