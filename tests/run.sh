@@ -37,6 +37,7 @@ if [ "$mode" = full ]; then
     need node nodejs 'for the tests of the scripts in the pages; version 18 or later'
     need redis-server redis-server 'for the tests with several nodes'
     need strace strace 'for the tests of power failures'
+    need pgbouncer pgbouncer 'for the tests of poolers'
     need nginx nginx-light 'for the tests of nodes behind nginx'
     /usr/bin/python3 -c 'import django' 2>/dev/null ||
         missing+=(python3-django) reasons+=('  python3-django: for the tests of the demo beside a Django app')

@@ -32,6 +32,10 @@ pub(crate) struct Address {
     /// One configuration per host, in the URL's order.
     hosts: Vec<Config>,
     tls: MakeRustlsConnect,
+    /// Statements that each session begins with.
+    settings: String,
+    /// The most connections, if the URL says so.
+    pub(crate) max_connections: Option<usize>,
 }
 
 impl Address {
@@ -46,12 +50,18 @@ impl Address {
         }
         let (before, query) = split_query(url);
         let (mut mode, mut root, mut others) = (None, None, Vec::new());
+        let mut max_connections = None;
         for option in query.split('&').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
                 Some(("sslmode", value)) => mode = Some(value),
                 Some(("sslrootcert", value)) => {
                     let path = percent_decode_str(value).decode_utf8();
                     root = Some(path.map_err(|_| malformed())?);
+                }
+                Some(("max_connections", value)) => {
+                    let number = value.parse().ok().filter(|number| *number > 1);
+                    let error = "the option `max_connections` must be a number above 1";
+                    max_connections = Some(number.ok_or_else(|| ConnectError::Url(error.into()))?);
                 }
                 _ => {
                     let name = option.split('=').next().unwrap_or_default();
@@ -87,15 +97,23 @@ impl Address {
             }
             hosts.push(config);
         }
-        Ok(Self { hosts, tls })
+        Ok(Self {
+            hosts,
+            tls,
+            settings: String::new(),
+            max_connections,
+        })
     }
 
-    /// Sets a parameter of the session, unless the URL sets it.
+    /// Sets a parameter of the session, unless the URL sets it. Poolers refuse parameters in the startup message, so that a
+    /// statement sets it.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        for config in &mut self.hosts {
+        let is_given = |config: &Config| {
             let given = config.get_options().unwrap_or_default();
-            // The last setting counts.
-            config.options(format!("-c {name}={value} {given}"));
+            given.to_ascii_lowercase().contains(&name.to_ascii_lowercase())
+        };
+        if !self.hosts.iter().any(is_given) {
+            self.settings += &format!("set {name} = '{value}'; ");
         }
     }
 
@@ -133,8 +151,9 @@ impl Connect for Address {
         Box::pin(async move {
             match Self::connect(self).await {
                 Ok((client, connection)) => {
-                    let driven = async { drop(connection.await) };
-                    Ok((client, tokio::spawn(driven)))
+                    let driven = tokio::spawn(async { drop(connection.await) });
+                    client.batch_execute(&self.settings).await?;
+                    Ok((client, driven))
                 }
                 Err(Failure::Postgres(error)) => Err(error),
                 // The pool's own timeout has passed by now.

@@ -4,8 +4,9 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, PoolError};
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 
 use crate::error::Failure;
 
@@ -24,7 +25,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn of(pool: &Pool) -> Result<Self, Failure> {
-        let object = pool.get().await?;
+        let object = get(pool).await?;
         if object.statement_cache.size() > MAX_STATEMENTS {
             object.statement_cache.clear();
         }
@@ -67,6 +68,30 @@ impl Connection {
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)
     }
+}
+
+/// A connection from the pool. If the server admits no more of them, one of those that exist is waited for, now and later.
+async fn get(pool: &Pool) -> Result<Object, PoolError> {
+    loop {
+        let error = match pool.get().await {
+            Err(PoolError::Backend(error)) if is_full(&error) => error,
+            got => return got,
+        };
+        let existing = pool.status().size;
+        if existing == 0 {
+            return Err(PoolError::Backend(error));
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the database admits no more than {existing} connections, which are shared from now on"
+        );
+        pool.resize(existing);
+    }
+}
+
+/// Whether the server, or the role, has as many connections as it may.
+fn is_full(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
 }
 
 impl Deref for Connection {

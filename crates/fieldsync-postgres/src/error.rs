@@ -18,6 +18,15 @@ pub enum ConnectError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A pooler gives sessions of the server to one transaction after the other.
+    #[error(
+        "{address} is a pooler in transaction mode, in which prepared statements and the settings of a session get lost: set \
+         pool_mode = session for this database, or name the server itself"
+    )]
+    TransactionPooling {
+        /// Host and port, or several.
+        address: String,
+    },
 }
 
 /// A statement that a start must run, and whose lock other transactions hold.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use deadpool_postgres::{ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
     StoreError, TableDescription,
@@ -14,7 +14,7 @@ use fieldsync_sql::{
     MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, missing_head, script,
 };
 use tokio::sync::Semaphore;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::address::Address;
 use crate::connection::{ANSWER_TIMEOUT, Connection};
@@ -81,7 +81,7 @@ const TEXT_SETTINGS: [(&str, &str); 4] = [
 impl PostgresStore {
     /// Connects to a database: `postgres://[user[:password]@]host[:port]/database[?options]`.
     ///
-    /// The options are those of `tokio_postgres::Config` (with standbys:
+    /// The options are `max_connections`, the size of the pool (16 by default), and those of `tokio_postgres::Config` (with standbys:
     /// `postgres://app@one,two/app?target_session_attrs=read-write`), and for TLS those of libpq. `sslmode` is `disable`,
     /// `prefer` (the default: TLS if the server offers it, without checks), `require` (TLS, without checks), `verify-ca` (the
     /// certificate's issuer is checked) or `verify-full` (the issuer and the host name are checked). `sslrootcert` is a PEM file
@@ -105,21 +105,31 @@ impl PostgresStore {
             recycling_method: RecyclingMethod::Fast,
         };
         let pool = Pool::builder(address.clone().manager(recycling))
-            .max_size(MAX_CONNECTIONS)
+            .max_size(address.max_connections.unwrap_or(MAX_CONNECTIONS))
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(POOL_TIMEOUT))
             .create_timeout(Some(address.connect_timeout()))
             .recycle_timeout(Some(POOL_TIMEOUT))
             .build()
             .map_err(|error| unreachable(error.into()))?;
-        match pool.get().await {
-            Ok(_) => Ok(Self {
-                doorbell: Arc::new(Doorbell::new(Some(address))),
-                ..Self::with_pool(pool)
-            }),
-            Err(PoolError::Backend(error)) => Err(unreachable(error.into())),
-            Err(error) => Err(unreachable(error.into())),
+        let failed = |error: PoolError| match error {
+            PoolError::Backend(error) => unreachable(error.into()),
+            error => unreachable(error.into()),
+        };
+        let first = pool.get().await.map_err(failed)?;
+        // A role may have a single connection.
+        if let Ok(second) = pool.get().await
+            && shares_a_session(&first, &second).await.map_err(|error| unreachable(error.into()))?
+        {
+            return Err(ConnectError::TransactionPooling {
+                address: address.to_string(),
+            });
         }
+        drop(first);
+        Ok(Self {
+            doorbell: Arc::new(Doorbell::new(Some(address))),
+            ..Self::with_pool(pool)
+        })
     }
 
     /// Uses the app's own pool.
@@ -221,6 +231,28 @@ impl PostgresStore {
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
         record_page(table, &rows)
     }
+}
+
+/// Whether a pooler gives both connections the same session of the server, one transaction after the other. Prepared statements and
+/// settings of a session would then get lost.
+async fn shares_a_session(one: &Object, other: &Object) -> Result<bool, tokio_postgres::Error> {
+    const SESSION: &str = "select pg_backend_pid()::text";
+    let pid = |messages: Vec<SimpleQueryMessage>| {
+        messages.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        })
+    };
+    for _ in 0..5 {
+        let of_one = pid(one.simple_query(SESSION).await?);
+        other.batch_execute("begin").await?;
+        let of_other = pid(other.simple_query(SESSION).await?);
+        other.batch_execute("rollback").await?;
+        if of_one == of_other {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn record_page(table: &Table, rows: &[Row]) -> Result<RecordPage, Failure> {

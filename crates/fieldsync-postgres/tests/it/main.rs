@@ -12,5 +12,6 @@ mod ddl;
 mod faults;
 mod ids;
 mod side_effects;
+mod poolers;
 mod tls;
 mod types;
