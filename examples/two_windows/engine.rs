@@ -17,7 +17,9 @@ pub(crate) async fn start(options: &Options, users: Collection) -> Result<(Engin
     let creates_table = |sql: Result<String, _>| {
         let sql = sql.map_err(|error| explain("the engine can't start", &error))?;
         let mut lines = sql.lines();
-        Ok::<_, String>(lines.any(|line| line.starts_with("create table \"users\"")))
+        Ok::<_, String>(
+            lines.any(|line| line.starts_with("create table ") && line.ends_with("\"users\" (")),
+        )
     };
     let mut builder = Engine::builder().collection(users).feed("users", |change| {
         match change.action {

@@ -225,7 +225,7 @@ async fn a_table_that_does_not_match_its_schema_stops_the_start_with_the_reason(
             "id integer, first_name text, last_name text",
             "id",
             "integer that is not the whole primary key",
-            "integer primary key",
+            "a primary key",
         ),
         (
             "first_name text, last_name text",

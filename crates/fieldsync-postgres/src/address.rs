@@ -110,7 +110,9 @@ impl Address {
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         let is_given = |config: &Config| {
             let given = config.get_options().unwrap_or_default();
-            given.to_ascii_lowercase().contains(&name.to_ascii_lowercase())
+            given
+                .to_ascii_lowercase()
+                .contains(&name.to_ascii_lowercase())
         };
         if !self.hosts.iter().any(is_given) {
             self.settings += &format!("set {name} = '{value}'; ");

@@ -118,12 +118,14 @@ impl PostgresStore {
         };
         let first = pool.get().await.map_err(failed)?;
         // A role may have a single connection.
-        if let Ok(second) = pool.get().await
-            && shares_a_session(&first, &second).await.map_err(|error| unreachable(error.into()))?
-        {
-            return Err(ConnectError::TransactionPooling {
-                address: address.to_string(),
-            });
+        if let Ok(second) = pool.get().await {
+            let shared = shares_a_session(&first, &second).await;
+            drop(Object::take(second));
+            if shared.map_err(|error| unreachable(error.into()))? {
+                return Err(ConnectError::TransactionPooling {
+                    address: address.to_string(),
+                });
+            }
         }
         drop(first);
         Ok(Self {

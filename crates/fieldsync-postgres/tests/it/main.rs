@@ -11,7 +11,7 @@ mod conformance;
 mod ddl;
 mod faults;
 mod ids;
-mod side_effects;
 mod poolers;
+mod side_effects;
 mod tls;
 mod types;

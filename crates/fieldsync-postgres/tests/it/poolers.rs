@@ -23,7 +23,11 @@ impl Pooler {
         let server = url.split_once('@').unwrap().1;
         let server = server.split_once('/').unwrap().0;
         let (host, port_of_server) = server.rsplit_once(':').unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pgbouncer.ini");
         let settings = format!(
@@ -35,7 +39,12 @@ impl Pooler {
         let mut command = Command::new("pgbouncer");
         command.arg("-q").arg(&path);
         // It refuses to run as root.
-        let is_root = Command::new("id").arg("-u").output().unwrap().stdout.starts_with(b"0");
+        let is_root = Command::new("id")
+            .arg("-u")
+            .output()
+            .unwrap()
+            .stdout
+            .starts_with(b"0");
         if is_root {
             use std::os::unix::fs::PermissionsExt as _;
             use std::os::unix::process::CommandExt as _;
@@ -46,7 +55,10 @@ impl Pooler {
         let process = command.spawn().expect("pgbouncer can be started");
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "pgbouncer does not listen");
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "pgbouncer does not listen"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         Self {
@@ -70,7 +82,8 @@ impl Drop for Pooler {
 }
 
 fn notes() -> Collection {
-    let schema = json!({"type": "object", "properties": {"text": {"type": "string", "default": ""}}});
+    let schema =
+        json!({"type": "object", "properties": {"text": {"type": "string", "default": ""}}});
     Collection::from_schema("notes", &schema).open_to_everyone()
 }
 
@@ -79,7 +92,12 @@ async fn a_pooler_in_session_mode_works() {
     let url = fresh_database().await;
     let pooler = Pooler::start("session", &url);
     let store = PostgresStore::connect(&pooler.url(&url)).await.unwrap();
-    let engine = Engine::builder().collection(notes()).store(store).start().await.unwrap();
+    let engine = Engine::builder()
+        .collection(notes())
+        .store(store)
+        .start()
+        .await
+        .unwrap();
     let handle = engine.collection::<Fields>("notes");
     let fields = |text: String| json!({"text": text}).as_object().unwrap().clone();
     let creates = (0..50).map(|number| handle.create(fields(number.to_string())));
@@ -115,13 +133,18 @@ async fn edits_wait_for_the_connections_that_a_role_may_have() {
     let url = url.replace("postgres@", &format!("{role}@"));
     let store = PostgresStore::connect(&url).await.unwrap();
     let notes = notes().without_capture();
-    let engine = Engine::builder().collection(notes).store(store).start().await.unwrap();
+    let engine = Engine::builder()
+        .collection(notes)
+        .store(store)
+        .start()
+        .await
+        .unwrap();
     let handle = engine.collection::<Fields>("notes");
     let fields = |text: String| json!({"text": text}).as_object().unwrap().clone();
     for round in 0..3 {
         let creates = (0..24).map(|number| handle.create(fields(format!("{round} {number}"))));
         let reads = (0..24).map(|_| handle.list(None, 5));
-        let (creates, reads) = futures_util::join!(join_all(creates), join_all(reads));
+        let (creates, reads) = tokio::join!(join_all(creates), join_all(reads));
         for created in creates {
             created.unwrap();
         }
