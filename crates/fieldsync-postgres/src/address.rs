@@ -23,6 +23,14 @@ const KEEPALIVE: (Duration, u32, Duration) = (Duration::from_secs(10), 3, Durati
 /// The default of `tokio-postgres`, if the URL does not set it.
 const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
+/// Settings on which the texts of values depend.
+pub(crate) const TEXT_SETTINGS: [(&str, &str); 4] = [
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "1"),
+];
+
 /// The connection, which must be polled for its client to make progress.
 pub(crate) type PgConnection =
     Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;

@@ -61,6 +61,8 @@ mod connection;
 
 mod address;
 
+mod pooler;
+
 mod tls;
 
 // Translations.

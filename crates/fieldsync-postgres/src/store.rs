@@ -14,9 +14,9 @@ use fieldsync_sql::{
     MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, missing_head, script,
 };
 use tokio::sync::Semaphore;
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::Row;
 
-use crate::address::Address;
+use crate::address::{Address, TEXT_SETTINGS};
 use crate::connection::{ANSWER_TIMEOUT, Connection};
 use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::doorbell::Doorbell;
@@ -24,6 +24,7 @@ use crate::error::{ConnectError, Failure, is_not_allowed};
 use crate::log_captured::{Check, log_captured};
 use crate::logged_errors::LoggedErrors;
 use crate::pipeline::run;
+use crate::pooler::shares_a_session;
 use crate::value::{Parameter, PostgresRow};
 use crate::{introspection, log, prepare, writer};
 
@@ -69,14 +70,6 @@ pub struct PostgresStore {
     checked_at: Mutex<Option<Instant>>,
     capture_errors: Arc<LoggedErrors>,
 }
-
-/// Settings on which the texts of values depend.
-const TEXT_SETTINGS: [(&str, &str); 4] = [
-    ("DateStyle", "ISO"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "1"),
-];
 
 impl PostgresStore {
     /// Connects to a database: `postgres://[user[:password]@]host[:port]/database[?options]`.
@@ -233,28 +226,6 @@ impl PostgresStore {
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
         record_page(table, &rows)
     }
-}
-
-/// Whether a pooler gives both connections the same session of the server, one transaction after the other. Prepared statements and
-/// settings of a session would then get lost.
-async fn shares_a_session(one: &Object, other: &Object) -> Result<bool, tokio_postgres::Error> {
-    const SESSION: &str = "select pg_backend_pid()::text";
-    let pid = |messages: Vec<SimpleQueryMessage>| {
-        messages.into_iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        })
-    };
-    for _ in 0..5 {
-        let of_one = pid(one.simple_query(SESSION).await?);
-        other.batch_execute("begin").await?;
-        let of_other = pid(other.simple_query(SESSION).await?);
-        other.batch_execute("rollback").await?;
-        if of_one == of_other {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn record_page(table: &Table, rows: &[Row]) -> Result<RecordPage, Failure> {
