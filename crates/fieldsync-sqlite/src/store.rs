@@ -1,10 +1,8 @@
 //! The store: passes each request to the writer's thread or to one of the readers' threads.
 
-use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::thread;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
@@ -29,11 +27,8 @@ use crate::{drain, heads, introspection, prepare, writer};
 /// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
 
-/// How many of them may read for subscribers at a time: snapshots should leave processors to other requests.
-fn max_subscriber_reads() -> usize {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    (processors / 2).clamp(1, READERS / 2)
-}
+/// How many of them may read for subscribers at a time.
+const MAX_SUBSCRIBER_READS: usize = 2;
 
 /// The app's tables and the change logs, in an SQLite database.
 ///
@@ -303,7 +298,7 @@ impl Store for SqliteStore {
     }
 
     fn max_subscriber_reads(&self) -> usize {
-        max_subscriber_reads()
+        MAX_SUBSCRIBER_READS
     }
 
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {

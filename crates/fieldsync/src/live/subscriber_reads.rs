@@ -25,12 +25,18 @@ const MAX_TURN: Duration = Duration::from_millis(20);
 pub(crate) struct SubscriberReads {
     store: Arc<dyn Store>,
     permits: Semaphore,
+    /// For the pieces of long snapshots. Each is as much work as many short reads, which should not wait for them.
+    long: Semaphore,
 }
 
 impl SubscriberReads {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        let permits = Semaphore::new(store.max_subscriber_reads().max(1));
-        Self { store, permits }
+        let permits = store.max_subscriber_reads().max(1);
+        Self {
+            store,
+            permits: Semaphore::new(permits),
+            long: Semaphore::new(permits.div_ceil(2)),
+        }
     }
 
     /// Starts a step of a subscriber.
@@ -38,6 +44,11 @@ impl SubscriberReads {
         let reads = Arc::clone(self);
         let (answer, answered) = oneshot::channel();
         let task = tokio::spawn(async move {
+            let is_long = matches!(step, ReadStep::SnapshotPiece { after: Some(_) });
+            let _long = match is_long {
+                true => Some(reads.long.acquire().await),
+                false => None,
+            };
             let _permit = reads.permits.acquire().await;
             let read = reader.execute(step, &*reads.store).await;
             if answer.send(read).is_ok() {
