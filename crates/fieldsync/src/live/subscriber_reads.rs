@@ -1,5 +1,6 @@
 //! The reads that subscribers make of the store: a bounded number at a time, so that other reads find the store free.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -35,7 +36,7 @@ impl SubscriberReads {
         Self {
             store,
             permits: Semaphore::new(permits),
-            long: Semaphore::new(permits.div_ceil(2)),
+            long: Semaphore::new(max_long_reads().min(permits.div_ceil(2))),
         }
     }
 
@@ -57,6 +58,12 @@ impl SubscriberReads {
         });
         Turn { answered, task }
     }
+}
+
+/// Long snapshots leave processors to other requests.
+fn max_long_reads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / 2).max(1)
 }
 
 /// The turn of a subscriber. Dropping it ends the turn.
