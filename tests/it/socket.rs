@@ -99,9 +99,12 @@ impl Socket {
         }
     }
 
-    /// Returns the next message, which must have this type.
+    /// Returns the next message, which must have this type. A heartbeat may come before it.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
-        let message = self.next().await.unwrap();
+        let mut message = self.next().await.unwrap();
+        while message["type"] == "live" && kind != "live" {
+            message = self.next().await.unwrap();
+        }
         assert_eq!(message["type"], kind, "{message}");
         message
     }
