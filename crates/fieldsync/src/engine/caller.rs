@@ -107,7 +107,7 @@ impl Caller<'_> {
         permissions: &Permissions,
     ) -> Result<Page, EngineError> {
         let (collection, grant) = (&permissions.collection, &permissions.read);
-        collection.check_after(after.clone())?;
+        collection.check_after(after.as_ref())?;
         let store = self.engine.store();
         let limit = PageLimit {
             rows: limit,

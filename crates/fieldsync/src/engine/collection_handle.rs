@@ -120,7 +120,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
         limit: usize,
     ) -> Result<Vec<Stored<T>>, EngineError> {
         let collection = self.engine.known_collection(&self.name)?;
-        collection.check_after(after.clone())?;
+        collection.check_after(after.as_ref())?;
         let (mut records, mut after) = (Vec::new(), after);
         while records.len() < limit {
             let limit = PageLimit {

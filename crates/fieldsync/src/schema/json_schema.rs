@@ -185,14 +185,11 @@ impl Parser<'_> {
                 }
             }
         }
-        Ok(Schema {
-            special_values: false,
-            kind: FieldType::Text {
-                max_length: None,
-                one_of: Some(values),
-            },
-            nullable,
-        })
+        let kind = FieldType::Text {
+            max_length: None,
+            one_of: Some(values),
+        };
+        Ok(Schema::new(kind, nullable))
     }
 
     fn object(&self, schema: &Map<String, Value>) -> Result<JsonShape, String> {

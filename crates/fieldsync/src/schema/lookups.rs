@@ -32,7 +32,7 @@ impl Collection {
     }
 
     /// Refuses to start a page after an id that this collection can't have.
-    pub(crate) fn check_after(&self, after: Option<RecordId>) -> Result<(), Refusal> {
+    pub(crate) fn check_after(&self, after: Option<&RecordId>) -> Result<(), Refusal> {
         match after.filter(|id| !self.has_id_kind(id)) {
             Some(id) => {
                 let message = format!("after: {id} is not an id of the collection {}", self.name());

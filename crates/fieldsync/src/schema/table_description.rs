@@ -21,8 +21,8 @@ pub struct TableDescription {
     pub key: Vec<String>,
     /// The approximate number of rows, if the database knows it.
     pub rows: Option<u64>,
-    /// The tables whose rows the database changes when this one's do, by a foreign key or a trigger: `books, on delete
-    /// cascade`.
+    /// What the database itself changes when rows of this table change: foreign keys such as `books: on delete cascade`, and
+    /// triggers.
     pub effects: Vec<String>,
 }
 
