@@ -28,6 +28,7 @@ mod captured_model;
 #[cfg(feature = "services")]
 mod django;
 mod events;
+mod exact_json;
 mod existing_table;
 mod faults;
 mod feed;

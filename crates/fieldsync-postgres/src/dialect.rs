@@ -1,8 +1,8 @@
 //! PostgreSQL's SQL, and how its columns store values. Values are sent as text and cast, and read as text, whatever the
 //! session's settings are; only times are read as they are.
 
-use fieldsync::RecordId;
-use fieldsync::backend::{FieldType, Ids, integer_value};
+use fieldsync::backend::{FieldType, Ids, from_json, integer_value};
+use fieldsync::{RecordId, to_json};
 use fieldsync_sql::{
     ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideSchema, SideTableTypes, SqlValue,
     TableLayout, ValueKind,
@@ -156,7 +156,7 @@ impl Dialect for Postgres {
     fn encode<'a>(format: &Format, value: &'a Value) -> SqlValue<'a> {
         match (format, value) {
             (_, Value::Null) => SqlValue::Null,
-            (format, json) if format.is_json() => SqlValue::text(json.to_string()),
+            (format, json) if format.is_json() => SqlValue::text(to_json(json)),
             (_, Value::String(text)) => SqlValue::text(text),
             (_, other) => SqlValue::text(other.to_string()),
         }
@@ -175,7 +175,7 @@ impl Dialect for Postgres {
             }
             Format::Boolean => text.parse::<bool>().ok().map(Value::from),
             Format::Structured(_) => exact_json(&text),
-            Format::Json | Format::Jsonb | Format::Hstore(_) => serde_json::from_str(&text).ok(),
+            Format::Json | Format::Jsonb | Format::Hstore(_) => from_json(&text).ok(),
             _ => None,
         };
         read.unwrap_or_else(|| Value::String(text.into_owned()))

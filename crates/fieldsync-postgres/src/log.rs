@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deadpool_postgres::Object;
 use fieldsync::backend::{
     Change, ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, LogBounds, MAX_BASE_DISTANCE,
-    PageLimit, Position, Replay,
+    PageLimit, Position, Replay, StoreError,
 };
 use fieldsync::{RecordId, RecordKey, ResetReason, Retention, Timestamp};
 use fieldsync_sql::{
@@ -236,8 +236,8 @@ pub(crate) async fn found_keys(
             change = change_at(client, tables, table, edit.position.offset).await?;
             let ids = id_arrays(table, [&edit.id]);
             let rows = run(client, &table.own.select_all, ids).await?;
-            let record = rows.first().map(|row| table.record(&PostgresRow(row), 0));
-            row = record.transpose()?;
+            let first = rows.first();
+            row = first.and_then(|row| table.readable(&PostgresRow(row), 0));
         }
         found.insert(edit.key.clone(), Replay { edit, change, row });
     }
@@ -286,9 +286,9 @@ pub(crate) async fn finish(
         let rows = finished.logged.iter();
         let rows = rows.map(|change| {
             let log = tables.log_of(&change.key.collection)?;
-            fieldsync_sql::change_values::<Postgres>(change, log)
+            Ok(fieldsync_sql::change_values::<Postgres>(change, log))
         });
-        let columns = Parameter::columns(rows.collect::<Result<Vec<_>, _>>()?);
+        let columns = Parameter::columns(rows.collect::<Result<Vec<_>, StoreError>>()?);
         steps.push(Step::query(client, &tables.log.append, columns).await?);
     }
     if !finished.idempotency_records.is_empty() {

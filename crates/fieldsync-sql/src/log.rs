@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use fieldsync::backend::{
     Change, ChangesSince, LogBounds, MAX_BASE_DISTANCE, PageLimit, PageMeter, Position, StoreError,
+    from_json,
 };
-use fieldsync::{Action, RecordKey, ResetReason, Timestamp};
+use fieldsync::{Action, RecordKey, ResetReason, Timestamp, to_json};
 
 use crate::dialect::Dialect;
 use crate::layout::{TableLayout, decode_id};
@@ -103,9 +104,8 @@ pub fn change<D: Dialect, R: Row + ?Sized>(
     let row = SideTableRow::new(row, "fieldsync_changes", &CHANGE_COLUMNS, first);
     let action = Action::from_name(&row.text(3)?).ok_or_else(|| row.unreadable(3))?;
     let (after, former) = (row.text(4)?, row.text(5)?);
-    let fields = |column, text: &str| {
-        serde_json::from_str(text).map_err(|_| SideTableRow::unreadable(&row, column))
-    };
+    let fields =
+        |column, text: &str| from_json(text).map_err(|_| SideTableRow::unreadable(&row, column));
     let change = Change {
         position: position(epoch.cast_signed(), row.integer(0)?, row.integer(1)?),
         key: RecordKey {
@@ -123,29 +123,19 @@ pub fn change<D: Dialect, R: Row + ?Sized>(
 }
 
 /// The values of a change's row in a log, for [`LogStatements::append`](crate::LogStatements::append).
-///
-/// # Errors
-/// If its fields can't be written as JSON.
-pub fn change_values<'a, D: Dialect>(
-    change: &'a Change,
-    log: &'a str,
-) -> Result<[SqlValue<'a>; 10], StoreError> {
-    let json = |fields| {
-        let json = serde_json::to_string(fields);
-        json.map_err(|error| StoreError::Backend(error.into()))
-    };
-    Ok([
+pub fn change_values<'a, D: Dialect>(change: &'a Change, log: &'a str) -> [SqlValue<'a>; 10] {
+    [
         SqlValue::text(log),
         SqlValue::Integer(change.position.offset.cast_signed()),
         SqlValue::Integer(change.position.tag.into()),
         D::encode_id(&change.key.id),
         SqlValue::text(change.action.as_str()),
-        SqlValue::text(json(&change.after)?),
-        SqlValue::text(json(&change.previous)?),
+        SqlValue::text(to_json(&change.after)),
+        SqlValue::text(to_json(&change.previous)),
         SqlValue::Integer(change.at.as_micros()),
         SqlValue::optional_text(change.who.as_deref()),
         SqlValue::optional_text(change.idempotency_key.as_deref()),
-    ])
+    ]
 }
 
 /// Collects the changes after a position, which the driver reads in their order.

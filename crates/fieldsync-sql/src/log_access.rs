@@ -215,7 +215,7 @@ pub(crate) async fn append<T: Transaction>(
     changes: &[Arc<Change>],
 ) -> Result<(), T::Error> {
     for change in changes {
-        let values = change_values::<T::Dialect>(change, tables.log_of(&change.key.collection)?)?;
+        let values = change_values::<T::Dialect>(change, tables.log_of(&change.key.collection)?);
         transaction.execute(&tables.log.append, &values).await?;
     }
     Ok(())

@@ -3,8 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fieldsync::backend::{FieldType, Ids, integer_value};
-use fieldsync::{RecordId, Timestamp};
+use fieldsync::backend::{FieldType, Ids, from_json, integer_value};
+use fieldsync::{RecordId, Timestamp, to_json};
 use fieldsync_sql::{ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -123,7 +123,11 @@ impl Dialect for Sqlite {
             },
             (Format::Any, Value::Object(members)) => match members.get(BYTES) {
                 Some(Value::String(text)) if members.len() == 1 => bytes(text),
-                _ => SqlValue::text(value.to_string()),
+                _ => SqlValue::text(to_json(value)),
+            },
+            (Format::Any, Value::String(text)) => match text.strip_prefix('\0') {
+                Some(digits) => number(digits),
+                None => SqlValue::text(text),
             },
             (Format::Number, Value::String(text)) => match &**text {
                 "Infinity" => SqlValue::Real(f64::INFINITY),
@@ -134,7 +138,7 @@ impl Dialect for Sqlite {
                 Ok(integer) => SqlValue::Integer(integer),
                 Err(_) => SqlValue::text(digits),
             },
-            (Format::Json, json) => SqlValue::text(json.to_string()),
+            (Format::Json, json) => SqlValue::text(to_json(json)),
             (Format::Time(form), Value::String(text)) => match text.parse::<Timestamp>() {
                 Ok(time) => match form.text(time) {
                     Some(text) => SqlValue::text(text),
@@ -152,7 +156,7 @@ impl Dialect for Sqlite {
                 }
                 _ => number.as_f64().map_or(SqlValue::Null, SqlValue::Real),
             },
-            (_, json @ (Value::Array(_) | Value::Object(_))) => SqlValue::text(json.to_string()),
+            (_, json @ (Value::Array(_) | Value::Object(_))) => SqlValue::text(to_json(json)),
         }
     }
 
@@ -172,6 +176,9 @@ impl Dialect for Sqlite {
             (Format::LooseText, SqlValue::Real(number)) => Value::from(number).to_string(),
             (Format::Boolean, SqlValue::Integer(number @ (0 | 1))) => {
                 return Value::Bool(number == 1);
+            }
+            (Format::Any, SqlValue::Integer(number)) => {
+                return from_json(&number.to_string()).unwrap_or_default();
             }
             (_, SqlValue::Integer(number)) => return integer_value(number),
             (Format::BlobUuid, SqlValue::Bytes(bytes)) if bytes.len() == 16 => {
@@ -199,7 +206,7 @@ impl Dialect for Sqlite {
                 let uuid = text.parse::<Uuid>().ok();
                 uuid.map(|uuid| Value::from(uuid.hyphenated().to_string()))
             }
-            Format::Json => serde_json::from_str(&text).ok(),
+            Format::Json => from_json(&text).ok(),
             Format::Text
             | Format::AnyUuid
             | Format::BlobUuid
@@ -276,6 +283,14 @@ impl Dialect for Sqlite {
             RecordId::Integer(number) => SqlValue::Integer(*number),
             other => SqlValue::text(other.to_string()),
         }
+    }
+}
+
+/// A number in a column without a type, as SQLite reads it in SQL.
+fn number(digits: &str) -> SqlValue<'static> {
+    match digits.parse() {
+        Ok(integer) => SqlValue::Integer(integer),
+        Err(_) => digits.parse().map_or(SqlValue::Null, SqlValue::Real),
     }
 }
 

@@ -109,6 +109,7 @@ pub use model::access::{Access, Denied};
 pub use model::change::{Action, FoldedChange};
 pub use model::cursor::{Cursor, MalformedCursor, ResetReason};
 pub use model::edit::{Edit, UpdateResult};
+pub use model::exact_number::to_json;
 pub use model::field_errors::FieldErrors;
 pub use model::outcome::Outcome;
 pub use model::precondition::Precondition;
@@ -141,6 +142,7 @@ pub mod backend {
     pub use crate::model::change::Change;
     pub use crate::model::changes_since::ChangesSince;
     pub use crate::model::cursor::Position;
+    pub use crate::model::exact_number::from_json;
     pub use crate::model::log_bounds::LogBounds;
     pub use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
     pub use crate::model::record::{integer_value, join_composite, split_composite};

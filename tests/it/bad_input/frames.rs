@@ -232,7 +232,7 @@ pub(super) async fn bad_messages_are_answered_and_the_connection_stays(apps: &[A
         (
             "W16 a number that would be rounded",
             r#"{"type":"subscribe","topic":"users","since":1e400}"#.to_owned(),
-            "bad-message",
+            "invalid-message",
         ),
         (
             "W16 10,000 levels",

@@ -8,6 +8,7 @@ use super::node::{Node, fields};
 use super::{Column, Fixture, Table};
 
 use crate::model::edit::Edit;
+use crate::model::exact_number::from_json;
 use crate::model::record::Fields;
 use crate::schema::collection::Collection;
 
@@ -191,6 +192,8 @@ pub async fn json_round_trips<F: Fixture>() {
         json!([1, "1", 1.5, null, true, [], {}]),
         json!([[[]]]),
         json!(["a", "b"]),
+        from_json(r#"[12345678901234567890123, {"a": -0.12345678901234567890123}]"#)
+            .expect("it is JSON"),
     ];
     check::<F>("array", &arrays).await;
     let anything = [

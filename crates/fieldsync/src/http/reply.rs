@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::http::body::Body;
+use crate::model::exact_number::to_json_bytes;
 use crate::model::field_errors::FieldErrors;
 use crate::protocol::Problem;
 
@@ -100,8 +101,7 @@ pub(crate) fn json(status: StatusCode, body: Bytes) -> Response<Body> {
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Bytes {
-    let json = serde_json::to_vec(value);
-    json.expect("JSON values can be written as JSON").into()
+    to_json_bytes(value).into()
 }
 
 /// Adds headers to a response as it is made.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::model::access::Access;
 use crate::model::canonical::CanonicalHasher;
 use crate::model::cursor::{Cursor, Position};
+use crate::model::exact_number::{restore, typed};
 use crate::model::field_errors::FieldErrors;
 use crate::model::precondition::Precondition;
 use crate::model::record::{Fields, RecordId, RecordKey, size_of_fields};
@@ -334,7 +335,7 @@ where
     T: Serialize + DeserializeOwned,
     R: UpdateResult,
 {
-    let read = |record: &Fields| serde_json::from_value(Value::Object(record.clone()));
+    let read = |record: &Fields| typed(record.clone());
     let write =
         |record: &T| serde_json::to_value(record).and_then(serde_json::from_value::<Fields>);
     let mut record: T = read(fields).map_err(UpdateError::Unreadable)?;
@@ -349,6 +350,12 @@ where
     }
     // The type may hold less of a record than the table does: only what the closure changed counts.
     after.retain(|name, value| before.get(name) != Some(value));
+    for (name, value) in &mut after {
+        fields
+            .get(name)
+            .into_iter()
+            .for_each(|exact| restore(value, exact));
+    }
     Ok(after)
 }
 

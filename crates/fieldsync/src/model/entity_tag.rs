@@ -3,9 +3,11 @@
 
 use serde::Serialize;
 
+use crate::model::exact_number::to_json_bytes;
+
 /// The entity tag of this value as a JSON body, in double quotes.
 pub(crate) fn entity_tag(body: &impl Serialize) -> String {
-    entity_tag_of(&serde_json::to_vec(body).expect("a JSON value can always be serialized"))
+    entity_tag_of(&to_json_bytes(body))
 }
 
 /// The entity tag of a body, in double quotes.

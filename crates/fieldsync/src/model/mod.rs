@@ -8,6 +8,7 @@ pub(crate) mod changes_since;
 pub(crate) mod cursor;
 pub(crate) mod edit;
 pub(crate) mod entity_tag;
+pub(crate) mod exact_number;
 pub(crate) mod field_errors;
 pub(crate) mod log_bounds;
 pub(crate) mod merge_patch;

@@ -9,9 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::model::exact_number::typed;
 use crate::model::timestamp::Timestamp;
 
 /// The fields of a record by name, as JSON values. The id is not one of them.
+///
+/// Inside a JSON column a number may have more digits than a double. In `Fields` it is a string: NUL, then its digits.
+/// [`to_json`](crate::to_json) writes it as the number that it is; the app's own types get it as `serde_json` reads it.
 pub type Fields = Map<String, Value>;
 
 /// The id of a record within its collection.
@@ -233,7 +237,7 @@ impl Record {
             created_at: time(created_at),
             updated_at: time(updated_at),
             id,
-            fields: serde_json::from_value(Value::Object(fields))?,
+            fields: typed(fields)?,
         })
     }
 }

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::model::exact_number::write_json;
+
 /// What carries a message of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Envelope {
@@ -31,7 +33,7 @@ impl Envelope {
             }
             bytes.extend(b"data: ");
         }
-        serde_json::to_writer(&mut bytes, message).expect("a message can be written as JSON");
+        write_json(&mut bytes, message);
         if self == Self::Event {
             bytes.extend(b"\n\n");
         }

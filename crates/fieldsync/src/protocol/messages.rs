@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::live::update::Update;
 use crate::model::change::{Action, FoldedChange};
 use crate::model::cursor::Cursor;
+use crate::model::exact_number;
 use crate::model::record::{Fields, RecordId};
 use crate::protocol::encoding::Envelope;
 use crate::protocol::problem::Problem;
@@ -38,7 +39,9 @@ impl ClientMessage {
             JsonError::Field(name, message) => malformed(format!("{name} {message}")),
         })?;
         let text = |name: &str| match message.get(name) {
-            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(value @ Value::String(text)) if exact_number::digits(value).is_none() => {
+                Ok(Some(text.clone()))
+            }
             None | Some(Value::Null) => Ok(None),
             Some(_) => Err(invalid(
                 "invalid-message",

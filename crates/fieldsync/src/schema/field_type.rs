@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::model::canonical::CanonicalHasher;
+use crate::model::exact_number;
 use crate::model::record::{MAX_SAFE_INTEGER, integer_value};
 use crate::model::timestamp::Timestamp;
 use crate::schema::json::MAX_DEPTH;
@@ -107,6 +108,10 @@ impl Schema {
             && is_special(&self.kind, text)
         {
             return Ok(value.clone());
+        }
+        let keeps_digits = matches!(self.kind, FieldType::Json(_));
+        if !keeps_digits && exact_number::digits(value).is_some() {
+            return Err("has more digits than a double can represent exactly".into());
         }
         match &self.kind {
             FieldType::Text { max_length, one_of } => {
@@ -316,10 +321,7 @@ pub(crate) fn whole_number(value: &Value) -> Option<i128> {
 impl JsonShape {
     fn check(&self, value: &Value) -> Result<Value, String> {
         match self {
-            Self::Any => {
-                check_any(value, 1)?;
-                Ok(value.clone())
-            }
+            Self::Any => check_any(value, 1),
             Self::Array(items) => {
                 let values = value.as_array().ok_or("must be an array")?;
                 let checked = values.iter().enumerate();
@@ -359,26 +361,36 @@ impl JsonShape {
     }
 }
 
-/// Validates a JSON value of any shape. Refuses what some store or some JSON reader can't represent exactly.
-fn check_any(value: &Value, depth: usize) -> Result<(), String> {
+/// Validates a JSON value of any shape. Refuses what some store can't represent.
+fn check_any(value: &Value, depth: usize) -> Result<Value, String> {
     if depth > MAX_DEPTH {
         return Err(format!("is nested deeper than {MAX_DEPTH} levels"));
     }
     match value {
-        Value::String(text) if text.contains('\0') => Err("must not contain NUL".into()),
-        // JavaScript reads every number as a double.
-        Value::Number(number) if !number.is_f64() => match whole_number(value) {
-            Some(whole) if whole as f64 as i128 == whole => Ok(()),
-            _ => Err("has more digits than a double can represent exactly".into()),
-        },
-        Value::Array(items) => items.iter().try_for_each(|item| check_any(item, depth + 1)),
-        Value::Object(members) => members.iter().try_for_each(|(name, member)| {
-            if name.contains('\0') {
-                return Err("must not contain NUL in a member name".into());
+        Value::String(text) if text.contains('\0') => match exact_number::digits(value) {
+            Some(digits) if exact_number::is_out_of_range(digits) => {
+                Err("has a number outside the range of a double".into())
             }
-            check_any(member, depth + 1)
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+            Some(_) => Ok(value.clone()),
+            None => Err("must not contain NUL".into()),
+        },
+        Value::Number(number) => Ok(exact_number::canonical(number)),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| check_any(item, depth + 1))
+            .collect(),
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, member)| {
+                if name.contains('\0') {
+                    return Err("must not contain NUL in a member name".into());
+                }
+                Ok((name.clone(), check_any(member, depth + 1)?))
+            });
+            members
+                .collect::<Result<Map<_, _>, String>>()
+                .map(Value::Object)
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(value.clone()),
     }
 }
 
@@ -499,8 +511,13 @@ mod tests {
         );
         check(
             any.clone(),
-            json!([i64::MAX]),
-            Err("has more digits than a double can represent exactly"),
+            json!(["\u{0}1e400"]),
+            Err("has a number outside the range of a double"),
+        );
+        check(
+            any.clone(),
+            json!([i64::MAX, 1]),
+            Ok(json!(["\u{0}9223372036854775807", 1])),
         );
         let deep = (0..64).fold(json!(1), |inner, _| json!([inner]));
         check(any, deep, Err("is nested deeper than 64 levels"));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
+use crate::model::exact_number::typed;
 use crate::model::field_errors::FieldErrors;
 use crate::model::principal::Principal;
 use crate::model::record::Fields;
@@ -88,6 +88,5 @@ impl Hooks {
 }
 
 fn read<T: DeserializeOwned>(fields: &Fields) -> Result<T, String> {
-    serde_json::from_value(Value::Object(fields.clone()))
-        .map_err(|error| format!("the record does not fit the type: {error}"))
+    typed(fields.clone()).map_err(|error| format!("the record does not fit the type: {error}"))
 }
