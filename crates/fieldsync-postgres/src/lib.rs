@@ -42,6 +42,7 @@ mod unfit;
 mod catalog;
 
 mod introspection;
+mod left_behind;
 
 mod oids;
 

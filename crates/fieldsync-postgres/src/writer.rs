@@ -17,7 +17,7 @@ use crate::dialect::Tables;
 use crate::error::{Failure, Stopped, is_about_edit, may_pass, text_of};
 use crate::read_set::{self, Read};
 use crate::row_writes::{Reason, Written, write};
-use crate::{blame, log};
+use crate::{blame, left_behind, log};
 
 /// Commits a batch: in one transaction, or in parts where the database or a lock stops that.
 pub(crate) async fn commit(
@@ -49,6 +49,7 @@ async fn attempt(
         batch,
         may_share_statements,
         timeouts,
+        true,
     );
     let failure = match transacted.await {
         Ok(attempt) => return Ok(attempt),
@@ -119,6 +120,8 @@ async fn transact(
     batch: &Batch,
     may_share_statements: bool,
     timeouts: LockTimeouts,
+    // Whether a sequence that is behind the rows may catch up, and the transaction begin again.
+    may_catch_up: bool,
 ) -> Result<Attempt, Failure> {
     let reading = read_set::read(client, tables, batch, timeouts.rows);
     let Read { set, locked } = client
@@ -153,6 +156,15 @@ async fn transact(
         }
         Written::Refused { mutations, reason } => {
             rollback(client).await?;
+            let mutation = &plan.mutations()[mutations[0]];
+            if is_alone && may_catch_up {
+                let table = tables.of(mutation.collection.name())?;
+                let catching_up = left_behind::catch_up(client, table, mutation, &reason);
+                if client.within(ANSWER_TIMEOUT, catching_up).await? {
+                    let again = transact(client, pool, tables, batch, false, timeouts, false);
+                    return Box::pin(again).await;
+                }
+            }
             let mutations = mutations.iter().map(|at| &plan.mutations()[*at]).collect();
             return refuse(client, tables, mutations, reason, is_alone, timeouts).await;
         }
