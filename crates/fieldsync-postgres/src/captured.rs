@@ -17,7 +17,7 @@ use crate::column_types::Format;
 use crate::dialect::{Postgres, Table, Tables};
 use crate::error::Failure;
 use crate::pipeline::Step;
-use crate::value::Parameter;
+use crate::value::{LossyText, Parameter};
 
 fn names<'a>(
     tables: &Tables,
@@ -87,13 +87,13 @@ pub(crate) fn write(
     row: &Row,
     first: usize,
 ) -> Result<Option<CapturedWrite>, Failure> {
-    let key: &str = row.try_get(first)?;
-    let Some(id) = table.id_of_text(key) else {
+    let LossyText(key) = row.try_get(first)?;
+    let Some(id) = table.id_of_text(&key) else {
         return Ok(None);
     };
     let values = |column| -> Result<Option<Fields>, Failure> {
-        let text: Option<&str> = row.try_get(column)?;
-        Ok(text.map(|text| fields(table, text)))
+        let text: Option<LossyText<'_>> = row.try_get(column)?;
+        Ok(text.map(|text| fields(table, &text.0)))
     };
     Ok(Some(CapturedWrite {
         key: RecordKey {

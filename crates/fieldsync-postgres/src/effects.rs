@@ -193,9 +193,10 @@ impl<'a> RecordsByTable<'a> {
         let mut rows: HashMap<_, _> = self.records.into_iter().map(|key| (key, None)).collect();
         for (name, (table, _)) in &self.tables {
             for row in results.next()? {
-                let record = table.record(&PostgresRow(&row), 0)?;
-                let key = RecordKey::new(Arc::clone(name), record.id.clone());
-                rows.insert(key, Some(record));
+                if let Some(record) = table.readable(&PostgresRow(&row), 0) {
+                    let key = RecordKey::new(Arc::clone(name), record.id.clone());
+                    rows.insert(key, Some(record));
+                }
             }
         }
         Ok(rows)

@@ -17,7 +17,7 @@ use crate::log;
 use crate::logged_errors::LoggedErrors;
 use crate::pipeline::{Step, in_order, run};
 use crate::side_statements::BY_INDEX;
-use crate::value::{Parameter, PostgresRow};
+use crate::value::{LossyText, Parameter, PostgresRow};
 
 /// The most captured rows that one transaction logs, and their size in bytes as JSON: it takes all rows of a record, and ends
 /// with the record that exceeds either.
@@ -284,12 +284,13 @@ fn taken(tables: &Tables, table: &Table, rows: &[Row]) -> Result<Taken, Failure>
     let mut bytes = 0;
     for row in rows {
         for column in [1, 2] {
-            bytes += row.try_get::<_, Option<&str>>(column)?.map_or(0, str::len);
+            let text: Option<LossyText<'_>> = row.try_get(column)?;
+            bytes += text.map_or(0, |text| text.0.len());
         }
         let Some(write) = captured::write(table, row, 0)? else {
             tracing::warn!(
                 table = table.name,
-                key = row.try_get::<_, &str>(0)?,
+                key = &*row.try_get::<_, LossyText<'_>>(0)?.0,
                 "a captured row was skipped: its key is not an id of the collection"
             );
             continue;

@@ -120,14 +120,18 @@ fn read_records(
     for (collection, _) in records {
         let table = tables.of(collection)?;
         for row in results.next().map_err(Failure::of_row_lock)? {
-            let record = table.record(&PostgresRow(&row), 0)?;
+            let Some(record) = table.readable(&PostgresRow(&row), 0) else {
+                continue;
+            };
             let key = RecordKey::new(Arc::clone(collection), record.id.clone());
             locked.insert(key.clone());
             found.records.insert(key, record);
         }
         if table.own.has_row_security {
             for row in results.next()? {
-                let record = table.record(&PostgresRow(&row), 0)?;
+                let Some(record) = table.readable(&PostgresRow(&row), 0) else {
+                    continue;
+                };
                 let key = RecordKey::new(Arc::clone(collection), record.id.clone());
                 found.records.entry(key).or_insert(record);
             }

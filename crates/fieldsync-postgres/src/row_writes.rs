@@ -89,7 +89,7 @@ pub(crate) async fn write(
     for at in late_mutations {
         let table = tables.of(plan.mutations()[at].collection.name())?;
         if let Some(row) = results.next()?.first() {
-            rows[at] = Some(table.record(&PostgresRow(row), 0)?);
+            rows[at] = table.readable(&PostgresRow(row), 0);
         }
     }
     let written = plan.written_records(&rows);

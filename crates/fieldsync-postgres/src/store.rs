@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use deadpool_postgres::{ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
     StoreError, TableDescription,
@@ -47,6 +49,11 @@ const STATEMENT_TIMEOUT: &str = "8s";
 /// How long a transaction may wait for this node. A node that hangs or is cut off in the middle of a transaction holds locks
 /// that others need.
 const IDLE_TIMEOUT: &str = "10s";
+
+/// A database that does not know its encoding fails a whole statement for one text that is not UTF-8, unless the client does not
+/// ask for UTF-8.
+const UNCHECKED_BYTES: &str = "do $$ begin if current_setting('server_encoding') = 'SQL_ASCII' then \
+     set client_encoding = 'SQL_ASCII'; end if; end $$";
 
 /// The app's tables and the change logs, in a PostgreSQL database.
 ///
@@ -102,6 +109,12 @@ impl PostgresStore {
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(POOL_TIMEOUT))
             .create_timeout(Some(address.connect_timeout()))
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async {
+                    let sql = client.batch_execute(UNCHECKED_BYTES);
+                    sql.await.map_err(HookError::Backend)
+                })
+            }))
             .recycle_timeout(Some(POOL_TIMEOUT))
             .build()
             .map_err(|error| unreachable(error.into()))?;
@@ -318,9 +331,9 @@ impl Store for PostgresStore {
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
         let mut records = Vec::with_capacity(rows.len());
         for row in &rows {
-            let exists = row.try_get::<_, Option<&str>>(0).map_err(Failure::from)?;
-            let record = exists.map(|_| table.record(&PostgresRow(row), 0));
-            records.push(record.transpose()?);
+            let exists = !matches!(PostgresRow(row).value(0), Ok(SqlValue::Null));
+            let record = exists.then(|| table.readable(&PostgresRow(row), 0));
+            records.push(record.flatten());
         }
         Ok(records)
     }

@@ -5,7 +5,7 @@ use std::error::Error;
 
 use fieldsync_sql::{Row as SqlRow, SqlValue};
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use crate::time::Time;
 
@@ -78,6 +78,19 @@ fn text_of(value: SqlValue<'_>) -> Option<Cow<'_, str>> {
         SqlValue::Text(text) => Some(text),
         // The dialect encodes everything but integers as text.
         _ => None,
+    }
+}
+
+/// Text of a database that does not know its encoding. Other bytes than UTF-8 become U+FFFD.
+pub(crate) struct LossyText<'a>(pub(crate) Cow<'a, str>);
+
+impl<'a> FromSql<'a> for LossyText<'a> {
+    fn from_sql(_: &Type, bytes: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(bytes)))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <&str as FromSql<'_>>::accepts(kind)
     }
 }
 

@@ -11,6 +11,7 @@ mod conformance;
 mod ddl;
 mod faults;
 mod ids;
+mod odd_databases;
 mod poolers;
 mod side_effects;
 mod tls;
