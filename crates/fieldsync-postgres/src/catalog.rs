@@ -136,6 +136,7 @@ async fn read(
     let (schema, name): (&str, &str) = (row.try_get(1)?, row.try_get(2)?);
     let table = format!("{}.{}", Postgres::quote(schema), Postgres::quote(name));
     let mut info = TableInfo {
+        is_strict: false,
         name: name.to_owned(),
         log: format!("{}.{}", in_log(schema), in_log(name)),
         sql_name: table.clone(),

@@ -105,7 +105,7 @@ impl Dialect for Postgres {
         }
     }
 
-    fn column_type(field: &FieldType) -> (String, Format) {
+    fn column_type(field: &FieldType, _: bool) -> (String, Format) {
         let (declaration, format) = match field {
             FieldType::Text {
                 max_length: Some(length),

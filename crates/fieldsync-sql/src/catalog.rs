@@ -13,6 +13,8 @@ pub struct TableInfo {
     pub sql_name: String,
     /// What it is.
     pub kind: TableKind,
+    /// Whether the database allows few types for its columns: SQLite's STRICT.
+    pub is_strict: bool,
     /// The columns, in their order.
     pub columns: Vec<ColumnInfo>,
     /// The columns of the primary key.

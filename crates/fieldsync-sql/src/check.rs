@@ -267,6 +267,7 @@ pub(crate) mod tests {
 
     fn table(columns: &[&str]) -> TableInfo {
         TableInfo {
+            is_strict: false,
             name: "notes".to_owned(),
             log: "notes".to_owned(),
             sql_name: "`notes`".to_owned(),

@@ -20,7 +20,7 @@ pub(crate) fn create_table<D: Dialect>(
     }
     for field in collection.fields() {
         let null = if is_nullable(field) { "" } else { " not null" };
-        columns.push(column::<D>(field, null));
+        columns.push(column::<D>(field, null, false));
     }
     if let key @ [_, _, ..] = collection.key_columns() {
         let key: Vec<_> = key.iter().map(|name| D::quote(name)).collect();
@@ -58,7 +58,7 @@ pub(crate) fn missing_columns<D: Dialect>(
         } else {
             " not null"
         };
-        let column = column::<D>(field, null);
+        let column = column::<D>(field, null, table.is_strict);
         Ok(format!(
             "alter table {} add column {column}",
             table.sql_name
@@ -77,8 +77,9 @@ fn default_value(field: &Field) -> Option<&serde_json::Value> {
 }
 
 /// A column as CREATE and ALTER TABLE declare it.
-fn column<D: Dialect>(field: &Field, null: &str) -> String {
-    let (name, (kind, format)) = (D::quote(&field.column), D::column_type(&field.schema.kind));
+fn column<D: Dialect>(field: &Field, null: &str, is_strict: bool) -> String {
+    let (kind, format) = D::column_type(&field.schema.kind, is_strict);
+    let name = D::quote(&field.column);
     let default = default_value(field).map_or_else(String::new, |value| {
         format!(" default {}", D::literal(&D::encode(&format, value)))
     });

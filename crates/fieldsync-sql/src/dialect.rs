@@ -77,8 +77,8 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// What follows the name of a key column that fieldsync creates: `bigint … primary key`.
     fn key_declaration(ids: Ids) -> &'static str;
 
-    /// The type of a column that fieldsync creates, and how it stores values.
-    fn column_type(field: &FieldType) -> (String, Self::Format);
+    /// The type of a column that fieldsync creates, and how it stores values. `is_strict`: see [`TableInfo`](crate::TableInfo).
+    fn column_type(field: &FieldType, is_strict: bool) -> (String, Self::Format);
 
     /// How a column of this type stores the values of a field.
     ///

@@ -59,7 +59,7 @@ impl Dialect for TestDialect {
         "bigint auto_increment primary key"
     }
 
-    fn column_type(_: &FieldType) -> (String, ()) {
+    fn column_type(_: &FieldType, _: bool) -> (String, ()) {
         ("longtext".to_owned(), ())
     }
 

@@ -55,17 +55,19 @@ pub(crate) fn side_tables(connection: &Connection) -> Result<Vec<FoundSideTable>
 }
 
 fn read(connection: &Connection, collection: &Collection) -> Result<Option<TableInfo>, Failure> {
-    let sql = "select l.name, l.type, l.wr, coalesce(s.sql, '') from pragma_table_list l \
+    let sql = "select l.name, l.type, l.wr, l.strict, coalesce(s.sql, '') from pragma_table_list l \
                left join sqlite_schema s on s.name = l.name and s.type in ('table', 'view') \
                where l.schema = 'main' and l.name = ?1 collate nocase";
     let found = connection
         .query_row(sql, [collection.table_name()], |row| {
             let (name, kind): (String, String) = (row.get(0)?, row.get(1)?);
-            let (is_without_rowid, sql): (bool, String) = (row.get(2)?, row.get(3)?);
-            Ok((name, kind, is_without_rowid, sql))
+            let (is_without_rowid, is_strict) = (row.get(2)?, row.get(3)?);
+            Ok((name, kind, is_without_rowid, is_strict, row.get(4)?))
         })
         .optional()?;
-    let Some((name, kind, is_without_rowid, sql)) = found else {
+    let Some((name, kind, is_without_rowid, is_strict, sql)): Option<(_, _, bool, _, String)> =
+        found
+    else {
         return Ok(None);
     };
     // No pragma tells it. The word occurs elsewhere only in comments, literals and quoted names.
@@ -82,6 +84,7 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
     let foreign_keys = statement.query_map([&name], |row| row.get(0))?;
     Ok(Some(TableInfo {
         capture: Vec::new(),
+        is_strict,
         kind: match &*kind {
             "table" => TableKind::Table,
             "view" => TableKind::View("a view"),

@@ -84,12 +84,12 @@ impl Dialect for Sqlite {
         }
     }
 
-    fn column_type(field: &FieldType) -> (String, Format) {
+    fn column_type(field: &FieldType, is_strict: bool) -> (String, Format) {
         let (declaration, format) = match field {
             FieldType::Text {
                 max_length: Some(length),
                 ..
-            } => return (format!("varchar({length})"), Format::Text),
+            } if !is_strict => return (format!("varchar({length})"), Format::Text),
             FieldType::DateTime => ("datetime", Format::Time(TimeForm::SQL)),
             FieldType::Date => ("date", Format::Text),
             FieldType::Uuid => ("varchar(36)", Format::Text),
@@ -100,6 +100,11 @@ impl Dialect for Sqlite {
             // A column declared json would turn the JSON text 1.0 into the number 1.
             FieldType::Json(_) => ("text", Format::Json),
             _ => ("text", Format::Text),
+        };
+        let declaration = match (is_strict, declaration) {
+            (true, "boolean") => "integer",
+            (true, "datetime" | "date" | "varchar(36)") => "text",
+            (_, other) => other,
         };
         (declaration.to_owned(), format)
     }

@@ -555,3 +555,40 @@ async fn a_table_with_more_fields_than_capture_can_note_is_refused() {
     );
     database.prepare(wide).await.unwrap();
 }
+
+#[tokio::test]
+async fn new_fields_of_a_strict_table_get_types_that_it_allows() {
+    let database = Database::with(
+        "create table things (id integer primary key autoincrement not null) strict; insert into things default values",
+    );
+    let schema = json!({"type": "object", "properties": {
+        "title": {"type": "string", "maxLength": 50, "default": "a"},
+        "at": {"type": ["string", "null"], "format": "date-time"},
+        "day": {"type": "string", "format": "date", "default": "2026-01-13"},
+        "owner": {"type": ["string", "null"], "format": "uuid"},
+        "done": {"type": "boolean", "default": true},
+        "count": {"type": "integer", "default": 7},
+        "size": {"type": "number", "default": 1.5},
+        "tags": {"type": "array", "default": []},
+    }});
+    let collection = || {
+        let things = Collection::from_schema("things", &schema).timestamps();
+        things.add_missing_columns().without_capture()
+    };
+    let values = json!({
+        "title": "b", "at": "2026-01-13T10:00:00.123456Z", "day": "2026-02-01", "owner": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "done": false, "count": 8, "size": 2.0, "tags": [1],
+    });
+    for id in [2, 3] {
+        let engine = database.engine(collection()).await;
+        let things = engine.collection::<Fields>("things");
+        let old = things.get(1).await.unwrap().unwrap();
+        assert_eq!(old.fields["done"], json!(true));
+        let made = things.create(serde_json::from_value(values.clone()).unwrap());
+        assert_eq!(made.await.unwrap().id.as_integer(), Some(id));
+        // The second start reads the columns as an existing table's.
+        let read = things.get(2).await.unwrap().unwrap();
+        assert_eq!(json!(read.fields), values);
+        assert!(read.created_at.is_some());
+    }
+}
