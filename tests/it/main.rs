@@ -51,6 +51,7 @@ mod record_keys;
 mod refused_edits;
 mod rules;
 mod rust_api;
+mod rust_types;
 #[cfg(feature = "services")]
 mod serve_page;
 #[cfg(feature = "services")]

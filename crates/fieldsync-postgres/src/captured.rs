@@ -126,8 +126,9 @@ fn value(format: &Format, json: &str) -> Value {
     // Numbers keep every digit.
     let text = serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
     let text = match format {
-        Format::Time | Format::LocalTime => time(text),
+        Format::Time | Format::LocalTime | Format::NaiveTime => time(text),
         Format::Bytes => base64_of(&text),
+        Format::Padded => text.trim_end_matches(' ').to_owned(),
         _ => text,
     };
     Postgres::decode(format, SqlValue::text(text))
@@ -171,6 +172,7 @@ mod tests {
     fn captured_values_are_those_of_a_read() {
         check(Format::Text, "\"a\\nb\"", json!("a\nb"));
         check(Format::Text, "null", json!(null));
+        check(Format::Padded, "\"ab  \"", json!("ab"));
         check(
             Format::Numeric,
             "12345678901234567890.10",

@@ -9,6 +9,8 @@ use fieldsync_sql::{ColumnInfo, DeclaredType, KeyMismatch, TypeKind, text_length
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Format {
     Text,
+    /// `char(n)`, without the blanks that pad it.
+    Padded,
     /// A number as text, with every digit.
     Numeric,
     /// A number of few digits, which a double represents exactly.
@@ -19,6 +21,8 @@ pub(crate) enum Format {
     Time,
     /// `timestamp`, in UTC.
     LocalTime,
+    /// `timestamp`, without an offset.
+    NaiveTime,
     Integer,
     Number,
     Boolean,
@@ -40,11 +44,12 @@ impl Format {
     /// The type that a parameter's text is cast to.
     pub(crate) fn cast(&self) -> &str {
         match self {
-            Self::Text => "text",
+            Self::Text | Self::Padded => "text",
             Self::Numeric | Self::ShortNumeric => "numeric",
             Self::Uuid => "uuid",
             Self::Date => "date",
             Self::Time | Self::LocalTime | Self::KeyTime => "timestamptz",
+            Self::NaiveTime => "timestamp",
             Self::Integer => "bigint",
             Self::Number => "double precision",
             Self::Boolean => "boolean",
@@ -75,7 +80,9 @@ impl Format {
     /// The value of a column as text. Times are read as they are.
     pub(crate) fn to_text(&self, column: &str) -> String {
         match self {
-            Self::Time | Self::LocalTime => column.to_owned(),
+            Self::Time | Self::LocalTime | Self::NaiveTime => column.to_owned(),
+            // A cast to text would add the length of the netmask.
+            Self::Other(name) if &**name == "inet" => format!("(to_jsonb({column}) #>> '{{}}')"),
             // `encode` breaks lines.
             Self::Bytes => format!("translate(encode({column}, 'base64'), E'\\n', '')"),
             Self::Hstore(_) | Self::Structured(_) => format!("to_jsonb({column})::text"),
@@ -153,6 +160,14 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
             "timestamp" => Ok(Format::LocalTime),
             _ => Err("timestamptz, or timestamp in UTC".into()),
         },
+        FieldType::LocalDateTime if name == "timestamp" => Ok(Format::NaiveTime),
+        FieldType::LocalDateTime => Err("timestamp".into()),
+        FieldType::Time if name == "time" => Ok(Format::Other(own())),
+        FieldType::Time if holds_text(declared, Some(15)) => Ok(Format::Text),
+        FieldType::Time => Err("time, or text of at least 15 characters".into()),
+        FieldType::Decimal if name == "numeric" => Ok(Format::Numeric),
+        FieldType::Decimal if holds_text(declared, None) => Ok(Format::Text),
+        FieldType::Decimal => Err("numeric, or text".into()),
         FieldType::Date if name == "date" => Ok(Format::Date),
         FieldType::Date => Err("date".into()),
         FieldType::Uuid if name == "uuid" => Ok(Format::Uuid),
@@ -206,7 +221,11 @@ fn text_format(
         };
     }
     if holds_text(declared, length) {
-        Ok(Format::Text)
+        Ok(if declared.name == "bpchar" {
+            Format::Padded
+        } else {
+            Format::Text
+        })
     } else if declared.name == "numeric" && one_of.is_none() {
         Ok(Format::Numeric)
     } else if !has_own_field(declared) && one_of.is_none() && max_length.is_none() {

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, PoolError};
+use deadpool_postgres::{ClientWrapper, HookError, Object, Pool, PoolError};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
@@ -68,6 +68,14 @@ impl Connection {
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)
     }
+}
+
+/// Begins a connection of a pool that `connect` creates. A database that does not know its encoding would fail a whole statement
+/// for one text that is not UTF-8, if the client asked for UTF-8.
+pub(crate) async fn begin(client: &ClientWrapper) -> Result<(), HookError> {
+    let sql = "do $$ begin if current_setting('server_encoding') = 'SQL_ASCII' then \
+               set client_encoding = 'SQL_ASCII'; end if; end $$";
+    client.batch_execute(sql).await.map_err(HookError::Backend)
 }
 
 /// A connection from the pool. If the server admits no more of them, one of those that exist is waited for, now and later.

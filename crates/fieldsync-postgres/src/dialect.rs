@@ -112,6 +112,9 @@ impl Dialect for Postgres {
                 ..
             } => return (format!("varchar({length})"), Format::Text),
             FieldType::DateTime => ("timestamptz", Format::Time),
+            FieldType::LocalDateTime => ("timestamp", Format::NaiveTime),
+            FieldType::Time => ("time", Format::Other("time".into())),
+            FieldType::Decimal => ("numeric", Format::Numeric),
             FieldType::Date => ("date", Format::Date),
             FieldType::Uuid => ("uuid", Format::Uuid),
             FieldType::Integer { .. } => ("bigint", Format::Integer),
@@ -173,6 +176,7 @@ impl Dialect for Postgres {
                 let number = text.parse::<f64>().ok();
                 number.filter(|number| number.is_finite()).map(Value::from)
             }
+            Format::NaiveTime => text.strip_suffix('Z').map(Value::from),
             Format::Boolean => text.parse::<bool>().ok().map(Value::from),
             Format::Structured(_) => exact_json(&text),
             Format::Json | Format::Jsonb | Format::Hstore(_) => from_json(&text).ok(),
@@ -215,7 +219,7 @@ impl PostgresStatements {
         // The size of text that is stored out of line is known without reading it.
         let columns = layout.columns.iter().enumerate();
         let bytes = columns.map(|(n, column)| match &column.format {
-            Format::Time | Format::LocalTime => " + 8".to_owned(),
+            Format::Time | Format::LocalTime | Format::NaiveTime => " + 8".to_owned(),
             _ => format!(" + coalesce(octet_length(c{}), 0)", n + layout.key.len()),
         });
         let bytes = bytes.collect::<String>();

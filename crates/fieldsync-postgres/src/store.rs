@@ -4,9 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use deadpool_postgres::{
-    Hook, HookError, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
-};
+use deadpool_postgres::{Hook, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
     StoreError, TableDescription,
@@ -19,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 
 use crate::address::{Address, TEXT_SETTINGS};
-use crate::connection::{ANSWER_TIMEOUT, Connection};
+use crate::connection::{ANSWER_TIMEOUT, Connection, begin};
 use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::doorbell::Doorbell;
 use crate::error::{ConnectError, Failure, is_not_allowed};
@@ -49,11 +47,6 @@ const STATEMENT_TIMEOUT: &str = "8s";
 /// How long a transaction may wait for this node. A node that hangs or is cut off in the middle of a transaction holds locks
 /// that others need.
 const IDLE_TIMEOUT: &str = "10s";
-
-/// A database that does not know its encoding fails a whole statement for one text that is not UTF-8, unless the client does not
-/// ask for UTF-8.
-const UNCHECKED_BYTES: &str = "do $$ begin if current_setting('server_encoding') = 'SQL_ASCII' then \
-     set client_encoding = 'SQL_ASCII'; end if; end $$";
 
 /// The app's tables and the change logs, in a PostgreSQL database.
 ///
@@ -109,12 +102,7 @@ impl PostgresStore {
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(POOL_TIMEOUT))
             .create_timeout(Some(address.connect_timeout()))
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async {
-                    let sql = client.batch_execute(UNCHECKED_BYTES);
-                    sql.await.map_err(HookError::Backend)
-                })
-            }))
+            .post_create(Hook::async_fn(|client, _| Box::pin(begin(client))))
             .recycle_timeout(Some(POOL_TIMEOUT))
             .build()
             .map_err(|error| unreachable(error.into()))?;

@@ -17,6 +17,8 @@ pub(crate) enum Format {
     BlobUuid,
     /// A time.
     Time(TimeForm),
+    /// A time without an offset.
+    NaiveTime(TimeForm),
     Integer,
     Number,
     /// 0 or 1.
@@ -107,18 +109,25 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
             }
             fit(holds_text(declared, length), Format::Text, &expected)
         }
-        FieldType::DateTime => {
-            let expected = "datetime, timestamp, or text of at least 26 characters";
-            fit(
-                is_time(declared) || holds_text(declared, Some(26)),
-                Format::Time(
-                    declared
-                        .sample
-                        .as_deref()
-                        .map_or(TimeForm::SQL, TimeForm::of),
-                ),
-                expected,
-            )
+        FieldType::DateTime => fit(
+            holds_time(declared),
+            Format::Time(form_of(declared)),
+            TIME_COLUMNS,
+        ),
+        FieldType::LocalDateTime => fit(
+            holds_time(declared),
+            Format::NaiveTime(form_of(declared)),
+            TIME_COLUMNS,
+        ),
+        FieldType::Time => {
+            let fits = declared.name == "time" || holds_text(declared, Some(15));
+            let expected = "time, or text of at least 15 characters";
+            fit(fits, Format::LooseText, expected)
+        }
+        FieldType::Decimal => {
+            let fits = is_numeric(declared) || holds_text(declared, None);
+            let expected = "text; or numeric or decimal, which keep 15 digits";
+            fit(fits, Format::LooseText, expected)
         }
         FieldType::Date => {
             let fits = declared.name == "date" || holds_text(declared, Some(10));
@@ -158,6 +167,17 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
             "a version of fieldsync-sqlite that supports {other:?}"
         )),
     }
+}
+
+const TIME_COLUMNS: &str = "datetime, timestamp, or text of at least 26 characters";
+
+fn holds_time(declared: &DeclaredType) -> bool {
+    is_time(declared) || holds_text(declared, Some(26))
+}
+
+fn form_of(declared: &DeclaredType) -> TimeForm {
+    let sample = declared.sample.as_deref();
+    sample.map_or(TimeForm::SQL, TimeForm::of)
 }
 
 fn is_json(declared: &DeclaredType) -> bool {

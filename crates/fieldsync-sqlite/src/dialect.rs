@@ -91,6 +91,8 @@ impl Dialect for Sqlite {
                 ..
             } if !is_strict => return (format!("varchar({length})"), Format::Text),
             FieldType::DateTime => ("datetime", Format::Time(TimeForm::SQL)),
+            FieldType::LocalDateTime => ("datetime", Format::NaiveTime(TimeForm::SQL)),
+            FieldType::Time | FieldType::Decimal => ("text", Format::LooseText),
             FieldType::Date => ("date", Format::Text),
             FieldType::Uuid => ("varchar(36)", Format::Text),
             FieldType::Integer { .. } => ("integer", Format::Integer),
@@ -144,14 +146,13 @@ impl Dialect for Sqlite {
                 Err(_) => SqlValue::text(digits),
             },
             (Format::Json, json) => SqlValue::text(to_json(json)),
-            (Format::Time(form), Value::String(text)) => match text.parse::<Timestamp>() {
-                Ok(time) => match form.text(time) {
-                    Some(text) => SqlValue::text(text),
-                    None => SqlValue::Integer(form.number(time)),
-                },
-                // The core admits no other text.
-                Err(_) => SqlValue::text(text),
-            },
+            (Format::Time(form), Value::String(text)) => {
+                time(*form, text.parse().ok()).unwrap_or_else(|| SqlValue::text(text))
+            }
+            (Format::NaiveTime(form), Value::String(text)) => {
+                let utc = format!("{text}Z").parse().ok();
+                time(*form, utc).unwrap_or_else(|| SqlValue::text(text))
+            }
             (Format::SimpleUuid, Value::String(uuid)) => SqlValue::text(uuid.replace('-', "")),
             (_, Value::String(text)) => SqlValue::text(text),
             (_, Value::Bool(value)) => SqlValue::Integer((*value).into()),
@@ -173,8 +174,8 @@ impl Dialect for Sqlite {
             {
                 return Value::from(number as f64);
             }
-            (Format::Time(form), SqlValue::Integer(number)) => {
-                let time = form.time_of(number).map(|time| time.to_string().into());
+            (Format::Time(form) | Format::NaiveTime(form), SqlValue::Integer(number)) => {
+                let time = form.time_of(number).map(|time| time_value(format, time));
                 return time.unwrap_or_else(|| integer_value(number));
             }
             (Format::LooseText, SqlValue::Integer(number)) => number.to_string(),
@@ -204,8 +205,8 @@ impl Dialect for Sqlite {
             (_, SqlValue::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         };
         let read = match format {
-            Format::Time(_) => {
-                Timestamp::from_sql_text(&text).map(|time| Value::from(time.to_string()))
+            Format::Time(_) | Format::NaiveTime(_) => {
+                Timestamp::from_sql_text(&text).map(|time| time_value(format, time))
             }
             Format::SimpleUuid => {
                 let uuid = text.parse::<Uuid>().ok();
@@ -288,6 +289,23 @@ impl Dialect for Sqlite {
             RecordId::Integer(number) => SqlValue::Integer(*number),
             other => SqlValue::text(other.to_string()),
         }
+    }
+}
+
+/// A time in the form of its column. The core admits no text that is no time.
+fn time(form: TimeForm, time: Option<Timestamp>) -> Option<SqlValue<'static>> {
+    let time = time?;
+    Some(match form.text(time) {
+        Some(text) => SqlValue::text(text),
+        None => SqlValue::Integer(form.number(time)),
+    })
+}
+
+fn time_value(format: &Format, time: Timestamp) -> Value {
+    let text = time.to_string();
+    match format {
+        Format::NaiveTime(_) => text.trim_end_matches('Z').into(),
+        _ => text.into(),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use fieldsync::backend::Store as _;
-use fieldsync::{Collection, Engine, Fields};
+use fieldsync::{Collection, Engine, Fields, Update};
 use fieldsync_postgres::PostgresStore;
+use futures_util::StreamExt as _;
 
 use crate::cluster::{connect, fresh_database};
 
@@ -165,7 +166,7 @@ const VALUES: &[(&str, &[&str])] = &[
             "row(null, null, null, null)",
         ],
     ),
-    ("inet", &["'192.168.0.1/24'", "'::1'"]),
+    ("inet", &["'192.168.0.1/24'", "'10.0.0.1'", "'::1'"]),
     ("cidr", &["'10.0.0.0/8'"]),
     ("macaddr", &["'08:00:2b:01:02:03'"]),
     ("bit(3)", &["B'101'"]),
@@ -250,5 +251,58 @@ async fn no_value_changes_by_being_read_and_written() {
         let pairs = format!("select count(*) from {table}");
         let pairs: i64 = sql.query_one(&pairs, &[]).await.unwrap().get(0);
         assert_eq!(usize::try_from(pairs).unwrap(), 2 * count);
+    }
+}
+
+/// Otherwise a change would name fields that have not changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_captured_value_equals_the_one_that_a_read_gives() {
+    let url = fresh_database().await;
+    let sql = connect(&url).await;
+    sql.batch_execute(TYPES).await.unwrap();
+    let mut tables = Vec::new();
+    for (number, (kind, values)) in VALUES.iter().enumerate() {
+        let columns = values.iter().enumerate();
+        let columns: Vec<_> = columns
+            .map(|(at, value)| format!("v{at} {kind} default cast({value} as {kind})"))
+            .collect();
+        let table = format!("v{number}");
+        let create = format!(
+            "create table {table} (id bigint generated always as identity primary key, touched integer not null default 0, {}); \
+             insert into {table} default values",
+            columns.join(", ")
+        );
+        sql.batch_execute(&create)
+            .await
+            .unwrap_or_else(|error| panic!("{kind}: {error:?}"));
+        tables.push((table, *kind));
+    }
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let mut builder = Engine::builder();
+    for table in store.tables().await.unwrap() {
+        let (collection, _) = Collection::from_description(&table).unwrap();
+        builder = builder.collection(collection.capture().open_to_everyone());
+    }
+    let engine = builder.store(store).start().await.unwrap();
+    for (table, kind) in tables {
+        let mut updates = engine.subscribe(&*table, None).await.unwrap();
+        while !matches!(updates.next().await, Some(Update::Live { .. })) {}
+        let mut change = async |write: String| {
+            sql.batch_execute(&write).await.unwrap();
+            engine.wake();
+            loop {
+                match updates.next().await.unwrap() {
+                    Update::Change { change, .. } => return change.fields,
+                    Update::Changes { mut changes, .. } => return changes.remove(0).fields,
+                    _ => {}
+                }
+            }
+        };
+        let updated = change(format!("update {table} set touched = 1")).await;
+        let names: Vec<_> = updated.keys().collect();
+        assert_eq!(names, ["touched"], "{kind}: {updated:?}");
+        let created = change(format!("insert into {table} default values")).await;
+        let read = engine.collection::<Fields>(&*table).get(2).await;
+        assert_eq!(created, read.unwrap().unwrap().fields, "{kind}");
     }
 }

@@ -197,6 +197,7 @@ macro_rules! __store_tests {
                 text_round_trips
                 times_round_trip
                 dates_round_trip
+                other_times_and_decimals_round_trip
                 uuids_round_trip
                 integers_round_trip
                 numbers_round_trip

@@ -12,10 +12,26 @@ use crate::model::exact_number::from_json;
 use crate::model::record::Fields;
 use crate::schema::collection::Collection;
 
-const FIELD_TYPES: [(&str, &str); 11] = [
+const FIELD_TYPES: [(&str, &str); 15] = [
     ("text", r#"{"type": "string"}"#),
     ("choice", r#"{"type": "string", "enum": ["red", "green"]}"#),
     ("time", r#"{"type": "string", "format": "date-time"}"#),
+    (
+        "local time",
+        r#"{"type": "string", "format": "partial-date-time"}"#,
+    ),
+    (
+        "time of day",
+        r#"{"type": "string", "format": "partial-time"}"#,
+    ),
+    (
+        "decimal",
+        r#"{"type": ["string", "number"], "pattern": "^[0-9]+$"}"#,
+    ),
+    (
+        "enum",
+        r#"{"anyOf": [{"type": "integer"}, {"type": "object"}]}"#,
+    ),
     ("date", r#"{"type": "string", "format": "date"}"#),
     ("uuid", r#"{"type": "string", "format": "uuid"}"#),
     ("integer", r#"{"type": "integer"}"#),
@@ -128,6 +144,21 @@ pub async fn times_round_trip<F: Fixture>() {
     check::<F>("time", &times.map(Value::from)).await;
 }
 
+pub async fn other_times_and_decimals_round_trip<F: Fixture>() {
+    let times = [
+        "1969-12-31T23:59:59.999999",
+        "2026-01-13T10:00:00.100000",
+        "0001-01-01T00:00:00.000000",
+        "9999-12-31T23:59:59.999999",
+    ];
+    check::<F>("local time", &times.map(Value::from)).await;
+    let times = ["00:00:00", "10:00:00.5", "23:59:59.999999"];
+    check::<F>("time of day", &times.map(Value::from)).await;
+    let decimals = ["0", "-0.05", "9.50", "12345678901234567890.12345"];
+    check::<F>("decimal", &decimals.map(Value::from)).await;
+    check::<F>("enum", &[json!(7), json!({"a": {"b": 1}})]).await;
+}
+
 pub async fn dates_round_trip<F: Fixture>() {
     check::<F>(
         "date",
@@ -232,7 +263,7 @@ pub async fn null_round_trips_in_nullable_fields<F: Fixture>() {
     let change = node.change(Edit::create("things", json!({}))).await;
     assert_eq!(change.after, nulls);
     let values = fields(json!({
-        "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "date": "2026-01-13",
+        "text": "", "choice": "red", "time": "2026-01-13T10:00:00.000000Z", "date": "2026-01-13", "local time": "2026-01-13T10:00:00.000000", "time of day": "10:00:00", "decimal": "1.50", "enum": 7,
         "uuid": "01890a5d-ac96-774b-bcce-b302099a8057", "integer": 0, "number": 0.0, "boolean": false,
         "object": {}, "array": [], "anything": false,
     }));

@@ -8,9 +8,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Number, Value};
-
-use crate::model::record::Fields;
+use serde_json::{Map, Number, Value};
 
 /// A marked string begins like this in JSON text.
 const MARK: &str = "\"\\u0000";
@@ -33,7 +31,7 @@ pub fn from_json<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
 
 /// Writes a value as JSON as fieldsync sends it: a number in a JSON column has every digit that it has in the database.
 ///
-/// In [`Fields`] a number that a double can't represent is a string: NUL, then its digits. `serde_json` alone would write that
+/// In [`Fields`](crate::Fields) a number that a double can't represent is a string: NUL, then its digits. `serde_json` alone would write that
 /// string.
 ///
 /// ```
@@ -75,7 +73,7 @@ pub(crate) fn canonical(number: &Number) -> Value {
 }
 
 /// Fields as the app's own type.
-pub(crate) fn typed<T: DeserializeOwned>(fields: Fields) -> serde_json::Result<T> {
+pub(crate) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> serde_json::Result<T> {
     serde_json::from_value(rounded(Value::Object(fields)))
 }
 
@@ -203,7 +201,7 @@ fn is_in_number(byte: u8) -> bool {
 }
 
 /// Whether a text is a number of JSON (RFC 8259, section 6).
-fn is_number(text: &str) -> bool {
+pub(crate) fn is_number(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let text = text.strip_prefix('-').unwrap_or(text);
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -326,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_type_of_the_app_gets_the_number_as_serde_json_reads_it() {
-        let fields: Fields =
+        let fields: Map<String, Value> =
             from_json(r#"{"a":[9223372036854775807,1e400,0.12345678901234567890123]}"#).unwrap();
         let read: Value = typed(fields).unwrap();
         assert_eq!(

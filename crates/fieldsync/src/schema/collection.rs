@@ -390,8 +390,8 @@ mod tests {
                 .to_owned()
         };
         assert!(
-            fault(json!({"type":"object","properties":{"a":{"type":"string","pattern":"x"}}}))
-                .contains("field \"a\": keyword \"pattern\"")
+            fault(json!({"type":"object","properties":{"a":{"type":"integer","multipleOf":2}}}))
+                .contains("field \"a\": keyword \"multipleOf\"")
         );
         assert!(
             fault(json!({"type":"object","properties":{"id":{"type":"integer"}}}))

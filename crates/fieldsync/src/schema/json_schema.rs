@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::model::record::MAX_SAFE_INTEGER;
+use crate::schema::checks::{self, Check, TextFormat};
 use crate::schema::field::Field;
-use crate::schema::field_type::{FieldType, JsonShape, Schema, at_member, whole_number};
+use crate::schema::field_type::{FieldType, JsonShape, Schema, at_member};
+use crate::schema::scalars::whole_number;
 
 /// Reads the fields from the JSON Schema of an object. The error says what is not supported, and in which field.
 pub(crate) fn read_fields(schema: &Value) -> Result<Vec<Field>, String> {
@@ -118,32 +120,36 @@ impl Parser<'_> {
             }
         }
         let (types, nullable) = types(schema)?;
-        let kind = match types.as_slice() {
+        let (kind, checks) = match types.as_slice() {
             [] if schema.contains_key("const") || schema.contains_key("enum") => text_type(schema)?,
             [] => {
                 allow_only(schema, &[])?;
                 return Ok(Schema::new(FieldType::Json(JsonShape::Any), true));
             }
             ["string"] => text_type(schema)?,
-            ["integer"] => integer_type(schema)?,
-            ["number"] => number_type(schema)?,
+            ["integer"] => (integer_type(schema)?, checks::read(schema, &OF_NUMBERS)?),
+            ["number"] => (number_type(schema)?, checks::read(schema, &OF_NUMBERS)?),
+            // What schemars gives for decimal numbers.
+            ["string", "number"] if schema.contains_key("pattern") => {
+                allow_only(schema, &["type", "pattern"])?;
+                (FieldType::Decimal, Vec::new())
+            }
             ["boolean"] => {
                 allow_only(schema, &["type"])?;
-                FieldType::Boolean
+                (FieldType::Boolean, Vec::new())
             }
-            ["array"] => {
-                allow_only(schema, &["type", "items"])?;
-                let items = schema.get("items").unwrap_or(&Value::Bool(true));
-                FieldType::Json(JsonShape::Array(Box::new(inner.schema(items)?)))
-            }
-            ["object"] => FieldType::Json(inner.object(schema)?),
+            ["array"] => inner.array(schema)?,
+            ["object"] => (FieldType::Json(inner.object(schema)?), Vec::new()),
             several => {
                 return Err(format!(
                     "type {several:?} is not supported: use one type, or one type and null"
                 ));
             }
         };
-        Ok(Schema::new(kind, nullable))
+        Ok(Schema {
+            checks,
+            ..Schema::new(kind, nullable)
+        })
     }
 
     fn resolve(&self, reference: &Value) -> Result<&Value, String> {
@@ -155,7 +161,7 @@ impl Parser<'_> {
             .ok_or_else(|| format!("$ref {path:?} does not name a definition of this schema"))
     }
 
-    /// Reads `anyOf` or `oneOf`: a schema or null, or a choice of string constants.
+    /// Reads `anyOf` or `oneOf`: a schema or null, a choice of string constants, or an enum with data.
     fn options(&self, options: &[Value]) -> Result<Schema, String> {
         let is_null = |option: &&Value| option.get("type").and_then(Value::as_str) == Some("null");
         let nullable = options.iter().any(|option| is_null(&option));
@@ -171,25 +177,35 @@ impl Parser<'_> {
                 ..only
             });
         }
-        let mut values = Vec::new();
-        for schema in parsed {
-            match schema.kind {
-                FieldType::Text {
-                    one_of: Some(some), ..
-                } if !schema.nullable => values.extend(some),
-                _ => {
-                    return Err(
-                        "anyOf and oneOf are supported only for null and for string constants"
-                            .into(),
-                    );
-                }
-            }
+        if parsed.is_empty() {
+            return Err("anyOf and oneOf need a schema beside null".into());
         }
-        let kind = FieldType::Text {
-            max_length: None,
-            one_of: Some(values),
-        };
-        Ok(Schema::new(kind, nullable))
+        Ok(Schema::new(one_of(parsed), nullable))
+    }
+
+    fn array(&self, schema: &Map<String, Value>) -> Result<(FieldType, Vec<Check>), String> {
+        let keywords = ["minItems", "maxItems", "uniqueItems"];
+        if let Some(items) = schema.get("prefixItems").and_then(Value::as_array) {
+            allow_only(schema, &["type", "prefixItems", "minItems", "maxItems"])?;
+            let is_whole =
+                |keyword| schema.get(keyword).and_then(Value::as_u64) == Some(items.len() as u64);
+            if !is_whole("minItems") || !is_whole("maxItems") {
+                return Err(
+                    "prefixItems is supported only with a minItems and a maxItems of its length"
+                        .into(),
+                );
+            }
+            let items = items.iter().map(|item| self.schema(item));
+            let items = items.collect::<Result<_, _>>()?;
+            return Ok((FieldType::Json(JsonShape::Tuple(items)), Vec::new()));
+        }
+        allow_only(
+            schema,
+            &["type", "items", keywords[0], keywords[1], keywords[2]],
+        )?;
+        let items = self.schema(schema.get("items").unwrap_or(&Value::Bool(true)))?;
+        let kind = FieldType::Json(JsonShape::Array(Box::new(items)));
+        Ok((kind, checks::read(schema, &keywords)?))
     }
 
     fn object(&self, schema: &Map<String, Value>) -> Result<JsonShape, String> {
@@ -222,6 +238,21 @@ impl Parser<'_> {
         })
     }
 }
+
+const STRING_FORMATS: &str =
+    "date-time, partial-date-time, date, partial-time, uuid, email, uri, ip, ipv4 or ipv6";
+
+const OF_NUMBERS: [&str; 3] = ["exclusiveMinimum", "exclusiveMaximum", "enum"];
+
+const NUMBER_KEYWORDS: [&str; 7] = [
+    "type",
+    "format",
+    "minimum",
+    "maximum",
+    OF_NUMBERS[0],
+    OF_NUMBERS[1],
+    OF_NUMBERS[2],
+];
 
 /// Keywords that do not restrict values.
 const ANNOTATIONS: [&str; 9] = [
@@ -275,8 +306,42 @@ fn strings(value: Option<&Value>) -> Vec<String> {
         .collect()
 }
 
-fn text_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
-    allow_only(schema, &["type", "format", "maxLength", "enum", "const"])?;
+/// The type of a value that one of these schemas accepts. Where all are texts, it is a text.
+fn one_of(schemas: Vec<Schema>) -> FieldType {
+    let is_text = |schema: &Schema| matches!(schema.kind, FieldType::Text { .. });
+    if !schemas.iter().all(is_text) {
+        return FieldType::Json(JsonShape::OneOf(schemas));
+    }
+    let mut values = Some(Vec::new());
+    for schema in schemas {
+        let some = match schema.kind {
+            FieldType::Text { one_of, .. } => one_of,
+            _ => None,
+        };
+        values = values.zip(some).map(|(mut values, some)| {
+            values.extend(some);
+            values
+        });
+    }
+    FieldType::Text {
+        max_length: None,
+        one_of: values,
+    }
+}
+
+fn text_type(schema: &Map<String, Value>) -> Result<(FieldType, Vec<Check>), String> {
+    allow_only(
+        schema,
+        &[
+            "type",
+            "format",
+            "minLength",
+            "maxLength",
+            "pattern",
+            "enum",
+            "const",
+        ],
+    )?;
     let one_of = match (schema.get("enum"), schema.get("const")) {
         (Some(Value::Array(values)), None) => {
             let texts = values.iter().filter(|value| !value.is_null());
@@ -296,22 +361,43 @@ fn text_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
         Some(max) => Some(max.as_u64().ok_or("maxLength is not a whole number")? as usize),
         None => None,
     };
-    match schema.get("format").and_then(Value::as_str) {
-        None => Ok(FieldType::Text { max_length, one_of }),
-        Some(format) if max_length.is_some() || one_of.is_some() => Err(format!(
-            "format {format:?} can't be combined with maxLength or enum"
-        )),
-        Some("date-time") => Ok(FieldType::DateTime),
-        Some("date") => Ok(FieldType::Date),
-        Some("uuid") => Ok(FieldType::Uuid),
-        Some(other) => Err(format!(
-            "format {other:?} is not supported for strings: use date-time, date or uuid"
-        )),
+    let text = FieldType::Text { max_length, one_of };
+    let mut checks = checks::read(schema, &["minLength", "pattern"])?;
+    let Some(format) = schema.get("format").and_then(Value::as_str) else {
+        return Ok((text, checks));
+    };
+    if let Some(format) = TextFormat::named(format) {
+        checks.push(Check::Format(format));
+        return Ok((text, checks));
+    }
+    let kind = match format {
+        "date-time" => FieldType::DateTime,
+        "partial-date-time" => FieldType::LocalDateTime,
+        "date" => FieldType::Date,
+        "partial-time" => FieldType::Time,
+        "uuid" => FieldType::Uuid,
+        other => {
+            return Err(format!(
+                "format {other:?} is not supported for strings: use {STRING_FORMATS}"
+            ));
+        }
+    };
+    let is_plain = text
+        == FieldType::Text {
+            max_length: None,
+            one_of: None,
+        };
+    if is_plain && checks.is_empty() {
+        Ok((kind, checks))
+    } else {
+        Err(format!(
+            "format {format:?} can't be combined with a length, a pattern or enum"
+        ))
     }
 }
 
 fn integer_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
-    allow_only(schema, &["type", "format", "minimum", "maximum"])?;
+    allow_only(schema, &NUMBER_KEYWORDS)?;
     let (min, max) = match schema.get("format").and_then(Value::as_str) {
         Some("int8") => (i8::MIN.into(), i8::MAX.into()),
         Some("int16") => (i16::MIN.into(), i16::MAX.into()),
@@ -340,7 +426,7 @@ fn integer_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
 }
 
 fn number_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
-    allow_only(schema, &["type", "format", "minimum", "maximum"])?;
+    allow_only(schema, &NUMBER_KEYWORDS)?;
     match schema.get("format").and_then(Value::as_str) {
         None | Some("double" | "float") => {}
         Some(other) => return Err(format!("format {other:?} is not supported for numbers")),

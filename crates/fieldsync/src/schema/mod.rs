@@ -3,6 +3,7 @@
 
 pub(crate) mod authorizer;
 pub(crate) mod change_view;
+pub(crate) mod checks;
 pub(crate) mod collection;
 pub(crate) mod collection_rules;
 pub(crate) mod collection_table;
@@ -14,5 +15,6 @@ pub(crate) mod json;
 pub(crate) mod json_schema;
 pub(crate) mod lookups;
 pub(crate) mod names;
+pub(crate) mod scalars;
 pub(crate) mod table_description;
 pub(crate) mod to_json_schema;

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use crate::model::record::MAX_SAFE_INTEGER;
 use crate::schema::field_type::{FieldType, JsonShape, Schema};
 
+/// A decimal number without an exponent.
+pub(crate) const DECIMAL: &str = r"^-?\d+(\.\d+)?$";
+
 impl Schema {
     /// The JSON Schema (draft 2020-12) of the values.
     #[must_use]
@@ -21,6 +24,9 @@ impl Schema {
                 schema
             }
             FieldType::DateTime => json!({"type": "string", "format": "date-time"}),
+            FieldType::LocalDateTime => json!({"type": "string", "format": "partial-date-time"}),
+            FieldType::Time => json!({"type": "string", "format": "partial-time"}),
+            FieldType::Decimal => json!({"type": ["string", "number"], "pattern": DECIMAL}),
             FieldType::Date => json!({"type": "string", "format": "date"}),
             FieldType::Uuid => json!({"type": "string", "format": "uuid"}),
             FieldType::Integer { min, max } => {
@@ -44,24 +50,16 @@ impl Schema {
             FieldType::Boolean => json!({"type": "boolean"}),
             FieldType::Bytes => json!({"type": "string", "contentEncoding": "base64"}),
             FieldType::Json(JsonShape::Any) => return json!({}),
-            FieldType::Json(JsonShape::Array(items)) => {
-                json!({"type": "array", "items": items.to_json_schema()})
+            FieldType::Json(JsonShape::OneOf(schemas)) => {
+                let mut schemas: Vec<_> = schemas.iter().map(Self::to_json_schema).collect();
+                schemas.extend(self.nullable.then(|| json!({"type": "null"})));
+                return json!({"anyOf": schemas});
             }
-            FieldType::Json(JsonShape::Object {
-                properties,
-                required,
-                additional,
-            }) => {
-                let properties: Map<_, _> = properties
-                    .iter()
-                    .map(|(name, schema)| (name.clone(), schema.to_json_schema()))
-                    .collect();
-                let additional = additional
-                    .as_ref()
-                    .map_or(json!(false), |schema| schema.to_json_schema());
-                json!({"type": "object", "properties": properties, "required": required, "additionalProperties": additional})
-            }
+            FieldType::Json(shape) => of_shape(shape),
         };
+        self.checks
+            .iter()
+            .for_each(|check| check.describe(&mut schema));
         if self.nullable {
             let types = match schema["type"].take() {
                 Value::Array(mut types) => {
@@ -76,5 +74,31 @@ impl Schema {
             }
         }
         schema
+    }
+}
+
+/// The JSON Schema of an array or an object.
+fn of_shape(shape: &JsonShape) -> Value {
+    match shape {
+        JsonShape::Any | JsonShape::OneOf(_) => json!({}),
+        JsonShape::Array(items) => json!({"type": "array", "items": items.to_json_schema()}),
+        JsonShape::Tuple(schemas) => {
+            let items: Vec<_> = schemas.iter().map(Schema::to_json_schema).collect();
+            json!({"type": "array", "prefixItems": items, "minItems": items.len(), "maxItems": items.len()})
+        }
+        JsonShape::Object {
+            properties,
+            required,
+            additional,
+        } => {
+            let properties: Map<_, _> = properties
+                .iter()
+                .map(|(name, schema)| (name.clone(), schema.to_json_schema()))
+                .collect();
+            let additional = additional
+                .as_ref()
+                .map_or(json!(false), |schema| schema.to_json_schema());
+            json!({"type": "object", "properties": properties, "required": required, "additionalProperties": additional})
+        }
     }
 }
