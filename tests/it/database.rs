@@ -32,6 +32,35 @@ impl Database {
         self.url.is_some()
     }
 
+    /// The name of the database for the command line program.
+    #[cfg(feature = "services")]
+    pub(crate) fn dsn(&self) -> String {
+        let file = || format!("sqlite:{}", self.path().display());
+        self.url.clone().unwrap_or_else(file)
+    }
+
+    /// The tables, indexes, triggers and functions.
+    #[cfg(feature = "services")]
+    pub(crate) async fn objects(&self) -> Vec<String> {
+        if let Some(url) = &self.url {
+            let sql = "select relname::text from pg_class where relnamespace = 'public'::regnamespace union all \
+                       select proname::text from pg_proc where pronamespace = 'public'::regnamespace union all \
+                       select tgname::text from pg_trigger where not tgisinternal union all \
+                       select evtname::text from pg_event_trigger order by 1";
+            let rows = crate::cluster::connect(url)
+                .await
+                .query(sql, &[])
+                .await
+                .unwrap();
+            return rows.iter().map(|row| row.get(0)).collect();
+        }
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        let sql = "select name from sqlite_schema where name not like 'sqlite_%' order by 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        let names = statement.query_map([], |row| row.get(0)).unwrap();
+        names.collect::<Result<_, _>>().unwrap()
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.path().join("app.db")
     }

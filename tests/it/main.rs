@@ -26,6 +26,8 @@ mod browser;
 mod capture;
 mod captured_model;
 #[cfg(feature = "services")]
+mod command_line;
+#[cfg(feature = "services")]
 mod django;
 mod events;
 mod exact_json;

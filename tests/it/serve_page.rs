@@ -1,9 +1,7 @@
 //! The page of `fieldsync serve` in a real Chromium, on the tables of a SQLite file. These tests fail where Chromium or its driver
 //! is missing.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fantoccini::key::Key;
@@ -11,7 +9,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::browser::{Browsers, Window};
-use crate::demo::{command_line_program, on_every_server};
+use crate::command_line::Served;
+use crate::demo::on_every_server;
 
 on_every_server!(
     a_cell_is_edited_by_keyboard,
@@ -46,53 +45,9 @@ const TABLES: &str = "
 struct Scene {
     window: Window,
     browsers: Browsers,
-    server: Server,
+    server: Served,
     database: Connection,
     _folder: tempfile::TempDir,
-}
-
-/// A running `fieldsync serve`. It is killed when dropped.
-struct Server {
-    process: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(file: &Path, framework: &str) -> Self {
-        let mut command = Command::new(command_line_program());
-        command
-            .arg("serve")
-            .arg(format!("sqlite:{}", file.display()));
-        command.args([
-            "--capture",
-            "--listen",
-            "127.0.0.1:0",
-            "--server",
-            framework,
-        ]);
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = output
-            .next()
-            .expect("the server prints its address")
-            .unwrap();
-        let (_, url) = line.split_once(": ").unwrap();
-        Self {
-            url: url.to_owned(),
-            process,
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 impl Scene {
@@ -104,7 +59,10 @@ impl Scene {
         database.busy_timeout(Duration::from_secs(30)).unwrap();
         database.pragma_update(None, "journal_mode", "wal").unwrap();
         database.execute_batch(TABLES).unwrap();
-        let server = Server::start(&file, framework);
+        let server = Served::start(
+            &format!("sqlite:{}", file.display()),
+            &["--capture", "--server", framework],
+        );
         let browsers = Browsers::start();
         let address = format!("{}#/book", server.url);
         let size = ["--window-size=1280,900"];

@@ -21,7 +21,8 @@ pub(crate) enum Command {
         fieldsync serve sqlite:app.db --capture\n  \
         fieldsync serve postgres://user@localhost/app --without-capture --table public.film --table public.actor")]
     Serve(ServeOptions),
-    /// Says which tables and columns can be served, and why the others can't. Exits with 1 if something can't be served.
+    /// Says which tables and columns can be served, and why the others can't. Exits with 1 if something can't be served, and
+    /// with 2 if the database can't be read.
     #[command(
         after_help = "Examples:\n  fieldsync check sqlite:app.db\n  fieldsync check postgres://user@localhost/app --json"
     )]

@@ -9,6 +9,8 @@ use fieldsync::{Collection, EngineBuilder};
 use fieldsync_postgres::PostgresStore;
 use fieldsync_sqlite::SqliteStore;
 
+use crate::progress::during;
+
 /// Which database, from the command line.
 #[derive(Debug, Clone)]
 pub(crate) enum Dsn {
@@ -45,13 +47,13 @@ impl Database {
                 Err(format!("{} does not exist", path.display()))
             }
             Dsn::Sqlite(path) => {
-                let store = SqliteStore::open(path).await;
+                let store = during("Opening the database", SqliteStore::open(path)).await;
                 Ok(Self::Sqlite(store.map_err(|error| {
                     explain("can't open the database", &error)
                 })?))
             }
             Dsn::Postgres(url) => {
-                let store = PostgresStore::connect(url).await;
+                let store = during("Connecting to the database", PostgresStore::connect(url)).await;
                 let store =
                     store.map_err(|error| explain("can't connect to the database", &error))?;
                 Ok(Self::Postgres(match side_schema {
@@ -63,18 +65,24 @@ impl Database {
     }
 
     pub(crate) async fn tables(&self) -> Result<Vec<TableDescription>, String> {
-        let tables = match self {
-            Self::Sqlite(store) => store.tables().await,
-            Self::Postgres(store) => store.tables().await,
+        let reading = async {
+            match self {
+                Self::Sqlite(store) => store.tables().await,
+                Self::Postgres(store) => store.tables().await,
+            }
         };
+        let tables = during("Reading the schema", reading).await;
         tables.map_err(|error| explain("can't read the schema", &error))
     }
 
     pub(crate) async fn ddl(&self, collections: &[Collection]) -> Result<String, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.ddl(collections).await,
-            Self::Postgres(store) => store.ddl(collections).await,
-        }
+        let comparing = async {
+            match self {
+                Self::Sqlite(store) => store.ddl(collections).await,
+                Self::Postgres(store) => store.ddl(collections).await,
+            }
+        };
+        during("Comparing the tables with what fieldsync needs", comparing).await
     }
 
     /// The statements that remove everything of fieldsync's.

@@ -2,6 +2,8 @@
 
 mod arguments;
 
+mod progress;
+
 mod database;
 
 // What the database has.
@@ -48,7 +50,8 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            // As for a wrong command line: 1 is an answer of `check`.
+            ExitCode::from(2)
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::arguments::{ServeOptions, ServerOption};
 use crate::database::{Database, explain};
+use crate::progress::during;
 use crate::site::Site;
 use crate::tables::{Table, selected};
 use crate::{actix, axum};
@@ -49,7 +50,8 @@ pub(crate) async fn serve(options: ServeOptions) -> Result<(), String> {
         builder = builder.allow_origin(origin);
     }
     let builder = with_broker(builder, options.broker.as_deref()).await?;
-    let engine = database.store_of(builder).start().await;
+    let starting = database.store_of(builder).start();
+    let engine = during("Preparing the tables", starting).await;
     let engine = engine.map_err(|error| match error {
         StartError::Origin(_) => format!("--allow-origin: {error}"),
         error => explain("can't serve the database", &error),

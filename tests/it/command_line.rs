@@ -1,0 +1,281 @@
+//! `fieldsync serve`, `check` and `ddl` as processes, on both databases.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::cluster::{connect, fresh_database};
+use crate::database::{Database, on_both_databases};
+use crate::demo::command_line_program;
+use crate::tasks::within_limit;
+
+on_both_databases!(
+    check_says_what_can_be_served_and_exits_with_one,
+    check_of_what_can_be_served_exits_with_zero,
+    ddl_runs_and_its_drop_leaves_nothing,
+    a_served_table_is_live_whoever_writes_it,
+    nothing_is_served_without_a_choice,
+);
+
+/// A running `fieldsync serve`. It is killed when dropped.
+pub(crate) struct Served {
+    process: Child,
+    pub(crate) url: String,
+}
+
+impl Served {
+    pub(crate) fn start(dsn: &str, options: &[&str]) -> Self {
+        let mut command = Command::new(command_line_program());
+        command.args(["serve", dsn, "--listen", "127.0.0.1:0"]);
+        command
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = output.next().expect("the server prints its address");
+        let line = line.unwrap();
+        let (_, url) = line.split_once(": ").unwrap();
+        Self {
+            url: url.to_owned(),
+            process,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(command_line_program());
+    let command = command.args(arguments).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+/// What a command printed, whose exit code must be this.
+#[track_caller]
+fn stdout(output: Output, code: i32) -> String {
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn stderr(output: Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+const TABLES: &str = "create table film ($key, title text not null, length integer, price decimal(5, 2) not null default 1); \
+    insert into film (title) values ('Persona'); \
+    create table casting (film_id integer not null, actor text not null, role text, primary key (film_id, actor));";
+
+async fn check_says_what_can_be_served_and_exits_with_one(database: Database) {
+    database.run(TABLES).await;
+    database.run("create table loose (word text)").await;
+    let report = stdout(run(&["check", &database.dsn()]), 1);
+    for expected in [
+        "film: key id, 4 of 4 columns",
+        "casting: key film_id, actor, 3 of 3 columns",
+        "loose: ",
+        "2 of 3 tables can be served, with 7 of 8 columns.",
+    ] {
+        assert!(report.contains(expected), "{expected}: {report}");
+    }
+    let json = stdout(run(&["check", &database.dsn(), "--json"]), 1);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["tables"], json!({"served": 2, "all": 3}));
+    assert_eq!(json["columns"], json!({"served": 7, "all": 8}));
+    let tables = json["collections"].as_array().unwrap();
+    let loose = tables.iter().find(|table| table["reason"].is_string());
+    assert!(loose.unwrap()["table"].as_str().unwrap().ends_with("loose"));
+    let unknown = stderr(run(&["check", &database.dsn(), "--table", "flim"]), 2);
+    assert!(
+        unknown.contains("--table flim: no such table; there are "),
+        "{unknown}"
+    );
+}
+
+async fn check_of_what_can_be_served_exits_with_zero(database: Database) {
+    database.run(TABLES).await;
+    let report = stdout(
+        run(&[
+            "check",
+            &database.dsn(),
+            "--table",
+            "film",
+            "--table",
+            "casting",
+        ]),
+        0,
+    );
+    assert!(
+        report.contains("2 of 2 tables can be served, with 7 of 7 columns."),
+        "{report}"
+    );
+}
+
+async fn ddl_runs_and_its_drop_leaves_nothing(database: Database) {
+    database.run(TABLES).await;
+    let before = database.objects().await;
+    let sql = stdout(run(&["ddl", &database.dsn(), "--capture"]), 0);
+    assert!(sql.contains("fieldsync_captured"), "{sql}");
+    database.run(&sql).await;
+    assert_ne!(database.objects().await, before);
+    assert_eq!(stdout(run(&["ddl", &database.dsn(), "--capture"]), 0), "");
+    // A server that finds everything there, and writes.
+    let served = Served::start(&database.dsn(), &["--capture"]);
+    let reply = reqwest::Client::new().post(served.url("api/film/"));
+    let reply = reply
+        .json(&json!({"title": "Stalker"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(reply.status(), 201);
+    drop(served);
+    let sql = stdout(run(&["ddl", &database.dsn(), "--drop"]), 0);
+    database.run(&sql).await;
+    assert_eq!(database.objects().await, before);
+    database
+        .run("insert into film (title) values ('Mirror')")
+        .await;
+}
+
+async fn a_served_table_is_live_whoever_writes_it(database: Database) {
+    database.run(TABLES).await;
+    for framework in ["axum", "actix"] {
+        let served = Served::start(&database.dsn(), &["--capture", "--server", framework]);
+        let catalog: Value = reqwest::get(served.url("api/"))
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        let names = catalog["collections"].as_array().unwrap();
+        assert!(names.iter().any(|one| one["name"] == "film"), "{catalog}");
+        let stream = reqwest::Client::new().get(served.url("api/film/"));
+        let mut stream = stream
+            .header("accept", "text/event-stream")
+            .send()
+            .await
+            .unwrap();
+        let mut seen = String::new();
+        let mut until = async |wanted: String| {
+            while !seen.contains(&wanted) {
+                let bytes = within_limit(&wanted, stream.chunk())
+                    .await
+                    .unwrap()
+                    .unwrap();
+                seen.push_str(str::from_utf8(&bytes).unwrap());
+            }
+        };
+        until("event: live".into()).await;
+        let patch = reqwest::Client::new().patch(served.url("api/film/1/"));
+        let patched = patch.json(&json!({"length": 84})).send().await.unwrap();
+        assert_eq!(patched.status(), 200);
+        let title = format!("Persona by {framework}");
+        database
+            .run(&format!("update film set title = '{title}', length = null"))
+            .await;
+        until(title).await;
+        // A page of another site may do nothing, under whatever name it reaches the server.
+        let foreign = reqwest::Client::new().delete(served.url("api/film/1/"));
+        let foreign = foreign
+            .header("origin", "https://evil.example")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(foreign.status(), 403);
+        let rebound = reqwest::Client::new().get(served.url("api/film/1/"));
+        let rebound = rebound.header("host", "evil.example").send().await.unwrap();
+        assert!(rebound.status().is_client_error());
+    }
+    let read_only = Served::start(&database.dsn(), &["--without-capture", "--read-only"]);
+    let delete = reqwest::Client::new().delete(read_only.url("api/film/1/"));
+    assert!(delete.send().await.unwrap().status().is_client_error());
+    assert!(
+        reqwest::get(read_only.url("api/film/1/"))
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
+}
+
+async fn nothing_is_served_without_a_choice(database: Database) {
+    database.run(TABLES).await;
+    let before = database.objects().await;
+    let error = stderr(run(&["serve", &database.dsn()]), 2);
+    for option in ["--capture  ", "--without-capture  ", "--drop"] {
+        assert!(error.contains(option), "{option}: {error}");
+    }
+    let everyone = run(&[
+        "serve",
+        &database.dsn(),
+        "--capture",
+        "--listen",
+        "0.0.0.0:0",
+    ]);
+    let error = stderr(everyone, 2);
+    assert!(error.contains("--open-to-everyone"), "{error}");
+    assert_eq!(database.objects().await, before);
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_two_and_help_has_examples() {
+    for (arguments, expected) in [
+        (&["serve"][..], "DSN"),
+        (
+            &["check", "mysql://x"],
+            "expected sqlite:PATH or postgres://USER@HOST/DATABASE",
+        ),
+        (&["check", "sqlite:no/such.db"], "no/such.db does not exist"),
+        (
+            &["check", "postgres://nobody@127.0.0.1:1/none"],
+            "127.0.0.1:1",
+        ),
+        (&["ddl", "sqlite:a.db", "--drop", "--capture"], "--capture"),
+    ] {
+        let error = stderr(run(arguments), 2);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    for command in ["serve", "check", "ddl"] {
+        let help = stdout(run(&[command, "--help"]), 0);
+        assert!(
+            help.contains(&format!("Examples:\n  fieldsync {command} sqlite:app.db")),
+            "{help}"
+        );
+    }
+}
+
+/// Otherwise somebody would take a slow database for a hanging program.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_long_is_named() {
+    let url = fresh_database().await;
+    let client = connect(&url).await;
+    client
+        .batch_execute("create table film (id bigint primary key)")
+        .await
+        .unwrap();
+    client
+        .batch_execute("begin; lock table pg_catalog.pg_attrdef in access exclusive mode")
+        .await
+        .unwrap();
+    let checking = tokio::task::spawn_blocking(move || run(&["check", &url]));
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    client.batch_execute("rollback").await.unwrap();
+    let error = stderr(checking.await.unwrap(), 0);
+    assert!(
+        error.contains("Comparing the tables with what fieldsync needs …"),
+        "{error}"
+    );
+}
