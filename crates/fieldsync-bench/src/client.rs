@@ -80,7 +80,16 @@ impl HttpClient {
 
     /// Reads a user. Any status other than 200 is an error.
     pub(crate) async fn get(&mut self, id: usize) -> Result {
-        let request = format!("GET /api/users/{id}/ HTTP/1.1\r\nhost: x\r\n\r\n");
+        self.get_path(&format!("{id}/")).await
+    }
+
+    /// Reads 1,000 users.
+    pub(crate) async fn list(&mut self) -> Result {
+        self.get_path("?limit=1000").await
+    }
+
+    async fn get_path(&mut self, path: &str) -> Result {
+        let request = format!("GET /api/users/{path} HTTP/1.1\r\nhost: x\r\n\r\n");
         let reply = async {
             self.socket.write_all(request.as_bytes()).await?;
             self.read_reply("200").await

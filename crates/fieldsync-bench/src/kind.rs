@@ -16,6 +16,8 @@ pub(crate) enum ServerKind {
     Postgres,
     /// The same, without capture.
     PostgresWithoutCapture,
+    /// The tables that the kind before has made, by introspection.
+    PostgresByIntrospection,
     /// A handler written by hand: axum, rusqlite, a transaction per request, a broadcast channel.
     HandWritten,
     /// A handler written by hand: axum, a connection pool of PostgreSQL, a table of changes.

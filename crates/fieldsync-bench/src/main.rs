@@ -14,6 +14,7 @@ mod fanout;
 mod figure;
 mod hand_written;
 mod idle;
+mod introspection;
 mod kind;
 mod load;
 mod nodes;
@@ -85,6 +86,8 @@ enum Measurement {
     Snapshots,
     /// The effect of a statement that writes many rows of another collection. Starts a PostgreSQL.
     Bulk,
+    /// A table by introspection, against the same table as a Rust type; starts with many tables. Starts a PostgreSQL.
+    Introspection,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -146,6 +149,7 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
             | Measurement::Postgres
             | Measurement::Refused
             | Measurement::Bulk
+            | Measurement::Introspection
             | Measurement::Nodes
     );
     let cluster = if all || needs_postgres {
@@ -194,6 +198,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Bulk) {
         bulk::measure_postgres(plan, &cluster, figures).await?;
+    }
+    if all || matches!(command, Measurement::Introspection) {
+        introspection::measure(plan, &cluster, figures).await?;
     }
     if all || matches!(command, Measurement::Nodes) {
         nodes::measure(plan, &cluster, figures).await?;

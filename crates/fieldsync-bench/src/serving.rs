@@ -75,6 +75,12 @@ pub(crate) async fn serve(kind: ServerKind, folder: &Path, services: &Services) 
             };
             start(builder.store(store), users).await?
         }
+        ServerKind::PostgresByIntrospection => {
+            let store = PostgresStore::connect(&services.database).await?;
+            let users = Collection::from_table(&store, "users").await?;
+            let users = users.timestamps_as("created_at", "updated_at");
+            start(builder.store(store), users.capture().open_to_everyone()).await?
+        }
         ServerKind::HandWritten | ServerKind::HandWrittenPostgres => {
             let app = match kind {
                 ServerKind::HandWritten => hand_written::on_sqlite(&folder.join("theirs.db"))?,

@@ -3,7 +3,7 @@
 use fieldsync_sql::{Dialect as _, SqlValue};
 use tokio_postgres::GenericClient;
 
-use crate::capture_state::{CapturedTable, function, function_name, side_tables, state_of};
+use crate::capture_state::{CapturedTable, function, function_name, side_tables, states};
 use crate::dialect::Postgres;
 use crate::error::Failure;
 use crate::oids::with_oids;
@@ -48,8 +48,10 @@ pub(crate) async fn missing(
     if !has_function(client, schema).await? {
         statements.extend(function_statements(schema));
     }
-    for table in tables {
-        statements.extend(missing_triggers(client, schema, table).await?);
+    for (table, state) in tables.iter().zip(states(client, schema, tables).await?) {
+        if !state.is_complete {
+            statements.extend(missing_triggers(client, schema, table).await?);
+        }
     }
     Ok(statements)
 }
@@ -91,15 +93,12 @@ fn function_statements(schema: &str) -> Vec<String> {
     statements
 }
 
-/// The statements that create the triggers of a table and of its partitions, unless all are in place.
-pub(crate) async fn missing_triggers(
+/// The statements that create the triggers of a table and of its partitions.
+async fn missing_triggers(
     client: &impl GenericClient,
     schema: &str,
     table: &CapturedTable,
 ) -> Result<Vec<String>, Failure> {
-    if state_of(client, schema, table).await?.is_complete {
-        return Ok(Vec::new());
-    }
     let sql = "select format('%I.%I', pn.nspname, p.relname) from (select oid_of($1) as oid) t \
                  cross join lateral pg_partition_tree(t.oid) tree join pg_class p on p.oid = tree.relid \
                  join pg_namespace pn on pn.oid = p.relnamespace where tree.relid <> t.oid";

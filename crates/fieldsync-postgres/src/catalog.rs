@@ -3,18 +3,29 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use fieldsync::Collection;
 use fieldsync::backend::StoreError;
 use fieldsync_sql::{
     ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, MissingTable, TableInfo, TableKind,
     TypeKind,
 };
-use tokio_postgres::GenericClient;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::dialect::Postgres;
 use crate::error::Failure;
 use crate::oids::with_oids;
+
+/// Runs a statement that is run for each table: planning it takes longer than running it.
+pub(crate) async fn rows(
+    client: &impl GenericClient,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Failure> {
+    let statement = client.prepare_cached(sql).await?;
+    Ok(client.query(&statement, parameters).await?)
+}
 
 /// What has the name of a collection's table.
 pub(crate) async fn find(
@@ -126,10 +137,11 @@ async fn read(
         "to_regclass($1)"
     };
     let sql = format!(
-        "select c.relkind::text, n.nspname::text, c.relname::text from pg_class c \
+        "select c.relkind::text, n.nspname::text, c.relname::text, c.oid from pg_class c \
          join pg_namespace n on n.oid = c.relnamespace where c.oid = {oid}"
     );
-    let Some(row) = transaction.query_opt(&with_oids(&sql), &[&table]).await? else {
+    let found = rows(transaction, &with_oids(&sql), &[&table]).await?;
+    let Some(row) = found.first() else {
         return Ok(None);
     };
     let kind: &str = row.try_get(0)?;
@@ -147,7 +159,7 @@ async fn read(
             "f" => TableKind::View("a foreign table"),
             _ => TableKind::Other("something else"),
         },
-        columns: columns(transaction, &table).await?,
+        columns: columns(transaction, row.try_get(3)?).await?,
         primary_key: Vec::new(),
         unique_keys: Vec::new(),
         foreign_keys: Vec::new(),
@@ -178,10 +190,9 @@ pub(crate) async fn has_row_security(
     table: &TableInfo,
 ) -> Result<bool, Failure> {
     let sql = "select coalesce(row_security_active(oid_of($1)), false)";
-    let row = transaction
-        .query_one(&with_oids(sql), &[&table.sql_name])
-        .await?;
-    Ok(row.try_get(0)?)
+    let found = rows(transaction, &with_oids(sql), &[&table.sql_name]).await?;
+    let first = found.first().map(|row| row.try_get(0));
+    Ok(first.transpose()?.unwrap_or(false))
 }
 
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.
@@ -198,16 +209,13 @@ async fn next_id(
                     and o.refobjsubid = a.attnum and o.deptype in ('a', 'i') limit 1)) \
                from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
                where a.attrelid = oid_of($1) and a.attname = $2";
-    let row = transaction
-        .query_opt(&with_oids(sql), &[&table, &key])
-        .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+    let found = rows(transaction, &with_oids(sql), &[&table, &key]).await?;
+    let first = found.first().map(|row| row.try_get(0));
+    Ok(first.transpose()?.flatten())
 }
 
-async fn columns(transaction: &Transaction<'_>, table: &str) -> Result<Vec<ColumnInfo>, Failure> {
-    let sql = with_oids("select oid_of($1)::oid");
-    let oid: Option<u32> = transaction.query_one(&sql, &[&table]).await?.try_get(0)?;
-    let mut columns = columns_of(&**transaction, oid.as_slice()).await?;
+async fn columns(transaction: &Transaction<'_>, table: u32) -> Result<Vec<ColumnInfo>, Failure> {
+    let mut columns = columns_of(transaction, &[table]).await?;
     let columns = columns.drain().flat_map(|(_, columns)| columns);
     Ok(columns.map(|column| column.info).collect())
 }
@@ -240,7 +248,7 @@ pub(crate) async fn columns_of(
                   select t.*, b.modifier, b.has_default from base b join pg_type t on t.oid = b.oid where t.typtype <> 'd') t \
                where a.attrelid = any($1) and a.attnum > 0 and not a.attisdropped order by a.attrelid, a.attnum";
     let mut columns: HashMap<u32, Vec<TableColumn>> = HashMap::new();
-    for row in client.query(sql, &[&tables]).await? {
+    for row in rows(client, sql, &[&tables]).await? {
         let length: Option<i32> = row.try_get(2)?;
         let info = ColumnInfo {
             name: row.try_get(0)?,
@@ -290,7 +298,7 @@ async fn read_constraints(
                select c.conname::text, c.contype::text, array_agg(a.attname::text) \
                from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey) \
                where c.conrelid = oid_of($1) and c.contype in ('c', 'f', 'x') group by 1, 2";
-    for row in transaction.query(&with_oids(sql), &[&table]).await? {
+    for row in rows(transaction, &with_oids(sql), &[&table]).await? {
         let columns: Vec<String> = row.try_get(2)?;
         match row.try_get(1)? {
             "p" => info.primary_key.clone_from(&columns),

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use deadpool_postgres::GenericClient;
 use fieldsync::backend::{ColumnDescription, TableDescription};
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 
 use crate::column_types::{field_type, key_ids};
 use crate::error::Failure;

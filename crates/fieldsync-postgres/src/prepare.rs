@@ -326,8 +326,8 @@ async fn flag(
         return Ok(None);
     };
     let sql = side.render::<Postgres>(sql);
-    let row = transaction.query_opt(&sql, &[&log]).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+    let found = catalog::rows(transaction, &sql, &[&log]).await?;
+    Ok(found.first().map(|row| row.try_get(0)).transpose()?)
 }
 
 /// A second log would have only the changes of the nodes that use it.

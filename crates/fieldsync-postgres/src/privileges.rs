@@ -5,6 +5,7 @@ use fieldsync::Collection;
 use fieldsync::backend::IdsGivenBy;
 use fieldsync_sql::{Dialect as _, FoundSideTable, MissingTable, SqlValue, TableInfo};
 
+use crate::catalog::rows;
 use crate::dialect::Postgres;
 use crate::error::Failure;
 use crate::oids::with_oids;
@@ -116,7 +117,7 @@ impl Privileges {
             return Ok(());
         };
         let sql = "select from pg_namespace where nspname = $1 and not has_schema_privilege(oid, 'usage')";
-        if transaction.query_opt(sql, &[&schema]).await?.is_some() {
+        if !rows(transaction, sql, &[&schema]).await?.is_empty() {
             self.grant("usage", &format!("schema {}", Postgres::quote(schema)));
             self.unreadable
                 .get_or_insert_with(|| format!("schema {schema}"));
@@ -140,12 +141,11 @@ impl Privileges {
             Ok(table) => {
                 let sql = "select n.nspname::text, c.relname::text from pg_class c \
                            join pg_namespace n on n.oid = c.relnamespace where c.oid = oid_of($1)";
-                let row = transaction
-                    .query_one(&with_oids(sql), &[&table.sql_name])
-                    .await?;
-                let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-                self.add_existing(transaction, &schema, &name, wanted)
-                    .await?;
+                for row in rows(transaction, &with_oids(sql), &[&table.sql_name]).await? {
+                    let (schema, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+                    self.add_existing(transaction, &schema, &name, wanted)
+                        .await?;
+                }
                 self.add_sequences(transaction, collection, table).await
             }
             Err(missing) => {
@@ -173,15 +173,14 @@ impl Privileges {
         let sql = "select has_any_column_privilege(c.oid, 'select'), \
                      (select bool_and(has_table_privilege(c.oid, wanted)) from unnest(string_to_array($3, ', ')) wanted) \
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2";
-        let row = transaction
-            .query_one(sql, &[&schema, &table, &wanted])
-            .await?;
-        if !row.try_get::<_, bool>(1)? {
-            let name = format!("{}.{}", Postgres::quote(schema), Postgres::quote(table));
-            self.grant(wanted, &name);
-        }
-        if !row.try_get::<_, bool>(0)? && self.unreadable.is_none() {
-            self.unreadable = Some(format!("table {schema}.{table}"));
+        for row in rows(transaction, sql, &[&schema, &table, &wanted]).await? {
+            if !row.try_get::<_, bool>(1)? {
+                let name = format!("{}.{}", Postgres::quote(schema), Postgres::quote(table));
+                self.grant(wanted, &name);
+            }
+            if !row.try_get::<_, bool>(0)? && self.unreadable.is_none() {
+                self.unreadable = Some(format!("table {schema}.{table}"));
+            }
         }
         Ok(())
     }
@@ -206,10 +205,7 @@ impl Privileges {
                           and o.deptype in ('a', 'i') and k.attname = $2) s (id) \
                    join pg_class c on c.oid = s.id join pg_namespace n on n.oid = c.relnamespace \
                    where case c.relkind when 'S' then not has_sequence_privilege(c.oid, 'usage') end order by 1";
-        for row in transaction
-            .query(&with_oids(sql), &[&table.sql_name, &key])
-            .await?
-        {
+        for row in rows(transaction, &with_oids(sql), &[&table.sql_name, &key]).await? {
             let sequence: String = row.try_get(0)?;
             self.grant("usage", &format!("sequence {sequence}"));
         }

@@ -206,7 +206,7 @@ impl PostgresStore {
     /// If the database can't be read.
     pub async fn drop_ddl(&self) -> Result<String, StoreError> {
         let client = self.client().await?;
-        let removal = introspection::removal(&***client);
+        let removal = introspection::removal(&*client);
         let statements = client.within(ANSWER_TIMEOUT, removal).await?;
         Ok(script(&statements))
     }
@@ -370,7 +370,7 @@ impl Store for PostgresStore {
 
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
         let client = self.client().await?;
-        let described = introspection::tables(&***client);
+        let described = introspection::tables(&*client);
         Ok(client.within(ANSWER_TIMEOUT, described).await?)
     }
 

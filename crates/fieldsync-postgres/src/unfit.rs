@@ -8,6 +8,7 @@ use fieldsync::backend::SchemaMismatch;
 use fieldsync_sql::{TableInfo, TableKind};
 
 use crate::capture_state::{CapturedTable, states};
+use crate::catalog::rows;
 use crate::error::Failure;
 use crate::oids::with_oids;
 
@@ -56,12 +57,14 @@ async fn replacing_rules(
                  order by rulename) \
                from pg_rewrite where ev_class = oid_of($1) and is_instead and ev_enabled <> 'D' \
                  and (ev_type = '2' or ev_type = '3' and $2)";
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&table.sql_name, &may_insert];
-    Ok(transaction
-        .query_one(&with_oids(sql), &parameters)
-        .await?
-        .try_get(0)?)
+    let found = rows(
+        transaction,
+        &with_oids(sql),
+        &[&table.sql_name, &may_insert],
+    )
+    .await?;
+    let first = found.first().map(|row| row.try_get(0));
+    Ok(first.transpose()?.flatten())
 }
 
 /// Rows that the role does not see would be announced as deleted.
