@@ -185,7 +185,10 @@ impl App {
 
 async fn listen_by_axum(engine: &Engine) -> SocketAddr {
     let app = Router::new()
-        .nest("/api", fieldsync_axum::rest(engine))
+        .nest(
+            "/api",
+            fieldsync_axum::rest(engine).fallback(fieldsync_axum::not_found),
+        )
         .route("/ws/user-updates/", fieldsync_axum::live(engine))
         .layer(middleware::from_fn(log_in));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -216,7 +219,11 @@ fn listen_by_actix(engine: &Engine) -> SocketAddr {
                 }
                 service.call(request)
             })
-            .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
+            .service(
+                web::scope("/api")
+                    .service(fieldsync_actix::rest(&engine))
+                    .default_service(web::to(fieldsync_actix::not_found)),
+            )
             .route("/ws/user-updates/", fieldsync_actix::live(&engine))
     };
     let server = HttpServer::new(app).workers(1).disable_signals();

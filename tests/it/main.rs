@@ -43,6 +43,7 @@ mod live;
 #[cfg(feature = "services")]
 mod log_size;
 mod model;
+mod mounting;
 mod msrv;
 #[cfg(feature = "services")]
 mod nginx;

@@ -17,4 +17,4 @@ mod socket;
 pub use error::Error;
 pub use live::live;
 pub use principal::Principal;
-pub use rest::rest;
+pub use rest::{Rest, not_found, rest};

@@ -19,7 +19,7 @@ pub fn live(engine: &Engine) -> Route {
         move |principal: Principal, request: HttpRequest, payload: web::Payload| {
             let engine = engine.clone();
             async move {
-                let mut parts = parts_of(&request)?;
+                let mut parts = parts_of(&request, request.uri().path())?;
                 let payload = payload.into_inner();
                 if !carries_a_socket(&parts.headers, &payload) {
                     parts.headers.remove(UPGRADE);

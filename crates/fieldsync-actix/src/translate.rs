@@ -9,7 +9,7 @@ use actix_web::dev::Payload;
 use actix_web::error::{ErrorBadRequest, PayloadError};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
-use fieldsync::adapter::{Body, MountPath};
+use fieldsync::adapter::Body;
 use futures_util::Stream as _;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, UPGRADE};
 use http::request::Parts;
@@ -18,11 +18,8 @@ use http_body::{Body as _, Frame};
 
 use crate::socket::Outgoing;
 
-/// The head of a request. Its path is the one after the scope of the routes.
-pub(crate) fn parts_of(request: &HttpRequest) -> actix_web::Result<Parts> {
-    let (mount_path, path) = split(request);
-    // A URI has no empty path.
-    let path = if path.is_empty() { "/" } else { path };
+/// The head of a request, with this path.
+pub(crate) fn parts_of(request: &HttpRequest, path: &str) -> actix_web::Result<Parts> {
     let uri = match request.uri().query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
@@ -40,18 +37,7 @@ pub(crate) fn parts_of(request: &HttpRequest) -> actix_web::Result<Parts> {
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(ErrorBadRequest)?;
         parts.headers.append(name, value);
     }
-    parts.extensions.insert(MountPath::new(mount_path));
     Ok(parts)
-}
-
-/// The path as it was sent, before and after the scope's end. The router's own path is partly decoded, but not its slashes.
-fn split(request: &HttpRequest) -> (&str, &str) {
-    let routed = request.match_info();
-    let scope = routed.as_str().len() - routed.unprocessed().len();
-    let segments = routed.as_str()[..scope].matches('/').count();
-    let path = request.uri().path();
-    let mut slashes = path.match_indices('/').map(|(at, _)| at);
-    path.split_at(slashes.nth(segments).unwrap_or(path.len()))
 }
 
 /// The body of a request.

@@ -11,4 +11,4 @@ mod error;
 pub use error::Error;
 pub use live::live;
 pub use principal::Principal;
-pub use rest::rest;
+pub use rest::{not_found, rest};

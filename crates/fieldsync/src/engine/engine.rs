@@ -328,6 +328,11 @@ impl Engine {
         &self.inner.store
     }
 
+    /// The names of the collections, in their order.
+    pub fn collection_names(&self) -> impl Iterator<Item = &str> {
+        self.inner.collections.keys().map(|name| &**name)
+    }
+
     pub(crate) fn collections(&self) -> &BTreeMap<Arc<str>, Arc<Collection>> {
         &self.inner.collections
     }

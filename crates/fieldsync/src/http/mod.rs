@@ -21,4 +21,4 @@ pub(crate) use reply::{Rejection, WithHeader, empty};
 pub use body::Body;
 pub use reply::problem_response;
 pub use request::MountPath;
-pub use route::handle;
+pub use route::{handle, not_found_response};

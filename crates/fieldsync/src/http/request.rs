@@ -32,6 +32,16 @@ impl MountPath {
     pub fn removed_from(original: &str, path: &str) -> Self {
         Self::new(original.strip_suffix(path).unwrap_or_default())
     }
+
+    /// This path after one that was removed before, unless it begins with that.
+    #[must_use]
+    pub fn below(self, outer: &Self) -> Self {
+        if self.0.starts_with(&outer.0) {
+            self
+        } else {
+            Self(format!("{}{}", outer.0, self.0))
+        }
+    }
 }
 
 /// A request that is being answered.

@@ -194,7 +194,12 @@ fn allow(collection: &Collection, resource: &Resource) -> HeaderValue {
     })
 }
 
-/// Also the answer for a collection that the principal may not know of.
+/// The answer to a path at which nothing exists. Also that for a collection that the principal may not know of.
+#[must_use]
+pub fn not_found_response() -> Response<Body> {
+    nothing_here().into_response()
+}
+
 fn nothing_here() -> Rejection {
     Rejection::new(
         StatusCode::NOT_FOUND,
