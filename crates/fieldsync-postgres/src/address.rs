@@ -24,11 +24,13 @@ const KEEPALIVE: (Duration, u32, Duration) = (Duration::from_secs(10), 3, Durati
 const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Settings on which the texts of values depend.
-pub(crate) const TEXT_SETTINGS: [(&str, &str); 4] = [
+pub(crate) const TEXT_SETTINGS: [(&str, &str); 6] = [
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "UTC"),
     ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("standard_conforming_strings", "on"),
 ];
 
 /// The connection, which must be polled for its client to make progress.

@@ -17,7 +17,7 @@ use crate::column_types::Format;
 use crate::dialect::{Postgres, Table, Tables};
 use crate::error::Failure;
 use crate::pipeline::Step;
-use crate::value::{LossyText, Parameter};
+use crate::value::{AnyText, Parameter};
 
 fn names<'a>(
     tables: &Tables,
@@ -87,13 +87,15 @@ pub(crate) fn write(
     row: &Row,
     first: usize,
 ) -> Result<Option<CapturedWrite>, Failure> {
-    let LossyText(key) = row.try_get(first)?;
-    let Some(id) = table.id_of_text(&key) else {
+    let AnyText(key) = row.try_get(first)?;
+    let Some(id) = key.ok().and_then(|key| table.id_of_text(key)) else {
         return Ok(None);
     };
     let values = |column| -> Result<Option<Fields>, Failure> {
-        let text: Option<LossyText<'_>> = row.try_get(column)?;
-        Ok(text.map(|text| fields(table, &text.0)))
+        // Nobody sees a row that can't be read.
+        let text: Option<AnyText<'_>> = row.try_get(column)?;
+        let text = text.and_then(|text| text.0.ok());
+        Ok(text.map(|text| fields(table, text)))
     };
     Ok(Some(CapturedWrite {
         key: RecordKey {
@@ -134,12 +136,33 @@ fn value(format: &Format, json: &str) -> Value {
     Postgres::decode(format, SqlValue::text(text))
 }
 
-/// `\\x6869` as base64.
-fn base64_of(hex: &str) -> String {
-    let digits = hex.strip_prefix("\\x").unwrap_or(hex).as_bytes();
+/// The text of bytes as base64: `\\x6869`, or `hi\\377` where the writer's session has `bytea_output = escape`.
+fn base64_of(text: &str) -> String {
+    let Some(hex) = text.strip_prefix("\\x") else {
+        return STANDARD.encode(unescaped(text));
+    };
+    let digits = hex.as_bytes();
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
     STANDARD.encode(bytes.unwrap_or_default())
+}
+
+/// The bytes of the format `escape`: `\\\\` is a backslash, and `\\377` an octal number.
+fn unescaped(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some(first) = rest.bytes().next() {
+        let octal = rest
+            .get(1..4)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let (byte, length) = match (first, octal) {
+            (b'\\', Some(byte)) => (byte, 4),
+            (b'\\', None) => (b'\\', 2),
+            (byte, _) => (byte, 1),
+        };
+        bytes.push(byte);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    bytes
 }
 
 /// `2026-01-13T10:00:00.5+02:00`, or without an offset in UTC, as RFC 3339 in UTC.
@@ -172,6 +195,9 @@ mod tests {
     fn captured_values_are_those_of_a_read() {
         check(Format::Text, "\"a\\nb\"", json!("a\nb"));
         check(Format::Text, "null", json!(null));
+        let bytes = json!("AGH/XGI=");
+        check(Format::Bytes, r#""\\x0061ff5c62""#, bytes.clone());
+        check(Format::Bytes, r#""\\000a\\377\\\\b""#, bytes);
         check(Format::Padded, "\"ab  \"", json!("ab"));
         check(
             Format::Numeric,

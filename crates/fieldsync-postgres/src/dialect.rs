@@ -178,8 +178,10 @@ impl Dialect for Postgres {
             }
             Format::NaiveTime => text.strip_suffix('Z').map(Value::from),
             Format::Boolean => text.parse::<bool>().ok().map(Value::from),
-            Format::Structured(_) => exact_json(&text),
-            Format::Json | Format::Jsonb | Format::Hstore(_) => from_json(&text).ok(),
+            Format::Structured(name) if is_of_long_numbers(name) => exact_json(&text),
+            Format::Structured(_) | Format::Json | Format::Jsonb | Format::Hstore(_) => {
+                from_json(&text).ok()
+            }
             _ => None,
         };
         read.unwrap_or_else(|| Value::String(text.into_owned()))
@@ -194,6 +196,13 @@ impl Dialect for Postgres {
         let parameters = parameters.collect::<Vec<_>>().join(", ");
         format!("select * from unnest({parameters})")
     }
+}
+
+/// Whether this is an array of numbers that have their own form as values of a column.
+fn is_of_long_numbers(name: &str) -> bool {
+    ["bigint", "numeric"]
+        .iter()
+        .any(|kind| name.starts_with(kind))
 }
 
 impl PostgresStatements {

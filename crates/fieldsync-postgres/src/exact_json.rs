@@ -1,4 +1,4 @@
-//! JSON whose numbers keep every digit: one that a double can't represent becomes a string.
+//! Arrays of numbers that keep every digit: one that a double can't represent is a string, as in a column of its type.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use fieldsync::backend::integer_value;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Parses what `to_jsonb` makes of an array or a composite type. The database accepts a string where it expects a number.
+/// Parses what `to_jsonb` makes of an array. The database accepts a string where it expects a number.
 pub(crate) fn exact_json(text: &str) -> Option<Value> {
     let text = text.trim_start();
     match text.bytes().next()? {

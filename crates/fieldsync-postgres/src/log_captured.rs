@@ -17,7 +17,7 @@ use crate::log;
 use crate::logged_errors::LoggedErrors;
 use crate::pipeline::{Step, in_order, run};
 use crate::side_statements::BY_INDEX;
-use crate::value::{LossyText, Parameter, PostgresRow};
+use crate::value::{AnyText, Parameter, PostgresRow};
 
 /// The most captured rows that one transaction logs, and their size in bytes as JSON: it takes all rows of a record, and ends
 /// with the record that exceeds either.
@@ -284,24 +284,21 @@ fn taken(tables: &Tables, table: &Table, rows: &[Row]) -> Result<Taken, Failure>
     let mut bytes = 0;
     for row in rows {
         for column in [1, 2] {
-            let text: Option<LossyText<'_>> = row.try_get(column)?;
-            bytes += text.map_or(0, |text| text.0.len());
+            let text: Option<AnyText<'_>> = row.try_get(column)?;
+            bytes += text.map_or(0, |text| text.0.map_or_else(<[u8]>::len, str::len));
         }
         let Some(write) = captured::write(table, row, 0)? else {
             tracing::warn!(
                 table = table.name,
-                key = &*row.try_get::<_, LossyText<'_>>(0)?.0,
+                key = ?row.try_get::<_, AnyText<'_>>(0)?.0,
                 "a captured row was skipped: its key is not an id of the collection"
             );
             continue;
         };
         if !captured.rows.contains_key(&write.key) {
             let exists: bool = row.try_get(3)?;
+            // Nobody sees a row that can't be read.
             let record = exists.then(|| table.readable(&PostgresRow(row), 4));
-            if record == Some(None) {
-                // Nobody sees a row that can't be read.
-                continue;
-            }
             captured
                 .rows
                 .insert(RecordKey::clone(&write.key), record.flatten());

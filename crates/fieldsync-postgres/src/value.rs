@@ -81,12 +81,12 @@ fn text_of(value: SqlValue<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Text of a database that does not know its encoding. Other bytes than UTF-8 become U+FFFD.
-pub(crate) struct LossyText<'a>(pub(crate) Cow<'a, str>);
+/// Text of a database that may not know its encoding: `Err` with other bytes than UTF-8.
+pub(crate) struct AnyText<'a>(pub(crate) Result<&'a str, &'a [u8]>);
 
-impl<'a> FromSql<'a> for LossyText<'a> {
+impl<'a> FromSql<'a> for AnyText<'a> {
     fn from_sql(_: &Type, bytes: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(String::from_utf8_lossy(bytes)))
+        Ok(Self(str::from_utf8(bytes).map_err(|_| bytes)))
     }
 
     fn accepts(kind: &Type) -> bool {
@@ -107,9 +107,12 @@ impl SqlRow for PostgresRow<'_> {
             Some(&Type::TIMESTAMPTZ | &Type::TIMESTAMP) => row
                 .try_get(column)
                 .map(|time: Option<Time>| time.map(|time| SqlValue::text(time.to_string()))),
-            _ => row
-                .try_get(column)
-                .map(|text: Option<&str>| text.map(SqlValue::text)),
+            _ => {
+                let text: Option<AnyText<'_>> = row.try_get(column)?;
+                let text = text.map(|text| text.0).transpose();
+                let text = text.map_err(|bytes| format!("not UTF-8: {}", bytes.escape_ascii()))?;
+                Ok(text.map(SqlValue::text))
+            }
         };
         Ok(value?.unwrap_or(SqlValue::Null))
     }

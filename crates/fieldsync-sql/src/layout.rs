@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fieldsync::backend::{Ids, StoreError, join_composite, split_composite};
+use fieldsync::backend::{Ids, MAX_ID_BYTES, StoreError, join_composite, split_composite};
 use fieldsync::{Collection, Fields, Record, RecordId};
 
 use crate::catalog::IdSource;
@@ -199,10 +199,12 @@ impl<D: Dialect> TableLayout<D> {
     pub fn readable<R: Row + ?Sized>(&self, row: &R, first: usize) -> Option<Record> {
         let record = self.record(row, first);
         let warn = |error: &StoreError| {
-            let key: Vec<_> = (first..first + self.key.len())
-                .map(|column| row.value(column).map(|value| format!("{value:?}")))
-                .collect::<Result<_, _>>()
-                .unwrap_or_default();
+            let shown = |column| match row.value(column) {
+                Ok(value) => format!("{value:?}"),
+                Err(error) => error.to_string(),
+            };
+            let key = first..first + self.key.len();
+            let key: Vec<_> = key.map(shown).collect();
             tracing::warn!(
                 table = self.name,
                 key = key.join(", "),
@@ -214,20 +216,16 @@ impl<D: Dialect> TableLayout<D> {
     }
 
     /// The size of a record's values in bytes. The row's columns are as for [`TableLayout::record`].
-    ///
-    /// # Errors
-    /// If the driver can't read a value.
-    pub fn row_bytes<R: Row + ?Sized>(&self, row: &R, first: usize) -> Result<usize, StoreError> {
-        let mut bytes = 0;
-        for column in first..first + self.key.len() + self.columns.len() {
-            bytes += match row.value(column).map_err(StoreError::Backend)? {
-                SqlValue::Null => 0,
-                SqlValue::Integer(_) | SqlValue::Real(_) => 8,
-                SqlValue::Text(text) => text.len(),
-                SqlValue::Bytes(value) => value.len(),
-            };
-        }
-        Ok(bytes)
+    pub fn row_bytes<R: Row + ?Sized>(&self, row: &R, first: usize) -> usize {
+        let size = |column| match row.value(column) {
+            // What can't be read is left out.
+            Ok(SqlValue::Null) | Err(_) => 0,
+            Ok(SqlValue::Integer(_) | SqlValue::Real(_)) => 8,
+            Ok(SqlValue::Text(text)) => text.len(),
+            Ok(SqlValue::Bytes(value)) => value.len(),
+        };
+        let columns = first..first + self.key.len() + self.columns.len();
+        columns.map(size).sum()
     }
 
     /// The fields whose columns are among these names, and `id` if the key is.
@@ -270,7 +268,10 @@ pub(crate) fn decode_id(ids: Ids, value: &SqlValue<'_>) -> Option<RecordId> {
         (Ids::Integer, SqlValue::Text(text)) => text.parse().ok().map(RecordId::Integer),
         (Ids::UuidV7, SqlValue::Text(text)) => text.parse().ok().map(RecordId::Uuid),
         (Ids::Text, SqlValue::Integer(number)) => Some(RecordId::Text(number.to_string().into())),
-        (Ids::Text, SqlValue::Text(text)) => Some(RecordId::Text((&**text).into())),
+        // Nobody could ask for a record with another one.
+        (Ids::Text, SqlValue::Text(text)) if (1..=MAX_ID_BYTES).contains(&text.len()) => {
+            Some(RecordId::Text((&**text).into()))
+        }
         _ => None,
     }
 }

@@ -52,8 +52,8 @@ pub async fn read_records<T: Transaction>(
     for id in ids {
         let parameters = table.key_values(id);
         let read = |row: &dyn Row| {
-            let is_in_page = meter.take(table.row_bytes(row, 0)?);
-            is_in_page.then(|| table.record(row, 0)).transpose()
+            let is_in_page = meter.take(table.row_bytes(row, 0));
+            Ok(is_in_page.then(|| table.readable(row, 0)))
         };
         let record = first(transaction, &table.select, &parameters, read).await?;
         if record.is_none() {
@@ -62,7 +62,7 @@ pub async fn read_records<T: Transaction>(
         if meter.is_full() {
             break;
         }
-        records.push(record.flatten());
+        records.push(record.flatten().flatten());
     }
     Ok(records)
 }
@@ -84,7 +84,7 @@ pub async fn read_page<T: Transaction>(
         let statement = table.list(after, rows.saturating_add(1));
         let (mut meter, mut records) = (PageMeter::new(PageLimit { rows, bytes }), Vec::new());
         let mut read = |row: &dyn Row| {
-            let is_in_page = meter.take(table.row_bytes(row, 0)?);
+            let is_in_page = meter.take(table.row_bytes(row, 0));
             if is_in_page {
                 records.extend(table.readable(row, 0));
             }
@@ -113,7 +113,8 @@ async fn get<T: Transaction>(
     id: &RecordId,
 ) -> Result<Option<Record>, T::Error> {
     let parameters = table.key_values(id);
-    first(transaction, sql, &parameters, |row| table.record(row, 0)).await
+    let read = |row: &dyn Row| Ok(table.readable(row, 0));
+    Ok(first(transaction, sql, &parameters, read).await?.flatten())
 }
 
 /// What a batch's transaction came to before its COMMIT.

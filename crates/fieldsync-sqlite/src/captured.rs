@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fieldsync::backend::{CapturedWrite, StoreError};
+use fieldsync::backend::CapturedWrite;
 use fieldsync::{Fields, RecordId, RecordKey};
 use fieldsync_sql::{Dialect as _, Row as _, SqlValue};
 use rusqlite::{Connection, Params, params_from_iter};
@@ -71,7 +71,7 @@ impl Found {
                 table,
                 width: capture.width,
             };
-            let Some(key) = row.key()? else {
+            let Some(key) = row.key() else {
                 // Nobody can subscribe to a row without a valid id.
                 continue;
             };
@@ -84,7 +84,7 @@ impl Found {
             let (old, new) = if known_anyway.contains(&key) {
                 (None, None)
             } else {
-                let (old, new, is_unknown) = row.values(operation)?;
+                let (old, new, is_unknown) = row.values(operation);
                 if is_unknown {
                     self.unknown_fields.insert(Arc::clone(&row.table.table.log));
                 }
@@ -187,31 +187,23 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    fn value(&self, column: usize) -> Result<SqlValue<'_>, Failure> {
-        self.row
-            .value(column)
-            .map_err(|error| StoreError::Backend(error).into())
-    }
-
-    fn key(&self) -> Result<Option<RecordKey>, Failure> {
-        let id = self.table.table.id_of_noted(&self.value(3)?);
-        Ok(id.map(|id| RecordKey {
+    fn key(&self) -> Option<RecordKey> {
+        let key = self.row.value(3).ok()?;
+        Some(RecordKey {
             collection: Arc::clone(&self.table.table.collection),
-            id,
-        }))
+            id: self.table.table.id_of_noted(&key)?,
+        })
     }
 
-    /// The old and the new values, and whether only fields changed that this version of the app does not have.
-    fn values(
-        &self,
-        operation: Operation,
-    ) -> Result<(Option<Fields>, Option<Fields>, bool), Failure> {
-        let (mut old, mut new, mut is_unknown) = (Fields::new(), Fields::new(), false);
+    /// The old and the new values, and whether only fields changed that this version of the app does not have. Nobody sees a row
+    /// that can't be read.
+    fn values(&self, operation: Operation) -> (Option<Fields>, Option<Fields>, bool) {
+        let (mut old, mut new, mut is_unknown) = (Some(Fields::new()), Some(Fields::new()), false);
         for (number, column) in self.table.columns.iter().enumerate().take(self.width) {
-            let before = self.value(4 + number)?;
-            let after = self.value(4 + self.width + number)?;
-            let is_unchanged = before == SqlValue::Null && after == SqlValue::Null;
-            if operation == Operation::Update && is_unchanged {
+            let before = self.row.value(4 + number).ok();
+            let after = self.row.value(4 + self.width + number).ok();
+            let is_null = |value: &Option<SqlValue<'_>>| *value == Some(SqlValue::Null);
+            if operation == Operation::Update && is_null(&before) && is_null(&after) {
                 continue;
             }
             let Some(column) = column else {
@@ -219,18 +211,21 @@ impl Columns<'_> {
                 continue;
             };
             let column = &self.table.table.columns[*column];
-            let decode = |value| Sqlite::decode(&column.format, value);
-            old.insert(column.field.clone(), decode(before));
-            new.insert(column.field.clone(), decode(after));
-        }
-        Ok(match operation {
-            Operation::Insert => (None, Some(new), false),
-            Operation::Update => {
-                let is_unknown = is_unknown && old.is_empty();
-                (Some(old), Some(new), is_unknown)
+            for (fields, value) in [(&mut old, before), (&mut new, after)] {
+                *fields = fields.take().zip(value).map(|(mut fields, value)| {
+                    fields.insert(column.field.clone(), Sqlite::decode(&column.format, value));
+                    fields
+                });
             }
-            Operation::Delete | Operation::Collision => (Some(old), None, false),
-        })
+        }
+        match operation {
+            Operation::Insert => (None, new, false),
+            Operation::Update => {
+                let is_unknown = is_unknown && old.as_ref().is_some_and(Fields::is_empty);
+                (old, new, is_unknown)
+            }
+            Operation::Delete | Operation::Collision => (old, None, false),
+        }
     }
 }
 

@@ -14,10 +14,10 @@ impl Row for SqliteRow<'_> {
             ValueRef::Null => SqlValue::Null,
             ValueRef::Integer(number) => SqlValue::Integer(number),
             ValueRef::Real(number) => SqlValue::Real(number),
+            // SQLite does not check what others write.
             ValueRef::Text(text) => SqlValue::Text(match str::from_utf8(text) {
                 Ok(text) => text.into(),
-                // SQLite does not check what others write.
-                Err(_) => String::from_utf8_lossy(text),
+                Err(_) => return Err(format!("not UTF-8: {}", text.escape_ascii()).into()),
             }),
             ValueRef::Blob(bytes) => SqlValue::Bytes(bytes.into()),
         })

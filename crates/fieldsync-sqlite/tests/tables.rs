@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fieldsync::backend::{SchemaMismatch, Store, StoreError};
-use fieldsync::{Collection, Engine, Fields};
+use fieldsync::{Action, Collection, Engine, Fields, Update};
 use fieldsync_sqlite::SqliteStore;
+use futures_util::StreamExt as _;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -591,4 +592,45 @@ async fn new_fields_of_a_strict_table_get_types_that_it_allows() {
         assert_eq!(json!(read.fields), values);
         assert!(read.created_at.is_some());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_text_is_not_utf_8_or_whose_id_nobody_can_name_is_left_out() {
+    let database = Database::with(
+        "create table things (id text primary key not null, title text not null); \
+         insert into things values ('a', 'one'), ('b', cast(x'ff41' as text)), (cast(x'ff' as text), 'c'), ('', 'd'), \
+           (printf('%.1025c', 'x'), 'e'), ('z', 'last')",
+    );
+    let schema = json!({"type": "object", "required": ["title"], "properties": {"title": {"type": "string"}}});
+    let collection = Collection::from_schema("things", &schema)
+        .text_ids()
+        .capture();
+    let engine = database.engine(collection).await;
+    let things = engine.collection::<Fields>("things");
+    let listed = things.list(None, 10).await.unwrap();
+    let ids: Vec<_> = listed.iter().map(|one| one.id.to_string()).collect();
+    assert_eq!(ids, ["a", "z"]);
+    assert!(things.get("b").await.unwrap().is_none());
+    let mut updates = engine.subscribe("things", None).await.unwrap();
+    while !matches!(updates.next().await, Some(Update::Live { .. })) {}
+    let mut change = async |sql: &str| {
+        database.sql(sql);
+        engine.wake();
+        loop {
+            match updates.next().await.unwrap() {
+                Update::Change { change, .. } => return change,
+                Update::Changes { mut changes, .. } => return changes.remove(0),
+                _ => {}
+            }
+        }
+    };
+    let gone = change("update things set title = cast(x'ff' as text) where id = 'a'").await;
+    assert_eq!((gone.action, gone.id), (Action::Delete, "a".into()));
+    let whole = change("update things set title = 'repaired' where id = 'b'").await;
+    assert_eq!((whole.action, whole.id), (Action::Create, "b".into()));
+    assert_eq!(json!(whole.fields), json!({"title": "repaired"}));
+    let other = things.update("z", |fields: &mut Fields| {
+        fields.insert("title".into(), "new".into());
+    });
+    other.await.unwrap();
 }

@@ -149,6 +149,7 @@ pub mod backend {
     pub use crate::schema::collection::CaptureChoice;
     pub use crate::schema::field::{Field, Ids, IdsGivenBy, SetBy};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
+    pub use crate::schema::lookups::MAX_ID_BYTES;
     pub use crate::schema::table_description::{ColumnDescription, LeftOut, TableDescription};
     pub use crate::store::error::{SchemaMismatch, StoreError};
     pub use crate::store::page::{PageLimit, PageMeter, RecordPage};

@@ -260,8 +260,8 @@ fn invalid() -> Vec<Row> {
         )
         .blames("ratio"),
         of_field(
-            "H11 1e400 in a nested value",
-            create_thing("{\"settings\":{\"a\":[1e400]}}"),
+            "H11 1e401 in a nested value",
+            create_thing("{\"settings\":{\"a\":[1e401]}}"),
         )
         .blames("settings"),
         of_field(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fieldsync::{Collection, Engine, EngineError, Fields, Refusal, Update};
+use fieldsync::{Action, Collection, Engine, EngineError, Fields, Refusal, Update};
 use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
 use serde_json::json;
@@ -144,28 +144,25 @@ async fn a_row_whose_bytes_are_not_utf_8_is_left_out() {
     }
     let mut updates = engine.subscribe("things", None).await.unwrap();
     while !matches!(updates.next().await, Some(Update::Live { .. })) {}
-    admin
-        .batch_execute("update things set title = E'na\\xefve' where id = 1")
-        .await
-        .unwrap();
-    admin
-        .batch_execute("update things set title = 'repaired' where id = 2")
-        .await
-        .unwrap();
-    engine.wake();
-    loop {
-        let changes = match updates.next().await.unwrap() {
-            Update::Change { change, .. } => vec![change],
-            Update::Changes { changes, .. } => changes,
-            Update::Live { .. } => continue,
-            update => panic!("{update:?}"),
-        };
-        if changes
-            .iter()
-            .any(|change| change.fields.get("title") == Some(&json!("repaired")))
-        {
-            break;
+    let mut change = async |sql: &str| {
+        admin.batch_execute(sql).await.unwrap();
+        engine.wake();
+        loop {
+            match updates.next().await.unwrap() {
+                Update::Change { change, .. } => return change,
+                Update::Changes { mut changes, .. } => return changes.remove(0),
+                _ => {}
+            }
         }
-    }
+    };
+    // A row that can no longer be read is gone, and one that can be read again is new.
+    let gone = change("update things set title = E'na\\xefve' where id = 1").await;
+    assert_eq!((gone.action, gone.id), (Action::Delete, 1.into()));
+    let whole = change("update things set title = 'repaired' where id = 2").await;
+    assert_eq!((whole.action, whole.id), (Action::Create, 2.into()));
+    assert_eq!(
+        json!(whole.fields),
+        json!({"title": "repaired", "size": 0.0})
+    );
     assert_eq!(collection.list(None, 10).await.unwrap().len(), 2);
 }

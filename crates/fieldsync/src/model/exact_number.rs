@@ -229,10 +229,14 @@ fn is_exact(token: &str) -> bool {
     value.is_finite() && decimal(token) == decimal(&format!("{value:e}"))
 }
 
-/// Whether a number lies outside the range of a double.
+/// The greatest exponent of a number that is written. With it a few characters become as many digits in the database.
+const MAX_EXPONENT: u32 = 400;
+
+/// Whether the exponent of a number is too great for it to be written.
 pub(crate) fn is_out_of_range(digits: &str) -> bool {
-    let value = digits.parse::<f64>().unwrap_or(f64::INFINITY);
-    value.is_infinite() || value == 0.0
+    let exponent = digits.split_once(['e', 'E']).map(|(_, exponent)| exponent);
+    let exponent = exponent.map(str::parse::<i32>);
+    exponent.is_some_and(|exponent| exponent.map_or(true, |one| one.unsigned_abs() > MAX_EXPONENT))
 }
 
 /// The significant digits of a decimal number, and the power of ten of the last digit.

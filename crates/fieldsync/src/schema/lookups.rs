@@ -10,8 +10,8 @@ use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::field::{Ids, IdsGivenBy};
 
-/// The maximum length of an id that is text, in bytes.
-const MAX_ID_BYTES: usize = 1024;
+/// The maximum length of an id that is text, in bytes. A row with a longer one, or an empty one, is left out.
+pub const MAX_ID_BYTES: usize = 1024;
 
 /// The maximum length of an idempotency key, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
