@@ -240,3 +240,88 @@ async fn a_value_that_does_not_fit_is_blamed_on_its_field(app: App) {
     let reply: Value = reply.send().await.unwrap().json().await.unwrap();
     assert_eq!(reply["price"], "12345678901234567890.25");
 }
+
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+struct Large {
+    signed: i64,
+    unsigned: u64,
+    maybe: Option<i64>,
+    state: State,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "t", content = "c")]
+enum State {
+    #[default]
+    Off,
+    Named(String),
+}
+
+fn large() -> EngineBuilder {
+    Engine::builder().collection(Collection::of::<Large>("large").open_to_everyone())
+}
+
+mod of_64_bits {
+    use super::*;
+
+    on_every_store!(with large:
+        integers_of_64_bits_are_exact_in_rust_and_strings_where_json_would_round_them,
+        another_form_of_an_enum_takes_the_place_of_the_former,
+    );
+}
+
+async fn integers_of_64_bits_are_exact_in_rust_and_strings_where_json_would_round_them(app: App) {
+    let handle = app.engine.collection::<Large>("large");
+    let wanted = Large {
+        signed: i64::MIN,
+        unsigned: i64::MAX.unsigned_abs(),
+        maybe: Some(115_000_000_000_000_001),
+        state: State::Off,
+    };
+    let made = handle.create(wanted.clone()).await.unwrap();
+    assert_eq!(made.fields, wanted);
+    let shown = app.get("/api/large/1/").await;
+    assert_eq!(shown["signed"], "-9223372036854775808");
+    assert_eq!(shown["maybe"], "115000000000000001");
+    let (status, patched) = app
+        .send(
+            "PATCH",
+            "/api/large/1/",
+            &json!({"signed": "9007199254740993", "maybe": 7}),
+        )
+        .await;
+    assert_eq!(
+        (status, &patched["signed"], &patched["maybe"]),
+        (200, &json!("9007199254740993"), &json!(7))
+    );
+    let set = handle.update(1, |large| large.unsigned -= 1).await.unwrap();
+    assert_eq!(set.fields.signed, 9_007_199_254_740_993);
+    assert_eq!(set.fields.unsigned, i64::MAX.unsigned_abs() - 1);
+    let (status, problem) = app
+        .send("PATCH", "/api/large/1/", &json!({"unsigned": "-1"}))
+        .await;
+    assert_eq!(
+        (status, &problem["errors"]["unsigned"]),
+        (422, &json!(["must be from 0 to 9223372036854775807"]))
+    );
+}
+
+async fn another_form_of_an_enum_takes_the_place_of_the_former(app: App) {
+    let handle = app.engine.collection::<Large>("large");
+    handle
+        .create(Large {
+            state: State::Named("q".into()),
+            ..Large::default()
+        })
+        .await
+        .unwrap();
+    let (status, patched) = app
+        .send("PATCH", "/api/large/1/", &json!({"state": {"t": "Off"}}))
+        .await;
+    assert_eq!((status, &patched["state"]), (200, &json!({"t": "Off"})));
+    assert_eq!(
+        handle.get(1).await.unwrap().unwrap().fields.state,
+        State::Off
+    );
+}

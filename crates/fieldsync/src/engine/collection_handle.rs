@@ -110,7 +110,8 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
         record.map(|record| self.typed(record)).transpose()
     }
 
-    /// Reads at most `limit` records in the order of their ids, starting after the id `after`.
+    /// Reads at most `limit` records in the order of their ids, starting after the id `after`. A record that does not fit the type is
+    /// left out, and logged.
     ///
     /// # Errors
     /// Same as [`CollectionHandle::get`], or when `after` is of another kind than the collection's ids.
@@ -130,7 +131,13 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
             let page = self.engine.store().list(&self.name, after, limit).await?;
             after = page.records.last().map(|last| last.id.clone());
             for record in page.records {
-                records.push(self.typed(record)?);
+                match self.typed(record) {
+                    Ok(record) => records.push(record),
+                    Err(EngineError::Unreadable { key, source }) => {
+                        tracing::warn!(%key, error = %source, "a record does not fit its type, and is left out of a list");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             if !page.more {
                 break;

@@ -10,10 +10,11 @@ use serde_json::Value;
 use crate::model::access::Access;
 use crate::model::canonical::CanonicalHasher;
 use crate::model::cursor::{Cursor, Position};
-use crate::model::exact_number::{restore, typed};
+use crate::model::exact_number::restore;
 use crate::model::field_errors::FieldErrors;
 use crate::model::precondition::Precondition;
 use crate::model::record::{Fields, RecordId, RecordKey, size_of_fields};
+use crate::model::typed::typed;
 
 /// A request to create, update or delete one record.
 ///

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
 /// A marked string begins like this in JSON text.
 const MARK: &str = "\"\\u0000";
@@ -70,11 +70,6 @@ pub(crate) fn canonical(number: &Number) -> Value {
     } else {
         Value::String(format!("\0{number}"))
     }
-}
-
-/// Fields as the app's own type.
-pub(crate) fn typed<T: DeserializeOwned>(fields: Map<String, Value>) -> serde_json::Result<T> {
-    serde_json::from_value(rounded(Value::Object(fields)))
 }
 
 /// The value with each marked number as `serde_json` reads it: an integer of 64 bits, or rounded to a double. One outside the
@@ -324,17 +319,6 @@ mod tests {
         ] {
             check_unchanged(text);
         }
-    }
-
-    #[test]
-    fn a_type_of_the_app_gets_the_number_as_serde_json_reads_it() {
-        let fields: Map<String, Value> =
-            from_json(r#"{"a":[9223372036854775807,1e400,0.12345678901234567890123]}"#).unwrap();
-        let read: Value = typed(fields).unwrap();
-        assert_eq!(
-            read,
-            json!({"a": [i64::MAX, "1e400", 0.123_456_789_012_345_68]})
-        );
     }
 
     #[test]

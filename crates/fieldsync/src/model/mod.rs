@@ -19,3 +19,4 @@ pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod timestamp;
 pub(crate) mod topic;
+pub(crate) mod typed;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::model::exact_number::typed;
 use crate::model::timestamp::Timestamp;
+use crate::model::typed::typed;
 
 /// The fields of a record by name, as JSON values. The id is not one of them.
 ///

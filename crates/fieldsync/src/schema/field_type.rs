@@ -175,6 +175,12 @@ impl Schema {
         }
     }
 
+    /// Whether this is an enum with data and the value a whole one: it takes the place of another form, whose members would
+    /// otherwise stay.
+    pub(crate) fn is_whole(&self, value: &Value) -> bool {
+        matches!(self.kind, FieldType::Json(JsonShape::OneOf(_))) && self.check(value).is_ok()
+    }
+
     /// Writes the type into an identity. Tests pin what is written, so that renaming a variant changes no identity.
     pub(crate) fn identify(&self, hasher: &mut CanonicalHasher) {
         hasher.flag(self.nullable);

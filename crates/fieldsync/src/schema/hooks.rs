@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::model::exact_number::typed;
 use crate::model::field_errors::FieldErrors;
 use crate::model::principal::Principal;
 use crate::model::record::Fields;
 use crate::model::refusal::Refusal;
+use crate::model::typed::typed;
 
 type Validate = dyn Fn(Option<&Fields>, &Fields) -> Result<(), Refusal> + Send + Sync;
 type Check =

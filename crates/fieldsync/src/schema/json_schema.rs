@@ -405,8 +405,9 @@ fn integer_type(schema: &Map<String, Value>) -> Result<FieldType, String> {
         Some("uint8") => (0, u8::MAX.into()),
         Some("uint16") => (0, u16::MAX.into()),
         Some("uint32") => (0, u32::MAX.into()),
-        Some("uint" | "uint64") => (0, MAX_SAFE_INTEGER),
-        Some("int" | "int64") | None => (-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER),
+        Some("uint" | "uint64") => (0, i64::MAX),
+        Some("int" | "int64") => (i64::MIN, i64::MAX),
+        None => (-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER),
         Some(other) => return Err(format!("format {other:?} is not supported for integers")),
     };
     let bound = |keyword: &str| match schema.get(keyword) {

@@ -251,6 +251,11 @@ impl Decision<'_> {
     fn patch(&self, patch: &MergePatch, row: &Record) -> Result<Option<Write>, Refusal> {
         let patched = patch.0.keys().map(|name| {
             let current = row.fields.get(name).unwrap_or(&Value::Null);
+            let field = self.collection.field(name);
+            let wanted = &patch.0[name];
+            if field.is_some_and(|field| field.schema.is_whole(wanted)) {
+                return (name.clone(), wanted.clone());
+            }
             let value = patch.value_of(name, current);
             (name.clone(), value.expect("the patch has this field"))
         });
