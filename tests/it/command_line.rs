@@ -16,6 +16,8 @@ on_both_databases!(
     ddl_runs_and_its_drop_leaves_nothing,
     a_served_table_is_live_whoever_writes_it,
     nothing_is_served_without_a_choice,
+    a_table_that_the_start_would_refuse_is_left_out_with_its_reason,
+    check_writes_nothing_and_a_taken_port_changes_nothing,
 );
 
 /// A running `fieldsync serve`. It is killed when dropped.
@@ -228,6 +230,62 @@ async fn nothing_is_served_without_a_choice(database: Database) {
     let error = stderr(everyone, 2);
     assert!(error.contains("--open-to-everyone"), "{error}");
     assert_eq!(database.objects().await, before);
+}
+
+async fn a_table_that_the_start_would_refuse_is_left_out_with_its_reason(database: Database) {
+    database.run(TABLES).await;
+    let bad = "create table bad (id integer primary key, x integer references nowhere (id))";
+    let inherited = "create table bad ($key); create table child () inherits (bad)";
+    database.run_own(bad, inherited).await;
+    let report = stdout(run(&["check", &database.dsn(), "--table", "bad"]), 1);
+    assert!(report.contains("bad: "), "{report}");
+    assert!(report.contains("0 of 1 tables can be served"), "{report}");
+    let served = Served::start(&database.dsn(), &["--capture"]);
+    let film = reqwest::get(served.url("api/film/")).await.unwrap();
+    assert_eq!(film.status(), 200);
+    let missing = reqwest::get(served.url("api/bad/")).await.unwrap();
+    assert_eq!(missing.status(), 404);
+    let catalog: Value = reqwest::get(served.url("api/"))
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let tables = catalog["collections"].as_array().unwrap();
+    let bad = tables
+        .iter()
+        .find(|one| one["table"].as_str().unwrap().ends_with("bad"));
+    let reason = bad.unwrap()["reason"].as_str().unwrap();
+    assert!(reason.contains("found"), "{reason}");
+    drop(served);
+    let served = Served::start(&database.dsn(), &["--without-capture", "--read-only"]);
+    let catalog: Value = reqwest::get(served.url("api/"))
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let tables = catalog["collections"].as_array().unwrap();
+    let film = tables.iter().find(|one| one["name"] == "film").unwrap();
+    assert_eq!(
+        (&film["writable"], &film["creatable"]),
+        (&json!(false), &json!(false))
+    );
+}
+
+async fn check_writes_nothing_and_a_taken_port_changes_nothing(database: Database) {
+    database.run(TABLES).await;
+    let before = (database.objects().await, database.bytes());
+    stdout(run(&["check", &database.dsn()]), 0);
+    stdout(run(&["ddl", &database.dsn(), "--capture"]), 0);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("localhost:{}", taken.local_addr().unwrap().port());
+    let error = stderr(
+        run(&["serve", &database.dsn(), "--capture", "--listen", &address]),
+        2,
+    );
+    assert!(error.contains(&address), "{error}");
+    assert_eq!((database.objects().await, database.bytes()), before);
 }
 
 #[test]

@@ -39,6 +39,12 @@ impl Database {
         self.url.clone().unwrap_or_else(file)
     }
 
+    /// The file, on SQLite.
+    #[cfg(feature = "services")]
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.path()).unwrap_or_default()
+    }
+
     /// The tables, indexes, triggers and functions.
     #[cfg(feature = "services")]
     pub(crate) async fn objects(&self) -> Vec<String> {

@@ -39,7 +39,11 @@ pub(crate) async fn serve(
                 }
             })
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .service(web::scope("/api").service(fieldsync_actix::rest(&app_engine)))
+            .service(
+                web::scope("/api")
+                    .service(fieldsync_actix::rest(&app_engine))
+                    .default_service(web::to(fieldsync_actix::not_found)),
+            )
             .route("/live", fieldsync_actix::live(&app_engine))
     };
     let server = HttpServer::new(app)

@@ -1,7 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
-
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::database::Dsn;
@@ -74,9 +72,9 @@ pub(crate) struct ServeOptions {
     #[command(flatten)]
     pub(crate) capture: CaptureChoice,
 
-    /// The address to listen on.
+    /// The address to listen on, such as `localhost:8000`.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: String,
 
     /// The web framework.
     #[arg(long, value_enum, default_value = "axum")]

@@ -21,7 +21,10 @@ pub(crate) async fn serve(
     origins: &[String],
 ) -> Result<(), String> {
     let app = Router::new()
-        .nest("/api", fieldsync_axum::rest(&engine))
+        .nest(
+            "/api",
+            fieldsync_axum::rest(&engine).fallback(fieldsync_axum::not_found),
+        )
         .route("/live", fieldsync_axum::live(&engine))
         .layer(from_fn_with_state(site, answer))
         .layer(cors(origins)?);

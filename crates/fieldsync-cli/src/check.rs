@@ -3,14 +3,20 @@
 use serde_json::json;
 
 use crate::arguments::CheckOptions;
-use crate::database::Database;
-use crate::tables::{Table, selected};
+use crate::database::{Database, explain};
+use crate::tables::{Service, Table, fit, selected};
 
 /// Prints the report. `false` if something can't be served.
 pub(crate) async fn check(options: &CheckOptions) -> Result<bool, String> {
     let selection = &options.selection;
     let database = Database::open(&selection.dsn, selection.side_schema.as_deref()).await?;
-    let tables = selected(&database, selection).await?;
+    let mut tables = selected(&database, selection).await?;
+    let service = Service {
+        is_captured: true,
+        is_read_only: false,
+    };
+    let ddl = fit(&database, &mut tables, service).await;
+    let ddl = ddl.map_err(|error| explain("can't compare the tables", &error))?;
     // A view without a key is no fault of the database's.
     let is_fault = |table: &&Table| table.collection.is_err() && !table.description.is_view;
     let (mut served, mut all) = (0, 0);
@@ -24,9 +30,6 @@ pub(crate) async fn check(options: &CheckOptions) -> Result<bool, String> {
         .iter()
         .filter(|table| !table.description.is_view)
         .count();
-    let captured = with_capture(&tables);
-    let ddl = database.ddl(&captured).await;
-    let ddl = ddl.unwrap_or_else(|error| format!("-- {error}\n"));
     if options.json {
         let tables: Vec<_> = tables.iter().map(Table::to_json).collect();
         let report = json!({
@@ -48,19 +51,6 @@ pub(crate) async fn check(options: &CheckOptions) -> Result<bool, String> {
         println!("With --capture, fieldsync would run {statements} statements: see fieldsync ddl.");
     }
     Ok(faults == 0 && served == all)
-}
-
-/// The collections of these tables, as `serve --capture` has them.
-pub(crate) fn with_capture(tables: &[Table]) -> Vec<fieldsync::Collection> {
-    let served = tables.iter().filter_map(|table| {
-        let (collection, _) = table.collection.as_ref().ok()?;
-        Some((collection, table.description.is_view))
-    });
-    let chosen = served.map(|(collection, is_view)| match is_view {
-        true => collection.clone().without_capture(),
-        false => collection.clone().capture(),
-    });
-    chosen.collect()
 }
 
 fn print_table(table: &Table) {

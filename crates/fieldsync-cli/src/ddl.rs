@@ -1,9 +1,8 @@
 //! `fieldsync ddl`: the SQL that fieldsync would run.
 
 use crate::arguments::DdlOptions;
-use crate::check::with_capture;
 use crate::database::{Database, explain};
-use crate::tables::selected;
+use crate::tables::{Service, fit, selected};
 
 pub(crate) async fn ddl(options: &DdlOptions) -> Result<(), String> {
     let selection = &options.selection;
@@ -12,16 +11,18 @@ pub(crate) async fn ddl(options: &DdlOptions) -> Result<(), String> {
         database.drop_ddl().await
     } else {
         let is_captured = options.capture.is_on()?;
-        let tables = selected(&database, selection).await?;
-        let collections = with_capture(&tables);
-        let collections: Vec<_> = match is_captured {
-            true => collections,
-            false => collections
-                .into_iter()
-                .map(|one| one.without_capture())
-                .collect(),
+        let mut tables = selected(&database, selection).await?;
+        let service = Service {
+            is_captured,
+            is_read_only: false,
         };
-        database.ddl(&collections).await
+        let sql = fit(&database, &mut tables, service).await;
+        for table in tables.iter().filter(|table| !table.description.is_view) {
+            if let Err(reason) = &table.collection {
+                eprintln!("left out: {}: {reason}", table.description.qualified_name());
+            }
+        }
+        sql
     };
     print!(
         "{}",

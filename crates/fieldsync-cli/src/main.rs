@@ -24,6 +24,7 @@ mod axum;
 
 mod actix;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -39,6 +40,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let done = match Arguments::parse().command {
         Command::Serve(options) => serve::serve(options).await.map(|()| true),

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use fieldsync::Collection;
-use fieldsync::backend::{ColumnDescription, LeftOut, SetBy, TableDescription};
+use fieldsync::backend::{
+    ColumnDescription, LeftOut, SchemaMismatch, SetBy, StoreError, TableDescription,
+};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Selection;
@@ -56,23 +58,32 @@ pub(crate) async fn selected(
             Some(schema) => selection.schema.contains(schema),
         }
     };
+    let described: Vec<_> = described.into_iter().filter(is_selected).collect();
     let mut names = HashSet::new();
-    let tables = described
+    let mut tables = Vec::with_capacity(described.len());
+    for description in described {
+        let collection = Collection::from_description(&description);
+        // A table whose name is one of a collection has it, whatever others are called.
+        let has_its_name = |(collection, _): &(Collection, _)| {
+            **collection.name() == description.name && names.insert(description.name.clone())
+        };
+        let is_named = collection.as_ref().is_ok_and(has_its_name);
+        tables.push((description, collection, is_named));
+    }
+    let tables = tables
         .into_iter()
-        .filter(is_selected)
-        .map(|description| {
-            let collection =
-                Collection::from_description(&description).map(|(collection, left_out)| {
-                    let mut name = collection.name().to_string();
-                    if !names.insert(name.clone()) {
-                        let schema = description.schema.as_deref().unwrap_or_default();
-                        name = format!("{schema}_{name}");
-                        while !names.insert(name.clone()) {
-                            name.push('_');
-                        }
+        .map(|(description, collection, is_named)| {
+            let collection = collection.map(|(collection, left_out)| {
+                let mut name = collection.name().to_string();
+                if !is_named && !names.insert(name.clone()) {
+                    let schema = description.schema.as_deref().unwrap_or_default();
+                    name = format!("{schema}_{name}");
+                    while !names.insert(name.clone()) {
+                        name.push('_');
                     }
-                    (collection.named(&name).open_to_everyone(), left_out)
-                });
+                }
+                (collection.named(&name).open_to_everyone(), left_out)
+            });
             Table {
                 description,
                 collection,
@@ -81,7 +92,98 @@ pub(crate) async fn selected(
     Ok(tables.collect())
 }
 
+/// How the collections are served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Service {
+    pub(crate) is_captured: bool,
+    pub(crate) is_read_only: bool,
+}
+
+/// Sets how the collections are served, and leaves out those that the database does not let be served so. Returns the SQL that the
+/// start would run.
+pub(crate) async fn fit(
+    database: &Database,
+    tables: &mut [Table],
+    service: Service,
+) -> Result<String, StoreError> {
+    for table in &mut *tables {
+        let is_view = table.description.is_view;
+        table.change(|collection| {
+            let collection = match service.is_captured && !is_view {
+                true => collection.capture(),
+                false => collection.without_capture(),
+            };
+            match service.is_read_only {
+                true => collection.read_only(),
+                false => collection,
+            }
+        });
+    }
+    loop {
+        let collections: Vec<_> = tables.iter().filter_map(Table::served).cloned().collect();
+        let mismatches = match database.ddl(&collections).await {
+            Err(StoreError::Schema(mismatches)) => mismatches,
+            done => return done,
+        };
+        let mut is_settled = true;
+        for table in &mut *tables {
+            if let Some(mismatch) = mismatches.iter().find(|one| table.is_meant_by(one)) {
+                table.restrict(mismatch);
+                is_settled = false;
+            }
+        }
+        if is_settled {
+            return Err(StoreError::Schema(mismatches));
+        }
+    }
+}
+
 impl Table {
+    /// The collection, if the table can be served.
+    pub(crate) fn served(&self) -> Option<&Collection> {
+        self.collection
+            .as_ref()
+            .ok()
+            .map(|(collection, _)| collection)
+    }
+
+    fn change(&mut self, change: impl FnOnce(Collection) -> Collection) {
+        if let Ok((collection, _)) = &mut self.collection {
+            *collection = change(collection.clone());
+        }
+    }
+
+    fn is_meant_by(&self, mismatch: &SchemaMismatch) -> bool {
+        let table = self.served().map(Collection::table_name);
+        table.is_some_and(|table| {
+            table == mismatch.table || self.description.qualified_name() == mismatch.table
+        })
+    }
+
+    /// Serves a table that does not fit without new records, or not at all.
+    fn restrict(&mut self, mismatch: &SchemaMismatch) {
+        if self.served().is_some_and(Collection::is_creatable) {
+            self.change(Collection::no_create);
+            return;
+        }
+        let SchemaMismatch {
+            column,
+            found,
+            expected,
+            ..
+        } = mismatch;
+        let column = column.as_ref().map(|column| format!("column {column}: "));
+        let reason = format!(
+            "{}found {found}, expected {expected}",
+            column.unwrap_or_default()
+        );
+        // What an app would write is an option here.
+        let reason = reason
+            .replace(".without_capture()", "--without-capture")
+            .replace(".capture()", "--capture");
+        self.collection = Err(reason);
+    }
+
     /// The number of columns that are served, and of all columns.
     pub(crate) fn columns(&self) -> (usize, usize) {
         let all = self.description.columns.len();

@@ -132,10 +132,10 @@ impl Privileges {
         collection: &Collection,
         table: &Result<TableInfo, MissingTable>,
     ) -> Result<(), Failure> {
-        let wanted = if collection.is_creatable() {
-            READ_AND_WRITE
-        } else {
-            "select, update, delete"
+        let wanted = match (collection.is_writable(), collection.is_creatable()) {
+            (false, _) => "select",
+            (true, false) => "select, update, delete",
+            (true, true) => READ_AND_WRITE,
         };
         match table {
             Ok(table) => {

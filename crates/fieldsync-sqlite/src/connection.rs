@@ -165,7 +165,6 @@ impl Session {
             Role::Writer if is_read_only => {}
             Role::Writer => {
                 connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_too_late))?;
-                Self::use_wal(&connection)?;
                 let synchronous = self.options.synchronous.keyword();
                 connection.pragma_update(None, "synchronous", synchronous)?;
                 connection.pragma_update(None, "foreign_keys", true)?;
@@ -204,7 +203,10 @@ impl Session {
     }
 
     /// Switches the file to WAL, for good. The busy handler does not cover the switch, and another node may be switching.
-    fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+        if connection.is_readonly("main")? {
+            return Ok(());
+        }
         loop {
             let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| {
                 row.get::<_, String>(0)

@@ -187,6 +187,7 @@ impl Store for SqliteStore {
             .writer
             .call(move |session| {
                 session.with(None, |open| {
+                    Session::use_wal(&open.connection)?;
                     prepare::prepare(&mut open.connection, &collections)
                 })
             })

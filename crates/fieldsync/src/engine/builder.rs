@@ -222,7 +222,7 @@ fn check_collections(
             return fault("is added twice".into());
         }
         let table = collection.table_name();
-        let shares = |other: &&Arc<Collection>| other.table_name().eq_ignore_ascii_case(table);
+        let shares = |other: &&Arc<Collection>| other.table_name() == table;
         if let Some(other) = by_name.values().find(shares) {
             // Each would have a log of its own, and subscribers of one would miss the edits of the other.
             return fault(format!(

@@ -54,7 +54,7 @@ impl<'de> Deserializer<'de> for Typed {
             Value::Object(members) => {
                 let members = members.into_iter();
                 visitor.visit_map(MapDeserializer::new(
-                    members.map(|(name, value)| (name, Typed(value))),
+                    members.map(|(name, value)| (name, Self(value))),
                 ))
             }
             other => rounded(other).deserialize_any(visitor),
