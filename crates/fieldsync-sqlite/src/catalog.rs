@@ -11,7 +11,7 @@ use fieldsync_sql::{
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::bare_sql::without_quotes;
-use crate::column_types::is_time;
+use crate::column_types::{BLOB, is_time, is_uuid};
 use crate::dialect::Sqlite;
 use crate::error::Failure;
 
@@ -181,7 +181,7 @@ pub(crate) fn columns(
     })?;
     let mut columns: Vec<ColumnInfo> = columns.collect::<Result<_, _>>()?;
     for column in &mut columns {
-        if is_time(&column.declared) {
+        if is_time(&column.declared) || is_uuid(&column.declared) {
             column.declared.sample = sample(connection, table, &column.name)?;
         }
     }
@@ -192,11 +192,12 @@ pub(crate) fn columns(
     ))
 }
 
-/// A value of a column, as text.
+/// A value of a column, as text. For a blob, what it is.
 fn sample(connection: &Connection, table: &str, column: &str) -> Result<Option<String>, Failure> {
     let (table, column) = (Sqlite::quote(table), Sqlite::quote(column));
     let sql = format!(
-        "select cast({table}.{column} as text) from {table} where {table}.{column} is not null limit 1"
+        "select iif(typeof({table}.{column}) = '{BLOB}', '{BLOB}', cast({table}.{column} as text)) from {table} \
+         where {table}.{column} is not null limit 1"
     );
     // A view may fail when it is read.
     Ok(connection.query_row(&sql, [], |row| row.get(0)).ok())

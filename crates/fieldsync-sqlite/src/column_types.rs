@@ -188,6 +188,14 @@ fn is_blob(declared: &DeclaredType) -> bool {
     declared.name.contains("blob") || declared.name == "bytea" || declared.name.contains("binary")
 }
 
+/// The sample of a column that holds blobs.
+pub(crate) const BLOB: &str = "blob";
+
+/// A type that is meant for UUIDs, which frameworks store in every form.
+pub(crate) fn is_uuid(declared: &DeclaredType) -> bool {
+    matches!(&*declared.name, "uuid" | "guid")
+}
+
 fn is_numeric(declared: &DeclaredType) -> bool {
     matches!(&*declared.name, "numeric" | "decimal" | "number" | "money")
 }
@@ -212,7 +220,8 @@ fn has_no_own_field(declared: &DeclaredType) -> bool {
         && !is_time(declared)
         && !is_json(declared)
         && !is_blob(declared)
-        && !matches!(&*declared.name, "date" | "bool" | "boolean" | "uuid")
+        && !is_uuid(declared)
+        && !matches!(&*declared.name, "date" | "bool" | "boolean")
 }
 
 /// The field that fits a column of this type.
@@ -227,7 +236,7 @@ pub(crate) fn field_type(declared: &DeclaredType) -> FieldType {
         FieldType::DateTime
     } else if declared.name == "date" {
         FieldType::Date
-    } else if declared.name == "uuid" {
+    } else if is_uuid(declared) {
         FieldType::Uuid
     } else if is_real(declared) || is_numeric(declared) {
         FieldType::Number {
@@ -248,7 +257,7 @@ pub(crate) fn field_type(declared: &DeclaredType) -> FieldType {
 pub(crate) fn key_ids(declared: &DeclaredType) -> Option<Ids> {
     if is_integer(declared) {
         Some(Ids::Integer)
-    } else if declared.name == "uuid" || is_blob(declared) {
+    } else if is_uuid(declared) || is_blob(declared) {
         Some(Ids::UuidV7)
     } else if is_real(declared) {
         None
@@ -261,7 +270,12 @@ const UUID_COLUMNS: &str =
     "text, varchar(36), uuid, char(32) for UUIDs without hyphens, or blob for UUIDs of 16 bytes";
 
 fn uuid_format(declared: &DeclaredType) -> Option<Format> {
-    if declared.name == "uuid" || holds_text(declared, Some(36)) {
+    let sample = declared.sample.as_deref().unwrap_or_default();
+    if is_uuid(declared) && sample == BLOB {
+        Some(Format::BlobUuid)
+    } else if is_uuid(declared) && sample.len() == 32 {
+        Some(Format::SimpleUuid)
+    } else if is_uuid(declared) || holds_text(declared, Some(36)) {
         Some(Format::Text)
     } else if is_text(declared) && declared.length.is_some_and(|length| length >= 32) {
         Some(Format::SimpleUuid)

@@ -39,23 +39,27 @@ pub(crate) fn prepare(
     }
 }
 
-/// The SQL that [`prepare`] would run. It runs it, and rolls it back.
+/// The SQL that a start would run. It runs it, but for the journal mode, and rolls it back.
 pub(crate) fn ddl(
     connection: &mut Connection,
     collections: &[Arc<Collection>],
 ) -> Result<String, Failure> {
+    let mode = connection.query_row("pragma journal_mode", [], |row| row.get::<_, String>(0))?;
+    // A start switches to it outside of any transaction.
+    let mut statements = match &*mode {
+        "wal" => Vec::new(),
+        _ => vec!["pragma journal_mode = wal".to_owned()],
+    };
     let look = look(connection, collections)?;
-    if look.is_complete {
-        return Ok(String::new());
+    if !look.is_complete {
+        statements.extend(match create(connection, collections) {
+            Ok((_, _, statements)) => statements,
+            // The triggers are left out of what a user who may not write sees.
+            Err(Failure::Sqlite(error)) if is_not_allowed(&error) => look.preparation.statements,
+            Err(failure) => return Err(failure),
+        });
     }
-    match create(connection, collections) {
-        Ok((_, _, statements)) => Ok(script(&statements)),
-        // The triggers are left out of what a user who may not write sees.
-        Err(Failure::Sqlite(error)) if is_not_allowed(&error) => {
-            Ok(script(&look.preparation.statements))
-        }
-        Err(failure) => Err(failure),
-    }
+    Ok(script(&statements))
 }
 
 struct Look {

@@ -237,7 +237,8 @@ async fn an_error_on_open_names_the_file_and_what_to_do() {
 async fn the_database_is_in_wal_mode_by_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
-    SqliteStore::open(&path).await.unwrap();
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.prepare(&[]).await.unwrap();
     let mode: String = Connection::open(&path)
         .unwrap()
         .query_row("pragma journal_mode", [], |row| row.get(0))
