@@ -36,6 +36,7 @@ mod faults;
 mod feed;
 mod hidden_data;
 mod http;
+mod http2;
 mod imports;
 mod isolation;
 mod layering;

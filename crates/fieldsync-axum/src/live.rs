@@ -4,11 +4,11 @@ use std::io::Cursor;
 
 use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, Version};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use fieldsync::Engine;
-use fieldsync::adapter::{Accepted, accept, serve};
+use fieldsync::adapter::{Accepted, ExtendedConnect, accept, serve};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
@@ -17,13 +17,18 @@ use tokio::net::TcpStream;
 
 use crate::principal::Principal;
 
-/// The engine's WebSocket: `fieldsync.v1` for clients that offer it, else the plain feed if the engine has one.
+/// The engine's WebSocket: `fieldsync.v1` for clients that offer it, else the plain feed if the engine has one. It is opened over
+/// HTTP/1.1, and over HTTP/2 (RFC 8441) where the server speaks that: `axum::serve` does with axum's feature `http2`.
 ///
 /// Each connection is a task, which ends when the connection is closed or the engine drains.
 pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S> {
     let engine = engine.clone();
     let open = move |principal: Principal, request: Request| async move {
         let (mut parts, _) = request.into_parts();
+        // Only an extended CONNECT has a path.
+        if parts.method == Method::CONNECT && parts.version == Version::HTTP_2 {
+            parts.extensions.insert(ExtendedConnect);
+        }
         let (response, accepted) = accept(&engine, &parts);
         let Some(accepted) = accepted else {
             return response.into_response();

@@ -52,7 +52,8 @@ pub enum StartError {
     Incomplete(String),
     /// An allowed origin is not an origin.
     #[error(
-        "allowed origin {0:?} is not an origin: write it like https://app.example or http://localhost:3000, without a path"
+        "allowed origin {0:?} is not an origin: write it like https://app.example, http://localhost:3000 or https://*.app.example, \
+         without a path"
     )]
     Origin(String),
     /// A setting can't work.

@@ -180,5 +180,5 @@ pub mod backend {
 /// For authors of adapters: what brings the requests and sockets of a web framework to an engine.
 pub mod adapter {
     pub use crate::http::{Body, MountPath, handle, not_found_response, problem_response};
-    pub use crate::websocket::{Accepted, accept, serve};
+    pub use crate::websocket::{Accepted, ExtendedConnect, accept, serve};
 }

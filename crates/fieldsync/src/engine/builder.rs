@@ -76,10 +76,26 @@ impl EngineBuilder {
         self
     }
 
-    /// Lets pages of this origin (`https://app.example`, without a path) open sockets. Pages of the server's own origin
-    /// always may.
-    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
-        self.settings.allowed_origins.push(origin.into());
+    /// Lets pages of an origin open sockets. Pages of the server's own origin always may.
+    ///
+    /// An origin is what a browser sends, without a path: `https://app.example`, `http://localhost:3000`, `capacitor://localhost`,
+    /// `chrome-extension://…`, or `null` for pages without one. `https://*.app.example` stands for every host below that one.
+    pub fn allow_origin(mut self, origin: impl AsRef<str>) -> Self {
+        self.settings.origins.allow(origin.as_ref());
+        self
+    }
+
+    /// Lets pages of the origins open sockets for which the closure returns true. It gets what the browser sent.
+    ///
+    /// ```
+    /// # use fieldsync::Engine;
+    /// let builder = Engine::builder().allow_origin_if(|origin| origin.ends_with(".preview.example"));
+    /// ```
+    pub fn allow_origin_if(
+        mut self,
+        allows: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.origins.allow_if(allows);
         self
     }
 
@@ -245,25 +261,13 @@ fn check_settings(
             "the feed {unknown:?} has no collection of that name"
         )));
     }
-    let origins = &mut settings.allowed_origins.iter();
-    if let Some(bad) = origins.find(|origin| !is_origin(origin)) {
+    if let Some(bad) = &settings.origins.fault {
         return Err(StartError::Origin(bad.clone()));
     }
     match settings.fault() {
         Some(fault) => Err(StartError::Setting(fault)),
         None => Ok(()),
     }
-}
-
-/// Whether a text is a scheme, a host and perhaps a port, as browsers send origins (RFC 6454, section 6.2).
-fn is_origin(text: &str) -> bool {
-    let authority = text
-        .split_once("://")
-        .filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
-    authority.is_some_and(|(_, authority)| {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
-        !authority.is_empty() && authority.bytes().all(known)
-    })
 }
 
 /// Trims the logs in small steps, until the engine ends.

@@ -8,5 +8,6 @@ pub(crate) mod collection_handle;
 pub(crate) mod drain;
 pub(crate) mod engine;
 pub(crate) mod group_commit;
+pub(crate) mod origins;
 pub(crate) mod permissions;
 pub(crate) mod settings;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::origins::Origins;
 use crate::live::feed::Feed;
 use crate::store::store::Retention;
 
@@ -13,7 +14,7 @@ const MAX_HEARTBEAT: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// Origins of pages that may open sockets, besides the server's own.
-    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) origins: Origins,
     /// The plain feed of each collection that has one.
     pub(crate) feeds: BTreeMap<Arc<str>, Feed>,
     /// The maximum size of a request's body, in bytes.
@@ -74,7 +75,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            allowed_origins: Vec::new(),
+            origins: Origins::default(),
             feeds: BTreeMap::new(),
             max_body_bytes: 1024 * 1024,
             max_record_bytes: 1024 * 1024,

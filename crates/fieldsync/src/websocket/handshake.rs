@@ -1,5 +1,8 @@
 //! The opening handshake (RFC 6455, section 4.2), the same for every framework.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
 use ::http::header::{
     ALLOW, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -10,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::engine::engine::Engine;
+use crate::engine::origins::Origin;
 use crate::http::{Body, Rejection, WithHeader as _, check_size, empty, list_items, only_value};
 use crate::model::cursor::Position;
 use crate::protocol::Problem;
@@ -17,6 +21,7 @@ use crate::protocol::Problem;
 /// The subprotocol's name.
 const V1: &str = "fieldsync.v1";
 
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// The value of `Connection` that goes with `Upgrade`.
 const UPGRADES: HeaderValue = HeaderValue::from_static("Upgrade");
@@ -29,6 +34,11 @@ pub struct Accepted {
     pub(crate) since: Vec<Position>,
 }
 
+/// Marks a request as an extended CONNECT of HTTP/2 with the protocol `websocket` (RFC 8441): an adapter puts it into the request's
+/// extensions. The response is a 200 then, in place of the 101.
+#[derive(Debug, Clone, Copy)]
+pub struct ExtendedConnect;
+
 /// What the connection's messages are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subprotocol {
@@ -40,7 +50,7 @@ pub(crate) enum Subprotocol {
 
 /// Checks a request to open a WebSocket.
 ///
-/// With an [`Accepted`] the response is the 101, and [`serve`](crate::adapter::serve) takes the bytes that follow it.
+/// With an [`Accepted`] the response is the 101 (200 in HTTP/2, see [`ExtendedConnect`]), and [`serve`](crate::adapter::serve) takes the bytes that follow it.
 /// Without one the response says why the request was refused. Either way the adapter sends the response.
 #[must_use]
 pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepted>) {
@@ -48,10 +58,13 @@ pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepte
         Ok(checked) => checked,
         Err(rejection) => return (rejection.into_response(), None),
     };
-    let response = empty(StatusCode::SWITCHING_PROTOCOLS)
-        .with(UPGRADE, WEBSOCKET)
-        .with(CONNECTION, UPGRADES)
-        .with_text(SEC_WEBSOCKET_ACCEPT, accept_key(key.as_bytes()));
+    let response = match key {
+        Some(key) => empty(StatusCode::SWITCHING_PROTOCOLS)
+            .with(UPGRADE, WEBSOCKET)
+            .with(CONNECTION, UPGRADES)
+            .with_text(SEC_WEBSOCKET_ACCEPT, accept_key(key.as_bytes())),
+        None => empty(StatusCode::OK),
+    };
     match subprotocol {
         Subprotocol::V1 => {
             let response = response.with(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V1));
@@ -65,14 +78,15 @@ pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepte
     }
 }
 
-/// Checks everything, and returns the key and the subprotocol.
+/// Checks everything, and returns the key of HTTP/1.1 and the subprotocol.
 fn check<'a>(
     engine: &Engine,
     parts: &'a Parts,
-) -> Result<(&'a HeaderValue, Subprotocol), Rejection> {
+) -> Result<(Option<&'a HeaderValue>, Subprotocol), Rejection> {
     let headers = &parts.headers;
     check_size(headers)?;
-    if parts.method != Method::GET {
+    let is_connect = parts.extensions.get::<ExtendedConnect>().is_some();
+    if parts.method != Method::GET && !is_connect {
         return Err(Rejection::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -80,8 +94,13 @@ fn check<'a>(
         )
         .with(ALLOW, HeaderValue::from_static("GET")));
     }
-    let key = check_upgrade(parts)?;
-    check_origin(engine, headers)?;
+    let key = if is_connect {
+        check_version(headers)?;
+        None
+    } else {
+        Some(check_upgrade(parts)?)
+    };
+    check_origin(engine, parts)?;
     if !engine.is_ready() {
         return Err(Problem::unavailable("the server is shutting down").into());
     }
@@ -114,45 +133,65 @@ fn check_upgrade(parts: &Parts) -> Result<&HeaderValue, Rejection> {
     if only_value(headers, HOST).is_none() {
         return Err(malformed("Host must be given once"));
     }
-    match only_value(headers, SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) {
-        Some(b"13") => {}
-        None => return Err(malformed("Sec-WebSocket-Version must be given once")),
-        Some(_) => {
-            let rejection = upgrade_required("Sec-WebSocket-Version must be 13");
-            let version = HeaderValue::from_static("13");
-            return Err(rejection.with(SEC_WEBSOCKET_VERSION, version));
-        }
-    }
+    check_version(headers)?;
     only_value(headers, SEC_WEBSOCKET_KEY)
         .filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16))
         .ok_or_else(|| malformed("Sec-WebSocket-Key must be given once, as 16 bytes in base64"))
 }
 
+fn check_version(headers: &HeaderMap) -> Result<(), Rejection> {
+    match only_value(headers, SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) {
+        Some(b"13") => Ok(()),
+        None => Err(malformed("Sec-WebSocket-Version must be given once")),
+        Some(_) => {
+            let rejection = upgrade_required("Sec-WebSocket-Version must be 13");
+            let version = HeaderValue::from_static("13");
+            Err(rejection.with(SEC_WEBSOCKET_VERSION, version))
+        }
+    }
+}
+
 /// Allows requests without an `Origin`, which only browsers send, those from the server's own host and port, and those
 /// from an origin that the app allows.
-fn check_origin(engine: &Engine, headers: &HeaderMap) -> Result<(), Rejection> {
+fn check_origin(engine: &Engine, parts: &Parts) -> Result<(), Rejection> {
+    let headers = &parts.headers;
     if !headers.contains_key(ORIGIN) {
         return Ok(());
     }
-    let host = only_value(headers, HOST).map(HeaderValue::as_bytes);
-    let origin = only_value(headers, ORIGIN);
-    let origin = origin.and_then(|origin| std::str::from_utf8(origin.as_bytes()).ok());
-    let is_allowed = origin.is_some_and(|origin| {
-        let authority = origin.split_once("://").map(|(_, authority)| authority);
-        let is_own = authority
-            .zip(host)
-            .is_some_and(|(authority, host)| authority.as_bytes().eq_ignore_ascii_case(host));
-        let mut allowed = engine.settings().allowed_origins.iter();
-        is_own || allowed.any(|allowed| allowed.eq_ignore_ascii_case(origin))
-    });
-    if is_allowed {
+    let text = |name| only_value(headers, name).and_then(|value| value.to_str().ok());
+    let origin = text(ORIGIN).unwrap_or_default();
+    let host = authority(parts).unwrap_or_default();
+    // A proxy in front of the server says what the page's scheme must be.
+    let scheme = text(X_FORWARDED_PROTO);
+    let is_own = Origin::parse(origin).is_some_and(|origin| origin.is_at(host, scheme));
+    if is_own || engine.settings().origins.allows(origin) {
         return Ok(());
     }
-    Err(Rejection::new(
-        StatusCode::FORBIDDEN,
-        "origin",
-        "pages from this origin may not open a WebSocket here",
-    ))
+    if is_time_to_log() {
+        tracing::warn!(
+            origin,
+            host,
+            "a page's WebSocket was refused: .allow_origin(…) on the engine's builder allows its origin"
+        );
+    }
+    let detail = format!(
+        "pages of the origin {origin:?} may not open a WebSocket at {host:?}; if they should, the app allows it with \
+         .allow_origin({origin:?})"
+    );
+    Err(Rejection::new(StatusCode::FORBIDDEN, "origin", detail))
+}
+
+/// Where a request was sent: the one Host, or the authority of HTTP/2.
+fn authority(parts: &Parts) -> Option<&str> {
+    let host = only_value(&parts.headers, HOST).and_then(|host| host.to_str().ok());
+    host.or_else(|| Some(parts.uri.authority()?.as_str()))
+}
+
+/// At most once a second: others can cause such lines.
+fn is_time_to_log() -> bool {
+    static LOGGED_AT: AtomicU64 = AtomicU64::new(0);
+    let now = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    LOGGED_AT.swap(now, Ordering::Relaxed) != now
 }
 
 fn malformed(detail: &str) -> Rejection {

@@ -8,5 +8,5 @@ mod counted_io;
 mod handshake;
 mod serve;
 
-pub use handshake::{Accepted, accept};
+pub use handshake::{Accepted, ExtendedConnect, accept};
 pub use serve::serve;
