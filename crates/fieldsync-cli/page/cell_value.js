@@ -1,5 +1,6 @@
 // Between the value of a field and the text that a person reads or types.
 
+import { parseExact } from './client/records.js';
 import { kindOf, mayBeText } from './field_kind.js';
 
 /** @typedef {import('./catalog.js').Field} Field */
@@ -16,7 +17,7 @@ const LONGEST_SHOWN = 240;
 export function textOf(value, field) {
   if (value === null || value === undefined) return '';
   if (kindOf(field) === 'json') return JSON.stringify(value, null, 2);
-  return String(value);
+  return plain(value);
 }
 
 /**
@@ -28,7 +29,7 @@ export function textOf(value, field) {
 export function shortTextOf(value, field) {
   const kind = kindOf(field);
   if (kind === 'bytes') return `${sizeText(byteLength(String(value)))}`;
-  const text = kind === 'json' ? JSON.stringify(value) : kind === 'datetime' ? readableTime(String(value)) : String(value);
+  const text = kind === 'json' ? JSON.stringify(value) : kind === 'datetime' ? readableTime(String(value)) : plain(value);
   // By code points, so that no character is cut in two.
   return text.length > LONGEST_SHOWN ? `${[...text.slice(0, LONGEST_SHOWN + 1)].slice(0, -1).join('')}…` : text;
 }
@@ -95,11 +96,18 @@ function parseNumber(text, field) {
 /** @param {string} text */
 function parseJson(text) {
   try {
-    return { value: JSON.parse(text) };
+    return { value: parseExact(text) };
   } catch {
     return { message: 'Must be JSON, such as {"a": 1} or "text".' };
   }
 }
+
+/**
+ * A number with more digits than a double has is an object; see `parseExact`.
+ *
+ * @param {unknown} value
+ */
+const plain = (value) => (typeof value === 'object' ? JSON.stringify(value) : String(value));
 
 /** @param {string} time */
 function readableTime(time) {
@@ -118,9 +126,12 @@ export function sizeText(bytes) {
 }
 
 /** @param {unknown} value */
+const isRaw = (value) => /** @type {any} */ (JSON).isRawJSON?.(value) === true;
+
+/** @param {unknown} value */
 function canonical(value) {
   return JSON.stringify(value, (_, part) => {
-    const isObject = part !== null && typeof part === 'object' && !Array.isArray(part);
+    const isObject = part !== null && typeof part === 'object' && !Array.isArray(part) && !isRaw(part);
     return isObject ? Object.fromEntries(Object.entries(part).sort(([one], [other]) => (one < other ? -1 : 1))) : part;
   });
 }

@@ -1,5 +1,7 @@
 // The addresses of the API, and one page of the records of a table.
 
+import { parseExact } from './client/records.js';
+
 /**
  * @typedef {import('./client/records.js').StoredRecord} StoredRecord
  * @typedef {import('./client/rest.js').Problem} Problem
@@ -43,7 +45,7 @@ export async function readPage(fetch, collection, after, signal) {
     const problem = await response.json().catch(() => ({}));
     return { kind: 'refused', problem: { status: response.status, ...problem } };
   }
-  const records = await response.json();
+  const records = parseExact(await response.text());
   const cursor = response.headers.get('Fieldsync-Cursor') ?? undefined;
   return { kind: 'page', page: { records, cursor, next: nextAfter(response.headers.get('Link')) } };
 }

@@ -71,7 +71,7 @@ export function scriptSnippets(table, record, origin) {
     `await fetch(${literal(origin + recordPath(table.name, record.id))}, {`,
     `  method: 'PATCH',`,
     `  headers: { 'Content-Type': 'application/merge-patch+json', 'Idempotency-Key': crypto.randomUUID() },`,
-    `  body: JSON.stringify(${JSON.stringify(patch)}),`,
+    `  body: ${scriptBody(JSON.stringify(patch))},`,
     '});',
   ].join('\n');
   return [...snippets, { title: `Edit record ${record.id}`, text }];
@@ -88,6 +88,15 @@ function examplePatch(table, record) {
   const isShort = (/** @type {unknown} */ value) => JSON.stringify(value ?? null).length <= 120;
   const field = table.fields.find(({ name, read_only: readOnly }) => !readOnly && isShort(record[name]));
   return field && { [field.name]: record[field.name] ?? null };
+}
+
+/**
+ * An expression for a body. JavaScript would round the numbers of an object that have too many digits.
+ *
+ * @param {string} json
+ */
+function scriptBody(json) {
+  return JSON.stringify(JSON.parse(json)) === json ? `JSON.stringify(${json})` : literal(json);
 }
 
 /** @param {string} text */

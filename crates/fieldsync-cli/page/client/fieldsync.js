@@ -4,7 +4,7 @@
 import { Backoff } from './backoff.js';
 import { absenceAfter, refusal } from './close_codes.js';
 import { systemClock } from './clock.js';
-import { Records } from './records.js';
+import { parseExact, Records } from './records.js';
 
 const PROTOCOL = 'fieldsync.v1';
 
@@ -103,7 +103,7 @@ export class Subscription {
     let message;
     let differences;
     try {
-      message = JSON.parse(String(data));
+      message = parseExact(String(data));
       if (message.topic !== this.#options.topic) return;
       if (message.type === 'error') return this.#refused(message.problem ?? {});
       differences = this.records.apply(message);

@@ -1,5 +1,5 @@
 // The records of one topic, and the cursor of that state. It takes messages of fieldsync.v1 and returns differences,
-// without access to the socket or the page.
+// without access to the socket or the page. Also reads records from JSON text, with every digit of their numbers.
 
 /**
  * @typedef {{ id: number | string, [field: string]: unknown }} StoredRecord
@@ -127,4 +127,35 @@ function afterEntry(before, { id, action, fields }) {
     default:
       throw new TypeError(`unknown action ${action}`);
   }
+}
+
+/**
+ * Like `JSON.parse`, but a number that would lose digits becomes a `JSON.rawJSON` object, which `JSON.stringify` writes as it
+ * was. Browsers without `JSON.rawJSON` (Firefox before 135, Safari before 18.4) round it.
+ *
+ * @param {string} text
+ * @returns {any}
+ */
+export function parseExact(text) {
+  const { rawJSON } = /** @type {any} */ (JSON);
+  if (rawJSON === undefined) return JSON.parse(text);
+  const keepDigits = (/** @type {string} */ _, /** @type {unknown} */ value, /** @type {{ source: string }} */ context) =>
+    typeof value === 'number' && decimal(String(value)) !== decimal(context.source) ? rawJSON(context.source) : value;
+  return JSON.parse(text, /** @type {any} */ (keepDigits));
+}
+
+/**
+ * The same text for equal numbers: `1.50`, `15e-1` and `1.5` are `15e-1`.
+ *
+ * @param {string} number
+ */
+function decimal(number) {
+  const parts = /^(-?)(\d+)(?:\.(\d+))?(?:e([+-]?\d+))?$/i.exec(number);
+  if (parts === null) return number; // Infinity
+  const [, sign, whole, fraction = '', exponent = '0'] = parts;
+  const digits = (whole + fraction).replace(/^0+/, '');
+  if (digits === '') return '0';
+  let end = digits.length;
+  while (digits[end - 1] === '0') end -= 1;
+  return `${sign}${digits.slice(0, end)}e${Number(exponent) - fraction.length + digits.length - end}`;
 }

@@ -1,6 +1,7 @@
 // One attempt to write over HTTP, and its result. retrier.js decides whether to try again.
 
 import { systemClock } from './clock.js';
+import { parseExact } from './records.js';
 
 // Longer than the server's own limit, so that a request without a reply is probably lost.
 const REPLY_TIMEOUT = 20_000;
@@ -60,7 +61,7 @@ export function restClient({ fetch = (...args) => globalThis.fetch(...args), clo
  */
 async function answerOf(response, clock) {
   // Only the status counts. The body may be truncated, or a proxy's, which is not JSON.
-  const body = await response.json().catch(() => undefined);
+  const body = await response.text().then(parseExact).catch(() => undefined);
   if (response.ok) return { kind: 'done', record: body };
   const problem = { status: response.status, title: `the server answered ${response.status}`, ...body };
   if (response.status < 500 && response.status !== 429) return { kind: 'refused', problem };
