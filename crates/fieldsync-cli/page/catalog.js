@@ -30,6 +30,17 @@
 export const slugOf = (/** @type {Table} */ { name, table }) => name ?? `!${table}`;
 
 /**
+ * What can't be done with the records of a table, for the user.
+ *
+ * @param {Table} table
+ */
+export function restrictionOf({ creatable, writable }) {
+  if (!creatable && !writable) return "Read-only: records can't be created, edited or deleted here.";
+  if (!writable) return "Read-only: records can't be edited or deleted here.";
+  return creatable ? '' : "Records can't be created here.";
+}
+
+/**
  * @param {Table[]} tables
  * @param {string} words
  * @returns {Table[]} the tables whose names contain the words, served ones first

@@ -65,7 +65,8 @@ export class GridView {
     this.#rows = new Map();
     this.#body = element('tbody');
     for (const record of records) this.#body.append(this.#newRow(record));
-    const grid = element('table', { role: 'grid', 'aria-label': `Records of ${table.table}` }, headOf(table), this.#body);
+    const label = `Records of ${table.table}`;
+    const grid = element('table', { role: 'grid', 'aria-label': label, 'aria-readonly': String(!table.writable) }, headOf(table), this.#body);
     this.#options.container.replaceChildren(grid);
     this.#options.container.scrollTo(0, 0);
     this.#focus.offer(this.#body.rows[0]?.cells[0]);

@@ -1,7 +1,7 @@
 // The page of `fieldsync serve`: which table is shown, and how its parts work together.
 
 import { isSame } from './cell_value.js';
-import { slugOf, whatIsLeftOut } from './catalog.js';
+import { restrictionOf, slugOf, whatIsLeftOut } from './catalog.js';
 import { systemClock } from './client/clock.js';
 import { ConnectionView } from './client/connection_view.js';
 import { OwnKeys } from './client/idempotency_key.js';
@@ -145,6 +145,8 @@ function showPlace() {
   }
   $('#new-record').hidden = !table.creatable;
   $('.keys').hidden = !table.writable;
+  $('#read-only').textContent = restrictionOf(table);
+  $('#read-only').hidden = restrictionOf(table) === '';
   open(table, place.after);
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
-import { matching, slugOf } from './catalog.js';
+import { matching, restrictionOf, slugOf } from './catalog.js';
 import { FakeClock } from './client/fake_clock.mjs';
 import { Edits } from './edits.js';
 import { cellAfterKey } from './grid_keys.js';
@@ -25,6 +25,13 @@ test('served tables come first among those that match', () => {
   const tables = [{ table: 'loose' }, { table: 'public.Film', name: 'film' }, { table: 'filter' }];
   assert.deepEqual(matching(tables, 'fil').map(slugOf), ['film', '!filter']);
   assert.deepEqual(matching(tables, '').map(slugOf), ['film', '!loose', '!filter']);
+});
+
+test('the restriction of a table names what can not be done', () => {
+  assert.equal(restrictionOf({ creatable: true, writable: true }), '');
+  assert.match(restrictionOf({ creatable: false, writable: false }), /^Read-only: .*created, edited or deleted/);
+  assert.match(restrictionOf({ creatable: true, writable: false }), /^Read-only: .*edited or deleted/);
+  assert.match(restrictionOf({ creatable: false, writable: true }), /^Records can't be created/);
 });
 
 test('a shell reads a quoted word as it was', () => {
