@@ -75,7 +75,7 @@ export class Edits {
         else this.#bySlot.set(slot, { value: state.record?.[field] ?? null, state: 'saved' });
         break;
       case 'refused': {
-        const message = reasonsFor(state.problem, field) ?? reasonsFor(state.problem, '') ?? summaryOf(state.problem);
+        const message = reasonsFor(state.problem, field) ?? summaryOf(state.problem);
         this.#bySlot.set(slot, { value: state.value, state: 'refused', message });
       }
     }

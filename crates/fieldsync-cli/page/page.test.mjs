@@ -103,6 +103,8 @@ test('a refused value stays with its message', () => {
   assert.equal(edits.of('x y', 'b').message, 'End is before begin.');
   edits.take('x y', 'c', { name: 'refused', value: 1, problem: { status: 403, detail: 'the server is read-only' } });
   assert.equal(edits.of('x y', 'c').message, 'The server is read-only.');
+  edits.take('x y', 'd', { name: 'refused', value: 1, problem: { status: 422, detail: 'see "errors"', errors: { hidden: ['is required'] } } });
+  assert.equal(edits.of('x y', 'd').message, '"hidden" is required.');
   edits.received('x y');
   assert.equal(edits.of('x y', 'a').state, 'refused');
   edits.discard('x y', 'a');

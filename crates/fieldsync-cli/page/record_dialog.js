@@ -1,6 +1,6 @@
 // The dialog that creates a record, or asks before one is deleted.
 
-import { reasonsFor, summaryOf } from './client/problem.js';
+import { reasonsBeside, reasonsFor, summaryOf } from './client/problem.js';
 import { element } from './element.js';
 import { fieldInput } from './field_input.js';
 import { hintOf, kindOf } from './field_kind.js';
@@ -60,7 +60,7 @@ export class RecordDialog {
       }
       if (isValid) await this.#send(send, values, (problem) => {
         for (const { field, error } of inputs) error.textContent = reasonsFor(problem, field.name) ?? '';
-        return inputs.some(({ field }) => reasonsFor(problem, field.name) !== undefined);
+        return inputs.map(({ field }) => field.name).filter((name) => reasonsFor(problem, name) !== undefined);
       });
     });
   }
@@ -74,7 +74,7 @@ export class RecordDialog {
     const effects = table.effects.length === 0 ? [] : [element('p', {}, 'This also changes other tables:'),
       element('ul', {}, ...table.effects.map((effect) => element('li', {}, effect)))];
     const text = element('p', {}, `Record ${id} of ${table.table} is deleted from the database. This can't be undone.`);
-    this.#open(`Delete record ${id}?`, 'Delete', [text, ...effects], () => this.#send(send, {}, () => false));
+    this.#open(`Delete record ${id}?`, 'Delete', [text, ...effects], () => this.#send(send, {}, () => []));
   }
 
   /**
@@ -95,7 +95,7 @@ export class RecordDialog {
   /**
    * @param {Send} send
    * @param {Record<string, unknown>} values
-   * @param {(problem: Problem) => boolean} showAtFields  whether the problem is shown there
+   * @param {(problem: Problem) => string[]} showAtFields  returns the fields at which it is shown
    */
   async #send(send, values, showAtFields) {
     this.#error.textContent = '';
@@ -104,6 +104,9 @@ export class RecordDialog {
       this.#submit.disabled = false;
     });
     if (problem === undefined) this.#dialog.close();
-    else if (!showAtFields(problem)) this.#error.textContent = reasonsFor(problem, '') ?? summaryOf(problem);
+    else {
+      const shown = showAtFields(problem);
+      this.#error.textContent = reasonsBeside(problem, shown) ?? (shown.length > 0 ? '' : summaryOf(problem));
+    }
   }
 }

@@ -1,5 +1,7 @@
 // What happened on the wire: the latest requests and messages.
 
+import { whyOf } from './client/problem.js';
+
 /**
  * @typedef {object} WireEntry
  * @property {'out' | 'in'} direction
@@ -43,7 +45,7 @@ export function describeMessage(data) {
     const names = fields && action !== 'create' ? `: ${Object.keys(fields).join(', ')}` : '';
     const number = changes?.length ?? records?.length;
     const detail = action ? ` ${action}${names}` : number === undefined ? '' : ` (${number})`;
-    return `${type} ${about ?? ''}${detail}${problem ? `: ${problem.detail ?? problem.title}` : ''}`;
+    return `${type} ${about ?? ''}${detail}${problem ? `: ${whyOf(problem)}` : ''}`;
   } catch {
     return 'a message that is not JSON';
   }

@@ -4,6 +4,7 @@
 import { Backoff } from './backoff.js';
 import { absenceAfter, refusal } from './close_codes.js';
 import { systemClock } from './clock.js';
+import { whyOf } from './problem.js';
 import { parseExact, Records } from './records.js';
 
 const PROTOCOL = 'fieldsync.v1';
@@ -118,9 +119,10 @@ export class Subscription {
     }
   }
 
-  /** @param {{ status?: number, title?: string, detail?: string }} problem */
-  #refused({ status = 0, title, detail }) {
-    const why = detail ?? title ?? 'the server refused the subscription';
+  /** @param {import('./rest.js').Problem} problem */
+  #refused(problem) {
+    const { status = 0 } = problem;
+    const why = whyOf({ title: 'the server refused the subscription', ...problem });
     const isBadCursor = status === 400 && this.records.cursor !== undefined;
     if (isBadCursor) this.records.cursor = undefined;
     const isTemporary = isBadCursor || status === 429 || status >= 500;

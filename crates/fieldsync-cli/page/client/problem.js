@@ -13,11 +13,40 @@ export function reasonsFor(problem, field) {
 }
 
 /**
+ * What a problem says of anything but these fields, which show their own messages.
+ *
+ * @param {Problem} problem
+ * @param {string[]} fields
+ * @returns {string | undefined}
+ */
+export function reasonsBeside({ errors = {} }, fields) {
+  const others = Object.entries(errors).filter(([name]) => !fields.includes(name));
+  const sentences = others.flatMap(([name, messages]) =>
+    messages.map((message) => asSentence(name === '' ? message : `"${name}" ${message}`)));
+  return sentences.length === 0 ? undefined : sentences.join(' ');
+}
+
+/**
+ * The whole problem as sentences.
+ *
  * @param {Problem} problem
  * @returns {string}
  */
-export function summaryOf({ detail, title, status }) {
-  return asSentence(detail ?? title ?? `the server answered ${status}`);
+export function summaryOf(problem) {
+  return asSentence(whyOf(problem));
+}
+
+/**
+ * The same without a capital letter and a full stop, to follow a colon.
+ *
+ * @param {Problem} problem
+ * @returns {string}
+ */
+export function whyOf(problem) {
+  const { detail, title, status } = problem;
+  // The user can't see the headers.
+  const withoutHeader = detail?.replace(/; see the Allow header$/, '');
+  return reasonsBeside(problem, [])?.replace(/\.$/, '') ?? withoutHeader ?? title ?? `the server answered ${status}`;
 }
 
 /** @param {string} text */

@@ -1,6 +1,7 @@
 // One attempt to write over HTTP, and its result. retrier.js decides whether to try again.
 
 import { systemClock } from './clock.js';
+import { whyOf } from './problem.js';
 import { parseExact } from './records.js';
 
 // Longer than the server's own limit, so that a request without a reply is probably lost.
@@ -66,7 +67,7 @@ async function answerOf(response, clock) {
   const problem = { status: response.status, title: `the server answered ${response.status}`, ...body };
   if (response.status < 500 && response.status !== 429) return { kind: 'refused', problem };
   const retryAfter = retryAfterOf(response.headers.get('Retry-After'), clock.now());
-  return { kind: 'unknown', why: problem.detail ?? problem.title, retryAfter };
+  return { kind: 'unknown', why: whyOf(problem), retryAfter };
 }
 
 /**

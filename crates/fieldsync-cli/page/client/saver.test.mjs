@@ -3,6 +3,7 @@ import { webcrypto } from 'node:crypto';
 import { test } from 'node:test';
 import { FakeClock, settled } from './fake_clock.mjs';
 import { OwnKeys, randomKey } from './idempotency_key.js';
+import { reasonsBeside, summaryOf, whyOf } from './problem.js';
 import { restClient } from './rest.js';
 import { Retrier } from './retrier.js';
 import { FieldSaver } from './saver.js';
@@ -176,4 +177,22 @@ test('a window keeps its latest keys, and knows which changes have come', () => 
   assert.deepEqual([keys.has(first), keys.isEchoed(first), keys.has('not mine')], [true, true, false]);
   for (let more = 0; more < 500; more++) keys.make();
   assert.equal(keys.has(first), false);
+});
+
+test('a problem is shown with the messages of its errors, not with where to find them', () => {
+  const detail = 'see "errors" for the reason for each field';
+  const about = { status: 400, title: 'Bad Request', detail, errors: { after: ['must be the id of a record'] } };
+  assert.equal(summaryOf(about), '"after" must be the id of a record.');
+  assert.equal(whyOf(about), '"after" must be the id of a record');
+  const several = { ...about, errors: { '': ['end is before begin'], name: ['is too long', 'is odd'] } };
+  assert.equal(summaryOf(several), 'End is before begin. "name" is too long. "name" is odd.');
+  assert.equal(reasonsBeside(several, ['name']), 'End is before begin.');
+  assert.equal(reasonsBeside(several, ['name', '']), undefined);
+});
+
+test('without errors, the detail of a problem is shown', () => {
+  assert.equal(summaryOf({ status: 404, title: 'Not Found', detail: 'the record does not exist', errors: {} }), 'The record does not exist.');
+  const detail = 'the resource does not support this method; see the Allow header';
+  assert.equal(summaryOf({ status: 405, detail }), 'The resource does not support this method.');
+  assert.equal(summaryOf({ status: 418 }), 'The server answered 418.');
 });
