@@ -73,6 +73,14 @@ export class GridView {
     this.#options.onSelect(undefined);
   }
 
+  /** Shows nothing. An open editor is closed, without saving. */
+  clear() {
+    this.#focus.reset();
+    this.#rows = new Map();
+    this.#options.container.replaceChildren();
+    this.#options.onSelect(undefined);
+  }
+
   /**
    * @param {Difference[]} differences
    * @param {RecordId[]} order  all ids of the page

@@ -126,6 +126,8 @@ function showPlace() {
   session?.stop();
   session = undefined;
   listing = undefined;
+  // Before the table changes: an open editor belongs to it.
+  if (next?.name === undefined && table?.name !== undefined) grid.clear();
   if (next === undefined) return showNothing(place.table);
   const isOther = next !== table;
   table = next;
@@ -155,6 +157,10 @@ const firstTable = () => tables.find(({ name }) => name !== undefined) ?? tables
 /** @param {string | undefined} name */
 function showNothing(name) {
   table = undefined;
+  document.title = 'fieldsync';
+  announce('');
+  tableList.choose(undefined);
+  $('#connection').hidden = true;
   $('#table-name').textContent = 'No such table';
   $('#table-facts').replaceChildren();
   $('#sections').hidden = true;

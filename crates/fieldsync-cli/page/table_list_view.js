@@ -36,10 +36,11 @@ export class TableListView {
     this.#showLinks();
   }
 
-  /** @param {Table} table */
+  /** @param {Table | undefined} table */
   choose(table) {
-    this.#chosen = slugOf(table);
-    this.#select.value = this.#chosen;
+    this.#chosen = table && slugOf(table);
+    if (table === undefined) this.#select.selectedIndex = -1;
+    else this.#select.value = slugOf(table);
     this.#showLinks();
     this.#links.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest' });
   }
