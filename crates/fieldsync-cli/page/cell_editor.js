@@ -1,6 +1,6 @@
 // The editor that covers a cell while it is edited. Enter saves, Escape cancels, leaving it saves.
 
-import { shortTextOf } from './cell_value.js';
+import { proseOf } from './cell_value.js';
 import { element } from './element.js';
 import { fieldInput } from './field_input.js';
 import { hintOf, kindOf } from './field_kind.js';
@@ -54,8 +54,7 @@ export class CellEditor {
    * @param {unknown} value
    */
   tellOfChange(value) {
-    const text = value === null || value === undefined ? 'NULL' : shortTextOf(value, this.#options.field);
-    this.#news.textContent = `Changed elsewhere to ${text}`;
+    this.#news.textContent = `Changed elsewhere to ${proseOf(value, this.#options.field)}`;
   }
 
   /** Ends without saving. */

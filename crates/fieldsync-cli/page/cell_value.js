@@ -35,6 +35,17 @@ export function shortTextOf(value, field) {
 }
 
 /**
+ * The value in a sentence, where NULL can't be shown in its own way.
+ *
+ * @param {unknown} value
+ * @param {Field} field
+ */
+export function proseOf(value, field) {
+  if (value === null || value === undefined) return 'NULL';
+  return value === '' || value === 'NULL' ? `"${value}"` : shortTextOf(value, field);
+}
+
+/**
  * The value of a text that was typed. The server validates it; what is refused here could not be sent as JSON of the right type.
  *
  * @param {string} text

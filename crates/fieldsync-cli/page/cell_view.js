@@ -36,13 +36,13 @@ export function paintCell(cell, field, stored, edit) {
  */
 function shownValue(field, value, text, readOnly) {
   if (text !== undefined) return element('span', { class: 'value' }, text);
-  if (value === null || value === undefined) return element('span', { class: 'value null' }, 'NULL');
+  if (value === null || value === undefined) return element('span', { class: 'value null', title: 'No value' }, 'NULL');
   if (value === '') return element('span', { class: 'value empty' }, 'empty');
   if (kindOf(field) === 'boolean') {
     const box = element('input', { type: 'checkbox', tabindex: -1, 'aria-label': field.name, disabled: readOnly === 'true' });
     box.checked = value === true;
     return box;
   }
-  if (kindOf(field) === 'choice') return element('span', { class: 'value choice' }, String(value));
+  if (kindOf(field) === 'choice') return element('span', { class: 'value choice' }, shortTextOf(value, field));
   return element('span', { class: 'value' }, shortTextOf(value, field));
 }

@@ -1,5 +1,6 @@
 // The columns of a table: their types and what they may contain, why some are left out, and what edits change elsewhere.
 
+import { proseOf } from './cell_value.js';
 import { element } from './element.js';
 import { choicesOf } from './field_kind.js';
 
@@ -57,7 +58,7 @@ function remarksOn(field) {
   const remarks = [];
   if (column !== name) remarks.push(`Column ${column}.`);
   if (schema.maxLength !== undefined) remarks.push(`At most ${schema.maxLength} characters.`);
-  if (schema.enum !== undefined) remarks.push(`One of ${choicesOf(field).join(', ')}.`);
+  if (schema.enum !== undefined) remarks.push(`One of ${choicesOf(field).map((choice) => proseOf(choice, field)).join(', ')}.`);
   const bounds = boundsOf(schema);
   if (bounds !== '') remarks.push(bounds);
   if (readOnly) remarks.push(setOnCreate ? 'Set when the record is created, then read-only.' : 'Read-only.');

@@ -2,7 +2,7 @@
 
 import { isSame, parseText, textOf } from './cell_value.js';
 import { element } from './element.js';
-import { choicesOf, kindOf } from './field_kind.js';
+import { choicesOf, kindOf, NULL_CHOICE } from './field_kind.js';
 
 /**
  * @typedef {import('./catalog.js').Field} Field
@@ -75,7 +75,10 @@ function checkbox(value) {
  */
 function list(field, value) {
   const values = [...(field.nullable ? [null] : []), ...choicesOf(field)];
-  const control = element('select', {}, ...values.map((one, index) => element('option', { value: index }, one ?? 'NULL')));
+  const options = values.map((one, index) =>
+    element('option', { value: index, class: one === null && 'null' }, one ?? NULL_CHOICE));
+  if (field.nullable) options.splice(1, 0, element('hr'));
+  const control = element('select', {}, ...options);
   control.selectedIndex = values.findIndex((one) => isSame(one, value));
   const read = () => {
     const index = control.selectedIndex;

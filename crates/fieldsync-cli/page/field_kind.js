@@ -35,6 +35,9 @@ export function choicesOf({ schema }) {
   return (schema.enum ?? []).filter((/** @type {unknown} */ value) => value !== null);
 }
 
+/** NULL in a list of choices. A choice may have the label `NULL`. */
+export const NULL_CHOICE = 'NULL (no value)';
+
 /** Whether a large number may be sent as text, so that no digit is lost. */
 export const mayBeText = (/** @type {Field} */ { schema }) => typesOf(schema).includes('string');
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isSame, parseText, shortTextOf, textOf } from './cell_value.js';
+import { isSame, parseText, proseOf, shortTextOf, textOf } from './cell_value.js';
 import { choicesOf, hintOf, kindOf } from './field_kind.js';
 
 const field = (schema, nullable = false) => ({ name: 'f', column: 'f', type: 't', schema, nullable });
@@ -77,6 +77,10 @@ test('JSON is edited as JSON', () => {
 test('a cell shows the beginning of a long value, without half a character', () => {
   assert.equal(shortTextOf('x'.repeat(10_000), TEXT).length, 241);
   assert.doesNotMatch(shortTextOf('😀'.repeat(1000), TEXT), /[\ud800-\udbff](?![\udc00-\udfff])/);
+});
+
+test('in a sentence, NULL differs from the text NULL', () => {
+  assert.deepEqual([null, 'NULL', '', 'x'].map((value) => proseOf(value, nullable(TEXT))), ['NULL', '"NULL"', '""', 'x']);
 });
 
 test('times are shown without what they do not need', () => {
