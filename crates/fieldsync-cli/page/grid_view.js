@@ -6,6 +6,9 @@ import { element } from './element.js';
 import { kindOf } from './field_kind.js';
 import { GridFocus } from './grid_focus.js';
 import { Highlights } from './highlights.js';
+import { hasAddress } from './list_page.js';
+
+const NO_ADDRESS = 'Read-only: no URL can contain this id.';
 
 /**
  * @typedef {import('./catalog.js').Table} Table
@@ -110,13 +113,15 @@ export class GridView {
 
   /** @param {StoredRecord} record */
   #newRow(record) {
+    const isReachable = hasAddress(record.id);
     const head = element('th', { scope: 'row', role: 'rowheader', class: 'id', tabindex: -1 }, String(record.id));
+    if (!isReachable && this.#isWritable) head.append(element('span', { class: 'note' }, NO_ADDRESS));
     const row = element('tr', { role: 'row', 'data-id': record.id }, head);
     this.#rows.set(record.id, row);
     this.#records.set(row, record);
     this.#fields.forEach((field, index) => {
       const attributes = { role: 'gridcell', tabindex: -1, 'data-field': field.name, 'data-kind': kindOf(field) };
-      row.append(element('td', { ...attributes, 'aria-readonly': String(!this.#isWritable || field.read_only) }));
+      row.append(element('td', { ...attributes, 'aria-readonly': String(!this.#isWritable || !isReachable || field.read_only) }));
       this.#paint(row, index);
     });
     return row;

@@ -33,6 +33,14 @@ export function recordPath(collection, id) {
 }
 
 /**
+ * Whether a browser can send a request for this record. It takes a path segment of dots, also an escaped one, for a step in the
+ * path, and the server takes an empty segment for no id.
+ *
+ * @param {number | string} id
+ */
+export const hasAddress = (id) => !['', '.', '..'].includes(String(id));
+
+/**
  * @param {typeof fetch} fetch
  * @param {string} collection
  * @param {string | undefined} after

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock, settled } from './client/fake_clock.mjs';
-import { listPath, nextAfter, readPage, recordPath } from './list_page.js';
+import { hasAddress, listPath, nextAfter, readPage, recordPath } from './list_page.js';
 import { Listing } from './listing.js';
 import { TableSession } from './table_session.js';
 
@@ -89,6 +89,14 @@ test('the next page is read from the Link header', () => {
 test('paths escape names and ids', () => {
   assert.equal(recordPath('a b', 'x/y?z'), '/api/a%20b/x%2Fy%3Fz/');
   assert.equal(listPath('t', 'a&b'), '/api/t/?limit=50&after=a%26b');
+});
+
+test('a record without an address is one that a URL takes for another path', () => {
+  for (const id of ['.', '..', '', '...', '.a', '%2e', '/', 'a/..', 7]) {
+    const { pathname } = new URL(recordPath('t', id), 'http://h');
+    const reachesRecord = pathname === recordPath('t', id) && /^\/api\/t\/[^/]+\/$/.test(pathname);
+    assert.equal(hasAddress(id), reachesRecord, String(id));
+  }
 });
 
 test('a page is read with its cursor, and a refusal with its problem', async () => {

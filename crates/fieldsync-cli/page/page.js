@@ -11,7 +11,7 @@ import { showCode } from './code_view.js';
 import { showColumns } from './columns_view.js';
 import { Desks } from './desks.js';
 import { GridView } from './grid_view.js';
-import { recordPath } from './list_page.js';
+import { hasAddress, recordPath } from './list_page.js';
 import { parseHash } from './location_hash.js';
 import { newsOf } from './news.js';
 import { Pager } from './pager.js';
@@ -85,7 +85,7 @@ const grid = new GridView({
   },
   onSelect: (record) => {
     selected = record;
-    $('#delete-record').hidden = record === undefined || !table.writable;
+    $('#delete-record').hidden = record === undefined || !table.writable || !hasAddress(record.id);
     $('#delete-record').textContent = `Delete ${shortened(String(record?.id ?? ''))}`;
     // Before one is selected, the lines are about the first record.
     showCode($('#panel-code'), table, record ?? listing?.byId.values().next().value, announce);

@@ -58,6 +58,11 @@ test('without a record or where nothing can be written there is no edit to copy'
   assert.equal(texts.some(({ text }) => text.includes('PATCH')), false);
 });
 
+test('a record without an address has no lines to copy', () => {
+  const texts = [...curlSnippets(TABLE, { id: '..' }, 'http://h'), ...scriptSnippets(TABLE, { id: '..' }, 'http://h')];
+  assert.equal(texts.some(({ text }) => text.includes('..') || text.includes('PATCH')), false);
+});
+
 test('arrow keys stop at the edges of the grid', () => {
   const size = { rows: 3, columns: 2 };
   const after = (key, row, column, more) => cellAfterKey({ key, ...more }, { row, column }, size);

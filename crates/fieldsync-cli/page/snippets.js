@@ -1,6 +1,6 @@
 // Lines to copy: curl for a shell, and JavaScript.
 
-import { PAGE_SIZE, recordPath } from './list_page.js';
+import { hasAddress, PAGE_SIZE, recordPath } from './list_page.js';
 
 /**
  * @typedef {import('./catalog.js').Table} Table
@@ -29,7 +29,7 @@ export function curlSnippets(table, record, origin) {
     { title: 'Read a page of records', text: `curl ${shellWord(`${list}?limit=${PAGE_SIZE}`)}` },
     { title: 'Follow the changes', text: `curl -N -H 'Accept: text/event-stream' ${shellWord(list)}` },
   ];
-  if (record === undefined) return snippets;
+  if (record === undefined || !hasAddress(record.id)) return snippets;
   const url = shellWord(origin + recordPath(table.name, record.id));
   snippets.push({ title: `Read record ${record.id}`, text: `curl ${url}` });
   const patch = examplePatch(table, record);
@@ -84,7 +84,7 @@ export function scriptSnippets(table, record, origin) {
  * @param {StoredRecord} record
  */
 function examplePatch(table, record) {
-  if (!table.writable) return undefined;
+  if (!table.writable || !hasAddress(record.id)) return undefined;
   const isShort = (/** @type {unknown} */ value) => JSON.stringify(value ?? null).length <= 120;
   const field = table.fields.find(({ name, read_only: readOnly }) => !readOnly && isShort(record[name]));
   return field && { [field.name]: record[field.name] ?? null };
