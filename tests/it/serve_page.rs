@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fantoccini::key::Key;
+use fantoccini::wd::WebDriverCompatibleCommand;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -19,6 +20,10 @@ on_every_server!(
     values_that_look_like_markup_are_shown_as_text,
     records_are_created_and_deleted,
     a_table_that_cannot_be_served_shows_why,
+    an_unknown_table_in_the_address_closes_the_editor,
+    a_read_only_table_offers_no_edits,
+    an_edit_beside_a_long_number_leaves_its_digits,
+    records_that_no_url_can_name_are_read_only,
     the_page_fits_a_phone_and_the_dark,
 );
 
@@ -40,6 +45,10 @@ const TABLES: &str = "
     create table book_author (book_id integer not null references book on delete cascade, author text not null, role text, primary key (book_id, author));
     insert into book_author values (1, 'Primo Levi', 'author'), (1, 'Stuart Woolf', 'translator'), (4, 'Italo Calvino', null);
     create table loose (word text, number integer);
+    create table doc (id integer primary key, data json);
+    insert into doc values (1, '{\"n\":12345678901234567890123,\"f\":1.5,\"m\":1}');
+    create table tag (name text primary key, note text);
+    insert into tag values ('.', 'one dot'), ('..', 'two dots'), ('...', 'three dots');
 ";
 
 struct Scene {
@@ -429,6 +438,162 @@ async fn a_table_that_cannot_be_served_shows_why(framework: &str) {
         .await;
     window.see("#tab-code").await.click().await.unwrap();
     window.picture(&format!("serve-code-{framework}.png")).await;
+    scene.close().await;
+}
+
+async fn an_unknown_table_in_the_address_closes_the_editor(framework: &str) {
+    let scene = Scene::open(framework).await;
+    let window = &scene.window;
+    window
+        .eval("(window.failures = [], addEventListener('error', ({message}) => failures.push(message)), true)")
+        .await;
+    scene.go_to_column(1).await;
+    scene.press("typed").await;
+    window.see(".editor").await;
+    window.eval("location.hash = '#/nowhere'").await;
+    window
+        .until("document.querySelector('#table-name').textContent === 'No such table'")
+        .await;
+    window
+        .until(
+            "document.querySelector('#table-problem').textContent === 'There is no table nowhere.'",
+        )
+        .await;
+    window
+        .until("document.querySelector('.editor, [aria-current]') === null && document.querySelector('#table-select').value === ''")
+        .await;
+    window
+        .picture(&format!("serve-nowhere-{framework}.png"))
+        .await;
+    // The page still works.
+    window.eval("location.hash = '#/book'").await;
+    window
+        .until(&format!(
+            "{}?.textContent === 'If This Is a Man'",
+            cell(1, "title")
+        ))
+        .await;
+    window
+        .until("document.querySelector('[aria-current]').dataset.table === 'book'")
+        .await;
+    assert_eq!(window.eval("failures").await, json!([]));
+    scene.close().await;
+}
+
+/// Runs a script in each page that is opened later, before its own.
+#[derive(Debug)]
+struct OnEachPage(&'static str);
+
+impl WebDriverCompatibleCommand for OnEachPage {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        let command =
+            json!({"cmd": "Page.addScriptToEvaluateOnNewDocument", "params": {"source": self.0}});
+        (http::Method::POST, Some(command.to_string()))
+    }
+}
+
+async fn a_read_only_table_offers_no_edits(framework: &str) {
+    let scene = Scene::open(framework).await;
+    let window = &scene.window;
+    let read_only = OnEachPage(
+        "const {fetch} = window;
+        window.fetch = async (url, options) => {
+            const reply = await fetch(url, options);
+            if (url !== '/api/') return reply;
+            return new Response((await reply.text()).replace(/\"(creatable|writable)\":true/g, '\"$1\":false'));
+        };",
+    );
+    window.client.issue_cmd(read_only).await.unwrap();
+    window.client.refresh().await.unwrap();
+    window.see("[role=grid][aria-readonly=true]").await;
+    window
+        .until("document.querySelector('#read-only').innerText === \"Read-only: records can't be created, edited or deleted here.\"")
+        .await;
+    scene.go_to_column(1).await;
+    scene.press(&key(Key::Enter)).await;
+    scene.press("typed").await;
+    let offered = "[...document.querySelectorAll('#new-record, #delete-record, .keys, .editor')].filter((one) => one.checkVisibility()).length";
+    assert_eq!(window.eval(offered).await, json!(0));
+    let code = "document.querySelector('#panel-code').textContent.includes('PATCH')";
+    assert_eq!(window.eval(code).await, json!(false));
+    window
+        .picture(&format!("serve-read-only-{framework}.png"))
+        .await;
+    scene.close().await;
+}
+
+async fn an_edit_beside_a_long_number_leaves_its_digits(framework: &str) {
+    const LONG: &str = "12345678901234567890123";
+    let scene = Scene::open(framework).await;
+    let window = &scene.window;
+    window.see("a[data-table=doc]").await.click().await.unwrap();
+    let shows = |text: &str| format!("{}?.textContent.includes('{text}')", cell(1, "data"));
+    window.until(&shows(LONG)).await;
+    window.see("#connection[data-state=connected]").await;
+    scene.go_to_column(1).await;
+    scene.press(&key(Key::Enter)).await;
+    window
+        .eval("document.activeElement.value = document.activeElement.value.replace('\"m\": 1', '\"m\": 2')")
+        .await;
+    scene.press(&key(Key::Enter)).await;
+    window
+        .until("document.querySelector('#status').textContent === 'Saved data of 1.'")
+        .await;
+    window.until(&shows("\"m\":2")).await;
+    window.until(&shows(LONG)).await;
+    let query = "select data from doc";
+    let stored: String = scene
+        .database
+        .query_row(query, [], |row| row.get(0))
+        .unwrap();
+    for part in [LONG, "1.5", "\"m\":2"] {
+        assert!(stored.contains(part), "{stored}");
+    }
+    // A message has every digit, too.
+    let update = format!("update doc set data = '[-0.{LONG}]'");
+    scene.database.execute(&update, []).unwrap();
+    window.until(&shows(&format!("[-0.{LONG}]"))).await;
+    scene.close().await;
+}
+
+async fn records_that_no_url_can_name_are_read_only(framework: &str) {
+    let scene = Scene::open(framework).await;
+    let window = &scene.window;
+    window.see("a[data-table=tag]").await.click().await.unwrap();
+    let dots = |id: &str| format!("document.querySelector('tr[data-id=\"{id}\"]')");
+    window
+        .until(&format!(
+            "{}?.cells[0].textContent.includes('Read-only: no URL can contain this id.')",
+            dots("..")
+        ))
+        .await;
+    window
+        .eval(&format!("{}.cells[1].focus()", dots("..")))
+        .await;
+    scene.press(&key(Key::Enter)).await;
+    assert_eq!(
+        window
+            .eval("document.querySelector('.editor') === null && document.querySelector('#delete-record').hidden")
+            .await,
+        json!(true)
+    );
+    window.picture(&format!("serve-dots-{framework}.png")).await;
+    window
+        .eval(&format!("{}.cells[1].focus()", dots("...")))
+        .await;
+    scene.enter("edited").await;
+    window
+        .until("document.querySelector('#status').textContent === 'Saved note of ....'")
+        .await;
     scene.close().await;
 }
 
