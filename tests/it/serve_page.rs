@@ -24,6 +24,7 @@ on_every_server!(
     a_read_only_table_offers_no_edits,
     an_edit_beside_a_long_number_leaves_its_digits,
     records_that_no_url_can_name_are_read_only,
+    null_differs_from_the_text_null,
     the_page_fits_a_phone_and_the_dark,
 );
 
@@ -594,6 +595,21 @@ async fn records_that_no_url_can_name_are_read_only(framework: &str) {
     window
         .until("document.querySelector('#status').textContent === 'Saved note of ....'")
         .await;
+    scene.close().await;
+}
+
+async fn null_differs_from_the_text_null(framework: &str) {
+    let scene = Scene::open(framework).await;
+    let update = "update book set notes = 'NULL' where id = 1";
+    scene.database.execute(update, []).unwrap();
+    let has_border = |id, border: &str| {
+        let value = format!("{}.querySelector('.value')", cell(id, "notes"));
+        format!(
+            "{value}.textContent === 'NULL' && getComputedStyle({value}).borderTopStyle === '{border}'"
+        )
+    };
+    scene.window.until(&has_border(1, "none")).await;
+    scene.window.until(&has_border(2, "dashed")).await;
     scene.close().await;
 }
 

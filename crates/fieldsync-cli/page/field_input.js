@@ -2,7 +2,7 @@
 
 import { isSame, parseText, textOf } from './cell_value.js';
 import { element } from './element.js';
-import { choicesOf, kindOf, NULL_CHOICE } from './field_kind.js';
+import { kindOf, optionsOf } from './field_kind.js';
 
 /**
  * @typedef {import('./catalog.js').Field} Field
@@ -74,15 +74,14 @@ function checkbox(value) {
  * @returns {FieldInput}
  */
 function list(field, value) {
-  const values = [...(field.nullable ? [null] : []), ...choicesOf(field)];
-  const options = values.map((one, index) =>
-    element('option', { value: index, class: one === null && 'null' }, one ?? NULL_CHOICE));
+  const choices = optionsOf(field);
+  const options = choices.map((choice, index) => element('option', { value: index, class: choice.value === null && 'null' }, choice.label));
   if (field.nullable) options.splice(1, 0, element('hr'));
   const control = element('select', {}, ...options);
-  control.selectedIndex = values.findIndex((one) => isSame(one, value));
+  control.selectedIndex = choices.findIndex((choice) => isSame(choice.value, value));
   const read = () => {
     const index = control.selectedIndex;
-    return index < 0 ? { text: '', message: 'Choose a value.' } : { value: values[index] };
+    return index < 0 ? { text: '', message: 'Choose a value.' } : { value: choices[index].value };
   };
   return { control, read, hasNull: field.nullable };
 }

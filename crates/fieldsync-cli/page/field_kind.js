@@ -35,8 +35,16 @@ export function choicesOf({ schema }) {
   return (schema.enum ?? []).filter((/** @type {unknown} */ value) => value !== null);
 }
 
-/** NULL in a list of choices. A choice may have the label `NULL`. */
-export const NULL_CHOICE = 'NULL (no value)';
+/**
+ * The list from which the user chooses a value. NULL differs from a choice with the label `NULL`.
+ *
+ * @param {Field} field
+ * @returns {{ value: string | null, label: string }[]}
+ */
+export function optionsOf(field) {
+  const choices = choicesOf(field).map((value) => ({ value, label: String(value) }));
+  return field.nullable ? [{ value: null, label: 'NULL (no value)' }, ...choices] : choices;
+}
 
 /** Whether a large number may be sent as text, so that no digit is lost. */
 export const mayBeText = (/** @type {Field} */ { schema }) => typesOf(schema).includes('string');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isSame, parseText, proseOf, shortTextOf, textOf } from './cell_value.js';
-import { choicesOf, hintOf, kindOf } from './field_kind.js';
+import { choicesOf, hintOf, kindOf, optionsOf } from './field_kind.js';
 
 const field = (schema, nullable = false) => ({ name: 'f', column: 'f', type: 't', schema, nullable });
 const BIG = field({ type: ['integer', 'string'], minimum: -9223372036854775808, maximum: 9223372036854775807 });
@@ -35,6 +35,13 @@ test('the kind of a field is read from its JSON Schema', () => {
 
 test('null is not among the choices', () => {
   assert.deepEqual(choicesOf(field({ type: ['string', 'null'], enum: ['a', 'b', null] }, true)), ['a', 'b']);
+});
+
+test('NULL differs from a choice with that label', () => {
+  const [none, choice] = optionsOf(field({ type: ['string', 'null'], enum: ['NULL', null] }, true));
+  assert.deepEqual([none.value, choice.value], [null, 'NULL']);
+  assert.notEqual(none.label, choice.label);
+  assert.deepEqual(optionsOf(field({ type: 'string', enum: ['a'] })), [{ value: 'a', label: 'a' }]);
 });
 
 test('integers keep every digit', () => {
