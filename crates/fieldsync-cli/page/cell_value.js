@@ -82,6 +82,32 @@ export function isSame(one, other) {
 }
 
 /**
+ * The merge patch (RFC 7396) that makes one JSON value of another: a member that is missing in it is null there.
+ *
+ * @param {unknown} value
+ * @param {unknown} before
+ */
+export function patchOf(value, before) {
+  if (!hasMembers(value) || !hasMembers(before)) return value;
+  /** @type {Record<string, unknown>} */
+  const patch = Object.fromEntries(Object.keys(before).filter((name) => !Object.hasOwn(value, name)).map((name) => [name, null]));
+  for (const [name, member] of Object.entries(value)) {
+    if (!Object.hasOwn(before, name)) patch[name] = member;
+    else if (!isSame(member, before[name])) patch[name] = patchOf(member, before[name]);
+  }
+  return patch;
+}
+
+/**
+ * A number of many digits is an object without members of its own; see `parseExact`.
+ *
+ * @param {unknown} value
+ * @returns {value is Record<string, unknown>}
+ */
+const hasMembers = (value) =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && /^\{/.test(JSON.stringify(value));
+
+/**
  * @param {string} text
  * @param {Field} field
  */

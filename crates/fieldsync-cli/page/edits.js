@@ -76,7 +76,7 @@ export class Edits {
         break;
       case 'refused': {
         const message = reasonsFor(state.problem, field) ?? summaryOf(state.problem);
-        this.#bySlot.set(slot, { value: state.value, state: 'refused', message });
+        this.#bySlot.set(slot, { value, state: 'refused', message });
       }
     }
   }

@@ -1,6 +1,6 @@
 // The page of `fieldsync serve`: which table is shown, and how its parts work together.
 
-import { isSame } from './cell_value.js';
+import { isSame, patchOf } from './cell_value.js';
 import { restrictionOf, slugOf, whatIsLeftOut } from './catalog.js';
 import { systemClock } from './client/clock.js';
 import { ConnectionView } from './client/connection_view.js';
@@ -106,11 +106,12 @@ function enter(id, field, input) {
     announce(`${field.name} of ${id}: ${input.message}`);
   } else {
     const edit = edits.of(id, field.name);
-    const isUnchanged = isSame(input.value, listing?.byId.get(id)?.[field.name]);
+    const current = listing?.byId.get(id)?.[field.name];
+    const isUnchanged = isSame(input.value, current);
     if (isUnchanged && (edit === undefined || edit.state === 'refused')) edits.discard(id, field.name);
     else {
       edits.begin(id, field.name, input.value);
-      saver.save(id, field.name, input.value);
+      saver.save(id, field.name, patchOf(input.value, current));
     }
   }
   grid.refresh(id, field.name);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isSame, parseText, proseOf, shortTextOf, textOf } from './cell_value.js';
+import { isSame, parseText, patchOf, proseOf, shortTextOf, textOf } from './cell_value.js';
 import { choicesOf, hintOf, kindOf, optionsOf } from './field_kind.js';
 
 const field = (schema, nullable = false) => ({ name: 'f', column: 'f', type: 't', schema, nullable });
@@ -112,4 +112,13 @@ test('the hint names the limit or the format', () => {
   assert.equal(hintOf(field({ type: 'string', maxLength: 40 })), 'At most 40 characters');
   assert.equal(hintOf(field({ type: 'string', format: 'date' })), 'YYYY-MM-DD');
   assert.equal(hintOf(TEXT), '');
+});
+
+test('a patch removes the members that are missing, and keeps the others', () => {
+  const before = { a: 1, b: { c: [1], d: 2 }, e: 3 };
+  assert.deepEqual(patchOf({ a: 1, b: { c: [1, 2] }, f: { g: 1 } }, before), { b: { c: [1, 2], d: null }, e: null, f: { g: 1 } });
+  assert.deepEqual(patchOf(before, before), {});
+  assert.deepEqual(patchOf([1], before), [1]);
+  assert.deepEqual(patchOf({ a: 1 }, null), { a: 1 });
+  assert.deepEqual(patchOf({ a: { b: 1 } }, { a: 5 }), { a: { b: 1 } });
 });
