@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::cluster::{connect, fresh_database};
@@ -336,4 +337,41 @@ async fn what_takes_long_is_named() {
         error.contains("Comparing the tables with what fieldsync needs …"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_a_server_with_open_streams_and_sockets() {
+    for framework in ["axum", "actix"] {
+        let database = Database::sqlite();
+        database.run(TABLES).await;
+        let mut served = Served::start(&database.dsn(), &["--capture", "--server", framework]);
+        let stream = reqwest::Client::new().get(served.url("api/film/"));
+        let mut stream = stream
+            .header("accept", "text/event-stream")
+            .send()
+            .await
+            .unwrap();
+        stream.chunk().await.unwrap();
+        let uri = served.url("live").replace("http", "ws");
+        let name = http::HeaderName::from_static("sec-websocket-protocol");
+        let opening = tokio_websockets::ClientBuilder::from_uri(uri.parse().unwrap())
+            .add_header(name, http::HeaderValue::from_static("fieldsync.v1"))
+            .unwrap();
+        let (mut socket, _) = opening.connect().await.unwrap();
+        crate::demo::signal("TERM", &served.process.id().to_string());
+        let close = within_limit("a close frame", socket.next())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            close.as_close().map(|(code, _)| u16::from(code)),
+            Some(1012),
+            "{framework}"
+        );
+        let ended = tokio::task::spawn_blocking(move || served.process.wait().unwrap());
+        assert!(
+            within_limit("the end", ended).await.unwrap().success(),
+            "{framework}"
+        );
+    }
 }

@@ -48,7 +48,7 @@ impl Events {
             .unwrap();
         assert_eq!(reply.status(), 200);
         assert_eq!(reply.headers()["content-type"], "text/event-stream");
-        assert_eq!(reply.headers()["cache-control"], "no-store");
+        assert_eq!(reply.headers()["cache-control"], "no-store, no-transform");
         let text = String::new();
         let mut events = Self { reply, text };
         let retry = events.block().await.unwrap();
@@ -202,10 +202,19 @@ async fn s_a_stream_ends_when_the_engine_drains(app: App) {
     events.expect("live").await;
     assert!(app.engine.drain(Duration::from_secs(5)).await.is_complete());
     assert!(events.next().await.is_none());
+    // An `EventSource` comes back only after a 200.
     let request = app
         .request("GET", "/api/users/")
         .header("accept", "text/event-stream");
-    assert_eq!(request.send().await.unwrap().status(), 503);
+    let reply = request.send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+    assert_eq!(reply.headers()["content-type"], "text/event-stream");
+    let body = reply.text().await.unwrap();
+    let delay = body.strip_prefix("retry: ").unwrap().trim_end();
+    assert!(
+        (1000..4000).contains(&delay.parse::<u32>().unwrap()),
+        "{body}"
+    );
     // Reads are still answered.
     assert_eq!(app.get("/api/users/").await, json!([]));
 }

@@ -262,3 +262,18 @@ async fn an_app_can_act_on_behalf_of_a_principal(app: App) {
         [seen.record.unwrap()]
     );
 }
+
+#[test]
+fn an_engine_whose_runtime_has_ended_is_not_ready() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let own = runtime();
+    let engine = own.block_on(async {
+        let engine = crate::app::builder().store(fieldsync::MemoryStore::new());
+        engine.start().await.unwrap()
+    });
+    assert!(engine.is_ready());
+    own.block_on(engine.health()).unwrap();
+    drop(own);
+    assert!(!engine.is_ready());
+    assert!(runtime().block_on(engine.health()).is_err());
+}

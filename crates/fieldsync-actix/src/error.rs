@@ -3,7 +3,7 @@
 use std::fmt;
 
 use actix_web::dev::Payload;
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpResponse, ResponseError};
 use fieldsync::EngineError;
 use fieldsync::adapter::problem_response;
@@ -48,6 +48,6 @@ impl ResponseError for Error {
     }
 
     fn error_response(&self) -> HttpResponse {
-        response(problem_response(&self.0), Payload::None)
+        response(problem_response(&self.0), Version::HTTP_11, Payload::None)
     }
 }

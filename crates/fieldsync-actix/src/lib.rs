@@ -14,7 +14,10 @@ mod translate;
 
 mod socket;
 
+mod run;
+
 pub use error::Error;
 pub use live::live;
 pub use principal::Principal;
 pub use rest::{Rest, not_found, rest};
+pub use run::run;

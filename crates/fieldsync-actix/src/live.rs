@@ -26,7 +26,8 @@ pub fn live(engine: &Engine) -> Route {
                 }
                 let (accepting, accepted) = accept(&engine, &parts);
                 let Some(accepted) = accepted else {
-                    return Ok::<_, actix_web::Error>(response(accepting, payload));
+                    let refused = response(accepting, request.version(), payload);
+                    return Ok::<_, actix_web::Error>(refused);
                 };
                 let (io, outgoing) = socket(payload);
                 rt::spawn(serve(engine, accepted, principal.0, io));

@@ -62,13 +62,17 @@ async fn answer(
         .insert(MountPath::new(scopes).below(&removed));
     let mut body = RequestBody(payload.into_inner());
     let replied = handle(&engine, principal.0, parts, &mut body).await;
-    Ok(response(replied, body.0))
+    Ok(response(replied, request.version(), body.0))
 }
 
 /// The answer to a path at which nothing exists: the problem `not-found`, for
 /// `.default_service(web::to(fieldsync_actix::not_found))`.
-pub async fn not_found(payload: web::Payload) -> HttpResponse {
-    response(not_found_response(), payload.into_inner())
+pub async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    response(
+        not_found_response(),
+        request.version(),
+        payload.into_inner(),
+    )
 }
 
 /// The path as it was sent, before and from the name of the collection on. The router's own path is partly decoded, but not its

@@ -7,13 +7,14 @@ use std::task::{Context, Poll, ready};
 use actix_web::body::{BodySize, BodyStream, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::error::{ErrorBadRequest, PayloadError};
+use actix_web::http::{ConnectionType, Version};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use fieldsync::adapter::Body;
 use futures_util::Stream as _;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, UPGRADE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::{Body as _, Frame};
 
 use crate::socket::Outgoing;
@@ -28,8 +29,8 @@ pub(crate) fn parts_of(request: &HttpRequest, path: &str) -> actix_web::Result<P
     parts.method =
         Method::from_bytes(request.method().as_str().as_bytes()).map_err(ErrorBadRequest)?;
     parts.uri = Uri::try_from(uri).map_err(ErrorBadRequest)?;
-    if request.version() == actix_web::http::Version::HTTP_10 {
-        parts.version = Version::HTTP_10;
+    if request.version() == Version::HTTP_10 {
+        parts.version = http::Version::HTTP_10;
     }
     parts.headers.reserve(request.headers().len());
     for (name, value) in request.headers() {
@@ -56,8 +57,12 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// A response to a request with this unread payload.
-pub(crate) fn response(response: Response<Body>, unread: Payload) -> HttpResponse {
+/// The response to a request of this version, with this unread payload.
+pub(crate) fn response(
+    response: Response<Body>,
+    version: Version,
+    unread: Payload,
+) -> HttpResponse {
     let (parts, body) = response.into_parts();
     // The response to a HEAD says how long its body would be.
     let announced = parts.headers.get(CONTENT_LENGTH);
@@ -71,7 +76,15 @@ pub(crate) fn response(response: Response<Body>, unread: Payload) -> HttpRespons
         size,
         _unread: (size != BodySize::Stream).then_some(unread),
     };
-    with_head(parts.status, &parts.headers, body)
+    let mut response = with_head(parts.status, &parts.headers, body);
+    if size == BodySize::Stream && version == Version::HTTP_10 {
+        // Such a client knows no chunks: the body ends with the connection (RFC 9112, section 6.3).
+        response.head_mut().no_chunking(true);
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+    }
+    response
 }
 
 /// The response that opens a WebSocket, followed by the bytes that the connection writes.

@@ -10,7 +10,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use fieldsync::Engine;
 use tokio::net::TcpListener;
 
-use crate::server::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
+use crate::server::{ALLOWED_HEADERS, DRAIN_TIMEOUT, EXPOSED_HEADERS, METHODS};
 use crate::site::{Answer, HEADERS, Head, Site};
 
 pub(crate) async fn serve(
@@ -53,10 +53,7 @@ pub(crate) async fn serve(
         .listen(listener)
         .map_err(failed)?
         .run();
-    let (stopping, serving) = (server.handle(), tokio::spawn(server));
-    stopped(engine).await;
-    stopping.stop(true).await;
-    let served = serving.await.map_err(|error| error.to_string())?;
+    let served = fieldsync_actix::run(server, &engine, DRAIN_TIMEOUT).await;
     served.map_err(failed)
 }
 

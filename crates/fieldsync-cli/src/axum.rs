@@ -11,7 +11,7 @@ use fieldsync::Engine;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::server::{ALLOWED_HEADERS, EXPOSED_HEADERS, METHODS, stopped};
+use crate::server::{ALLOWED_HEADERS, DRAIN_TIMEOUT, EXPOSED_HEADERS, METHODS};
 use crate::site::{Answer, HEADERS, Head, Site};
 
 pub(crate) async fn serve(
@@ -29,7 +29,7 @@ pub(crate) async fn serve(
         .layer(from_fn_with_state(site, answer))
         .layer(cors(origins)?);
     axum::serve(listener, app)
-        .with_graceful_shutdown(stopped(engine))
+        .with_graceful_shutdown(engine.drain_on_signal(DRAIN_TIMEOUT))
         .await
         .map_err(|error| error.to_string())
 }

@@ -2,23 +2,8 @@
 
 use std::time::Duration;
 
-use fieldsync::Engine;
-use tokio::signal::unix::{SignalKind, signal};
-
 /// How long a stop waits for requests and WebSockets.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Resolves at SIGTERM or Ctrl-C, after the engine has drained.
-pub(crate) async fn stopped(engine: Engine) {
-    let mut terminate = signal(SignalKind::terminate()).expect("signals can be registered");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be registered");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    eprintln!("Stopping.");
-    let _ = engine.drain(DRAIN_TIMEOUT).await;
-}
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The methods and headers that pages of other origins may use, if the options allow any.
 pub(crate) const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];

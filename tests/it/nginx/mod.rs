@@ -280,3 +280,23 @@ async fn d_x_r_when_a_node_dies_or_stops_clients_reconnect_through_nginx_and_mis
     load.finish_and_check(&site.database, || nodes.iter_mut().for_each(Demo::kill))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_source_comes_back_after_no_node_answered() {
+    let site = Site::start().await;
+    let Site {
+        nodes,
+        nginx: _nginx,
+        address,
+        ..
+    } = site;
+    drop(nodes);
+    let events = request(address, "GET", "/api/users/").header("accept", "text/event-stream");
+    let reply = events.send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+    assert_eq!(reply.headers()["content-type"], "text/event-stream");
+    assert_eq!(reply.text().await.unwrap(), "retry: 2000\n\n");
+    // Nothing else is told so.
+    let get = request(address, "GET", "/api/users/").send().await.unwrap();
+    assert_eq!(get.status(), 502);
+}

@@ -57,3 +57,24 @@ async fn a_chunked_body_that_never_ends_is_not_read_to_its_end() {
         assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
     }
 }
+
+/// Such a client would take the chunks' lengths for events.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_stream_over_http_1_0_has_no_chunks() {
+    let app = App::start().await;
+    let mut raw = Raw::connect(&app).await;
+    raw.send("GET /api/users/ HTTP/1.0\r\nhost: test\r\naccept: text/event-stream\r\n\r\n")
+        .await;
+    let head = raw.head().await.to_lowercase();
+    assert!(
+        head.starts_with("http/1.0 200 ") || head.starts_with("http/1.1 200 "),
+        "{head}"
+    );
+    assert!(!head.contains("transfer-encoding"), "{head}");
+    let mut body = [0; 100];
+    tokio::io::AsyncReadExt::read_exact(&mut raw.stream, &mut body)
+        .await
+        .unwrap();
+    // Chunks have carriage returns, and events do not.
+    assert!(!body.contains(&b'\r'), "{}", String::from_utf8_lossy(&body));
+}

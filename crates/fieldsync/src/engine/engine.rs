@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::engine::capture::CaptureTask;
 use crate::engine::drain::{DrainReport, InProgress, Work, WorkInProgress};
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::permissions::Permissions;
 use crate::engine::settings::Settings;
+use crate::engine::signals::stop_signal;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
 use crate::live::subscriber_reads::SubscriberReads;
@@ -26,11 +28,15 @@ use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::store::error::StoreError;
 use crate::store::store::Store;
 use crate::write::batch::Group;
 
 /// How long an edit may take, from the arrival of its request.
 const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a health check waits for the store.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The maximum length of a principal's name, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
@@ -279,10 +285,51 @@ impl Engine {
         report
     }
 
-    /// Whether the engine accepts edits. For the app's health check.
+    /// Waits for SIGTERM or Ctrl-C, and then drains for at most this long: the future that a web framework takes for its own graceful
+    /// shutdown. What was still in progress at the deadline is logged.
+    ///
+    /// It must be called on a Tokio runtime. From then on these signals no longer end the process by themselves.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn serve(listener: tokio::net::TcpListener, engine: fieldsync::Engine) {
+    /// let stopped = engine.drain_on_signal(Duration::from_secs(10));
+    /// // axum::serve(listener, app).with_graceful_shutdown(stopped).await?;
+    /// # stopped.await
+    /// # }
+    /// ```
+    pub fn drain_on_signal(&self, timeout: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let (engine, signal) = (self.clone(), stop_signal());
+        async move {
+            signal.await;
+            tracing::info!("stopping: the engine drains");
+            let report = engine.drain(timeout).await;
+            if !report.is_complete() {
+                tracing::warn!(
+                    ?report,
+                    "the engine was still busy at the deadline of its drain"
+                );
+            }
+        }
+    }
+
+    /// Whether the engine accepts edits: it is not stopping, and the runtime on which it was started lives. For a probe that must
+    /// not depend on the database; see [`Engine::health`].
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !*self.inner.stopping.borrow()
+        !*self.inner.stopping.borrow() && self.inner.group_commit.is_alive()
+    }
+
+    /// Asks the store for the heads of its logs, as each edit does, for at most two seconds.
+    ///
+    /// # Errors
+    /// Why the engine can't serve: it is stopping, or the store can't be reached.
+    pub async fn health(&self) -> Result<(), EngineError> {
+        self.check_ready()?;
+        let asked = timeout(HEALTH_TIMEOUT, self.inner.store.heads()).await;
+        let slow = || StoreError::Unavailable("the store did not answer within two seconds".into());
+        asked.unwrap_or_else(|_| Err(slow()))?;
+        Ok(())
     }
 
     /// Refuses new work while the engine drains. Work that arrived before is finished.

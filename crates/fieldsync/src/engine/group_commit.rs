@@ -69,6 +69,11 @@ impl GroupCommit {
         Self { queue }
     }
 
+    /// Whether the task that commits lives. It ends with its runtime.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// Commits a group of edits as a whole or not at all. What is committed is announced to this node's subscribers and
     /// to the other nodes, also when the future is dropped.
     pub(crate) async fn commit_and_announce(

@@ -11,3 +11,4 @@ pub(crate) mod group_commit;
 pub(crate) mod origins;
 pub(crate) mod permissions;
 pub(crate) mod settings;
+pub(crate) mod signals;

@@ -23,13 +23,12 @@ pub(crate) struct EventStream {
 
 impl EventStream {
     pub(crate) fn new(subscription: Subscription, heartbeat: Duration) -> Self {
-        // The first heartbeat and the retry delay are random, so that clients do not act all at once.
+        // Random, so that clients do not act all at once.
         let first_heartbeat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
         let mut heartbeats = tokio::time::interval_at(first_heartbeat, heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let retry = format!("retry: {}\n\n", fastrand::u32(1000..4000));
         Self {
-            first: Some(retry.into()),
+            first: Some(retry()),
             messages: MessageStream::new(subscription, Encoding::Events),
             heartbeats: Box::pin(heartbeats),
             ended: false,
@@ -55,4 +54,9 @@ impl EventStream {
         let comment = || Bytes::from_static(b":\n\n");
         Poll::Ready(Some(self.messages.heartbeat().unwrap_or_else(comment)))
     }
+}
+
+/// The event that says when to connect again: after a random delay, so that clients do not act all at once.
+pub(crate) fn retry() -> Bytes {
+    format!("retry: {}\n\n", fastrand::u32(1000..4000)).into()
 }

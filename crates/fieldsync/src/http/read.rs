@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::engine::permissions::Permissions;
 use crate::http::body::Body;
 use crate::http::conditional::{if_match, if_none_match};
-use crate::http::event_stream::EventStream;
+use crate::http::event_stream::{EventStream, retry};
 use crate::http::headers::{
     FIELDSYNC_CURSOR, LAST_EVENT_ID, X_ACCEL_BUFFERING, list_items, only_value,
 };
@@ -102,7 +102,6 @@ pub(crate) fn events(
     topic: Topic,
     permissions: &Permissions,
 ) -> Result<Response<Body>, Rejection> {
-    request.engine.check_ready()?;
     let since = match since(request)? {
         None => Since::Snapshot,
         Some(text) => text
@@ -112,10 +111,17 @@ pub(crate) fn events(
     };
     let mut response = empty(StatusCode::OK)
         .with(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM))
-        .with(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        // A proxy that compresses would hold the events back (RFC 9111, section 5.2.2.6).
+        .with(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-store, no-transform"),
+        )
         // Without this nginx would buffer the events.
         .with(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    if request.parts.method != Method::HEAD {
+    if !request.engine.is_ready() {
+        // An `EventSource` gives up for good at any other status.
+        *response.body_mut() = Body::from(retry());
+    } else if request.parts.method != Method::HEAD {
         let subscription = request.engine.open(topic, since, permissions)?;
         let heartbeat = request.engine.settings().heartbeat;
         *response.body_mut() = Body::events(EventStream::new(subscription, heartbeat));
