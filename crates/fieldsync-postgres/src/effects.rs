@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use deadpool_postgres::Object;
-use fieldsync::backend::{Captured, Plan};
+use fieldsync::backend::{Captured, Plan, Write};
 use fieldsync::{Record, RecordId, RecordKey};
 use fieldsync_sql::LockTimeouts;
 
@@ -16,7 +16,7 @@ use crate::pipeline::{Results, Step, in_order};
 use crate::read_set::lock_timeout;
 use crate::side_statements::BY_INDEX;
 use crate::statement_groups::key_of;
-use crate::value::PostgresRow;
+use crate::value::{Parameter, PostgresRow};
 
 /// The statements that follow the writes of a plan's rows.
 pub(crate) struct Effects<'a> {
@@ -27,6 +27,8 @@ pub(crate) struct Effects<'a> {
     settings: String,
     /// The records that the plan writes, as far as their ids are known.
     known: Vec<RecordKey>,
+    /// The logs of captured tables to which it adds rows whose ids are not known before.
+    added: Vec<String>,
     /// Those whose tables have no capture: only a read shows what triggers made of them.
     unobserved: RecordsByTable<'a>,
 }
@@ -57,6 +59,14 @@ impl<'a> Effects<'a> {
             settings += &lock_timeout(timeouts.heads);
         }
         let known: Vec<RecordKey> = plan.mutations().iter().filter_map(key_of).collect();
+        let mut added = Vec::new();
+        for mutation in plan.mutations() {
+            let table = tables.of(mutation.collection.name())?;
+            if table.has_capture && matches!(mutation.write, Write::Insert { id: None, .. }) {
+                added.push(table.log.to_string());
+            }
+        }
+        added.dedup();
         let unobserved = known.iter().cloned();
         let unobserved = RecordsByTable::new(tables, unobserved, |table| !table.has_capture)?;
         Ok(Self {
@@ -64,6 +74,7 @@ impl<'a> Effects<'a> {
             collections: plan.collections(),
             settings,
             known,
+            added,
             unobserved,
         })
     }
@@ -86,6 +97,11 @@ impl<'a> Effects<'a> {
         let mut steps = Vec::new();
         if !self.tables.captured().is_empty() {
             steps.push(captured::take(client, self.tables, &self.known).await?);
+        }
+        if !self.added.is_empty() {
+            let logs = [Parameter::texts(self.added.clone())];
+            let waiting = &self.tables.own.capture.waiting;
+            steps.push(Step::query(client, waiting, logs).await?);
         }
         steps.extend(self.unobserved.steps(client).await?);
         Ok(steps)
@@ -129,7 +145,28 @@ impl<'a> Effects<'a> {
         if !self.tables.captured().is_empty() {
             (captured.others, captured.own) = captured::writes(self.tables, &results.next()?)?;
         }
+        let mut used_before = Vec::new();
+        if !self.added.is_empty() {
+            // Others may have had rows with the ids that the database gave, and deleted them.
+            for row in results.next()? {
+                let log: &str = row.try_get(0)?;
+                let is_of_log = |key: &&RecordKey| {
+                    self.tables
+                        .of(&key.collection)
+                        .is_ok_and(|table| *table.log == *log)
+                };
+                let added = written.iter().filter(|key| !self.known.contains(key));
+                used_before.extend(added.filter(is_of_log).cloned());
+            }
+        }
         captured.rows = self.unobserved.rows(results)?;
+        if !used_before.is_empty() {
+            let taking = [captured::take(client, self.tables, &used_before).await?];
+            let taken = in_order(client, &taking).await.next()?;
+            let (others, own) = captured::writes(self.tables, &taken)?;
+            captured.others.extend(others);
+            captured.own.extend(own);
+        }
         to_reread.extend(captured.own.iter().map(|write| write.key.clone()));
         for key in written {
             let table = self.tables.of(&key.collection)?;
