@@ -19,6 +19,11 @@ impl Redis {
     }
 
     async fn start_at(port: u16) -> Self {
+        Self::start_with(port, &[]).await
+    }
+
+    /// Starts it with more options, as on its command line.
+    pub(crate) async fn start_with(port: u16, more: &[&str]) -> Self {
         let mut command = Command::new("redis-server");
         command.args([
             "--bind",
@@ -30,7 +35,7 @@ impl Redis {
             "--dir",
             "/",
         ]);
-        command.arg("--port").arg(port.to_string());
+        command.arg("--port").arg(port.to_string()).args(more);
         let process = command.stdout(Stdio::null()).spawn();
         let process = process.expect("redis-server is missing: tests/run.sh installs it");
         let redis = Self { process, port };

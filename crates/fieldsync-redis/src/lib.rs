@@ -5,3 +5,4 @@ mod broker;
 mod subscription;
 
 pub use broker::RedisBroker;
+pub use redis;

@@ -2,6 +2,7 @@
 
 mod postgres;
 mod redis;
+mod redis_deployed;
 
 use std::time::Duration;
 
