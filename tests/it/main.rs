@@ -34,6 +34,8 @@ mod exact_json;
 mod existing_table;
 mod faults;
 mod feed;
+#[cfg(feature = "services")]
+mod guide_page;
 mod hidden_data;
 mod http;
 mod http2;
