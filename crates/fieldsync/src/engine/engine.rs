@@ -292,7 +292,7 @@ impl Engine {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # async fn serve(listener: tokio::net::TcpListener, engine: fieldsync::Engine) {
+    /// # async fn serve(engine: fieldsync::Engine) {
     /// let stopped = engine.drain_on_signal(Duration::from_secs(10));
     /// // axum::serve(listener, app).with_graceful_shutdown(stopped).await?;
     /// # stopped.await
