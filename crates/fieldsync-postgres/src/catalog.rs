@@ -11,7 +11,7 @@ use fieldsync_sql::{
     TypeKind,
 };
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSqlOwned, ToSql};
 
 use crate::dialect::Postgres;
 use crate::error::Failure;
@@ -25,6 +25,20 @@ pub(crate) async fn rows(
 ) -> Result<Vec<Row>, Failure> {
     let statement = client.prepare_cached(sql).await?;
     Ok(client.query(&statement, parameters).await?)
+}
+
+/// The first column of the first row, unless there is none or it is null.
+pub(crate) async fn first<T: FromSqlOwned>(
+    client: &impl GenericClient,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Option<T>, Failure> {
+    let found = rows(client, sql, parameters).await?;
+    Ok(found
+        .first()
+        .map(|row| row.try_get(0))
+        .transpose()?
+        .flatten())
 }
 
 /// What has the name of a collection's table.
@@ -190,9 +204,8 @@ pub(crate) async fn has_row_security(
     table: &TableInfo,
 ) -> Result<bool, Failure> {
     let sql = "select coalesce(row_security_active(oid_of($1)), false)";
-    let found = rows(transaction, &with_oids(sql), &[&table.sql_name]).await?;
-    let first = found.first().map(|row| row.try_get(0));
-    Ok(first.transpose()?.unwrap_or(false))
+    let is_active = first(transaction, &with_oids(sql), &[&table.sql_name]).await?;
+    Ok(is_active.unwrap_or(false))
 }
 
 /// An expression for the id of a new row: the key's default, or the sequence of its identity.
@@ -209,9 +222,7 @@ async fn next_id(
                     and o.refobjsubid = a.attnum and o.deptype in ('a', 'i') limit 1)) \
                from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
                where a.attrelid = oid_of($1) and a.attname = $2";
-    let found = rows(transaction, &with_oids(sql), &[&table, &key]).await?;
-    let first = found.first().map(|row| row.try_get(0));
-    Ok(first.transpose()?.flatten())
+    first(transaction, &with_oids(sql), &[&table, &key]).await
 }
 
 async fn columns(transaction: &Transaction<'_>, table: u32) -> Result<Vec<ColumnInfo>, Failure> {

@@ -6,9 +6,9 @@ use fieldsync_sql::Dialect as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::catalog::first;
 use crate::dialect::{Postgres, Table};
 use crate::error::Failure;
-use crate::pipeline::run;
 use crate::row_writes::Reason;
 
 /// The values that are taken at once, at most. A sequence gives a few million in a second.
@@ -32,11 +32,11 @@ pub(crate) async fn catch_up(
     }
     let key = Postgres::quote(&table.key[0].name);
     let highest = format!("select max({key})::bigint from {}", table.sql_name);
-    let highest = one(client, &highest, None).await?.unwrap_or(0);
+    let highest = first(client, &highest, &[]).await?.unwrap_or(0);
     let take = format!("select max(id::bigint) from ({reserve}) ids (id)");
-    let (mut draw, mut last) = (1, i64::MIN);
+    let (mut draw, mut last) = (1_i64, i64::MIN);
     while last < highest {
-        let taken = one(client, &take, Some(draw)).await?;
+        let taken: Option<i64> = first(client, &take, &[&draw]).await?;
         match taken.filter(|id| *id > last) {
             Some(id) => last = id,
             // It is no sequence, or one that runs downwards.
@@ -57,14 +57,4 @@ fn is_about_key(table: &Table, error: &Error) -> bool {
     let refused = refused.filter(|refused| *refused.code() == SqlState::UNIQUE_VIOLATION);
     let constraint = refused.and_then(|refused| refused.constraint());
     constraint.is_some_and(|name| table.fields_of_constraint(name) == ["id"])
-}
-
-async fn one(client: &Object, sql: &str, parameter: Option<i64>) -> Result<Option<i64>, Failure> {
-    let parameter = parameter.map(fieldsync_sql::SqlValue::Integer);
-    let rows = run(client, sql, parameter).await?;
-    Ok(rows
-        .first()
-        .map(|row| row.try_get(0))
-        .transpose()?
-        .flatten())
 }

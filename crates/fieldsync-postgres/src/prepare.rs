@@ -326,8 +326,7 @@ async fn flag(
         return Ok(None);
     };
     let sql = side.render::<Postgres>(sql);
-    let found = catalog::rows(transaction, &sql, &[&log]).await?;
-    Ok(found.first().map(|row| row.try_get(0)).transpose()?)
+    catalog::first(transaction, &sql, &[&log]).await
 }
 
 /// A second log would have only the changes of the nodes that use it.

@@ -8,7 +8,7 @@ use fieldsync::backend::SchemaMismatch;
 use fieldsync_sql::{TableInfo, TableKind};
 
 use crate::capture_state::{CapturedTable, states};
-use crate::catalog::rows;
+use crate::catalog::first;
 use crate::error::Failure;
 use crate::oids::with_oids;
 
@@ -57,14 +57,12 @@ async fn replacing_rules(
                  order by rulename) \
                from pg_rewrite where ev_class = oid_of($1) and is_instead and ev_enabled <> 'D' \
                  and (ev_type = '2' or ev_type = '3' and $2)";
-    let found = rows(
+    first(
         transaction,
         &with_oids(sql),
         &[&table.sql_name, &may_insert],
     )
-    .await?;
-    let first = found.first().map(|row| row.try_get(0));
-    Ok(first.transpose()?.flatten())
+    .await
 }
 
 /// Rows that the role does not see would be announced as deleted.

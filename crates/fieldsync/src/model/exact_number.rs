@@ -56,7 +56,7 @@ pub(crate) fn to_json_bytes(value: &impl Serialize) -> Vec<u8> {
 pub(crate) fn write_json(bytes: &mut Vec<u8>, value: &impl Serialize) {
     let start = bytes.len();
     serde_json::to_writer(&mut *bytes, value).expect("a value can be written as JSON");
-    if memmem::find(&bytes[start..], MARK.as_bytes()).is_some() {
+    if has_mark(&bytes[start..]) {
         let unmarked = unmark(&bytes[start..]);
         bytes.truncate(start);
         bytes.extend(unmarked);
@@ -75,13 +75,10 @@ pub(crate) fn canonical(number: &Number) -> Value {
 /// The value with each marked number as `serde_json` reads it: an integer of 64 bits, or rounded to a double. One outside the
 /// range of a double is a string of its digits.
 pub(crate) fn rounded(value: Value) -> Value {
+    if let Some(digits) = digits(&value) {
+        return serde_json::from_str(digits).unwrap_or_else(|_| digits.into());
+    }
     match value {
-        Value::String(text) if text.starts_with('\0') => {
-            let Some(digits) = text.strip_prefix('\0').filter(|text| is_number(text)) else {
-                return Value::String(text);
-            };
-            serde_json::from_str(digits).unwrap_or_else(|_| digits.into())
-        }
         Value::Array(items) => items.into_iter().map(rounded).collect(),
         Value::Object(members) => {
             let members = members.into_iter();
@@ -118,8 +115,8 @@ pub(crate) fn restore(value: &mut Value, exact: &Value) {
 }
 
 /// Whether JSON text has a string that begins like a marked one.
-pub(crate) fn has_mark(text: &str) -> bool {
-    memmem::find(text.as_bytes(), MARK.as_bytes()).is_some()
+pub(crate) fn has_mark(text: &[u8]) -> bool {
+    memmem::find(text, MARK.as_bytes()).is_some()
 }
 
 /// JSON text with each number that a double can't represent as a marked string.

@@ -69,7 +69,7 @@ enum ValueError {
 }
 
 fn read_value(text: &str) -> Result<Value, ValueError> {
-    if exact_number::has_mark(text) {
+    if exact_number::has_mark(text.as_bytes()) {
         return Err(ValueError::Unacceptable("must not contain NUL".into()));
     }
     let text = exact_number::mark(text);
