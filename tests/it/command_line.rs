@@ -49,6 +49,12 @@ impl Served {
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
+
+    /// What `GET /api/` returns.
+    async fn catalog(&self) -> Value {
+        let reply = reqwest::get(self.url("api/")).await.unwrap();
+        reply.json().await.unwrap()
+    }
 }
 
 impl Drop for Served {
@@ -157,12 +163,7 @@ async fn a_served_table_is_live_whoever_writes_it(database: Database) {
     database.run(TABLES).await;
     for framework in ["axum", "actix"] {
         let served = Served::start(&database.dsn(), &["--capture", "--server", framework]);
-        let catalog: Value = reqwest::get(served.url("api/"))
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let catalog = served.catalog().await;
         let names = catalog["collections"].as_array().unwrap();
         assert!(names.iter().any(|one| one["name"] == "film"), "{catalog}");
         let stream = reqwest::Client::new().get(served.url("api/film/"));
@@ -246,12 +247,7 @@ async fn a_table_that_the_start_would_refuse_is_left_out_with_its_reason(databas
     assert_eq!(film.status(), 200);
     let missing = reqwest::get(served.url("api/bad/")).await.unwrap();
     assert_eq!(missing.status(), 404);
-    let catalog: Value = reqwest::get(served.url("api/"))
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let catalog = served.catalog().await;
     let tables = catalog["collections"].as_array().unwrap();
     let bad = tables
         .iter()
@@ -260,12 +256,7 @@ async fn a_table_that_the_start_would_refuse_is_left_out_with_its_reason(databas
     assert!(reason.contains("found"), "{reason}");
     drop(served);
     let served = Served::start(&database.dsn(), &["--without-capture", "--read-only"]);
-    let catalog: Value = reqwest::get(served.url("api/"))
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let catalog = served.catalog().await;
     let tables = catalog["collections"].as_array().unwrap();
     let film = tables.iter().find(|one| one["name"] == "film").unwrap();
     assert_eq!(

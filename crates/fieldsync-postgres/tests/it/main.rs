@@ -3,6 +3,7 @@
 #![cfg(feature = "services")]
 #![expect(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
+mod changes;
 mod cluster;
 
 mod capture;

@@ -7,6 +7,7 @@ use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
+use crate::changes::{next_change, until_live};
 use crate::cluster::{cluster, connect, fresh_database};
 
 fn things() -> Collection {
@@ -100,18 +101,12 @@ async fn doubles_are_exact_whatever_the_database_is_set_to() {
     }
     // The triggers run with the settings of whoever writes.
     let mut updates = engine.subscribe("things", None).await.unwrap();
-    while !matches!(updates.next().await, Some(Update::Live { .. })) {}
+    until_live(&mut updates).await;
     let other = connect(&url).await;
     let sql = "update things set size = 0.1::float8 + 0.2::float8 where id = 2";
     other.batch_execute(sql).await.unwrap();
     engine.wake();
-    let change = loop {
-        match updates.next().await.unwrap() {
-            Update::Change { change, .. } => break change,
-            Update::Changes { changes, .. } => break changes.into_iter().next().unwrap(),
-            _ => {}
-        }
-    };
+    let change = next_change(&mut updates).await;
     assert_eq!(change.fields["size"], json!(0.1 + 0.2));
 }
 
@@ -143,17 +138,11 @@ async fn a_row_whose_bytes_are_not_utf_8_is_left_out() {
         change.await.unwrap();
     }
     let mut updates = engine.subscribe("things", None).await.unwrap();
-    while !matches!(updates.next().await, Some(Update::Live { .. })) {}
+    until_live(&mut updates).await;
     let mut change = async |sql: &str| {
         admin.batch_execute(sql).await.unwrap();
         engine.wake();
-        loop {
-            match updates.next().await.unwrap() {
-                Update::Change { change, .. } => return change,
-                Update::Changes { mut changes, .. } => return changes.remove(0),
-                _ => {}
-            }
-        }
+        next_change(&mut updates).await
     };
     // A row that can no longer be read is gone, and one that can be read again is new.
     let gone = change("update things set title = E'na\\xefve' where id = 1").await;

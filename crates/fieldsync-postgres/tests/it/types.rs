@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use fieldsync::backend::Store as _;
-use fieldsync::{Collection, Engine, Fields, Update};
+use fieldsync::{Collection, Engine, Fields};
 use fieldsync_postgres::PostgresStore;
-use futures_util::StreamExt as _;
 
+use crate::changes::{next_change, until_live};
 use crate::cluster::{connect, fresh_database};
 
 const TYPES: &str = "create type mood as enum ('sad', 'ok', 'it''s \"so\"');
@@ -286,17 +286,11 @@ async fn a_captured_value_equals_the_one_that_a_read_gives() {
     let engine = builder.store(store).start().await.unwrap();
     for (table, kind) in tables {
         let mut updates = engine.subscribe(&*table, None).await.unwrap();
-        while !matches!(updates.next().await, Some(Update::Live { .. })) {}
+        until_live(&mut updates).await;
         let mut change = async |write: String| {
             sql.batch_execute(&write).await.unwrap();
             engine.wake();
-            loop {
-                match updates.next().await.unwrap() {
-                    Update::Change { change, .. } => return change.fields,
-                    Update::Changes { mut changes, .. } => return changes.remove(0).fields,
-                    _ => {}
-                }
-            }
+            next_change(&mut updates).await.fields
         };
         let updated = change(format!("update {table} set touched = 1")).await;
         let names: Vec<_> = updated.keys().collect();
