@@ -57,10 +57,14 @@ pub(crate) fn drain(
         take(&transaction, tables, capture, &mut logged)?;
     }
     #[cfg(fieldsync_fault_points)]
-    fieldsync::fault::point("before-captured-commit");
+    if !logged.changes.is_empty() {
+        fieldsync::fault::point("before-captured-commit");
+    }
     transaction.commit()?;
     #[cfg(fieldsync_fault_points)]
-    fieldsync::fault::point("after-captured-commit");
+    if !logged.changes.is_empty() {
+        fieldsync::fault::point("after-captured-commit");
+    }
     Ok((logged, version))
 }
 

@@ -119,14 +119,12 @@ async fn d_what_others_wrote_is_logged_once_when_the_server_aborts_while_it_logs
     for point in ["before-captured-commit", "after-captured-commit"] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("demo.db");
-        // The first time it looks at the triggers.
-        let fault = format!("{point}:2");
-        let mut demo = Demo::start_with_fault(&format!("sqlite:{}", path.display()), &fault);
+        let mut demo = Demo::start_with_fault(&format!("sqlite:{}", path.display()), point);
         let other = rusqlite::Connection::open(&path).unwrap();
         other.busy_timeout(crate::tasks::WAIT_TIMEOUT).unwrap();
         let update = "update users set first_name = 'Outside' where id = 1";
         other.execute(update, []).unwrap();
-        assert_eq!(demo.ended().await.signal(), SIGABRT, "{fault}");
+        assert_eq!(demo.ended().await.signal(), SIGABRT, "{point}");
         let count = |table: &str| {
             let sql = format!("select count(*) from {table}");
             other
