@@ -8,6 +8,8 @@ mod principal;
 
 mod error;
 
+mod limit_writes;
+
 // actix has the types of an older `http`, and no upgrades.
 
 mod translate;
@@ -17,6 +19,7 @@ mod socket;
 mod run;
 
 pub use error::Error;
+pub use limit_writes::limit_writes;
 pub use live::live;
 pub use principal::Principal;
 pub use rest::{Rest, not_found, rest};

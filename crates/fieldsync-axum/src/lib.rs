@@ -8,7 +8,10 @@ mod principal;
 
 mod error;
 
+mod limit_writes;
+
 pub use error::Error;
+pub use limit_writes::limit_writes;
 pub use live::live;
 pub use principal::Principal;
 pub use rest::{not_found, rest};

@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode, Version};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use fieldsync::Engine;
-use fieldsync::adapter::{Accepted, ExtendedConnect, accept, serve};
+use fieldsync::adapter::{Accepted, ExtendedConnect, accept, limit_writes, serve};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
@@ -61,8 +61,7 @@ async fn serve_upgraded(
 ) {
     match tcp_of(upgraded) {
         Ok((stream, early)) => {
-            // Otherwise a frame would wait until the peer has acknowledged the one before.
-            let _ = stream.set_nodelay(true);
+            limit_writes(&stream);
             let (read, write) = stream.into_split();
             let io = join(Cursor::new(early).chain(read), write);
             Box::pin(serve(engine, accepted, principal, io)).await;

@@ -47,7 +47,7 @@ pub(crate) async fn serve(
             .route("/live", fieldsync_actix::live(&app_engine))
     };
     let server = HttpServer::new(app)
-        .tcp_nodelay(true)
+        .on_connect(fieldsync_actix::limit_writes)
         .h1_allow_half_closed(false)
         .disable_signals()
         .listen(listener)

@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use axum::serve::ListenerExt as _;
 use fieldsync::Engine;
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -28,7 +29,7 @@ pub(crate) async fn serve(
         .route("/live", fieldsync_axum::live(&engine))
         .layer(from_fn_with_state(site, answer))
         .layer(cors(origins)?);
-    axum::serve(listener, app)
+    axum::serve(listener.tap_io(fieldsync_axum::limit_writes), app)
         .with_graceful_shutdown(engine.drain_on_signal(DRAIN_TIMEOUT))
         .await
         .map_err(|error| error.to_string())

@@ -39,7 +39,7 @@ pub(crate) async fn serve(
         .workers(workers)
         .max_connections(MAX_CONNECTIONS / workers)
         .client_request_timeout(HEAD_TIMEOUT)
-        .tcp_nodelay(true)
+        .on_connect(fieldsync_actix::limit_writes)
         .h1_allow_half_closed(false)
         .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
         .disable_signals()

@@ -39,7 +39,7 @@ pub(crate) async fn serve(
             let (stream, _) = listener.accept().await?;
             Ok::<_, std::io::Error>((permit, stream))
         };
-        let (permit, stream) = tokio::select! {
+        let (permit, mut stream) = tokio::select! {
             accepted = next => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
             },
             () = stop_signals.next() => break,
         };
-        let _ = stream.set_nodelay(true);
+        fieldsync_axum::limit_writes(&mut stream);
         let (service, mut stop) = (TowerToHyperService::new(app.clone()), stop.clone());
         tokio::spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();

@@ -13,6 +13,7 @@ mod reply;
 mod request;
 mod request_body;
 mod route;
+mod tcp;
 mod write;
 
 pub(crate) use headers::{check_size, list_items, only_value};
@@ -22,3 +23,4 @@ pub use body::Body;
 pub use reply::problem_response;
 pub use request::MountPath;
 pub use route::{handle, not_found_response};
+pub use tcp::limit_writes;
