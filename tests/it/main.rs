@@ -8,9 +8,11 @@ mod app_code;
 #[cfg(feature = "services")]
 #[path = "../../crates/fieldsync-postgres/tests/it/cluster.rs"]
 mod cluster;
+mod cut_snapshots;
 mod database;
 mod demo;
 mod random;
+mod slow_rules;
 mod socket;
 mod tasks;
 #[path = "../../examples/third_adapter/adapter.rs"]

@@ -135,6 +135,8 @@ pub(crate) struct Mirror {
     pub(crate) resets: Vec<String>,
     /// The number of pages of missed changes.
     pub(crate) folded: usize,
+    /// Where a snapshot that is not complete goes on.
+    pub(crate) resume: Option<String>,
     /// The records of a snapshot that is not complete.
     pieces: Option<BTreeMap<String, Map<String, Value>>>,
 }
@@ -142,7 +144,8 @@ pub(crate) struct Mirror {
 impl Mirror {
     /// Applies a message. Returns true for `live`.
     pub(crate) fn apply(&mut self, message: &Value) -> bool {
-        let cursor = message["cursor"].as_str().map(str::to_owned);
+        let text = |name: &str| message[name].as_str().map(str::to_owned);
+        let (cursor, resume) = (text("cursor"), text("resume"));
         match message["type"].as_str().unwrap() {
             "snapshot" => {
                 let pieces = self.pieces.get_or_insert_default();
@@ -170,6 +173,9 @@ impl Mirror {
             }
             other => panic!("unexpected message {other}: {message}"),
         }
+        if message["type"] != "live" {
+            self.resume = resume;
+        }
         if cursor.is_some() {
             self.cursor = cursor;
         }
@@ -192,6 +198,24 @@ impl Mirror {
                 record.extend(change["fields"].as_object().unwrap().clone());
             }
         }
+    }
+
+    /// Subscribes on a new connection, and goes on where the last one broke. An error when the connection is closed.
+    pub(crate) async fn go_on(
+        &mut self,
+        socket: &mut Socket,
+        topic: &str,
+    ) -> Result<(), tokio_websockets::Error> {
+        let mut message = json!({"type": "subscribe", "topic": topic});
+        match (&self.resume, &self.cursor) {
+            (Some(resume), _) => message["resume"] = resume.as_str().into(),
+            (None, Some(cursor)) => message["since"] = cursor.as_str().into(),
+            (None, None) => {}
+        }
+        if self.resume.is_none() {
+            self.pieces = None;
+        }
+        socket.stream.send(Message::text(message.to_string())).await
     }
 
     /// Reads until the topic is live.

@@ -5,7 +5,8 @@ use std::time::Instant;
 use crate::engine::engine::{Engine, ProposedEdit};
 use crate::engine::permissions::{Permissions, RecordView};
 use crate::error::EngineError;
-use crate::live::subscription::{Since, Subscription};
+use crate::live::since::Since;
+use crate::live::subscription::Subscription;
 use crate::model::access::Access;
 use crate::model::cursor::Cursor;
 use crate::model::edit::Edit;
@@ -189,12 +190,13 @@ impl Caller<'_> {
         self.engine.open(topic, since, &permissions)
     }
 
-    /// [`Engine::permissions`] of this principal.
+    /// [`Engine::permissions`] of this principal, unless too many wait for theirs.
     pub(crate) async fn permissions(
         &self,
         access: Access,
         collection: &str,
     ) -> Result<Permissions, EngineError> {
+        let _open = self.engine.asks().try_open(collection)?;
         self.engine
             .permissions(Some(&self.principal), access, collection)
             .await

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::engine::asks::{Asks, authorize};
 use crate::engine::capture::CaptureTask;
 use crate::engine::drain::{DrainReport, InProgress, Work, WorkInProgress};
 use crate::engine::group_commit::GroupCommit;
@@ -16,8 +17,9 @@ use crate::engine::settings::Settings;
 use crate::engine::signals::stop_signal;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
+use crate::live::since::Since;
 use crate::live::subscriber_reads::SubscriberReads;
-use crate::live::subscription::{Since, Subscription};
+use crate::live::subscription::Subscription;
 use crate::model::access::{Access, Denied};
 use crate::model::cursor::{Cursor, Position};
 use crate::model::edit::Edit;
@@ -80,6 +82,7 @@ struct Inner {
     subscriber_reads: Arc<SubscriberReads>,
     hubs: Arc<HubRegistry>,
     group_commit: GroupCommit,
+    asks: Asks,
     settings: Settings,
     in_progress: WorkInProgress,
     stopping: watch::Sender<bool>,
@@ -107,6 +110,7 @@ impl Engine {
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
+                asks: Asks::about(collections.keys()),
                 collections,
                 subscriber_reads: Arc::new(SubscriberReads::new(Arc::clone(&store))),
                 store,
@@ -196,6 +200,10 @@ impl Engine {
         Ok(Subscription::new(
             topic, collection, grant, hub, reads, since,
         ))
+    }
+
+    pub(crate) fn asks(&self) -> &Asks {
+        &self.inner.asks
     }
 
     /// Asks the collection's authorizer what a principal may do, and what it may read.
@@ -403,21 +411,6 @@ fn check_length(edits: &[ProposedEdit], limit: usize) -> Result<(), Refusal> {
         Ok(())
     } else {
         Err(Refusal::TooManyEdits { edits, limit })
-    }
-}
-
-async fn authorize(
-    collection: &Collection,
-    principal: &Principal,
-    access: Access,
-) -> Result<Grant, Refusal> {
-    let name = collection.name();
-    let Some(authorizer) = collection.authorizer() else {
-        return Err(Denied::Forbidden.into());
-    };
-    match authorizer.authorize(principal, access, name).await {
-        Err(Denied::Hidden) => Err(Refusal::NoSuchCollection(Arc::clone(name))),
-        granted => Ok(granted?),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The engine. Start with `engine.rs`, which shows the write path. `protocol`, `http` and `websocket` build on this
 //! layer.
 
+pub(crate) mod asks;
 pub(crate) mod builder;
 pub(crate) mod caller;
-pub(crate) mod capture;
+mod capture;
 pub(crate) mod collection_handle;
 pub(crate) mod drain;
 pub(crate) mod engine;

@@ -15,7 +15,7 @@ use crate::http::headers::{
 };
 use crate::http::reply::{Rejection, WithHeader as _, empty, json, to_json};
 use crate::http::request::{Request, percent_encode};
-use crate::live::subscription::Since;
+use crate::live::since::Since;
 use crate::model::cursor::Cursor;
 use crate::model::entity_tag::entity_tag_of;
 use crate::model::record::RecordKey;
@@ -102,13 +102,7 @@ pub(crate) fn events(
     topic: Topic,
     permissions: &Permissions,
 ) -> Result<Response<Body>, Rejection> {
-    let since = match since(request)? {
-        None => Since::Snapshot,
-        Some(text) => text
-            .parse::<Cursor>()
-            .map(Since::Cursor)
-            .map_err(|_| Rejection::malformed("since", "must be a cursor from this server"))?,
-    };
+    let since = since(request, &permissions.collection)?;
     let mut response = empty(StatusCode::OK)
         .with(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM))
         // A proxy that compresses would hold the events back (RFC 9111, section 5.2.2.6).
@@ -129,13 +123,30 @@ pub(crate) fn events(
     Ok(response)
 }
 
-/// The cursor to resume from. `Last-Event-ID` is newer than the parameter: an `EventSource` that reconnects repeats its URL.
-fn since(request: &Request<'_>) -> Result<Option<String>, Rejection> {
+/// Where the events start. `Last-Event-ID` is newer than the parameters: an `EventSource` that reconnects repeats its URL.
+fn since(request: &Request<'_>, collection: &Collection) -> Result<Since, Rejection> {
     let last = only_value(&request.parts.headers, LAST_EVENT_ID);
-    match last.filter(|id| !id.is_empty()) {
-        Some(id) => Ok(Some(String::from_utf8_lossy(id.as_bytes()).into_owned())),
-        None => request.parameter("since"),
+    if let Some(id) = last.filter(|id| !id.is_empty()) {
+        let since = Since::cursor_or_resume(&String::from_utf8_lossy(id.as_bytes()), collection);
+        return since.map_err(|_| {
+            Rejection::malformed(
+                "Last-Event-ID",
+                "must be the id of an event from this server",
+            )
+        });
     }
+    if let Some(text) = request.parameter("resume")? {
+        return Since::resume(&text, collection).map_err(|_| {
+            Rejection::malformed("resume", "must be a resume of a snapshot from this server")
+        });
+    }
+    let Some(text) = request.parameter("since")? else {
+        return Ok(Since::Snapshot);
+    };
+    let cursor = text.parse::<Cursor>();
+    cursor
+        .map(Since::Cursor)
+        .map_err(|_| Rejection::malformed("since", "must be a cursor from this server"))
 }
 
 /// Whether the request asks for server-sent events (RFC 9110, section 12.5.1).

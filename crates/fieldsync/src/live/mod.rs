@@ -6,6 +6,7 @@ pub(crate) mod hub;
 pub(crate) mod hub_registry;
 pub(crate) mod read_step;
 pub(crate) mod ring;
+pub(crate) mod since;
 pub(crate) mod subscriber_reads;
 pub(crate) mod subscription;
 pub(crate) mod update;

@@ -18,11 +18,12 @@ use futures_util::{FutureExt as _, Stream};
 use crate::live::hub::{Hub, Listener, RingRead};
 use crate::live::read_step::{ReadStep, Reader, StepResult, Then, is_in_pieces_up_to};
 use crate::live::ring::Entry;
+use crate::live::since::Since;
 use crate::live::subscriber_reads::{SubscriberReads, Turn};
 use crate::live::update::Update;
 use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
 use crate::model::changes_since::ChangesSince;
-use crate::model::cursor::{Cursor, Position, ResetReason, Shape};
+use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
 use crate::model::record::{Record, RecordId, json_size};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
@@ -50,6 +51,8 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(crate) enum Event {
     /// A live change, and what it does to the records that the subscriber sees.
     Change(Arc<Entry>, Action),
+    /// A part of a snapshot that is not its last, or changes before its next part. The snapshot can go on from here.
+    InSnapshot(Update, Resume),
     Other(Update),
 }
 
@@ -124,16 +127,24 @@ impl Subscription {
                 }
                 subscription.state = State::Live;
             }
-            Since::Cursor(cursor) if cursor.shape == shape => {
-                subscription.position = cursor.position;
-                subscription.start(ReadStep::CatchUp);
+            Since::Cursor(cursor) => subscription.resume(cursor, ReadStep::CatchUp),
+            Since::InSnapshot(cursor, after) => {
+                subscription.resume(cursor, ReadStep::SnapshotPiece { after: Some(after) });
             }
-            Since::Cursor(cursor) if cursor.shape.schema == shape.schema => {
-                subscription.reset(ResetReason::View);
-            }
-            Since::Cursor(_) => subscription.reset(ResetReason::Schema),
         }
         subscription
+    }
+
+    /// Goes on from a cursor with this step, if the subscriber still sees what it saw then.
+    fn resume(&mut self, cursor: Cursor, step: ReadStep) {
+        if cursor.shape == self.shape {
+            self.position = cursor.position;
+            self.start(step);
+        } else if cursor.shape.schema == self.shape.schema {
+            self.reset(ResetReason::View);
+        } else {
+            self.reset(ResetReason::Schema);
+        }
     }
 
     /// The topic of the subscription.
@@ -277,7 +288,7 @@ impl Subscription {
         };
         match then {
             Then::CatchUp => {
-                self.queue_changes(&changes, &rows, |_| true, true);
+                self.queue_changes(&changes, &rows, |_| true, None);
                 if more {
                     self.start(ReadStep::CatchUp);
                 } else {
@@ -285,7 +296,8 @@ impl Subscription {
                 }
             }
             Then::ChangesBetweenPieces { after } => {
-                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after.clone()), false);
+                let is_selected = is_in_pieces_up_to(after.clone());
+                self.queue_changes(&changes, &rows, is_selected, after.as_ref());
                 self.start(if more {
                     ReadStep::ChangesBetweenPieces { after }
                 } else {
@@ -298,10 +310,11 @@ impl Subscription {
                 after,
                 is_last,
             } => {
-                self.queue_changes(&changes, &rows, is_in_pieces_up_to(after.clone()), false);
+                let is_selected = is_in_pieces_up_to(after.clone());
+                self.queue_changes(&changes, &rows, is_selected, after.as_ref());
                 let after = records.last().map(|record| record.id.clone()).or(after);
                 self.position = position;
-                self.queue_records(records, is_last.then(|| self.cursor(position)));
+                self.queue_records(records, after.as_ref().filter(|_| !is_last));
                 if is_last {
                     self.go_live();
                 } else {
@@ -318,41 +331,51 @@ impl Subscription {
         }));
     }
 
-    /// Queues the records of a piece of a snapshot, in parts that fit a message. Only the last part has the cursor.
-    fn queue_records(&mut self, records: Vec<Record>, cursor: Option<Cursor>) {
+    /// Queues the records of a piece of a snapshot, in parts that fit a message. Unless it is the last piece, it ends with the
+    /// record `after`.
+    fn queue_records(&mut self, records: Vec<Record>, after: Option<&RecordId>) {
         let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
-        let admitted = records
-            .into_iter()
-            .filter(|record| self.grant.admits(record));
-        for record in admitted {
+        let grant = self.grant.clone();
+        for record in records.into_iter().filter(|record| grant.admits(record)) {
             let record = Record {
                 id: record.id,
-                fields: self.grant.view.project_fields(&record.fields),
+                fields: grant.view.project_fields(&record.fields),
             };
             let bytes = json_size(&record.fields) + ID_BYTES;
             if !meter.take(bytes) {
                 let records = std::mem::take(&mut part);
-                let cursor = None;
-                self.events
-                    .push_back(Event::Other(Update::Snapshot { records, cursor }));
+                let last: Option<RecordId> =
+                    records.last().map(|record: &Record| record.id.clone());
+                self.queue(|cursor| Update::Snapshot { records, cursor }, last.as_ref());
                 meter = PageMeter::new(MESSAGE);
                 meter.take(bytes);
             }
             part.push(record);
         }
-        self.events.push_back(Event::Other(Update::Snapshot {
-            records: part,
-            cursor,
-        }));
+        let records = part;
+        self.queue(|cursor| Update::Snapshot { records, cursor }, after);
     }
 
-    /// Queues the selected changes in folded pages, and moves to the position after the last change.
+    /// Queues an update that ends at the position: with its cursor, or within a snapshot with the place after this record.
+    fn queue(&mut self, update: impl FnOnce(Option<Cursor>) -> Update, after: Option<&RecordId>) {
+        let cursor = self.cursor(self.position);
+        self.events.push_back(match after {
+            None => Event::Other(update(Some(cursor))),
+            Some(after) => {
+                let after = after.to_string();
+                Event::InSnapshot(update(None), Resume { cursor, after })
+            }
+        });
+    }
+
+    /// Queues the selected changes in folded pages, and moves to the position after the last change. Within a snapshot, these
+    /// come after the piece that ends with the record `after`.
     fn queue_changes(
         &mut self,
         changes: &[Change],
         rows: &HashMap<RecordId, Option<Record>>,
         is_selected: impl Fn(&Change) -> bool,
-        with_cursor: bool,
+        after: Option<&RecordId>,
     ) {
         let (mut meter, mut page) = (PageMeter::new(MESSAGE), FoldedChanges::default());
         for change in changes {
@@ -364,7 +387,8 @@ impl Subscription {
                 let key = folded.idempotency_keys.first().map_or(0, String::len);
                 let bytes = json_size(&folded.fields) + key + CHANGE_BYTES;
                 if !meter.take(bytes) {
-                    self.queue_page(std::mem::take(&mut page), with_cursor);
+                    let changes = std::mem::take(&mut page).changes;
+                    self.queue(|cursor| Update::Changes { changes, cursor }, after);
                     meter = PageMeter::new(MESSAGE);
                     meter.take(bytes);
                 }
@@ -373,7 +397,8 @@ impl Subscription {
             self.position = change.position;
         }
         if !page.changes.is_empty() {
-            self.queue_page(page, with_cursor);
+            let changes = page.changes;
+            self.queue(|cursor| Update::Changes { changes, cursor }, after);
         }
     }
 
@@ -389,30 +414,6 @@ impl Subscription {
         let row = rows.get(&change.key.id)?.as_ref();
         change.filled(row, &self.grant).map(Cow::Owned)
     }
-
-    fn queue_page(&mut self, page: FoldedChanges, with_cursor: bool) {
-        let cursor = with_cursor.then(|| self.cursor(self.position));
-        let changes = page.changes;
-        self.events
-            .push_back(Event::Other(Update::Changes { changes, cursor }));
-    }
-}
-
-/// Where a subscription starts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Since {
-    /// With a snapshot.
-    Snapshot,
-    /// With the live changes after this position, which was the head of the hub a moment ago.
-    Position(Position),
-    /// With the changes after this cursor.
-    Cursor(Cursor),
-}
-
-impl From<Option<Cursor>> for Since {
-    fn from(cursor: Option<Cursor>) -> Self {
-        cursor.map_or(Self::Snapshot, Self::Cursor)
-    }
 }
 
 impl Stream for Subscription {
@@ -421,7 +422,7 @@ impl Stream for Subscription {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update>> {
         let event = ready!(self.poll_event(context));
         Poll::Ready(event.map(|event| match event {
-            Event::Other(update) => update,
+            Event::InSnapshot(update, _) | Event::Other(update) => update,
             Event::Change(entry, action) => {
                 let view = entry
                     .change

@@ -45,36 +45,64 @@ pub struct Cursor {
     pub(crate) shape: Shape,
 }
 
+/// The number of bytes of a cursor.
+const CURSOR_BYTES: usize = 28;
+
+/// Where a snapshot that was cut goes on. Its text is opaque: that of a cursor and the id in unpadded base64url.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resume {
+    /// The position at which the subscriber knows the records up to `after`.
+    pub(crate) cursor: Cursor,
+    /// The id of the last record that the subscriber has, or that it may not see, as text.
+    pub(crate) after: String,
+}
+
+impl fmt::Display for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.cursor.to_bytes().to_vec();
+        bytes.extend(self.after.as_bytes());
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Resume {
+    type Err = MalformedCursor;
+
+    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| MalformedCursor)?;
+        let (cursor, after) = bytes
+            .split_first_chunk::<CURSOR_BYTES>()
+            .ok_or(MalformedCursor)?;
+        let after = std::str::from_utf8(after).map_err(|_| MalformedCursor)?;
+        Ok(Self {
+            cursor: Cursor::from_bytes(*cursor)?,
+            after: after.to_owned(),
+        })
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.to_bytes()))
+    }
+}
+
+impl Cursor {
+    fn to_bytes(self) -> [u8; CURSOR_BYTES] {
         let Self {
             position: Position { epoch, offset, tag },
             shape,
         } = self;
-        let mut bytes = [0; 28];
+        let mut bytes = [0; CURSOR_BYTES];
         bytes[..8].copy_from_slice(&epoch.to_be_bytes());
         bytes[8..16].copy_from_slice(&offset.to_be_bytes());
         bytes[16..20].copy_from_slice(&tag.to_be_bytes());
         bytes[20..24].copy_from_slice(&shape.schema.to_be_bytes());
         bytes[24..].copy_from_slice(&shape.view.to_be_bytes());
-        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+        bytes
     }
-}
 
-/// The text is not a cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed cursor")]
-pub struct MalformedCursor;
-
-impl FromStr for Cursor {
-    type Err = MalformedCursor;
-
-    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
-        let bytes: [u8; 28] = URL_SAFE_NO_PAD
-            .decode(text)
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or(MalformedCursor)?;
+    fn from_bytes(bytes: [u8; CURSOR_BYTES]) -> Result<Self, MalformedCursor> {
         let number = |range: std::ops::Range<usize>| {
             bytes[range]
                 .iter()
@@ -95,6 +123,21 @@ impl FromStr for Cursor {
                 view: number(24..28) as u32,
             },
         })
+    }
+}
+
+/// The text is not a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed cursor")]
+pub struct MalformedCursor;
+
+impl FromStr for Cursor {
+    type Err = MalformedCursor;
+
+    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        Self::from_bytes(bytes.ok_or(MalformedCursor)?)
     }
 }
 
@@ -132,6 +175,27 @@ impl fmt::Display for ResetReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_in_a_snapshot_is_parsed_from_its_text() {
+        let cursor = Cursor {
+            position: Position {
+                epoch: 1,
+                offset: 2,
+                tag: 3,
+            },
+            shape: Shape { schema: 4, view: 5 },
+        };
+        for after in ["7", "é", &"long".repeat(300)] {
+            let after = after.to_owned();
+            let resume = Resume { cursor, after };
+            assert_eq!(resume.to_string().parse(), Ok(resume));
+        }
+        let too_short = URL_SAFE_NO_PAD.encode([0; 27]);
+        assert_eq!(too_short.parse::<Resume>(), Err(MalformedCursor));
+        let not_utf8 = URL_SAFE_NO_PAD.encode([0xFF; 40]);
+        assert_eq!(not_utf8.parse::<Resume>(), Err(MalformedCursor));
+    }
 
     #[test]
     fn a_cursor_is_parsed_from_its_text() {

@@ -12,24 +12,19 @@ use crate::model::exact_number::write_json;
 pub(crate) enum Envelope {
     /// A WebSocket frame. Its payload is the message.
     Frame,
-    /// A server-sent event (WHATWG HTML, section 9.2). Its event name is the message's type, its id the message's cursor.
+    /// A server-sent event (WHATWG HTML, section 9.2). Its event name is the message's type, its id the place after the message.
     Event,
 }
 
 impl Envelope {
     /// Writes a message as JSON, which contains no line breaks. `name` is the message's type.
-    pub(crate) fn encode(
-        self,
-        message: &impl Serialize,
-        name: &str,
-        cursor: Option<&str>,
-    ) -> Bytes {
+    pub(crate) fn encode(self, message: &impl Serialize, name: &str, place: Option<&str>) -> Bytes {
         const NEVER_FAILS: &str = "writing to a Vec does not fail";
         let mut bytes = Vec::new();
         if self == Self::Event {
             writeln!(bytes, "event: {name}").expect(NEVER_FAILS);
-            if let Some(cursor) = cursor {
-                writeln!(bytes, "id: {cursor}").expect(NEVER_FAILS);
+            if let Some(place) = place {
+                writeln!(bytes, "id: {place}").expect(NEVER_FAILS);
             }
             bytes.extend(b"data: ");
         }

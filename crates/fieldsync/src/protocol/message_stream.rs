@@ -11,7 +11,7 @@ use crate::live::ring::{Entry, FrameKey, FrameKind};
 use crate::live::subscription::{Event, Subscription};
 use crate::live::update::Update;
 use crate::model::change::Action;
-use crate::model::cursor::Cursor;
+use crate::model::cursor::{Cursor, Resume};
 use crate::protocol::close::Close;
 use crate::protocol::encoding::Envelope;
 use crate::protocol::messages::{live_message, update_message};
@@ -61,7 +61,7 @@ impl MessageStream {
         let live = Update::Live {
             cursor: self.subscription.live_cursor()?,
         };
-        Some(self.message(live, envelope))
+        Some(self.message(live, None, envelope))
     }
 
     /// The next message, or why the connection is to be closed.
@@ -74,19 +74,20 @@ impl MessageStream {
                 // The engine drains.
                 return Poll::Ready(Err(Close::Restart));
             };
-            let update = match event {
+            let (update, resume) = match event {
                 Event::Change(entry, action) => {
                     return Poll::Ready(Ok(self.shared_message(&entry, action)));
                 }
-                Event::Other(update) => update,
+                Event::InSnapshot(update, resume) => (update, Some(resume)),
+                Event::Other(update) => (update, None),
             };
             let feed = match &self.encoding {
                 Encoding::Feed(feed) => feed,
                 Encoding::Frames => {
-                    return Poll::Ready(Ok(self.message(update, Envelope::Frame)));
+                    return Poll::Ready(Ok(self.message(update, resume, Envelope::Frame)));
                 }
                 Encoding::Events => {
-                    return Poll::Ready(Ok(self.message(update, Envelope::Event)));
+                    return Poll::Ready(Ok(self.message(update, resume, Envelope::Event)));
                 }
             };
             match update {
@@ -103,8 +104,9 @@ impl MessageStream {
         }
     }
 
-    fn message(&self, update: Update, envelope: Envelope) -> Bytes {
-        update_message(&self.topic, update, self.subscription.grant(), envelope)
+    fn message(&self, update: Update, resume: Option<Resume>, envelope: Envelope) -> Bytes {
+        let grant = self.subscription.grant();
+        update_message(&self.topic, update, resume, grant, envelope)
     }
 
     /// The message for a live change. It is encoded once for all subscribers with the same view and topic.

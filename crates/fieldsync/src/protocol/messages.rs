@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::live::update::Update;
 use crate::model::change::{Action, FoldedChange};
-use crate::model::cursor::Cursor;
+use crate::model::cursor::{Cursor, Resume};
 use crate::model::exact_number;
 use crate::model::record::{Fields, RecordId};
 use crate::protocol::encoding::Envelope;
@@ -19,13 +19,18 @@ use crate::schema::json::{JsonError, read_object};
 /// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ClientMessage {
-    Subscribe {
-        topic: String,
-        since: Option<String>,
-    },
-    Unsubscribe {
-        topic: String,
-    },
+    Subscribe(Subscribe),
+    Unsubscribe { topic: String },
+}
+
+/// What a client wants to subscribe to, and where it wants to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subscribe {
+    pub(crate) topic: String,
+    /// A cursor.
+    pub(crate) since: Option<String>,
+    /// A place in a snapshot.
+    pub(crate) resume: Option<String>,
 }
 
 impl ClientMessage {
@@ -51,10 +56,11 @@ impl ClientMessage {
         let topic =
             text("topic")?.ok_or_else(|| invalid("invalid-message", "topic is missing".into()));
         match text("type")?.as_deref() {
-            Some("subscribe") => Ok(Self::Subscribe {
+            Some("subscribe") => Ok(Self::Subscribe(Subscribe {
                 topic: topic?,
                 since: text("since")?,
-            }),
+                resume: text("resume")?,
+            })),
             Some("unsubscribe") => Ok(Self::Unsubscribe { topic: topic? }),
             _ => Err(invalid(
                 "unknown-type",
@@ -73,6 +79,8 @@ pub(crate) enum ServerMessage<'a> {
         records: Vec<Fields>,
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resume: Option<String>,
     },
     Change {
         topic: &'a str,
@@ -86,6 +94,8 @@ pub(crate) enum ServerMessage<'a> {
         changes: Vec<ChangeMessage>,
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resume: Option<String>,
     },
     Live {
         topic: &'a str,
@@ -118,7 +128,7 @@ pub(crate) struct ChangeMessage {
 
 impl ServerMessage<'_> {
     fn encode(&self, envelope: Envelope) -> Bytes {
-        envelope.encode(self, self.name(), self.cursor())
+        envelope.encode(self, self.name(), self.place())
     }
 
     /// The value of its `type`.
@@ -133,22 +143,27 @@ impl ServerMessage<'_> {
         }
     }
 
-    fn cursor(&self) -> Option<&str> {
+    /// Where the subscriber can go on after this message: its cursor, or a place in a snapshot.
+    fn place(&self) -> Option<&str> {
         match self {
             Self::Change { cursor, .. } | Self::Live { cursor, .. } => Some(cursor),
-            Self::Snapshot { cursor, .. } | Self::Changes { cursor, .. } => cursor.as_deref(),
+            Self::Snapshot { cursor, resume, .. } | Self::Changes { cursor, resume, .. } => {
+                cursor.as_deref().or(resume.as_deref())
+            }
             Self::Reset { .. } | Self::Error { .. } => None,
         }
     }
 }
 
-/// The message for an update.
+/// The message for an update. Within a snapshot it says where the snapshot can go on.
 pub(crate) fn update_message(
     topic: &str,
     update: Update,
+    resume: Option<Resume>,
     grant: &Grant,
     envelope: Envelope,
 ) -> Bytes {
+    let resume = resume.map(|resume| resume.to_string());
     let message = match update {
         Update::Snapshot { records, cursor } => {
             let records = records
@@ -159,6 +174,7 @@ pub(crate) fn update_message(
                 topic,
                 records,
                 cursor: cursor.map(|cursor| cursor.to_string()),
+                resume,
             }
         }
         Update::Change { change, cursor } => change_message(topic, change, cursor),
@@ -176,6 +192,7 @@ pub(crate) fn update_message(
                 folded: true,
                 changes,
                 cursor: cursor.map(|cursor| cursor.to_string()),
+                resume,
             }
         }
         Update::Live { cursor } => ServerMessage::Live {
@@ -262,17 +279,27 @@ mod tests {
         let topic = || "users".to_owned();
         check(
             r#"{"type":"subscribe","topic":"users"}"#,
-            Ok(ClientMessage::Subscribe {
+            Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
                 since: None,
-            }),
+                resume: None,
+            })),
         );
         check(
             r#"{"type":"subscribe","topic":"users","since":"x"}"#,
-            Ok(ClientMessage::Subscribe {
+            Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
                 since: Some("x".into()),
-            }),
+                resume: None,
+            })),
+        );
+        check(
+            r#"{"type":"subscribe","topic":"users","resume":"x"}"#,
+            Ok(ClientMessage::Subscribe(Subscribe {
+                topic: topic(),
+                since: None,
+                resume: Some("x".into()),
+            })),
         );
         check(
             r#"{"type":"unsubscribe","topic":"users"}"#,

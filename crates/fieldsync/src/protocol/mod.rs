@@ -10,5 +10,5 @@ mod problem;
 
 pub(crate) use close::Close;
 pub(crate) use message_stream::{Encoding, MessageStream};
-pub(crate) use messages::{ClientMessage, error_message};
+pub(crate) use messages::{ClientMessage, Subscribe, error_message};
 pub(crate) use problem::Problem;

@@ -3,6 +3,7 @@
 //! A connection holds a position in each log and one bounded write buffer, but no queue: while the peer does not read,
 //! nothing is taken from the hub. It writes everything that is new to its subscriptions, then flushes once.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,30 +13,35 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 use tokio_websockets::{Error, Message, WebSocketStream};
 
 use crate::engine::engine::Engine;
+use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
-use crate::live::subscription::{Since, Subscription};
+use crate::live::since::Since;
 use crate::model::access::Denied;
-use crate::model::cursor::{Cursor, Position};
+use crate::model::cursor::Position;
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
-use crate::protocol::{ClientMessage, Close, Encoding, MessageStream, Problem, error_message};
-use crate::store::error::StoreError;
+use crate::protocol::{
+    ClientMessage, Close, Encoding, MessageStream, Problem, Subscribe, error_message,
+};
+use crate::schema::collection::Collection;
 use crate::websocket::counted_io::BytesWritten;
 use crate::websocket::handshake::{Accepted, Subprotocol};
+use crate::websocket::openings::{Openings, Waiting, ask};
 
 /// About how many bytes are written before the socket is flushed and read again.
 const MAX_WRITE_BYTES: usize = 64 * 1024;
 /// How many messages that count against a peer close its connection.
 const MAX_BAD_MESSAGES: u32 = 3;
-/// How long the app's rule may take to authorize a subscription.
-const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many bytes a second a peer must take to be waited for.
+const MIN_BYTES_PER_SECOND: u64 = 10_000;
 /// How long closing may take: the closing handshake, and reading what the peer still sends.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -63,6 +69,9 @@ pub(crate) struct Connection<'a> {
     /// The positions at which the feeds start.
     since: Vec<Position>,
     streams: Vec<MessageStream>,
+    openings: Openings<'a>,
+    /// What answers the client's messages.
+    answers: VecDeque<Bytes>,
     bad_messages: u32,
     /// The stream that is polled first, so that a busy one does not starve the others.
     next_stream: usize,
@@ -77,6 +86,8 @@ impl<'a> Connection<'a> {
             since: accepted.since,
             // Most connections have one.
             streams: Vec::with_capacity(1),
+            openings: Openings::default(),
+            answers: VecDeque::new(),
             bad_messages: 0,
             next_stream: 0,
         }
@@ -103,6 +114,7 @@ impl<'a> Connection<'a> {
         let mut heartbeats = heartbeats(heartbeat);
         let mut last_received = Instant::now();
         let mut last_ping = last_received;
+        let mut taken = 0;
         let mut messages = Vec::with_capacity(1);
         loop {
             tokio::select! {
@@ -112,23 +124,23 @@ impl<'a> Connection<'a> {
                 received = socket.next() => {
                     let message = message_of(received)?;
                     last_received = Instant::now();
-                    if self.is_of_the_protocol(&message)? {
-                        // Boxed, so that it takes no memory while the connection is idle.
-                        let answer = tokio::select! {
-                            answer = Box::pin(self.receive(message.as_payload())) => answer,
-                            () = &mut stopped => return Err(Close::Restart.into()),
-                        };
-                        messages.extend(answer.map(Message::text));
+                    if message.is_pong() {
+                        taken = bytes_taken(message.as_payload()).unwrap_or(taken);
+                    } else if self.is_of_the_protocol(&message)? {
+                        self.receive(message.as_payload());
                     }
                 }
                 _ = heartbeats.tick() => {
-                    if last_received < last_ping {
+                    // What it has not taken yet may be on a slow link, and the ping behind it.
+                    let on_its_way = bytes_written.total().saturating_sub(taken);
+                    let patience = Duration::from_secs(on_its_way / MIN_BYTES_PER_SECOND);
+                    if last_received < last_ping && last_received.elapsed() >= heartbeat + patience {
                         return Err(Ended::Gone);
                     }
                     last_ping = Instant::now();
                     let cursors = self.streams.iter().filter_map(MessageStream::heartbeat);
                     messages.extend(cursors.map(Message::text));
-                    messages.push(Message::ping(Bytes::new()));
+                    messages.push(ping(bytes_written.total()));
                 }
                 message = poll_fn(|context| self.poll_streams(context)) => {
                     messages.push(Message::text(message?));
@@ -191,7 +203,14 @@ impl<'a> Connection<'a> {
         result
     }
 
+    /// The next answer to the client, or message of a subscription.
     fn poll_streams(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Close>> {
+        while let Poll::Ready((answer, waiting)) = self.openings.poll_answer(context) {
+            self.open(answer, waiting);
+        }
+        if let Some(answer) = self.answers.pop_front() {
+            return Poll::Ready(Ok(answer));
+        }
         let count = self.streams.len();
         for turn in 0..count {
             let index = (self.next_stream + turn) % count;
@@ -207,14 +226,18 @@ impl<'a> Connection<'a> {
     ///
     /// Each starts where its log ended when the handshake was accepted, since authorizing takes time.
     async fn open_feeds(&mut self) -> Result<(), Close> {
-        let feeds = self.engine.settings().feeds.iter();
-        for ((collection, feed), position) in feeds.zip(&self.since) {
+        let (engine, feeds) = (self.engine, &self.engine.settings().feeds);
+        let asked = feeds
+            .keys()
+            .map(|collection| ask(engine, self.principal.clone(), Arc::clone(collection)));
+        let answers = join_all(asked).await;
+        for (((collection, feed), position), answer) in feeds.iter().zip(&self.since).zip(answers) {
             let topic = Topic {
                 collection: Arc::clone(collection),
                 id: None,
             };
             let since = Since::Position(*position);
-            match listen(self.engine, self.principal.clone(), topic, since).await {
+            match answer.and_then(|permissions| engine.open(topic, since, &permissions)) {
                 Ok(subscription) => {
                     let encoding = Encoding::Feed(feed.clone());
                     self.streams
@@ -234,70 +257,87 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Does what a client's message asks for. Returns the message that answers it, if it is refused.
-    async fn receive(&mut self, text: &[u8]) -> Option<Bytes> {
-        let (topic, problem) = match ClientMessage::read(text) {
-            Ok(ClientMessage::Subscribe { topic, since }) => {
-                match self.subscribe(&topic, since.as_deref()).await {
-                    Ok(stream) => {
-                        self.streams.push(stream);
-                        return None;
-                    }
-                    Err(problem) => (Some(topic), problem),
+    /// Does what a client's message asks for, or answers why not.
+    fn receive(&mut self, text: &[u8]) {
+        match ClientMessage::read(text) {
+            Ok(ClientMessage::Subscribe(request)) => {
+                if let Err(problem) = self.subscribe(&request) {
+                    self.refuse(Some(&request.topic), &problem);
                 }
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.streams.retain(|stream| stream.topic != topic);
-                return None;
+                self.openings.remove(&topic);
             }
-            Err(problem) => (None, *problem),
-        };
-        self.bad_messages += u32::from(problem.counts_against_peer());
-        Some(error_message(topic.as_deref(), &problem))
+            Err(problem) => self.refuse(None, &problem),
+        }
     }
 
-    async fn subscribe(
-        &mut self,
-        name: &str,
-        since: Option<&str>,
-    ) -> Result<MessageStream, Problem> {
-        if self.streams.iter().any(|stream| stream.topic == name) {
+    fn refuse(&mut self, topic: Option<&str>, problem: &Problem) {
+        self.bad_messages += u32::from(problem.counts_against_peer());
+        self.answers.push_back(error_message(topic, problem));
+    }
+
+    /// Asks the app's rule for a subscription.
+    fn subscribe(&mut self, request: &Subscribe) -> Result<(), Box<Problem>> {
+        let refusal = |status, kind, detail: &str| Box::new(Problem::new(status, kind, detail));
+        let name = &*request.topic;
+        let is_open = self.streams.iter().any(|stream| stream.topic == name);
+        if is_open || self.openings.contains(name) {
             let detail = "the connection is already subscribed to this topic";
-            return Err(Problem::new(StatusCode::CONFLICT, "subscribed", detail));
+            return Err(refusal(StatusCode::CONFLICT, "subscribed", detail));
         }
         let limit = self.engine.settings().max_subscriptions;
-        if self.streams.len() >= limit {
+        if self.streams.len() + self.openings.len() >= limit {
             let detail = format!("a connection may have at most {limit} subscriptions");
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit", detail));
+            return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "limit", &detail));
         }
-        let no_such_topic = || {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "not-found",
-                "the topic does not exist",
-            )
-        };
-        let topic = self.topic(name).ok_or_else(no_such_topic)?;
-        let since = match since.map(str::parse::<Cursor>).transpose() {
-            Ok(since) => since.map_or(Since::Snapshot, Since::Cursor),
-            Err(_) => {
-                let detail = "since must be a cursor from this server";
-                return Err(Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "malformed-cursor",
-                    detail,
-                ));
+        let (collection, topic) = self.topic(name).ok_or_else(no_such_topic)?;
+        let since = match (&request.since, &request.resume) {
+            (None, None) => Ok(Since::Snapshot),
+            (Some(since), None) => since.parse().map(Since::Cursor),
+            (None, Some(resume)) => Since::resume(resume, &collection),
+            (Some(_), Some(_)) => {
+                let detail = "since and resume can't be given together";
+                return Err(refusal(StatusCode::BAD_REQUEST, "invalid-message", detail));
             }
         };
-        let subscription = listen(self.engine, self.principal.clone(), topic, since).await;
-        let subscription = subscription.map_err(|error| match error {
-            EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
-            error => Problem::logged(&error),
+        let since = since.map_err(|_| {
+            let detail = "since must be a cursor, and resume a resume, from this server";
+            refusal(StatusCode::BAD_REQUEST, "malformed-cursor", detail)
         })?;
-        Ok(MessageStream::new(subscription, Encoding::Frames))
+        let waiting = Waiting {
+            name: name.to_owned(),
+            topic,
+            since,
+        };
+        self.openings.add(self.engine, &self.principal, waiting);
+        Ok(())
     }
 
-    fn topic(&self, name: &str) -> Option<Topic> {
+    /// Opens the subscriptions that have waited for this answer.
+    fn open(&mut self, answer: Result<Permissions, EngineError>, waiting: Vec<Waiting>) {
+        let problem = |error: EngineError| match error {
+            EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
+            error => Box::new(Problem::logged(&error)),
+        };
+        let answer = answer.map_err(problem);
+        for Waiting { name, topic, since } in waiting {
+            let opened = match &answer {
+                Ok(permissions) => self.engine.open(topic, since, permissions).map_err(problem),
+                Err(problem) => Err(problem.clone()),
+            };
+            match opened {
+                Ok(subscription) => {
+                    let stream = MessageStream::new(subscription, Encoding::Frames);
+                    self.streams.push(stream);
+                }
+                Err(problem) => self.refuse(Some(&name), &problem),
+            }
+        }
+    }
+
+    fn topic(&self, name: &str) -> Option<(Arc<Collection>, Topic)> {
         let (collection, id) = match name.split_once('/') {
             Some((collection, id)) => (collection, Some(id)),
             None => (name, None),
@@ -307,26 +347,27 @@ impl<'a> Connection<'a> {
             Some(id) => Some(collection.parse_id(id)?),
             None => None,
         };
-        Some(Topic {
+        let topic = Topic {
             collection: Arc::clone(collection.name()),
             id,
-        })
+        };
+        Some((Arc::clone(collection), topic))
     }
 }
 
-/// Subscribes, unless the app's rule takes too long.
-async fn listen(
-    engine: &Engine,
-    principal: Principal,
-    topic: Topic,
-    since: Since,
-) -> Result<Subscription, EngineError> {
-    let caller = engine.on_behalf_of(principal);
-    let listening = timeout(AUTHORIZE_TIMEOUT, caller.open(topic, since)).await;
-    listening.unwrap_or_else(|_| {
-        let error = StoreError::Unavailable("the authorizer timed out".into());
-        Err(error.into())
-    })
+fn no_such_topic() -> Box<Problem> {
+    let detail = "the topic does not exist";
+    Box::new(Problem::new(StatusCode::NOT_FOUND, "not-found", detail))
+}
+
+/// A ping that says how many bytes were written before it. The peer repeats this when it has taken them.
+fn ping(written: u64) -> Message {
+    Message::ping(Bytes::copy_from_slice(&written.to_be_bytes()))
+}
+
+/// How many bytes the peer had taken when it sent this pong.
+fn bytes_taken(pong: &[u8]) -> Option<u64> {
+    pong.try_into().map(u64::from_be_bytes).ok()
 }
 
 /// Ticks once per heartbeat. The first tick is random, so that connections do not ping all at once.

@@ -17,14 +17,18 @@ const MAX_COPIED_BYTES: usize = 1024;
 pub(crate) struct BytesWritten(Arc<AtomicU64>);
 
 impl BytesWritten {
-    /// Resolves once nothing was written for the length of the timeout.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Resolves once nothing was written for the length of the timeout, or an eighth longer.
     pub(crate) async fn stalled(&self, timeout: Duration) {
-        loop {
-            let before = self.0.load(Ordering::Relaxed);
-            tokio::time::sleep(timeout).await;
-            if self.0.load(Ordering::Relaxed) == before {
-                return;
-            }
+        let (mut before, mut looks) = (self.total(), 0);
+        while looks < 8 {
+            tokio::time::sleep(timeout / 8).await;
+            let total = self.total();
+            looks = if total == before { looks + 1 } else { 0 };
+            before = total;
         }
     }
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod counted_io;
 mod handshake;
+mod openings;
 mod serve;
 
 pub use handshake::{Accepted, ExtendedConnect, accept};

@@ -1,0 +1,60 @@
+//! Asks the app's rules, and limits how many questions may be open at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::model::access::{Access, Denied};
+use crate::model::principal::Principal;
+use crate::model::refusal::Refusal;
+use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
+
+/// How many questions about a collection may be open at a time: far more than a rule that answers has open, while a rule that hangs
+/// does not fill the memory with those who wait for it.
+const MAX_OPEN: usize = 1000;
+
+/// The open questions about each collection.
+#[derive(Debug)]
+pub(crate) struct Asks(HashMap<Arc<str>, Semaphore>);
+
+impl Asks {
+    pub(crate) fn about<'a>(collections: impl IntoIterator<Item = &'a Arc<str>>) -> Self {
+        let open = |name: &Arc<str>| (Arc::clone(name), Semaphore::new(MAX_OPEN));
+        Self(collections.into_iter().map(open).collect())
+    }
+
+    /// Opens a question until the permit is dropped, or refuses to.
+    pub(crate) fn try_open(&self, collection: &str) -> Result<SemaphorePermit<'_>, Refusal> {
+        let too_many = |_| Denied::unavailable("too many requests wait for the authorizer");
+        Ok(self.of(collection)?.try_acquire().map_err(too_many)?)
+    }
+
+    /// Opens a question when it can be.
+    pub(crate) async fn open(&self, collection: &str) -> Result<SemaphorePermit<'_>, Refusal> {
+        let opened = self.of(collection)?.acquire().await;
+        Ok(opened.expect("the semaphore is not closed"))
+    }
+
+    fn of(&self, collection: &str) -> Result<&Semaphore, Refusal> {
+        let unknown = || Refusal::NoSuchCollection(collection.into());
+        self.0.get(collection).ok_or_else(unknown)
+    }
+}
+
+/// Asks a collection's authorizer.
+pub(crate) async fn authorize(
+    collection: &Collection,
+    principal: &Principal,
+    access: Access,
+) -> Result<Grant, Refusal> {
+    let name = collection.name();
+    let Some(authorizer) = collection.authorizer() else {
+        return Err(Denied::Forbidden.into());
+    };
+    match authorizer.authorize(principal, access, name).await {
+        Err(Denied::Hidden) => Err(Refusal::NoSuchCollection(Arc::clone(name))),
+        granted => Ok(granted?),
+    }
+}

@@ -1,0 +1,105 @@
+//! Subscriptions that wait for the app's rule. Meanwhile their connection goes on.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::engine::engine::Engine;
+use crate::engine::permissions::Permissions;
+use crate::error::EngineError;
+use crate::live::since::Since;
+use crate::model::access::Access;
+use crate::model::principal::Principal;
+use crate::model::topic::Topic;
+use crate::store::error::StoreError;
+
+/// How long the app's rule may take to authorize a subscription.
+const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The subscriptions of a connection that wait. The rule is asked once for all that wait for the same collection.
+#[derive(Default)]
+pub(crate) struct Openings<'a>(Vec<Opening<'a>>);
+
+struct Opening<'a> {
+    answer: Pin<Box<dyn Future<Output = Answer> + Send + 'a>>,
+    waiting: Vec<Waiting>,
+}
+
+type Answer = Result<Permissions, EngineError>;
+
+/// A subscription that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// The topic, as the client wrote it.
+    pub(crate) name: String,
+    pub(crate) topic: Topic,
+    pub(crate) since: Since,
+}
+
+impl<'a> Openings<'a> {
+    /// The number of subscriptions that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|opening| opening.waiting.len()).sum()
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        let mut waiting = self.0.iter().flat_map(|opening| &opening.waiting);
+        waiting.any(|waiting| waiting.name == name)
+    }
+
+    /// Waits for the answer that others wait for already, or asks.
+    pub(crate) fn add(&mut self, engine: &'a Engine, principal: &Principal, waiting: Waiting) {
+        let collection = &waiting.topic.collection;
+        let is_same = |opening: &Opening<'_>| opening.waits_for(collection);
+        match self.0.iter().position(is_same) {
+            Some(index) => self.0[index].waiting.push(waiting),
+            None => self.0.push(Opening {
+                answer: Box::pin(ask(engine, principal.clone(), Arc::clone(collection))),
+                waiting: vec![waiting],
+            }),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        for opening in &mut self.0 {
+            opening.waiting.retain(|waiting| waiting.name != name);
+        }
+        self.0.retain(|opening| !opening.waiting.is_empty());
+    }
+
+    /// Polls for an answer, and who has waited for it. It is pending while nobody waits.
+    pub(crate) fn poll_answer(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<(Answer, Vec<Waiting>)> {
+        for index in 0..self.0.len() {
+            if let Poll::Ready(answer) = self.0[index].answer.as_mut().poll(context) {
+                return Poll::Ready((answer, self.0.remove(index).waiting));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Opening<'_> {
+    fn waits_for(&self, collection: &str) -> bool {
+        let mut topics = self.waiting.iter().map(|waiting| &waiting.topic);
+        topics.any(|topic| *topic.collection == *collection)
+    }
+}
+
+/// Asks what a principal may read of a collection, unless the app's rule takes too long.
+pub(crate) async fn ask(engine: &Engine, principal: Principal, collection: Arc<str>) -> Answer {
+    let asking = async {
+        let _open = engine.asks().open(&collection).await?;
+        let permissions = engine.permissions(Some(&principal), Access::Read, &collection);
+        permissions.await
+    };
+    timeout(AUTHORIZE_TIMEOUT, asking)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("the authorizer timed out".into()).into()))
+}
