@@ -15,6 +15,8 @@ export class Listing {
   byId;
   /** @type {string | undefined} */
   cursor;
+  /** It applies no snapshot. */
+  resume = undefined;
   /** Whether more pages follow. */
   hasNext;
   /** The number of records that were created since the page was read, and are not on it. */
@@ -55,6 +57,11 @@ export class Listing {
 
   /** Messages are applied one by one, so nothing is left half done. */
   connectionLost() {}
+
+  /** The server then sends a snapshot, and the page is read again. */
+  forgetPlace() {
+    this.cursor = undefined;
+  }
 
   /**
    * @param {Entry} entry

@@ -26,7 +26,7 @@ const CONNECTING = 0; // WebSocket.CONNECTING
  * @typedef {object} Options
  * @property {string} url
  * @property {string} topic
- * @property {Pick<Records, 'apply' | 'cursor' | 'connectionLost'>} [records]  where the messages are applied; by default all
+ * @property {Pick<Records, 'apply' | 'cursor' | 'resume' | 'connectionLost' | 'forgetPlace'>} [records]  where the messages are applied; by default all
  *   records of the topic, of which the server sends a snapshot first
  * @property {(differences: Difference[], message: any) => void} onMessage  after each message that was applied
  * @property {(state: State) => void} onState
@@ -86,8 +86,10 @@ export class Subscription {
     socket.onopen = () => {
       if (socket !== this.#socket) return;
       this.#watch();
-      const since = this.records.cursor; // JSON leaves it out if it is undefined.
-      socket.send(JSON.stringify({ type: 'subscribe', topic, since }));
+      const { cursor, resume } = this.records;
+      const since = resume === undefined ? cursor : undefined;
+      // JSON leaves out what is undefined.
+      socket.send(JSON.stringify({ type: 'subscribe', topic, since, resume }));
     };
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
@@ -123,8 +125,8 @@ export class Subscription {
   #refused(problem) {
     const { status = 0 } = problem;
     const why = whyOf({ title: 'the server refused the subscription', ...problem });
-    const isBadCursor = status === 400 && this.records.cursor !== undefined;
-    if (isBadCursor) this.records.cursor = undefined;
+    const isBadCursor = status === 400 && (this.records.cursor ?? this.records.resume) !== undefined;
+    if (isBadCursor) this.records.forgetPlace();
     const isTemporary = isBadCursor || status === 429 || status >= 500;
     this.#stayAway(isTemporary ? { why, delay: undefined, patient: false } : refusal(why, this.#clock.random));
   }

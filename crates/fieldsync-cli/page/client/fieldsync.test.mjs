@@ -174,6 +174,50 @@ test('an incomplete snapshot is discarded with its connection', async () => {
   assert.deepEqual(records(), [GRACE]);
 });
 
+test('a snapshot that was cut goes on after its last whole piece', async () => {
+  const { clock, records, subscription } = start();
+  FakeSocket.last.open();
+  FakeSocket.last.say({ type: 'snapshot', records: [ADA], resume: 'r1' });
+  FakeSocket.last.breaks();
+  await clock.advance(200);
+  FakeSocket.last.open();
+  assert.deepEqual(FakeSocket.last.sent, [{ type: 'subscribe', topic: 'users', resume: 'r1' }]);
+  FakeSocket.last.say({ type: 'changes', folded: true, changes: [{ id: 1, action: 'delete' }], resume: 'r2' });
+  FakeSocket.last.breaks();
+  await clock.advance(2000);
+  FakeSocket.last.open();
+  assert.equal(FakeSocket.last.sent[0].resume, 'r2');
+  FakeSocket.last.say({ type: 'snapshot', records: [GRACE], cursor: 'c2' });
+  assert.deepEqual(records(), [GRACE]);
+  assert.deepEqual([subscription.records.cursor, subscription.records.resume], ['c2', undefined]);
+});
+
+test('a snapshot that can not go on starts anew', async () => {
+  const { clock, records } = start();
+  FakeSocket.last.open();
+  FakeSocket.last.say({ type: 'snapshot', records: [ADA], resume: 'r1' });
+  FakeSocket.last.breaks();
+  await clock.advance(200);
+  FakeSocket.last.open();
+  FakeSocket.last.say({ type: 'reset', reason: 'trimmed' }, { type: 'snapshot', records: [GRACE], cursor: 'c2' });
+  assert.deepEqual(records(), [GRACE]);
+});
+
+test('a resume that the server does not know is forgotten with what it belongs to', async () => {
+  const { clock, records } = start();
+  FakeSocket.last.open();
+  FakeSocket.last.say({ type: 'snapshot', records: [ADA], resume: 'r1' });
+  FakeSocket.last.breaks();
+  await clock.advance(200);
+  FakeSocket.last.open();
+  FakeSocket.last.say({ type: 'error', topic: 'users', problem: { status: 400 } });
+  await clock.advance(2000);
+  FakeSocket.last.open();
+  assert.deepEqual(FakeSocket.last.sent, [{ type: 'subscribe', topic: 'users' }]);
+  FakeSocket.last.say({ type: 'snapshot', records: [GRACE], cursor: 'c2' });
+  assert.deepEqual(records(), [GRACE]);
+});
+
 test('a reset keeps the old records until the snapshot is complete, and reports deleted ones', () => {
   const { records, differences } = live();
   FakeSocket.last.say({ type: 'reset', reason: 'trimmed' }, { type: 'snapshot', records: [] });

@@ -23,6 +23,8 @@ export class Records {
   byId = new Map();
   /** @type {string | undefined} the position in the change log of `byId` */
   cursor = undefined;
+  /** @type {string | undefined} where an incomplete snapshot goes on */
+  resume = undefined;
   /** Whether a snapshot was completed. */
   loaded = false;
   /** @type {Map<number | string, StoredRecord> | undefined} a snapshot that is not complete */
@@ -37,17 +39,18 @@ export class Records {
   apply(message) {
     switch (message.type) {
       case 'snapshot':
-        return this.#takePiece(message.records, message.cursor);
+        return this.#takePiece(message.records, message);
       case 'change':
-        return this.#takePage([message], message.cursor);
+        return this.#takePage([message], message);
       case 'changes':
-        return this.#takePage(message.changes, message.cursor);
+        return this.#takePage(message.changes, message);
       case 'live':
         if (this.#incoming === undefined && this.loaded) this.cursor = message.cursor ?? this.cursor;
         return [];
       case 'reset':
         // The old records stay on the page, but they have no position in the log.
         this.cursor = undefined;
+        this.resume = undefined;
         this.#incoming = new Map();
         return [];
       default:
@@ -55,20 +58,28 @@ export class Records {
     }
   }
 
-  /** Discards an incomplete snapshot. */
+  /** Discards an incomplete snapshot, unless it can go on. */
   connectionLost() {
+    if (this.resume === undefined) this.#incoming = undefined;
+  }
+
+  /** Starts anew: the server does not know where this client is. */
+  forgetPlace() {
+    this.cursor = undefined;
+    this.resume = undefined;
     this.#incoming = undefined;
   }
 
   /**
    * @param {StoredRecord[]} pieces
-   * @param {string | undefined} cursor
+   * @param {{ cursor?: string, resume?: string }} place
    */
-  #takePiece(pieces, cursor) {
+  #takePiece(pieces, { cursor, resume }) {
     const incoming = new Map(this.#incoming);
     for (const record of pieces) incoming.set(record.id, record);
     if (cursor === undefined) {
       this.#incoming = incoming;
+      this.resume = resume;
       return [];
     }
     const differences = [];
@@ -80,6 +91,7 @@ export class Records {
     }
     this.byId = incoming;
     this.#incoming = undefined;
+    this.resume = undefined;
     this.cursor = cursor;
     this.loaded = true;
     return differences;
@@ -87,9 +99,9 @@ export class Records {
 
   /**
    * @param {Entry[]} entries
-   * @param {string | undefined} cursor
+   * @param {{ cursor?: string, resume?: string }} place
    */
-  #takePage(entries, cursor) {
+  #takePage(entries, { cursor, resume }) {
     if (cursor !== undefined && cursor === this.cursor) return []; // It was applied before the connection was lost.
     const shown = this.#incoming === undefined;
     // Applied to a copy: a page is applied completely or not at all.
@@ -103,6 +115,7 @@ export class Records {
     });
     if (!shown) {
       this.#incoming = records;
+      this.resume = resume;
       return [];
     }
     this.byId = records;
