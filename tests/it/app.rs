@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::serve::ListenerExt as _;
 use fieldsync::{
     Access, Action, Authorizer, Collection, Denied, Engine, EngineBuilder, FieldErrors, Grant,
     MemoryStore, Principal,
@@ -193,6 +194,7 @@ async fn listen_by_axum(engine: &Engine) -> SocketAddr {
         .layer(middleware::from_fn(log_in));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let listener = listener.tap_io(fieldsync_axum::limit_writes);
     tokio::spawn(async move { axum::serve(listener, app).await });
     address
 }
@@ -227,6 +229,7 @@ fn listen_by_actix(engine: &Engine) -> SocketAddr {
             .route("/ws/user-updates/", fieldsync_actix::live(&engine))
     };
     let server = HttpServer::new(app).workers(1).disable_signals();
+    let server = server.on_connect(fieldsync_actix::limit_writes);
     let server = server.bind("127.0.0.1:0").unwrap();
     let address = server.addrs()[0];
     tokio::spawn(server.run());
