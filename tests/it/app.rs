@@ -190,6 +190,7 @@ async fn listen_by_axum(engine: &Engine) -> SocketAddr {
             "/api",
             fieldsync_axum::rest(engine).fallback(fieldsync_axum::not_found),
         )
+        .route("/api/", fieldsync_axum::events(engine))
         .route("/ws/user-updates/", fieldsync_axum::live(engine))
         .layer(middleware::from_fn(log_in));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -221,6 +222,7 @@ fn listen_by_actix(engine: &Engine) -> SocketAddr {
                 }
                 service.call(request)
             })
+            .route("/api/", fieldsync_actix::events(&engine))
             .service(
                 web::scope("/api")
                     .service(fieldsync_actix::rest(&engine))

@@ -32,6 +32,7 @@ mod captured_model;
 mod command_line;
 #[cfg(feature = "services")]
 mod django;
+mod event_topics;
 mod events;
 mod exact_json;
 mod existing_table;

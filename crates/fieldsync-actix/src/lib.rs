@@ -22,5 +22,5 @@ pub use error::Error;
 pub use limit_writes::limit_writes;
 pub use live::live;
 pub use principal::Principal;
-pub use rest::{Rest, not_found, rest};
+pub use rest::{Rest, events, not_found, rest};
 pub use run::run;

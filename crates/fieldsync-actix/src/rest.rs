@@ -1,7 +1,7 @@
 //! The REST routes.
 
 use actix_web::dev::{AppService, HttpServiceFactory};
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Route, web};
 use fieldsync::Engine;
 use fieldsync::adapter::{MountPath, handle, not_found_response};
 
@@ -63,6 +63,32 @@ async fn answer(
     let mut body = RequestBody(payload.into_inner());
     let replied = handle(&engine, principal.0, parts, &mut body).await;
     Ok(response(replied, request.version(), body.0))
+}
+
+/// One stream of server-sent events for several topics, at a path of the app's choice: `GET /api/?topic=users&topic=orders/7`. A browser
+/// opens six connections per host over HTTP/1.1, and an event stream takes one of them for good.
+///
+/// ```
+/// # use actix_web::{App, web};
+/// # fn mount(engine: &fieldsync::Engine) {
+/// App::new()
+///     .route("/api/", fieldsync_actix::events(engine))
+///     .service(web::scope("/api").service(fieldsync_actix::rest(engine)));
+/// # }
+/// ```
+pub fn events(engine: &Engine) -> Route {
+    let engine = engine.clone();
+    web::to(
+        move |principal: Principal, request: HttpRequest, payload: web::Payload| {
+            let engine = engine.clone();
+            async move {
+                let parts = parts_of(&request, "/")?;
+                let mut body = RequestBody(payload.into_inner());
+                let replied = handle(&engine, principal.0, parts, &mut body).await;
+                Ok::<_, actix_web::Error>(response(replied, request.version(), body.0))
+            }
+        },
+    )
 }
 
 /// The answer to a path at which nothing exists: the problem `not-found`, for

@@ -14,4 +14,4 @@ pub use error::Error;
 pub use limit_writes::limit_writes;
 pub use live::live;
 pub use principal::Principal;
-pub use rest::{not_found, rest};
+pub use rest::{events, not_found, rest};

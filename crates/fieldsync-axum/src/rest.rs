@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{OriginalUri, Request};
-use axum::http::header;
+use axum::http::{Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::any;
+use axum::routing::{MethodRouter, any, get};
 use fieldsync::Engine;
 use fieldsync::adapter::{MountPath, handle, not_found_response};
 use tokio::time::timeout;
@@ -53,6 +53,34 @@ pub fn rest<S: Clone + Send + Sync + 'static>(engine: &Engine) -> Router<S> {
         }
     }
     routes
+}
+
+/// One stream of server-sent events for several topics, at a path of the app's choice: `GET /api/?topic=users&topic=orders/7`. A browser
+/// opens six connections per host over HTTP/1.1, and an event stream takes one of them for good.
+///
+/// ```
+/// # use axum::Router;
+/// # fn mount(engine: &fieldsync::Engine) -> Router {
+/// Router::new()
+///     .nest("/api", fieldsync_axum::rest(engine))
+///     .route("/api/", fieldsync_axum::events(engine))
+/// # }
+/// ```
+pub fn events<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S> {
+    let engine = engine.clone();
+    get(move |principal: Principal, request: Request| async move {
+        let (mut parts, _) = request.into_parts();
+        parts.uri = at_the_root(&parts.uri);
+        handle(&engine, principal.0, parts, Body::empty()).await
+    })
+}
+
+/// The root, with the query of this address.
+fn at_the_root(uri: &Uri) -> Uri {
+    let query = uri
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
+    Uri::try_from(format!("/{query}")).expect("the query was part of an address")
 }
 
 /// The answer to a path at which nothing exists: the problem `not-found`, for `.fallback(fieldsync_axum::not_found)`.

@@ -30,6 +30,7 @@ pub(crate) async fn serve(
         let engine = app_engine.clone();
         App::new()
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+            .route("/api/", fieldsync_actix::events(&engine))
             .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
             .route("/ws/user-updates/", fieldsync_actix::live(&engine))
             .service(read("/healthz", move || answer(health(&engine))))

@@ -89,6 +89,7 @@ fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
     };
     let app = Router::new()
         .nest("/api", fieldsync_axum::rest(engine))
+        .route("/api/", fieldsync_axum::events(engine))
         .route("/ws/user-updates/", fieldsync_axum::live(engine))
         .route("/healthz", get(health))
         .fallback(get(page));

@@ -1,5 +1,6 @@
 //! The engine on behalf of a principal.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::engine::{Engine, ProposedEdit};
@@ -14,6 +15,7 @@ use crate::model::principal::Principal;
 use crate::model::record::{Fields, RecordId, RecordKey, json_size};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
+use crate::schema::collection::Collection;
 use crate::store::page::{PageLimit, PageMeter};
 
 /// The maximum size of a page, as JSON without its brackets.
@@ -47,6 +49,24 @@ impl Engine {
             engine: self,
             principal,
         }
+    }
+
+    /// The topic with this name, a collection or one of its records, and its collection.
+    pub(crate) fn find_topic(&self, name: &str) -> Option<(Arc<Collection>, Topic)> {
+        let (collection, id) = match name.split_once('/') {
+            Some((collection, id)) => (collection, Some(id)),
+            None => (name, None),
+        };
+        let collection = self.collections().get(collection)?;
+        let id = match id {
+            Some(id) => Some(collection.parse_id(id)?),
+            None => None,
+        };
+        let topic = Topic {
+            collection: Arc::clone(collection.name()),
+            id,
+        };
+        Some((Arc::clone(collection), topic))
     }
 }
 

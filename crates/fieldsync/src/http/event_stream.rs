@@ -1,4 +1,4 @@
-//! Server-sent events (WHATWG HTML, section 9.2): the messages of the protocol for one topic, over plain HTTP.
+//! Server-sent events (WHATWG HTML, section 9.2): the messages of the protocol for some topics, over plain HTTP.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,29 +7,42 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use crate::http::event_id::EventId;
 use crate::live::subscription::Subscription;
-use crate::protocol::{Encoding, MessageStream};
+use crate::protocol::{Message, MessageStream, MessageStreams};
 
-/// The events of one subscription, until the engine drains or the client disconnects.
+/// The events of some subscriptions, until the engine drains or the client disconnects.
 ///
 /// It reads nothing ahead: while the client does not read, nothing is taken from the hub.
 pub(crate) struct EventStream {
     /// The line that is sent before the first event.
     first: Option<Bytes>,
-    messages: MessageStream,
+    messages: MessageStreams,
+    /// Where each subscription can go on.
+    id: EventId,
     heartbeats: Pin<Box<Interval>>,
     ended: bool,
 }
 
 impl EventStream {
-    pub(crate) fn new(subscription: Subscription, heartbeat: Duration) -> Self {
+    /// The events of these subscriptions, which go on from these places.
+    pub(crate) fn new(
+        subscriptions: impl IntoIterator<Item = Subscription>,
+        id: EventId,
+        heartbeat: Duration,
+    ) -> Self {
         // Random, so that clients do not act all at once.
         let first_heartbeat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
         let mut heartbeats = tokio::time::interval_at(first_heartbeat, heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut messages = MessageStreams::new();
+        for subscription in subscriptions {
+            messages.push(MessageStream::new(subscription));
+        }
         Self {
             first: Some(retry()),
-            messages: MessageStream::new(subscription, Encoding::Events),
+            messages,
+            id,
             heartbeats: Box::pin(heartbeats),
             ended: false,
         }
@@ -43,7 +56,11 @@ impl EventStream {
             return Poll::Ready(Some(first));
         }
         match self.messages.poll_next(context) {
-            Poll::Ready(Ok(event)) => return Poll::Ready(Some(event)),
+            Poll::Ready(Ok((number, message))) => {
+                let mut event = Vec::new();
+                write_event(&mut event, &mut self.id, number, &message);
+                return Poll::Ready(Some(event.into()));
+            }
             Poll::Ready(Err(_)) => {
                 self.ended = true;
                 return Poll::Ready(None);
@@ -51,9 +68,30 @@ impl EventStream {
             Poll::Pending => {}
         }
         ready!(self.heartbeats.poll_tick(context));
-        let comment = || Bytes::from_static(b":\n\n");
-        Poll::Ready(Some(self.messages.heartbeat().unwrap_or_else(comment)))
+        let mut events = Vec::new();
+        for (number, live) in self.messages.heartbeats() {
+            write_event(&mut events, &mut self.id, number, &live);
+        }
+        if events.is_empty() {
+            return Poll::Ready(Some(Bytes::from_static(b":\n\n")));
+        }
+        Poll::Ready(Some(events.into()))
     }
+}
+
+/// Writes the event of a message from the stream with this number. Its id is where all of them can go on.
+fn write_event(events: &mut Vec<u8>, id: &mut EventId, number: usize, message: &Message) {
+    let head = match &message.place {
+        Some(place) => {
+            id.move_to(number, place);
+            format!("event: {}\nid: {id}\ndata: ", message.name)
+        }
+        None => format!("event: {}\ndata: ", message.name),
+    };
+    events.reserve(head.len() + message.json.len() + 2);
+    events.extend(head.as_bytes());
+    events.extend(&message.json);
+    events.extend(b"\n\n");
 }
 
 /// The event that says when to connect again: after a random delay, so that clients do not act all at once.

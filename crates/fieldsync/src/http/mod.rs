@@ -6,7 +6,9 @@
 
 mod body;
 mod conditional;
+mod event_id;
 mod event_stream;
+mod events;
 mod headers;
 mod read;
 mod reply;

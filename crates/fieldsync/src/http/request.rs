@@ -61,21 +61,25 @@ impl Request<'_> {
 
     /// The decoded value of a query parameter.
     pub(crate) fn parameter(&self, name: &str) -> Result<Option<String>, Rejection> {
+        let mut values = self.parameters(name)?;
+        if values.len() > 1 {
+            return Err(Rejection::malformed(name, "must be given only once"));
+        }
+        Ok(values.pop())
+    }
+
+    /// The decoded values of a query parameter that may be repeated.
+    pub(crate) fn parameters(&self, name: &str) -> Result<Vec<String>, Rejection> {
         let pairs = self.parts.uri.query().into_iter();
         let pairs = pairs.flat_map(|query| query.split('&'));
-        let mut values = pairs.filter_map(|pair| {
+        let values = pairs.filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (percent_decode(key).as_deref() == Some(name)).then_some(value)
         });
-        let refused = |message| Err(Rejection::malformed(name, message));
-        match (values.next(), values.next()) {
-            (Some(_), Some(_)) => refused("must be given only once"),
-            (Some(value), None) => match percent_decode(value) {
-                Some(value) => Ok(Some(value)),
-                None => refused("must be percent-encoded UTF-8"),
-            },
-            (None, _) => Ok(None),
-        }
+        let malformed = || Rejection::malformed(name, "must be percent-encoded UTF-8");
+        values
+            .map(|value| percent_decode(value).ok_or_else(malformed))
+            .collect()
     }
 }
 

@@ -16,8 +16,9 @@ use crate::engine::drain::Work;
 use crate::engine::engine::Engine;
 use crate::error::EngineError;
 use crate::http::body::Body;
+use crate::http::events::{self, accepts_events};
 use crate::http::headers::{ACCEPT_PATCH, check_size};
-use crate::http::read::{self, accepts_events};
+use crate::http::read;
 use crate::http::reply::{Rejection, WithHeader as _, empty};
 use crate::http::request::{Request, percent_decode};
 use crate::http::request_body::PATCH_TYPES;
@@ -91,6 +92,9 @@ where
     if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         engine.check_ready()?;
     }
+    if parts.uri.path().trim_matches('/').is_empty() {
+        return topics(request).await;
+    }
     let (collection, id) = find(engine, parts.uri.path()).ok_or_else(nothing_here)?;
     let name = collection.name();
     // A principal who may not know that the collection exists learns neither its ids nor its methods.
@@ -113,7 +117,7 @@ where
     };
     match (&parts.method, resource) {
         (&Method::GET | &Method::HEAD, resource) if accepts_events(&parts.headers) => {
-            read::events(request, topic(&collection, resource), &permissions?)
+            events::of_resource(request, topic(&collection, resource), permissions?)
         }
         (&Method::GET | &Method::HEAD, Resource::Collection) => {
             read::page(request, &collection, &permissions?).await
@@ -138,6 +142,22 @@ where
         )
         .with(ALLOW, allow(&collection, &resource))),
     }
+}
+
+/// The root has the events of several topics, and nothing else.
+async fn topics(request: &Request<'_>) -> Result<Response<Body>, Rejection> {
+    let is_read = matches!(request.parts.method, Method::GET | Method::HEAD);
+    if is_read && accepts_events(&request.parts.headers) {
+        return events::of_topics(request).await;
+    }
+    if is_read && !request.parameters("topic")?.is_empty() {
+        return Err(Rejection::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "not-acceptable",
+            "topics are a stream of events: send Accept: text/event-stream",
+        ));
+    }
+    Err(nothing_here())
 }
 
 /// The access that a method needs.

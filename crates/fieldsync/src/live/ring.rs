@@ -105,7 +105,5 @@ pub(crate) struct FrameKey {
 pub(crate) enum FrameKind {
     CollectionTopic,
     RecordTopic,
-    CollectionEvent,
-    RecordEvent,
     Feed,
 }

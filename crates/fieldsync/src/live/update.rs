@@ -39,3 +39,14 @@ pub enum Update {
     /// The subscriber can't resume from its cursor, for this reason. A snapshot follows.
     Reset(ResetReason),
 }
+
+impl Update {
+    /// The position after the update, where it has one.
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        match self {
+            Self::Change { cursor, .. } | Self::Live { cursor } => Some(*cursor),
+            Self::Snapshot { cursor, .. } | Self::Changes { cursor, .. } => *cursor,
+            Self::Reset(_) => None,
+        }
+    }
+}

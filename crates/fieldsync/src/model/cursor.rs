@@ -57,6 +57,22 @@ pub(crate) struct Resume {
     pub(crate) after: String,
 }
 
+/// Where a subscriber can go on after a message. Its text is that of a cursor, or of a place in a snapshot, which is longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Cursor(Cursor),
+    InSnapshot(Resume),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cursor(cursor) => cursor.fmt(f),
+            Self::InSnapshot(resume) => resume.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Resume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = self.cursor.to_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! The messages for one subscription, in the encoding that its subscriber reads.
+//! The messages for one subscription, in the format that its subscriber reads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,10 +11,9 @@ use crate::live::ring::{Entry, FrameKey, FrameKind};
 use crate::live::subscription::{Event, Subscription};
 use crate::live::update::Update;
 use crate::model::change::Action;
-use crate::model::cursor::{Cursor, Resume};
+use crate::model::cursor::{Cursor, Place};
 use crate::protocol::close::Close;
-use crate::protocol::encoding::Envelope;
-use crate::protocol::messages::{live_message, update_message};
+use crate::protocol::messages::{ServerMessage, live_message};
 
 /// Reads a subscription's updates as messages.
 ///
@@ -23,72 +22,79 @@ use crate::protocol::messages::{live_message, update_message};
 pub(crate) struct MessageStream {
     pub(crate) topic: String,
     subscription: Subscription,
-    encoding: Encoding,
+    /// The app's format of messages. Without it they are those of `fieldsync.v1`.
+    feed: Option<Feed>,
     /// The messages of the current update that were not sent yet.
     pending: VecDeque<Bytes>,
 }
 
-/// How updates are written.
+/// A message, and what a server-sent event says of it besides.
 #[derive(Debug)]
-pub(crate) enum Encoding {
-    /// Messages of `fieldsync.v1`, each a WebSocket frame.
-    Frames,
-    /// Messages of `fieldsync.v1`, each a server-sent event.
-    Events,
-    /// Messages that the app's feed makes, each a WebSocket frame.
-    Feed(Feed),
+pub(crate) struct Message {
+    /// The message, without line breaks.
+    pub(crate) json: Bytes,
+    /// The value of its `type`. Empty for a feed.
+    pub(crate) name: &'static str,
+    /// Where its subscriber can go on.
+    pub(crate) place: Option<Place>,
 }
 
 impl MessageStream {
-    pub(crate) fn new(subscription: Subscription, encoding: Encoding) -> Self {
-        // Messages of the protocol have the changed fields; only those of a feed have records.
-        let subscription = match encoding {
-            Encoding::Frames | Encoding::Events => subscription.without_records(),
-            Encoding::Feed(_) => subscription,
-        };
+    /// The messages of `fieldsync.v1`.
+    pub(crate) fn new(subscription: Subscription) -> Self {
+        // They have the changed fields; only those of a feed have records.
+        Self::with(subscription.without_records(), None)
+    }
+
+    /// The messages that the app's feed makes.
+    pub(crate) fn of_feed(subscription: Subscription, feed: Feed) -> Self {
+        Self::with(subscription, Some(feed))
+    }
+
+    fn with(subscription: Subscription, feed: Option<Feed>) -> Self {
         Self {
             topic: subscription.topic().to_string(),
             subscription,
-            encoding,
+            feed,
             pending: VecDeque::new(),
         }
     }
 
     /// The message for a heartbeat: a `live` with the current cursor. `None` for a feed, and while the subscription
     /// catches up.
-    pub(crate) fn heartbeat(&self) -> Option<Bytes> {
-        let envelope = self.encoding.envelope()?;
+    pub(crate) fn heartbeat(&self) -> Option<Message> {
+        if self.feed.is_some() {
+            return None;
+        }
         let live = Update::Live {
             cursor: self.subscription.live_cursor()?,
         };
-        Some(self.message(live, None, envelope))
+        Some(self.message(live, None))
     }
 
     /// The next message, or why the connection is to be closed.
-    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Close>> {
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Close>> {
         loop {
-            if let Some(message) = self.pending.pop_front() {
-                return Poll::Ready(Ok(message));
+            if let Some(json) = self.pending.pop_front() {
+                return Poll::Ready(Ok(Message {
+                    json,
+                    name: "",
+                    place: None,
+                }));
             }
             let Some(event) = ready!(self.subscription.poll_event(context)) else {
                 // The engine drains.
                 return Poll::Ready(Err(Close::Restart));
             };
-            let (update, resume) = match event {
+            let (update, place) = match event {
                 Event::Change(entry, action) => {
                     return Poll::Ready(Ok(self.shared_message(&entry, action)));
                 }
-                Event::InSnapshot(update, resume) => (update, Some(resume)),
+                Event::InSnapshot(update, resume) => (update, Some(Place::InSnapshot(resume))),
                 Event::Other(update) => (update, None),
             };
-            let feed = match &self.encoding {
-                Encoding::Feed(feed) => feed,
-                Encoding::Frames => {
-                    return Poll::Ready(Ok(self.message(update, resume, Envelope::Frame)));
-                }
-                Encoding::Events => {
-                    return Poll::Ready(Ok(self.message(update, resume, Envelope::Event)));
-                }
+            let Some(feed) = &self.feed else {
+                return Poll::Ready(Ok(self.message(update, place)));
             };
             match update {
                 Update::Changes { changes, .. } => {
@@ -104,20 +110,25 @@ impl MessageStream {
         }
     }
 
-    fn message(&self, update: Update, resume: Option<Resume>, envelope: Envelope) -> Bytes {
+    /// The message for an update, and its place if it is within a snapshot.
+    fn message(&self, update: Update, place: Option<Place>) -> Message {
+        let place = place.or_else(|| update.cursor().map(Place::Cursor));
         let grant = self.subscription.grant();
-        update_message(&self.topic, update, resume, grant, envelope)
+        let message = ServerMessage::of_update(&self.topic, update, place.as_ref(), grant);
+        Message {
+            json: message.encode(),
+            name: message.name(),
+            place,
+        }
     }
 
     /// The message for a live change. It is encoded once for all subscribers with the same view and topic.
-    fn shared_message(&self, entry: &Arc<Entry>, action: Action) -> Bytes {
+    fn shared_message(&self, entry: &Arc<Entry>, action: Action) -> Message {
         let (grant, shape) = (self.subscription.grant(), self.subscription.shape());
-        let kind = match (&self.encoding, self.subscription.topic().id.clone()) {
-            (Encoding::Feed(_), _) => FrameKind::Feed,
-            (Encoding::Frames, None) => FrameKind::CollectionTopic,
-            (Encoding::Frames, Some(_)) => FrameKind::RecordTopic,
-            (Encoding::Events, None) => FrameKind::CollectionEvent,
-            (Encoding::Events, Some(_)) => FrameKind::RecordEvent,
+        let kind = match (&self.feed, &self.subscription.topic().id) {
+            (Some(_), _) => FrameKind::Feed,
+            (None, None) => FrameKind::CollectionTopic,
+            (None, Some(_)) => FrameKind::RecordTopic,
         };
         let key = FrameKey {
             kind,
@@ -125,35 +136,24 @@ impl MessageStream {
             view_hash: shape.view,
             action,
         };
-        entry.frame(key, || {
+        let cursor = Cursor {
+            position: entry.change.position,
+            shape,
+        };
+        let json = entry.frame(key, || {
             let seen = entry
                 .change
                 .view_as(action, grant)
                 .expect("the subscription takes only changes that its grant shows");
-            let cursor = Cursor {
-                position: entry.change.position,
-                shape,
-            };
-            match &self.encoding {
-                Encoding::Feed(feed) => feed.message(&seen, grant).into(),
-                Encoding::Frames => {
-                    live_message(&self.topic, &seen, grant, cursor, Envelope::Frame)
-                }
-                Encoding::Events => {
-                    live_message(&self.topic, &seen, grant, cursor, Envelope::Event)
-                }
+            match &self.feed {
+                Some(feed) => feed.message(&seen, grant).into(),
+                None => live_message(&self.topic, &seen, grant, cursor),
             }
-        })
-    }
-}
-
-impl Encoding {
-    /// The envelope of the protocol's messages. A feed has none, since its messages are the app's.
-    fn envelope(&self) -> Option<Envelope> {
-        match self {
-            Self::Frames => Some(Envelope::Frame),
-            Self::Events => Some(Envelope::Event),
-            Self::Feed(_) => None,
+        });
+        Message {
+            json,
+            name: "change",
+            place: Some(Place::Cursor(cursor)),
         }
     }
 }

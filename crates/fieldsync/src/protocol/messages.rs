@@ -7,10 +7,9 @@ use serde_json::Value;
 
 use crate::live::update::Update;
 use crate::model::change::{Action, FoldedChange};
-use crate::model::cursor::{Cursor, Resume};
-use crate::model::exact_number;
+use crate::model::cursor::{Cursor, Place};
+use crate::model::exact_number::{self, write_json};
 use crate::model::record::{Fields, RecordId};
-use crate::protocol::encoding::Envelope;
 use crate::protocol::problem::Problem;
 use crate::schema::change_view::ChangeView;
 use crate::schema::grant::Grant;
@@ -126,13 +125,57 @@ pub(crate) struct ChangeMessage {
     keys: Option<Vec<String>>,
 }
 
-impl ServerMessage<'_> {
-    fn encode(&self, envelope: Envelope) -> Bytes {
-        envelope.encode(self, self.name(), self.place())
+impl<'a> ServerMessage<'a> {
+    /// The message for an update, whose subscriber can go on from this place.
+    pub(crate) fn of_update(
+        topic: &'a str,
+        update: Update,
+        place: Option<&Place>,
+        grant: &Grant,
+    ) -> Self {
+        let (cursor, resume) = match place {
+            None => (None, None),
+            Some(Place::Cursor(cursor)) => (Some(cursor.to_string()), None),
+            Some(Place::InSnapshot(resume)) => (None, Some(resume.to_string())),
+        };
+        match update {
+            Update::Snapshot { records, .. } => Self::Snapshot {
+                topic,
+                records: records
+                    .iter()
+                    .map(|record| grant.view.project(record.id.clone(), &record.fields))
+                    .collect(),
+                cursor,
+                resume,
+            },
+            Update::Change { change, cursor } => change_message(topic, change, cursor),
+            Update::Changes { changes, .. } => Self::Changes {
+                topic,
+                folded: true,
+                changes: changes.into_iter().map(folded_message).collect(),
+                cursor,
+                resume,
+            },
+            Update::Live { cursor } => Self::Live {
+                topic,
+                cursor: cursor.to_string(),
+            },
+            Update::Reset(reason) => Self::Reset {
+                topic,
+                reason: reason.to_string(),
+            },
+        }
+    }
+
+    /// The message as JSON, which contains no line breaks.
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        write_json(&mut bytes, self);
+        bytes.into()
     }
 
     /// The value of its `type`.
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Snapshot { .. } => "snapshot",
             Self::Change { .. } => "change",
@@ -142,69 +185,6 @@ impl ServerMessage<'_> {
             Self::Error { .. } => "error",
         }
     }
-
-    /// Where the subscriber can go on after this message: its cursor, or a place in a snapshot.
-    fn place(&self) -> Option<&str> {
-        match self {
-            Self::Change { cursor, .. } | Self::Live { cursor, .. } => Some(cursor),
-            Self::Snapshot { cursor, resume, .. } | Self::Changes { cursor, resume, .. } => {
-                cursor.as_deref().or(resume.as_deref())
-            }
-            Self::Reset { .. } | Self::Error { .. } => None,
-        }
-    }
-}
-
-/// The message for an update. Within a snapshot it says where the snapshot can go on.
-pub(crate) fn update_message(
-    topic: &str,
-    update: Update,
-    resume: Option<Resume>,
-    grant: &Grant,
-    envelope: Envelope,
-) -> Bytes {
-    let resume = resume.map(|resume| resume.to_string());
-    let message = match update {
-        Update::Snapshot { records, cursor } => {
-            let records = records
-                .iter()
-                .map(|record| grant.view.project(record.id.clone(), &record.fields))
-                .collect();
-            ServerMessage::Snapshot {
-                topic,
-                records,
-                cursor: cursor.map(|cursor| cursor.to_string()),
-                resume,
-            }
-        }
-        Update::Change { change, cursor } => change_message(topic, change, cursor),
-        Update::Changes { changes, cursor } => {
-            let folded = |change: FoldedChange| {
-                let keys = Some(change.idempotency_keys.clone()).filter(|keys| !keys.is_empty());
-                ChangeMessage {
-                    keys,
-                    ..message_of(change)
-                }
-            };
-            let changes = changes.into_iter().map(folded).collect();
-            ServerMessage::Changes {
-                topic,
-                folded: true,
-                changes,
-                cursor: cursor.map(|cursor| cursor.to_string()),
-                resume,
-            }
-        }
-        Update::Live { cursor } => ServerMessage::Live {
-            topic,
-            cursor: cursor.to_string(),
-        },
-        Update::Reset(reason) => ServerMessage::Reset {
-            topic,
-            reason: reason.to_string(),
-        },
-    };
-    message.encode(envelope)
 }
 
 /// The message for a live change, as the grant shows it.
@@ -213,15 +193,22 @@ pub(crate) fn live_message(
     seen: &ChangeView<'_>,
     grant: &Grant,
     cursor: Cursor,
-    envelope: Envelope,
 ) -> Bytes {
     let change = FoldedChange::of(seen, grant);
-    change_message(topic, change, cursor).encode(envelope)
+    change_message(topic, change, cursor).encode()
 }
 
 /// The frame that answers a client's message with a problem.
 pub(crate) fn error_message(topic: Option<&str>, problem: &Problem) -> Bytes {
-    ServerMessage::Error { topic, problem }.encode(Envelope::Frame)
+    ServerMessage::Error { topic, problem }.encode()
+}
+
+fn folded_message(change: FoldedChange) -> ChangeMessage {
+    let keys = Some(change.idempotency_keys.clone()).filter(|keys| !keys.is_empty());
+    ChangeMessage {
+        keys,
+        ..message_of(change)
+    }
 }
 
 fn change_message(topic: &str, change: FoldedChange, cursor: Cursor) -> ServerMessage<'_> {

@@ -3,12 +3,13 @@
 //! It knows neither requests nor sockets: `live` supplies the changes, `http` and `websocket` send the messages.
 
 mod close;
-mod encoding;
 mod message_stream;
+mod message_streams;
 mod messages;
 mod problem;
 
 pub(crate) use close::Close;
-pub(crate) use message_stream::{Encoding, MessageStream};
+pub(crate) use message_stream::{Message, MessageStream};
+pub(crate) use message_streams::MessageStreams;
 pub(crate) use messages::{ClientMessage, Subscribe, error_message};
 pub(crate) use problem::Problem;

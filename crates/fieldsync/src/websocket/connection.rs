@@ -29,9 +29,8 @@ use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::protocol::{
-    ClientMessage, Close, Encoding, MessageStream, Problem, Subscribe, error_message,
+    ClientMessage, Close, MessageStream, MessageStreams, Problem, Subscribe, error_message,
 };
-use crate::schema::collection::Collection;
 use crate::websocket::counted_io::BytesWritten;
 use crate::websocket::handshake::{Accepted, Subprotocol};
 use crate::websocket::openings::{Openings, Waiting, ask};
@@ -68,13 +67,11 @@ pub(crate) struct Connection<'a> {
     subprotocol: Subprotocol,
     /// The positions at which the feeds start.
     since: Vec<Position>,
-    streams: Vec<MessageStream>,
+    streams: MessageStreams,
     openings: Openings<'a>,
     /// What answers the client's messages.
     answers: VecDeque<Bytes>,
     bad_messages: u32,
-    /// The stream that is polled first, so that a busy one does not starve the others.
-    next_stream: usize,
 }
 
 impl<'a> Connection<'a> {
@@ -84,12 +81,10 @@ impl<'a> Connection<'a> {
             principal,
             subprotocol: accepted.subprotocol,
             since: accepted.since,
-            // Most connections have one.
-            streams: Vec::with_capacity(1),
+            streams: MessageStreams::new(),
             openings: Openings::default(),
             answers: VecDeque::new(),
             bad_messages: 0,
-            next_stream: 0,
         }
     }
 
@@ -138,8 +133,8 @@ impl<'a> Connection<'a> {
                         return Err(Ended::Gone);
                     }
                     last_ping = Instant::now();
-                    let cursors = self.streams.iter().filter_map(MessageStream::heartbeat);
-                    messages.extend(cursors.map(Message::text));
+                    let cursors = self.streams.heartbeats();
+                    messages.extend(cursors.map(|(_, live)| Message::text(live.json)));
                     messages.push(ping(bytes_written.total()));
                 }
                 message = poll_fn(|context| self.poll_streams(context)) => {
@@ -211,15 +206,8 @@ impl<'a> Connection<'a> {
         if let Some(answer) = self.answers.pop_front() {
             return Poll::Ready(Ok(answer));
         }
-        let count = self.streams.len();
-        for turn in 0..count {
-            let index = (self.next_stream + turn) % count;
-            if let Poll::Ready(message) = self.streams[index].poll_next(context) {
-                self.next_stream = index + 1;
-                return Poll::Ready(message);
-            }
-        }
-        Poll::Pending
+        let next = self.streams.poll_next(context);
+        next.map(|message| message.map(|(_, message)| message.json))
     }
 
     /// Opens a plain feed for each collection that has one and that the principal may read.
@@ -239,9 +227,8 @@ impl<'a> Connection<'a> {
             let since = Since::Position(*position);
             match answer.and_then(|permissions| engine.open(topic, since, &permissions)) {
                 Ok(subscription) => {
-                    let encoding = Encoding::Feed(feed.clone());
-                    self.streams
-                        .push(MessageStream::new(subscription, encoding));
+                    let stream = MessageStream::of_feed(subscription, feed.clone());
+                    self.streams.push(stream);
                 }
                 Err(EngineError::Refused(Refusal::Denied(Denied::Unavailable(_)))) => {
                     return Err(Close::TryAgain);
@@ -251,7 +238,7 @@ impl<'a> Connection<'a> {
                 Err(_) => return Err(Close::TryAgain),
             }
         }
-        if self.streams.is_empty() {
+        if self.streams.len() == 0 {
             return Err(Close::Policy);
         }
         Ok(())
@@ -266,7 +253,7 @@ impl<'a> Connection<'a> {
                 }
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
-                self.streams.retain(|stream| stream.topic != topic);
+                self.streams.remove(&topic);
                 self.openings.remove(&topic);
             }
             Err(problem) => self.refuse(None, &problem),
@@ -282,8 +269,7 @@ impl<'a> Connection<'a> {
     fn subscribe(&mut self, request: &Subscribe) -> Result<(), Box<Problem>> {
         let refusal = |status, kind, detail: &str| Box::new(Problem::new(status, kind, detail));
         let name = &*request.topic;
-        let is_open = self.streams.iter().any(|stream| stream.topic == name);
-        if is_open || self.openings.contains(name) {
+        if self.streams.contains(name) || self.openings.contains(name) {
             let detail = "the connection is already subscribed to this topic";
             return Err(refusal(StatusCode::CONFLICT, "subscribed", detail));
         }
@@ -292,7 +278,8 @@ impl<'a> Connection<'a> {
             let detail = format!("a connection may have at most {limit} subscriptions");
             return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "limit", &detail));
         }
-        let (collection, topic) = self.topic(name).ok_or_else(no_such_topic)?;
+        let found = self.engine.find_topic(name);
+        let (collection, topic) = found.ok_or_else(no_such_topic)?;
         let since = match (&request.since, &request.resume) {
             (None, None) => Ok(Since::Snapshot),
             (Some(since), None) => since.parse().map(Since::Cursor),
@@ -328,30 +315,10 @@ impl<'a> Connection<'a> {
                 Err(problem) => Err(problem.clone()),
             };
             match opened {
-                Ok(subscription) => {
-                    let stream = MessageStream::new(subscription, Encoding::Frames);
-                    self.streams.push(stream);
-                }
+                Ok(subscription) => self.streams.push(MessageStream::new(subscription)),
                 Err(problem) => self.refuse(Some(&name), &problem),
             }
         }
-    }
-
-    fn topic(&self, name: &str) -> Option<(Arc<Collection>, Topic)> {
-        let (collection, id) = match name.split_once('/') {
-            Some((collection, id)) => (collection, Some(id)),
-            None => (name, None),
-        };
-        let collection = self.engine.collections().get(collection)?;
-        let id = match id {
-            Some(id) => Some(collection.parse_id(id)?),
-            None => None,
-        };
-        let topic = Topic {
-            collection: Arc::clone(collection.name()),
-            id,
-        };
-        Some((Arc::clone(collection), topic))
     }
 }
 

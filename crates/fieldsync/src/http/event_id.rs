@@ -1,0 +1,85 @@
+//! The id of a server-sent event: where each topic of its stream can go on.
+
+use std::fmt;
+
+use crate::model::cursor::Place;
+
+/// The longest place that an id has if there are several: a header has room for all of them.
+const MAX_PLACE_BYTES: usize = 128;
+
+/// A topic that has no place yet.
+const NOWHERE: &str = "-";
+
+/// Where each topic of a stream can go on. Its text has them in the order of the topics, separated by commas. One that equals the one
+/// before is empty, so that it is about one cursor per collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EventId(Vec<Option<String>>);
+
+impl EventId {
+    /// The id of a stream with this number of topics, which start with a snapshot.
+    pub(crate) fn new(topics: usize) -> Self {
+        Self(vec![None; topics])
+    }
+
+    /// Reads the id of a stream with this number of topics. `None` if it was that of another stream.
+    pub(crate) fn read(text: &str, topics: usize) -> Option<Self> {
+        let mut places: Vec<Option<String>> = Vec::new();
+        for place in text.split(',') {
+            places.push(match place {
+                "" => places.last()?.clone(),
+                NOWHERE if topics > 1 => None,
+                place => Some(place.to_owned()),
+            });
+        }
+        (places.len() == topics).then_some(Self(places))
+    }
+
+    /// The place of each topic.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Option<&str>> {
+        self.0.iter().map(Option::as_deref)
+    }
+
+    /// Moves the topic with this number.
+    pub(crate) fn move_to(&mut self, number: usize, place: &Place) {
+        let place = place.to_string();
+        let fits = self.0.len() == 1 || place.len() <= MAX_PLACE_BYTES;
+        self.0[number] = fits.then_some(place);
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, place) in self.0.iter().enumerate() {
+            if number > 0 {
+                f.write_str(",")?;
+                if self.0[number - 1] == *place {
+                    continue;
+                }
+            }
+            f.write_str(place.as_deref().unwrap_or(NOWHERE))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, places: &[Option<&str>]) {
+        let id = EventId::read(text, places.len()).unwrap();
+        assert_eq!(id.places().collect::<Vec<_>>(), places);
+        assert_eq!(id.to_string(), text);
+    }
+
+    #[test]
+    fn an_id_has_the_places_of_all_topics_and_equal_ones_once() {
+        check("a", &[Some("a")]);
+        check("a,,b", &[Some("a"), Some("a"), Some("b")]);
+        check("-,,b,-", &[None, None, Some("b"), None]);
+        for (text, topics) in [("a", 2), ("a,b", 1), ("", 1), (",a", 2), ("", 0)] {
+            assert_eq!(EventId::read(text, topics), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Requests for server-sent events: of one resource, or of several topics in one stream.
+
+use std::sync::Arc;
+
+use ::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use ::http::{Method, Response, StatusCode};
+use futures_util::future::try_join_all;
+
+use crate::engine::permissions::Permissions;
+use crate::error::EngineError;
+use crate::http::body::Body;
+use crate::http::event_id::EventId;
+use crate::http::event_stream::{EventStream, retry};
+use crate::http::headers::{LAST_EVENT_ID, X_ACCEL_BUFFERING, list_items, only_value};
+use crate::http::reply::{Rejection, WithHeader as _, empty};
+use crate::http::request::Request;
+use crate::live::since::Since;
+use crate::model::access::Access;
+use crate::model::refusal::Refusal;
+use crate::model::topic::Topic;
+use crate::schema::collection::Collection;
+
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// The most topics of a stream: their places fit a header.
+const MAX_TOPICS: usize = 50;
+
+/// Whether the request asks for server-sent events (RFC 9110, section 12.5.1).
+pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
+    list_items(headers, ACCEPT).any(|item| {
+        let mut parts = item.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let media_type = parts.next().unwrap_or_default();
+        let is_zero =
+            |part: &[u8]| matches!(part, b"q=0" | b"q=0." | b"q=0.0" | b"q=0.00" | b"q=0.000");
+        media_type.eq_ignore_ascii_case(EVENT_STREAM.as_bytes()) && !parts.any(is_zero)
+    })
+}
+
+/// The events of one resource.
+pub(crate) fn of_resource(
+    request: &Request<'_>,
+    topic: Topic,
+    permissions: Permissions,
+) -> Result<Response<Body>, Rejection> {
+    stream(request, vec![(topic, permissions)])
+}
+
+/// The events of the topics in the query. They are in one stream, since a browser opens six connections per host over HTTP/1.1.
+pub(crate) async fn of_topics(request: &Request<'_>) -> Result<Response<Body>, Rejection> {
+    let names = request.parameters("topic")?;
+    if names.is_empty() {
+        let message = "must name a collection or a record: ?topic=users&topic=orders/7";
+        return Err(Rejection::malformed("topic", message));
+    }
+    if names.len() > MAX_TOPICS {
+        let message = format!("must be given at most {MAX_TOPICS} times");
+        return Err(Rejection::malformed("topic", &message));
+    }
+    let mut topics = Vec::with_capacity(names.len());
+    for name in &names {
+        let found = request.engine.find_topic(name);
+        let (_, topic) = found.ok_or_else(no_such_topic)?;
+        if topics.contains(&topic) {
+            let message = format!("{name} is given twice");
+            return Err(Rejection::malformed("topic", &message));
+        }
+        topics.push(topic);
+    }
+    // Those of one collection have the same cursor most of the time.
+    topics.sort_by_key(|topic: &Topic| Arc::clone(&topic.collection));
+    let mut collections: Vec<&Arc<str>> = topics.iter().map(|topic| &topic.collection).collect();
+    collections.dedup();
+    let asked = collections.iter().map(async |collection| {
+        let asked = request.caller.permissions(Access::Read, collection).await;
+        asked.map_err(|error| match error {
+            EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
+            error => error.into(),
+        })
+    });
+    let answers = try_join_all(asked).await?;
+    let of = |topic: &Topic| {
+        let mut answers = answers.iter();
+        let answer = answers.find(|answer| *answer.collection.name() == topic.collection);
+        answer.expect("every collection was asked about").clone()
+    };
+    let topics = topics.into_iter().map(|topic| {
+        let permissions = of(&topic);
+        (topic, permissions)
+    });
+    stream(request, topics.collect())
+}
+
+/// It does not say which: one that is hidden is not found until its rule was asked.
+fn no_such_topic() -> Rejection {
+    let detail = "one of the topics does not exist";
+    Rejection::new(StatusCode::NOT_FOUND, "not-found", detail)
+}
+
+fn stream(
+    request: &Request<'_>,
+    topics: Vec<(Topic, Permissions)>,
+) -> Result<Response<Body>, Rejection> {
+    let collections = topics
+        .iter()
+        .map(|(_, permissions)| &*permissions.collection);
+    let (id, starts) = start(request, collections.collect())?;
+    let mut response = empty(StatusCode::OK)
+        .with(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM))
+        // A proxy that compresses would hold the events back (RFC 9111, section 5.2.2.6).
+        .with(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-store, no-transform"),
+        )
+        // Without this nginx would buffer the events.
+        .with(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    if !request.engine.is_ready() {
+        // An `EventSource` gives up for good at any other status.
+        *response.body_mut() = Body::from(retry());
+    } else if request.parts.method != Method::HEAD {
+        let opened = topics.into_iter().zip(starts);
+        let opened = opened
+            .map(|((topic, permissions), since)| request.engine.open(topic, since, &permissions));
+        let subscriptions = opened.collect::<Result<Vec<_>, _>>()?;
+        let heartbeat = request.engine.settings().heartbeat;
+        *response.body_mut() = Body::events(EventStream::new(subscriptions, id, heartbeat));
+    }
+    Ok(response)
+}
+
+/// Where the topics of these collections start, and the id of an event there. `Last-Event-ID` is newer than the parameter: an
+/// `EventSource` that reconnects repeats its URL.
+fn start(
+    request: &Request<'_>,
+    collections: Vec<&Collection>,
+) -> Result<(EventId, Vec<Since>), Rejection> {
+    let last = only_value(&request.parts.headers, LAST_EVENT_ID);
+    let (name, text) = match last.filter(|id| !id.is_empty()) {
+        Some(id) => (
+            "Last-Event-ID",
+            String::from_utf8_lossy(id.as_bytes()).into_owned(),
+        ),
+        None => match request.parameter("since")? {
+            Some(text) => ("since", text),
+            None => {
+                let starts = collections.iter().map(|_| Since::Snapshot).collect();
+                return Ok((EventId::new(collections.len()), starts));
+            }
+        },
+    };
+    let malformed = || {
+        Rejection::malformed(
+            name,
+            "must be a cursor, or the id of an event of these topics, from this server",
+        )
+    };
+    let id = EventId::read(&text, collections.len()).ok_or_else(malformed)?;
+    let starts = id
+        .places()
+        .zip(collections)
+        .map(|(place, collection)| match place {
+            Some(place) => Since::cursor_or_resume(place, collection),
+            None => Ok(Since::Snapshot),
+        });
+    let starts = starts.collect::<Result<_, _>>().map_err(|_| malformed())?;
+    Ok((id, starts))
+}
