@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every check: formatting, lints, documentation, and all tests, also those that need a browser, PostgreSQL, Redis and
-# nginx. Installs what is missing on Debian, and says what to install elsewhere.
+# reverse proxies. Installs what is missing on Debian, and says what to install elsewhere.
 #
 #   tests/run.sh          everything
 #   tests/run.sh quick    without the tests that need more than Rust and a C compiler; installs nothing but these
@@ -38,7 +38,9 @@ if [ "$mode" = full ]; then
     need redis-server redis-server 'for the tests with several nodes'
     need strace strace 'for the tests of power failures'
     need pgbouncer pgbouncer 'for the tests of poolers'
-    need nginx nginx-light 'for the tests of nodes behind nginx'
+    need nginx nginx-light 'for the tests of nodes behind a reverse proxy'
+    need haproxy haproxy 'for the tests of nodes behind a reverse proxy'
+    need caddy caddy 'for the tests of nodes behind a reverse proxy'
     /usr/bin/python3 -c 'import django' 2>/dev/null ||
         missing+=(python3-django) reasons+=('  python3-django: for the tests of the demo beside a Django app')
     ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||

@@ -77,12 +77,17 @@ impl Events {
             id: None,
             data: Value::Null,
         };
-        for line in self.block().await?.lines() {
-            match line.split_once(": ").unwrap() {
-                ("event", name) => event.name = name.to_owned(),
-                ("id", id) => event.id = Some(id.to_owned()),
-                ("data", data) => event.data = serde_json::from_str(data).unwrap(),
-                other => panic!("{other:?}"),
+        let mut block = self.block().await?;
+        while block == ":" {
+            // A heartbeat while the stream is not live.
+            block = self.block().await?;
+        }
+        for line in block.lines() {
+            match line.split_once(": ") {
+                Some(("event", name)) => event.name = name.to_owned(),
+                Some(("id", id)) => event.id = Some(id.to_owned()),
+                Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
+                _ => panic!("{line:?}"),
             }
         }
         assert_eq!(event.data["type"], event.name);
@@ -96,8 +101,12 @@ impl Events {
         Some(event)
     }
 
+    /// The next event, which must have this name. A heartbeat may come before it.
     pub(crate) async fn expect(&mut self, name: &str) -> Event {
-        let event = self.next().await.unwrap();
+        let mut event = self.next().await.unwrap();
+        while event.name == "live" && name != "live" {
+            event = self.next().await.unwrap();
+        }
         assert_eq!(event.name, name, "{event:?}");
         event
     }

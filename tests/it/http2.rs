@@ -11,20 +11,26 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
 use crate::app::{App, On, Server, builder};
 use crate::tasks::within_limit;
 
-type Client = SendRequest<Empty<Bytes>>;
+pub(crate) type Client = SendRequest<Empty<Bytes>>;
 
 async fn app() -> App {
     App::start(Server::Axum, On::Memory, builder()).await
 }
 
 async fn connect(address: SocketAddr) -> Client {
-    let stream = TcpStream::connect(address).await.unwrap();
+    connect_over(TcpStream::connect(address).await.unwrap()).await
+}
+
+pub(crate) async fn connect_over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Client {
     let (client, connection) = Builder::new(TokioExecutor::new())
         .handshake(TokioIo::new(stream))
         .await
@@ -34,7 +40,7 @@ async fn connect(address: SocketAddr) -> Client {
 }
 
 /// An extended CONNECT to `app.example:8000`, with these headers beside or instead of the usual ones; an empty value removes one.
-async fn ask(
+pub(crate) async fn ask(
     client: &mut Client,
     protocol: &'static str,
     changed: &[(&'static str, &'static str)],
@@ -57,14 +63,14 @@ async fn ask(
     within_limit("a response", sent).await.unwrap()
 }
 
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+pub(crate) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-async fn open(response: Response<Incoming>) -> Socket {
+pub(crate) async fn open(response: Response<Incoming>) -> Socket {
     let upgraded = hyper::upgrade::on(response).await.unwrap();
     ClientBuilder::new().take_over(TokioIo::new(upgraded))
 }
 
-async fn next(socket: &mut Socket) -> Value {
+pub(crate) async fn next(socket: &mut Socket) -> Value {
     loop {
         let message = within_limit("a message", socket.next()).await;
         let message = message.unwrap().unwrap();
@@ -74,7 +80,7 @@ async fn next(socket: &mut Socket) -> Value {
     }
 }
 
-const V1: (&str, &str) = ("sec-websocket-protocol", "fieldsync.v1");
+pub(crate) const V1: (&str, &str) = ("sec-websocket-protocol", "fieldsync.v1");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_over_http_2_shows_changes_beside_requests() {

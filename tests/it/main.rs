@@ -12,6 +12,7 @@ mod cut_snapshots;
 mod database;
 mod demo;
 mod random;
+#[cfg(feature = "services")]
 mod slow_links;
 mod slow_rules;
 mod socket;
@@ -52,13 +53,13 @@ mod log_size;
 mod model;
 mod mounting;
 mod msrv;
-#[cfg(feature = "services")]
-mod nginx;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;
 mod record_keys;
 mod refused_edits;
+#[cfg(feature = "services")]
+mod reverse_proxies;
 mod rules;
 mod rust_api;
 mod rust_types;
