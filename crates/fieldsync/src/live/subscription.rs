@@ -46,14 +46,14 @@ const CHANGE_BYTES: usize = 160;
 /// The delay before a failed read is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What a subscription delivers next. A live change is shared with all subscribers of the hub, and not projected yet.
+/// What a subscription delivers next. What is rare is boxed: the queue of a live subscription takes little memory.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A live change, and what it does to the records that the subscriber sees.
+    /// A live change, shared with all subscribers of the hub, and what it does to the records that this one sees.
     Change(Arc<Entry>, Action),
     /// A part of a snapshot that is not its last, or changes before its next part. The snapshot can go on from here.
-    InSnapshot(Update, Resume),
-    Other(Update),
+    InSnapshot(Box<(Update, Resume)>),
+    Other(Box<Update>),
 }
 
 /// A stream of [`Update`]s.
@@ -270,7 +270,7 @@ impl Subscription {
     /// Queues a reset and starts again with a snapshot.
     fn reset(&mut self, reason: ResetReason) {
         self.listener.accept_reset();
-        self.events.push_back(Event::Other(Update::Reset(reason)));
+        self.push(Update::Reset(reason));
         self.start(ReadStep::SnapshotPiece { after: None });
     }
 
@@ -326,9 +326,12 @@ impl Subscription {
 
     fn go_live(&mut self) {
         self.state = State::Live;
-        self.events.push_back(Event::Other(Update::Live {
-            cursor: self.cursor(self.position),
-        }));
+        let cursor = self.cursor(self.position);
+        self.push(Update::Live { cursor });
+    }
+
+    fn push(&mut self, update: Update) {
+        self.events.push_back(Event::Other(Box::new(update)));
     }
 
     /// Queues the records of a piece of a snapshot, in parts that fit a message. Unless it is the last piece, it ends with the
@@ -359,13 +362,11 @@ impl Subscription {
     /// Queues an update that ends at the position: with its cursor, or within a snapshot with the place after this record.
     fn queue(&mut self, update: impl FnOnce(Option<Cursor>) -> Update, after: Option<&RecordId>) {
         let cursor = self.cursor(self.position);
-        self.events.push_back(match after {
-            None => Event::Other(update(Some(cursor))),
-            Some(after) => {
-                let after = after.to_string();
-                Event::InSnapshot(update(None), Resume { cursor, after })
-            }
-        });
+        let Some(after) = after.map(RecordId::to_string) else {
+            return self.push(update(Some(cursor)));
+        };
+        let part = (update(None), Resume { cursor, after });
+        self.events.push_back(Event::InSnapshot(Box::new(part)));
     }
 
     /// Queues the selected changes in folded pages, and moves to the position after the last change. Within a snapshot, these
@@ -422,7 +423,8 @@ impl Stream for Subscription {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update>> {
         let event = ready!(self.poll_event(context));
         Poll::Ready(event.map(|event| match event {
-            Event::InSnapshot(update, _) | Event::Other(update) => update,
+            Event::InSnapshot(part) => part.0,
+            Event::Other(update) => *update,
             Event::Change(entry, action) => {
                 let view = entry
                     .change

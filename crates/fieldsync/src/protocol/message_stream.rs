@@ -90,8 +90,11 @@ impl MessageStream {
                 Event::Change(entry, action) => {
                     return Poll::Ready(Ok(self.shared_message(&entry, action)));
                 }
-                Event::InSnapshot(update, resume) => (update, Some(Place::InSnapshot(resume))),
-                Event::Other(update) => (update, None),
+                Event::InSnapshot(part) => {
+                    let (update, resume) = *part;
+                    (update, Some(Place::InSnapshot(resume)))
+                }
+                Event::Other(update) => (*update, None),
             };
             let Some(feed) = &self.feed else {
                 return Poll::Ready(Ok(self.message(update, place)));
