@@ -128,6 +128,7 @@ async fn a_topic_can_be_one_record(app: App) {
     socket
         .send(&json!({"type": "unsubscribe", "topic": next}))
         .await;
+    assert_eq!(socket.expect("unsubscribed").await["topic"], json!(next));
     socket.subscribe("users/x", None).await;
     socket.expect("error").await;
     app.send(
@@ -264,6 +265,7 @@ async fn a_cursor_of_another_collection_is_reset(app: App) {
     socket
         .send(&json!({"type": "unsubscribe", "topic": "users"}))
         .await;
+    socket.expect("unsubscribed").await;
     for malformed in ["x", "", &things[1..]] {
         socket.subscribe("users", Some(malformed)).await;
         assert_eq!(socket.expect("error").await["problem"]["status"], 400);

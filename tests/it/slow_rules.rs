@@ -135,6 +135,7 @@ async fn a_subscription_that_waits_can_be_ended(app: App) {
     assert_eq!(problem["type"], "urn:fieldsync:subscribed");
     let unsubscribe = json!({"type": "unsubscribe", "topic": "notes"});
     socket.send(&unsubscribe).await;
+    socket.expect("unsubscribed").await;
     socket.subscribe("tasks", None).await;
     assert_eq!(socket.expect("snapshot").await["topic"], "tasks");
     assert_eq!(socket.expect("live").await["topic"], "tasks");

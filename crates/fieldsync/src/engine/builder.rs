@@ -133,7 +133,7 @@ impl EngineBuilder {
         self
     }
 
-    /// The maximum number of subscriptions on one socket. A further one is refused with 429. 256 by default.
+    /// The maximum number of subscriptions on one socket. A further one is refused with 429. 1,000 by default.
     pub fn max_subscriptions(mut self, subscriptions: usize) -> Self {
         self.settings.max_subscriptions = subscriptions;
         self

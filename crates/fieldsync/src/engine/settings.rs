@@ -81,7 +81,7 @@ impl Default for Settings {
             max_record_bytes: 1024 * 1024,
             max_transaction_edits: 1000,
             max_message_bytes: 64 * 1024,
-            max_subscriptions: 256,
+            max_subscriptions: 1000,
             heartbeat: Duration::from_secs(15),
             poll_interval: Duration::from_secs(1),
             retention: Retention::default(),

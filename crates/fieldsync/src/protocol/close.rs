@@ -5,7 +5,7 @@
 pub(crate) enum Close {
     /// 1003: the client sent binary data.
     BinaryData,
-    /// 1008: the client sent too many messages that the server refused, or may not read any feed.
+    /// 1008: the client sent too many messages, or too many that the server refused, or may not read any feed.
     Policy,
     /// 1009: the client sent a message over the size limit.
     TooBig,
@@ -35,7 +35,7 @@ impl Close {
     pub(crate) fn reason(self) -> String {
         match self {
             Self::BinaryData => "messages must be JSON text".into(),
-            Self::Policy => "too many errors".into(),
+            Self::Policy => "too many messages, or errors".into(),
             Self::TooBig => "the message is too big".into(),
             Self::Internal => "the server failed".into(),
             Self::Restart => format!("retry-after-ms={}", fastrand::u32(200..3000)),

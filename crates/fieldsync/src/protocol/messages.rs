@@ -26,10 +26,18 @@ pub(crate) enum ClientMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscribe {
     pub(crate) topic: String,
-    /// A cursor.
-    pub(crate) since: Option<String>,
-    /// A place in a snapshot.
-    pub(crate) resume: Option<String>,
+    pub(crate) start: Start,
+}
+
+/// Where a client wants to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With a snapshot.
+    Snapshot,
+    /// After this cursor.
+    Since(String),
+    /// After this place in a snapshot.
+    Resume(String),
 }
 
 impl ClientMessage {
@@ -57,8 +65,15 @@ impl ClientMessage {
         match text("type")?.as_deref() {
             Some("subscribe") => Ok(Self::Subscribe(Subscribe {
                 topic: topic?,
-                since: text("since")?,
-                resume: text("resume")?,
+                start: match (text("since")?, text("resume")?) {
+                    (None, None) => Start::Snapshot,
+                    (Some(since), None) => Start::Since(since),
+                    (None, Some(resume)) => Start::Resume(resume),
+                    (Some(_), Some(_)) => {
+                        let detail = "since and resume can't be given together".into();
+                        return Err(invalid("invalid-message", detail));
+                    }
+                },
             })),
             Some("unsubscribe") => Ok(Self::Unsubscribe { topic: topic? }),
             _ => Err(invalid(
@@ -103,6 +118,9 @@ pub(crate) enum ServerMessage<'a> {
     Reset {
         topic: &'a str,
         reason: String,
+    },
+    Unsubscribed {
+        topic: &'a str,
     },
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +200,7 @@ impl<'a> ServerMessage<'a> {
             Self::Changes { .. } => "changes",
             Self::Live { .. } => "live",
             Self::Reset { .. } => "reset",
+            Self::Unsubscribed { .. } => "unsubscribed",
             Self::Error { .. } => "error",
         }
     }
@@ -196,6 +215,11 @@ pub(crate) fn live_message(
 ) -> Bytes {
     let change = FoldedChange::of(seen, grant);
     change_message(topic, change, cursor).encode()
+}
+
+/// The message that confirms the end of a subscription: nothing of it follows.
+pub(crate) fn unsubscribed_message(topic: &str) -> Bytes {
+    ServerMessage::Unsubscribed { topic }.encode()
 }
 
 /// The frame that answers a client's message with a problem.
@@ -268,25 +292,26 @@ mod tests {
             r#"{"type":"subscribe","topic":"users"}"#,
             Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
-                since: None,
-                resume: None,
+                start: Start::Snapshot,
             })),
         );
         check(
             r#"{"type":"subscribe","topic":"users","since":"x"}"#,
             Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
-                since: Some("x".into()),
-                resume: None,
+                start: Start::Since("x".into()),
             })),
         );
         check(
             r#"{"type":"subscribe","topic":"users","resume":"x"}"#,
             Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
-                since: None,
-                resume: Some("x".into()),
+                start: Start::Resume("x".into()),
             })),
+        );
+        check(
+            r#"{"type":"subscribe","topic":"users","since":"x","resume":"y"}"#,
+            Err("invalid-message"),
         );
         check(
             r#"{"type":"unsubscribe","topic":"users"}"#,

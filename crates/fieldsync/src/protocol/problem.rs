@@ -91,13 +91,9 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
-    /// Whether a connection is closed after a few such problems: messages that are not JSON objects, and messages
-    /// that exceed a limit.
+    /// Whether a connection is closed after a few such problems: messages that are not JSON objects.
     pub(crate) fn counts_against_peer(&self) -> bool {
-        matches!(
-            self.kind.as_str(),
-            "urn:fieldsync:bad-message" | "urn:fieldsync:limit"
-        )
+        self.kind == "urn:fieldsync:bad-message"
     }
 }
 

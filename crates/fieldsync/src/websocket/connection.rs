@@ -29,10 +29,13 @@ use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::protocol::{
-    ClientMessage, Close, MessageStream, MessageStreams, Problem, Subscribe, error_message,
+    ClientMessage, Close, MessageStream, MessageStreams, Problem, Start, Subscribe, error_message,
+    unsubscribed_message,
 };
+use crate::schema::collection::Collection;
 use crate::websocket::counted_io::BytesWritten;
 use crate::websocket::handshake::{Accepted, Subprotocol};
+use crate::websocket::message_rate::MessageRate;
 use crate::websocket::openings::{Openings, Waiting, ask};
 
 /// About how many bytes are written before the socket is flushed and read again.
@@ -109,7 +112,7 @@ impl<'a> Connection<'a> {
         let mut heartbeats = heartbeats(heartbeat);
         let mut last_received = Instant::now();
         let mut last_ping = last_received;
-        let mut taken = 0;
+        let (mut taken, mut rate) = (0, MessageRate::new());
         let mut messages = Vec::with_capacity(1);
         loop {
             tokio::select! {
@@ -119,6 +122,9 @@ impl<'a> Connection<'a> {
                 received = socket.next() => {
                     let message = message_of(received)?;
                     last_received = Instant::now();
+                    if rate.exceeds(last_received) {
+                        return Err(Close::Policy.into());
+                    }
                     if message.is_pong() {
                         taken = bytes_taken(message.as_payload()).unwrap_or(taken);
                     } else if self.is_of_the_protocol(&message)? {
@@ -248,13 +254,15 @@ impl<'a> Connection<'a> {
     fn receive(&mut self, text: &[u8]) {
         match ClientMessage::read(text) {
             Ok(ClientMessage::Subscribe(request)) => {
-                if let Err(problem) = self.subscribe(&request) {
-                    self.refuse(Some(&request.topic), &problem);
+                let name = request.topic.clone();
+                if let Err(problem) = self.subscribe(request) {
+                    self.refuse(Some(&name), &problem);
                 }
             }
             Ok(ClientMessage::Unsubscribe { topic }) => {
                 self.streams.remove(&topic);
                 self.openings.remove(&topic);
+                self.answers.push_back(unsubscribed_message(&topic));
             }
             Err(problem) => self.refuse(None, &problem),
         }
@@ -266,7 +274,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Asks the app's rule for a subscription.
-    fn subscribe(&mut self, request: &Subscribe) -> Result<(), Box<Problem>> {
+    fn subscribe(&mut self, request: Subscribe) -> Result<(), Box<Problem>> {
         let refusal = |status, kind, detail: &str| Box::new(Problem::new(status, kind, detail));
         let name = &*request.topic;
         if self.streams.contains(name) || self.openings.contains(name) {
@@ -279,25 +287,8 @@ impl<'a> Connection<'a> {
             return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "limit", &detail));
         }
         let found = self.engine.find_topic(name);
-        let (collection, topic) = found.ok_or_else(no_such_topic)?;
-        let since = match (&request.since, &request.resume) {
-            (None, None) => Ok(Since::Snapshot),
-            (Some(since), None) => since.parse().map(Since::Cursor),
-            (None, Some(resume)) => Since::resume(resume, &collection),
-            (Some(_), Some(_)) => {
-                let detail = "since and resume can't be given together";
-                return Err(refusal(StatusCode::BAD_REQUEST, "invalid-message", detail));
-            }
-        };
-        let since = since.map_err(|_| {
-            let detail = "since must be a cursor, and resume a resume, from this server";
-            refusal(StatusCode::BAD_REQUEST, "malformed-cursor", detail)
-        })?;
-        let waiting = Waiting {
-            name: name.to_owned(),
-            topic,
-            since,
-        };
+        let (_, topic) = found.ok_or_else(no_such_topic)?;
+        let waiting = Waiting { request, topic };
         self.openings.add(self.engine, &self.principal, waiting);
         Ok(())
     }
@@ -309,17 +300,36 @@ impl<'a> Connection<'a> {
             error => Box::new(Problem::logged(&error)),
         };
         let answer = answer.map_err(problem);
-        for Waiting { name, topic, since } in waiting {
+        for Waiting { request, topic } in waiting {
             let opened = match &answer {
-                Ok(permissions) => self.engine.open(topic, since, permissions).map_err(problem),
+                Ok(permissions) => {
+                    start(&request.start, &permissions.collection).and_then(|since| {
+                        let opened = self.engine.open(topic, since, permissions);
+                        opened.map_err(problem)
+                    })
+                }
                 Err(problem) => Err(problem.clone()),
             };
             match opened {
                 Ok(subscription) => self.streams.push(MessageStream::new(subscription)),
-                Err(problem) => self.refuse(Some(&name), &problem),
+                Err(problem) => self.refuse(Some(&request.topic), &problem),
             }
         }
     }
+}
+
+/// Where a subscription to this collection starts. Only who may know of the collection learns that a text is malformed.
+fn start(start: &Start, collection: &Collection) -> Result<Since, Box<Problem>> {
+    let since = match start {
+        Start::Snapshot => Ok(Since::Snapshot),
+        Start::Since(cursor) => cursor.parse().map(Since::Cursor),
+        Start::Resume(place) => Since::resume(place, collection),
+    };
+    since.map_err(|_| {
+        let detail = "since must be a cursor, and resume a resume, from this server";
+        let status = StatusCode::BAD_REQUEST;
+        Box::new(Problem::new(status, "malformed-cursor", detail))
+    })
 }
 
 fn no_such_topic() -> Box<Problem> {

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use crate::engine::engine::Engine;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
-use crate::live::since::Since;
 use crate::model::access::Access;
 use crate::model::principal::Principal;
 use crate::model::topic::Topic;
+use crate::protocol::Subscribe;
 use crate::store::error::StoreError;
 
 /// How long the app's rule may take to authorize a subscription.
@@ -34,10 +34,8 @@ type Answer = Result<Permissions, EngineError>;
 /// A subscription that waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    /// The topic, as the client wrote it.
-    pub(crate) name: String,
+    pub(crate) request: Subscribe,
     pub(crate) topic: Topic,
-    pub(crate) since: Since,
 }
 
 impl<'a> Openings<'a> {
@@ -48,7 +46,7 @@ impl<'a> Openings<'a> {
 
     pub(crate) fn contains(&self, name: &str) -> bool {
         let mut waiting = self.0.iter().flat_map(|opening| &opening.waiting);
-        waiting.any(|waiting| waiting.name == name)
+        waiting.any(|waiting| waiting.request.topic == name)
     }
 
     /// Waits for the answer that others wait for already, or asks.
@@ -66,7 +64,9 @@ impl<'a> Openings<'a> {
 
     pub(crate) fn remove(&mut self, name: &str) {
         for opening in &mut self.0 {
-            opening.waiting.retain(|waiting| waiting.name != name);
+            opening
+                .waiting
+                .retain(|waiting| waiting.request.topic != name);
         }
         self.0.retain(|opening| !opening.waiting.is_empty());
     }
