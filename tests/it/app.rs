@@ -260,6 +260,17 @@ async fn listen_by_poem(engine: &Engine) -> SocketAddr {
     address
 }
 
+/// An authorizer that never returns.
+#[derive(Debug)]
+pub(crate) struct Never;
+
+#[async_trait]
+impl Authorizer for Never {
+    async fn authorize(&self, _: &Principal, _: Access, _: &str) -> Result<Grant, Denied> {
+        std::future::pending().await
+    }
+}
+
 /// An authorizer that calls a function.
 pub(crate) struct Rule<F>(pub(crate) F);
 

@@ -47,6 +47,7 @@ mod http2;
 mod imports;
 mod isolation;
 mod layering;
+mod leaks;
 mod live;
 #[cfg(feature = "services")]
 mod log_size;

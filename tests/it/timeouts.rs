@@ -5,12 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use fieldsync::adapter::{accept, handle, serve};
-use fieldsync::{
-    Access, Authorizer, Collection, Denied, Edit, Engine, Grant, MemoryStore, Principal,
-};
+use fieldsync::{Collection, Edit, Engine, MemoryStore, Principal};
 use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::request::Parts;
@@ -20,6 +17,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_websockets::Message;
+
+use crate::app::Never;
 
 /// How often a connection is pinged.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -211,17 +210,6 @@ async fn a_peer_that_is_gone_is_not_waited_for_longer_than_its_bytes_may_take() 
     // 1 MB at 10 KB/s, and two heartbeats.
     let limit = Duration::from_secs(110) + 2 * HEARTBEAT;
     assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
-}
-
-/// A rule that never answers.
-#[derive(Debug)]
-struct Never;
-
-#[async_trait]
-impl Authorizer for Never {
-    async fn authorize(&self, _: &Principal, _: Access, _: &str) -> Result<Grant, Denied> {
-        std::future::pending().await
-    }
 }
 
 #[tokio::test(start_paused = true)]

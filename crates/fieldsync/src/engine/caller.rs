@@ -93,7 +93,7 @@ impl Caller<'_> {
         }
         let (record, position) = self.engine.store().get(&key).await?;
         let record = record
-            .filter(|record| grant.admits(record))
+            .filter(|record| grant.shows(record))
             .ok_or_else(|| Refusal::NotFound(key.clone()))?;
         let cursor = Cursor {
             position,
@@ -138,12 +138,12 @@ impl Caller<'_> {
         let position = read.head;
         // A page of hidden records would reveal the id of one as the start of the next page. The store is read on
         // instead, and the first cursor stays valid.
-        while read.more && !read.records.iter().any(|record| grant.admits(record)) {
+        while read.more && !read.records.iter().any(|record| grant.shows(record)) {
             let after = read.records.last().map(|last| last.id.clone());
             read = store.list(collection.name(), after, limit).await?;
         }
         let (mut meter, mut records, mut last) = (PageMeter::new(limit), Vec::new(), None);
-        for record in read.records.iter().filter(|record| grant.admits(record)) {
+        for record in read.records.iter().filter(|record| grant.shows(record)) {
             let visible = grant.view.project(record.id.clone(), &record.fields);
             // With the comma.
             if limit.rows == 0 || !meter.take(json_size(&visible) + 1) {

@@ -52,7 +52,7 @@ impl Permissions {
             let is_readable = self.read.rows.is_none()
                 || outcome
                     .record()
-                    .is_some_and(|record| self.read.admits(&record));
+                    .is_some_and(|record| self.read.shows(&record));
             if is_readable {
                 self.read.view.project(id.clone(), fields)
             } else {

@@ -339,7 +339,7 @@ impl Subscription {
     fn queue_records(&mut self, records: Vec<Record>, after: Option<&RecordId>) {
         let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
         let grant = self.grant.clone();
-        for record in records.into_iter().filter(|record| grant.admits(record)) {
+        for record in records.into_iter().filter(|record| grant.shows(record)) {
             let record = Record {
                 id: record.id,
                 fields: grant.view.project_fields(&record.fields),

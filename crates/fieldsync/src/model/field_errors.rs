@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// Error messages per field, as they are sent in problem details: `{"quantity": ["must not go down"]}`.
 ///
-/// Messages about a record as a whole stand under the empty name.
+/// Messages about a record as a whole stand under the empty name. Only the first 20 fields are kept: a request may name any number.
 ///
 /// ```
 /// use fieldsync::FieldErrors;
@@ -18,6 +18,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct FieldErrors(BTreeMap<String, Vec<String>>);
+
+/// The most fields that there are messages about.
+const MAX_FIELDS: usize = 20;
 
 impl FieldErrors {
     /// No errors.
@@ -38,9 +41,12 @@ impl FieldErrors {
         self
     }
 
-    /// Adds a message about a field.
+    /// Adds a message about a field, unless there are messages about 20 others.
     pub fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.entry(field.into()).or_default().push(message.into());
+        let field = field.into();
+        if self.0.len() < MAX_FIELDS || self.0.contains_key(&field) {
+            self.0.entry(field).or_default().push(message.into());
+        }
     }
 
     /// The messages about a field.

@@ -116,7 +116,7 @@ impl Change {
                 filled.previous.clear();
                 Some(filled)
             }
-            Action::Create | Action::Update => grant.admits(row).then_some(filled),
+            Action::Create | Action::Update => grant.shows(row).then_some(filled),
         }
     }
 
@@ -172,7 +172,7 @@ impl Change {
     /// What the change does to the set of records that the grant admits.
     fn action_on_admitted_records(&self, grant: &Grant) -> Option<Action> {
         let admits = |fields: Fields| {
-            grant.admits(&Record {
+            grant.shows(&Record {
                 id: self.key.id.clone(),
                 fields,
             })

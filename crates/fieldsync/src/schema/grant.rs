@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -165,6 +166,17 @@ impl Grant {
         self.readable
             .as_ref()
             .is_none_or(|rows| (rows.admits)(record))
+    }
+
+    /// Whether the principal that holds this grant to read sees the record. A test that panics hides its record, and is logged: one bad
+    /// record must not close what shows the others.
+    pub(crate) fn shows(&self, record: &Record) -> bool {
+        let admits = std::panic::catch_unwind(AssertUnwindSafe(|| self.admits(record)));
+        admits.unwrap_or_else(|_| {
+            let test = self.rows.as_ref().map(|rows| &*rows.name);
+            tracing::error!(id = %record.id, test, "a test of records panicked: the record is hidden");
+            false
+        })
     }
 
     /// Whether the grant is for this record.

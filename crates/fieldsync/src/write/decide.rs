@@ -124,6 +124,11 @@ impl Decision<'_> {
         })
     }
 
+    /// Whether the principal knows of a field: it can see it or set it.
+    fn is_known(&self, name: &str) -> bool {
+        self.grant.view.shows(name) || self.grant.writable.shows(name)
+    }
+
     fn not_found(&self, id: RecordId) -> Refusal {
         Refusal::NotFound(RecordKey {
             collection: Arc::clone(self.collection.name()),
@@ -204,6 +209,7 @@ impl Decision<'_> {
             match collection.field(name) {
                 None if name == "id" => errors.add(name, "is assigned by the server"),
                 None => errors.add(name, "is not a known field"),
+                Some(_) if !self.is_known(name) => errors.add(name, "is not a known field"),
                 Some(field) if !field.is_settable() => errors.add(name, "is set by the server"),
                 Some(_) if !self.grant.writable.shows(name) => {
                     errors.add(name, "may not be set by you");
@@ -235,6 +241,10 @@ impl Decision<'_> {
                     left_out.push(name.clone());
                     Ok(Value::Null)
                 }
+                // What the principal does not know of can't be asked for.
+                None if field.default.is_none() && !self.is_known(name) => {
+                    return Err(Denied::Forbidden.into());
+                }
                 None => field.default.clone().ok_or("is required".to_owned()),
             };
             match value {
@@ -263,8 +273,13 @@ impl Decision<'_> {
     }
 
     fn update(&self, wanted: Fields, row: &Record) -> Result<Option<Write>, Refusal> {
-        let mut changed = self.changed_fields(wanted, row)?;
-        if changed.is_empty() {
+        let visible = self.visible(row)?;
+        // Whether a hidden field has this value already must not show in what is checked.
+        let names_hidden = wanted
+            .keys()
+            .any(|name| name != "id" && !visible.shows(name));
+        let mut changed = self.changed_fields(wanted, row, &visible)?;
+        if changed.is_empty() && !names_hidden {
             return Ok(None);
         }
         let mut after = row.clone();
@@ -272,6 +287,9 @@ impl Decision<'_> {
         self.check_size(&changed, &row.fields, &after.fields)?;
         self.run_hooks(Some(&row.fields), Some(&after.fields))?;
         self.check_admitted(&after)?;
+        if changed.is_empty() {
+            return Ok(None);
+        }
         if let Some(field) = self.collection.field_set_by(SetBy::UpdatedAt) {
             changed.insert(field.name.clone(), self.now.to_string().into());
         }
@@ -282,8 +300,12 @@ impl Decision<'_> {
     }
 
     /// The fields that differ from the row, in the form in which they are stored.
-    fn changed_fields(&self, wanted: Fields, row: &Record) -> Result<Fields, Refusal> {
-        let visible = self.visible(row)?;
+    fn changed_fields(
+        &self,
+        wanted: Fields,
+        row: &Record,
+        visible: &View,
+    ) -> Result<Fields, Refusal> {
         let mut errors = FieldErrors::new();
         let mut changed = Fields::new();
         for (name, value) in wanted {
@@ -300,6 +322,10 @@ impl Decision<'_> {
                 }
                 continue;
             };
+            if !self.is_known(&name) {
+                errors.add(name, "is not a known field");
+                continue;
+            }
             match field.schema.check(&value) {
                 // A value that others stored stays, even where the field does not allow it.
                 _ if is_same(&value) => {}
