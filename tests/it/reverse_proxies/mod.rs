@@ -326,7 +326,13 @@ async fn an_event_source_comes_back_after_no_node_answered(site: Site) {
     assert_eq!(reply.status(), 200);
     assert_eq!(reply.headers()["content-type"], "text/event-stream");
     assert_eq!(reply.text().await.unwrap(), "retry: 2000\n\n");
-    // Nothing else is told so.
+    // Nothing else is told so: not a write that has failed, whatever it accepts.
+    for method in ["POST", "PATCH", "DELETE"] {
+        let write = request(address, method, "/api/users/1/").json(&json!({}));
+        let write = write.header("accept", "application/json, text/event-stream");
+        let status = write.send().await.unwrap().status().as_u16();
+        assert!(matches!(status, 502 | 503), "{method}: {status}");
+    }
     let get = request(address, "GET", "/api/users/").send().await.unwrap();
     assert!(matches!(get.status().as_u16(), 502 | 503));
 }
