@@ -2,9 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+
+use tokio::io::AsyncWriteExt as _;
 
 use crate::cluster::{connect, fresh_database};
 use crate::database::{Database, on_both_databases};
@@ -365,4 +368,27 @@ async fn sigterm_ends_a_server_with_open_streams_and_sockets() {
             "{framework}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s_a_client_that_never_ends_its_request_does_not_hold_up_the_exit() {
+    let end = async |framework: &'static str| {
+        let database = Database::sqlite();
+        database.run(TABLES).await;
+        let mut served = Served::start(&database.dsn(), &["--capture", "--server", framework]);
+        let address = served.url("").replace("http://", "").replace('/', "");
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET /api/film/ HTTP/1.1\r\nHos")
+            .await
+            .unwrap();
+        // A request on another connection is answered, so that this one was accepted before it.
+        reqwest::get(served.url("api/film/")).await.unwrap();
+        crate::demo::signal("TERM", &served.process.id().to_string());
+        let ended = tokio::task::spawn_blocking(move || served.process.wait().unwrap());
+        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        assert!(ended.expect(framework).unwrap().success(), "{framework}");
+        drop(client);
+    };
+    tokio::join!(end("axum"), end("actix"));
 }

@@ -8,7 +8,8 @@ use actix_web::dev::Server;
 use fieldsync::Engine;
 use futures_util::future::{Either, select};
 
-/// Runs a server until SIGTERM or Ctrl-C. Then the engine drains for at most `timeout`, and actix finishes what is left.
+/// Runs a server until SIGTERM or Ctrl-C. Then the engine drains for at most `timeout`, and actix finishes what is left, for at most a
+/// second more.
 ///
 /// The server must have been made with `disable_signals`: actix knows nothing of open WebSockets, and would wait for event streams.
 ///
@@ -26,13 +27,16 @@ use futures_util::future::{Either, select};
 /// # }
 /// ```
 pub async fn run(server: Server, engine: &Engine, timeout: Duration) -> io::Result<()> {
-    let (handle, stopped) = (server.handle(), engine.drain_on_signal(timeout));
-    let stopping = async move {
-        stopped.await;
-        handle.stop(true).await;
+    let handle = server.handle();
+    let serve = |stopped| async move {
+        let stopping = async move {
+            stopped.await;
+            handle.stop(true).await;
+        };
+        match select(server, pin!(stopping)).await {
+            Either::Left((served, _)) => served,
+            Either::Right(((), server)) => server.await,
+        }
     };
-    match select(server, pin!(stopping)).await {
-        Either::Left((served, _)) => served,
-        Either::Right(((), server)) => server.await,
-    }
+    engine.serve_until_signal(timeout, serve).await
 }

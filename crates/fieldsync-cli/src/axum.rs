@@ -29,10 +29,10 @@ pub(crate) async fn serve(
         .route("/live", fieldsync_axum::live(&engine))
         .layer(from_fn_with_state(site, answer))
         .layer(cors(origins)?);
-    axum::serve(listener.tap_io(fieldsync_axum::limit_writes), app)
-        .with_graceful_shutdown(engine.drain_on_signal(DRAIN_TIMEOUT))
-        .await
-        .map_err(|error| error.to_string())
+    let listener = listener.tap_io(fieldsync_axum::limit_writes);
+    let serve = |stopped| axum::serve(listener, app).with_graceful_shutdown(stopped);
+    let served = engine.serve_until_signal(DRAIN_TIMEOUT, serve).await;
+    served.map_err(|error| error.to_string())
 }
 
 async fn answer(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {

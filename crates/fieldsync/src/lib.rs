@@ -101,6 +101,7 @@ pub use engine::collection_handle::CollectionHandle;
 pub use engine::drain::DrainReport;
 pub use engine::engine::Engine;
 pub use engine::permissions::RecordView;
+pub use engine::signals::Stopped;
 pub use error::{EngineError, StartError};
 pub use live::feed::FeedChange;
 pub use live::subscription::Subscription;

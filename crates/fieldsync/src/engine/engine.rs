@@ -14,7 +14,6 @@ use crate::engine::drain::{DrainReport, InProgress, Work, WorkInProgress};
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::permissions::Permissions;
 use crate::engine::settings::Settings;
-use crate::engine::signals::stop_signal;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
 use crate::live::since::Since;
@@ -291,34 +290,6 @@ impl Engine {
         let report = self.inner.in_progress.finish(timeout).await;
         self.inner.capture.stop();
         report
-    }
-
-    /// Waits for SIGTERM or Ctrl-C, and then drains for at most this long: the future that a web framework takes for its own graceful
-    /// shutdown. What was still in progress at the deadline is logged.
-    ///
-    /// It must be called on a Tokio runtime. From then on these signals no longer end the process by themselves.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # async fn serve(engine: fieldsync::Engine) {
-    /// let stopped = engine.drain_on_signal(Duration::from_secs(10));
-    /// // axum::serve(listener, app).with_graceful_shutdown(stopped).await?;
-    /// # stopped.await
-    /// # }
-    /// ```
-    pub fn drain_on_signal(&self, timeout: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let (engine, signal) = (self.clone(), stop_signal());
-        async move {
-            signal.await;
-            tracing::info!("stopping: the engine drains");
-            let report = engine.drain(timeout).await;
-            if !report.is_complete() {
-                tracing::warn!(
-                    ?report,
-                    "the engine was still busy at the deadline of its drain"
-                );
-            }
-        }
     }
 
     /// Whether the engine accepts edits: it is not stopping, and the runtime on which it was started lives. For a probe that must
