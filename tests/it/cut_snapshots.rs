@@ -12,6 +12,7 @@ on_every_store!(with notes:
     x_a_snapshot_that_is_cut_again_and_again_goes_on_after_its_last_piece,
     x_an_event_stream_that_is_cut_goes_on_after_its_last_event,
     h_a_place_in_a_snapshot_is_one_of_its_collection_and_its_fields,
+    m_a_message_has_at_most_64_kib_whatever_the_ids,
 );
 
 /// How many records there are: several pieces.
@@ -156,6 +157,38 @@ async fn h_a_place_in_a_snapshot_is_one_of_its_collection_and_its_fields(app: Ap
     socket.send(&subscribe("by_text", resume)).await;
     assert_eq!(socket.expect("reset").await["reason"], "epoch");
     assert_eq!(socket.expect("snapshot").await["records"], json!([]));
+}
+
+async fn m_a_message_has_at_most_64_kib_whatever_the_ids(app: App) {
+    // As JSON they are twice as long.
+    let id = |number: usize| format!("{number:04}{}", "\"".repeat(1000));
+    let create = |number| Edit::create("by_text", json!({"id": id(number), "text": "x"}));
+    let edits = (0..RECORDS).map(create).collect();
+    app.engine.transaction(edits).await.unwrap();
+    let mut socket = Socket::v1(&app).await;
+    socket.subscribe("by_text", None).await;
+    let (mut largest, mut cursor) = (0, None);
+    let mut read = async |socket: &mut Socket| {
+        loop {
+            let message = socket.next().await.unwrap();
+            largest = largest.max(message.to_string().len());
+            if message["type"] == "live" {
+                return message["cursor"].as_str().map(str::to_owned);
+            }
+            cursor = message["cursor"]
+                .as_str()
+                .map(str::to_owned)
+                .or(cursor.take());
+        }
+    };
+    let cursor = read(&mut socket).await;
+    let patch = |number| Edit::patch(("by_text", id(number).as_str()), json!({"number": 1}));
+    let edits = (0..RECORDS).map(patch).collect();
+    app.engine.transaction(edits).await.unwrap();
+    let mut later = Socket::v1(&app).await;
+    later.subscribe("by_text", cursor.as_deref()).await;
+    read(&mut later).await;
+    assert!((40_000..=64 * 1024).contains(&largest), "{largest} bytes");
 }
 
 /// The records as texts, in one order.

@@ -13,6 +13,8 @@ use crate::socket::Mirror;
 on_every_store!(with topics:
     x_a_stream_of_several_topics_resumes_each_of_them,
     equal_cursors_are_in_an_id_once,
+    x_a_topic_whose_place_is_too_long_for_an_id_starts_anew,
+    a_plus_is_a_space_and_other_methods_are_refused,
     h_topics_that_can_not_be_served_are_refused,
     s_a_stream_of_several_topics_ends_when_the_engine_drains,
 );
@@ -21,7 +23,9 @@ on_every_store!(with topics:
 fn topics() -> EngineBuilder {
     let schema = json!({"type": "object", "properties": {"text": {"type": "string"}}});
     let hide = |_: &str, _| Err(Denied::Hidden);
+    let texts = Collection::from_schema("texts", &schema).text_ids();
     crate::app::builder()
+        .collection(texts.open_to_everyone())
         .collection(Collection::from_schema("secrets", &schema).authorize(Rule(hide)))
 }
 
@@ -130,6 +134,75 @@ async fn equal_cursors_are_in_an_id_once(app: App) {
     assert_eq!(&last_id[38..], ",,,");
 }
 
+async fn x_a_topic_whose_place_is_too_long_for_an_id_starts_anew(app: App) {
+    for number in 0..200 {
+        let text = json!({"id": format!("{number:0113}"), "text": "x".repeat(1000)});
+        assert_eq!(app.send("POST", "/api/texts/", &text).await.0, 201);
+    }
+    let path = "/api/?topic=users&topic=texts";
+    let (mut window, mut last_id) = (Mirror::default(), None);
+    for round in 0.. {
+        let mut events = Events::open(&app, path, last_id.as_deref()).await;
+        let mut pieces = 0;
+        loop {
+            let event = events.next().await.unwrap();
+            last_id = event.id.clone().or(last_id);
+            if event.data["topic"] == "texts" && window.apply(&event.data) {
+                break;
+            }
+            pieces +=
+                usize::from(event.data["topic"] == "texts" && event.data["type"] == "snapshot");
+            if round == 0 && pieces == 2 {
+                break;
+            }
+        }
+        if round > 0 {
+            break;
+        }
+        // It is among what has arrived.
+        let first = format!("/api/texts/{:0113}/", 0);
+        app.request("DELETE", &first).send().await.unwrap();
+    }
+    assert_eq!(window.list(), app.get("/api/texts/").await);
+    assert_eq!(window.resets, ["trimmed"]);
+}
+
+async fn a_plus_is_a_space_and_other_methods_are_refused(app: App) {
+    app.send(
+        "POST",
+        "/api/texts/",
+        &json!({"id": "a b", "text": "with a space"}),
+    )
+    .await;
+    app.send(
+        "POST",
+        "/api/texts/",
+        &json!({"id": "a+b", "text": "with a plus"}),
+    )
+    .await;
+    for (topic, text) in [
+        ("a+b", "with a space"),
+        ("a%20b", "with a space"),
+        ("a%2Bb", "with a plus"),
+    ] {
+        let path = format!("/api/?topic=texts/{topic}");
+        let mut events = Events::open(&app, &path, None).await;
+        let snapshot = events.expect("snapshot").await;
+        assert_eq!(snapshot.data["records"][0]["text"], text, "{topic}");
+    }
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        let reply = app
+            .request(method, "/api/?topic=users")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(reply.status(), 405, "{method}");
+        assert_eq!(reply.headers()["allow"], "GET, HEAD, OPTIONS");
+    }
+    let options = app.request("OPTIONS", "/api/").send().await.unwrap();
+    assert_eq!(options.headers()["allow"], "GET, HEAD, OPTIONS");
+}
+
 async fn h_topics_that_can_not_be_served_are_refused(app: App) {
     let many = (1..=51).map(|id| format!("topic=users/{id}"));
     let many = many.collect::<Vec<_>>().join("&");
@@ -172,6 +245,8 @@ async fn h_topics_that_can_not_be_served_are_refused(app: App) {
         reply.text().await.unwrap()
     };
     assert_eq!(body("secrets").await, body("nothing").await);
+    let twice = body("secrets&topic=secrets").await;
+    assert_eq!(twice, body("nothing&topic=nothing").await);
     assert_eq!(body("secrets/1").await, body("nothing/1").await);
     let plain = app
         .request("GET", "/api/?topic=users")

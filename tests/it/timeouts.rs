@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::request::Parts;
 use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
@@ -250,6 +251,27 @@ async fn h_requests_that_wait_for_a_rule_that_hangs_are_limited() {
         .filter(|reply| **reply == (503, false))
         .count();
     assert_eq!((refused, waited), (1000, 1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_source_whose_rule_hangs_is_told_to_come_back() {
+    let notes = Collection::from_schema("notes", &schema()).authorize(Never);
+    let engine = Engine::builder()
+        .collection(notes)
+        .store(MemoryStore::new());
+    let engine = engine.start().await.unwrap();
+    let ask = async |path: &str| {
+        let parts = head("GET", path, &[("accept", "text/event-stream")]);
+        handle(&engine, Principal::anonymous(), parts, Endless).await
+    };
+    // An `EventSource` would give up at a 503 for good.
+    let (one, several) = tokio::join!(ask("/notes/"), ask("/?topic=notes"));
+    for reply in [one, several] {
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers()["content-type"], "text/event-stream");
+        let body = reply.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.starts_with(b"retry: "), "{body:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode, Version};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, any};
 use fieldsync::Engine;
-use fieldsync::adapter::{Accepted, ExtendedConnect, accept, limit_writes, serve};
+use fieldsync::adapter::{Accepted, ExtendedConnect, accept, leave_limit_to_websocket, serve};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
@@ -61,7 +61,7 @@ async fn serve_upgraded(
 ) {
     match tcp_of(upgraded) {
         Ok((stream, early)) => {
-            limit_writes(&stream);
+            leave_limit_to_websocket(&stream);
             let (read, write) = stream.into_split();
             let io = join(Cursor::new(early).chain(read), write);
             Box::pin(serve(engine, accepted, principal, io)).await;

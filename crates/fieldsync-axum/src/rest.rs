@@ -9,7 +9,7 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::{OriginalUri, Request};
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, any};
 use fieldsync::Engine;
 use fieldsync::adapter::{MountPath, handle, not_found_response};
 use tokio::time::timeout;
@@ -68,7 +68,7 @@ pub fn rest<S: Clone + Send + Sync + 'static>(engine: &Engine) -> Router<S> {
 /// ```
 pub fn events<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S> {
     let engine = engine.clone();
-    get(move |principal: Principal, request: Request| async move {
+    any(move |principal: Principal, request: Request| async move {
         let (mut parts, _) = request.into_parts();
         parts.uri = at_the_root(&parts.uri);
         handle(&engine, principal.0, parts, Body::empty()).await

@@ -183,6 +183,30 @@ pub(super) async fn unusual_handshakes_are_accepted(apps: &[App]) {
             None,
         ),
         (
+            "W37 the server's own origin, by a proxy that names the scheme of the WebSocket",
+            vec![
+                ("origin", "http://app.example:8000"),
+                ("x-forwarded-proto", "ws"),
+            ],
+            None,
+        ),
+        (
+            "W37 the server's own origin, by two proxies",
+            vec![
+                ("origin", "https://app.example:8000"),
+                ("x-forwarded-proto", "WSS, http"),
+            ],
+            None,
+        ),
+        (
+            "W37 the server's own origin, by a proxy that names no scheme",
+            vec![
+                ("origin", "https://app.example:8000"),
+                ("x-forwarded-proto", ""),
+            ],
+            None,
+        ),
+        (
             "W37 the server's own origin in capitals",
             vec![("origin", "HTTP://APP.EXAMPLE:8000")],
             None,

@@ -10,40 +10,54 @@ const MAX_PLACE_BYTES: usize = 128;
 /// A topic that has no place yet.
 const NOWHERE: &str = "-";
 
+/// A topic whose place had no room.
+const LOST: &str = "~";
+
 /// Where each topic of a stream can go on. Its text has them in the order of the topics, separated by commas. One that equals the one
 /// before is empty, so that it is about one cursor per collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EventId(Vec<Option<String>>);
+pub(crate) struct EventId(Vec<Start>);
+
+/// Where a topic can go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nothing of it was sent.
+    Nowhere,
+    /// Something of it was sent, and its place had no room in the id.
+    Lost,
+    At(String),
+}
 
 impl EventId {
     /// The id of a stream with this number of topics, which start with a snapshot.
     pub(crate) fn new(topics: usize) -> Self {
-        Self(vec![None; topics])
+        Self(vec![Start::Nowhere; topics])
     }
 
     /// Reads the id of a stream with this number of topics. `None` if it was that of another stream.
     pub(crate) fn read(text: &str, topics: usize) -> Option<Self> {
-        let mut places: Vec<Option<String>> = Vec::new();
+        let mut places: Vec<Start> = Vec::new();
         for place in text.split(',') {
             places.push(match place {
                 "" => places.last()?.clone(),
-                NOWHERE if topics > 1 => None,
-                place => Some(place.to_owned()),
+                NOWHERE if topics > 1 => Start::Nowhere,
+                LOST if topics > 1 => Start::Lost,
+                place => Start::At(place.to_owned()),
             });
         }
         (places.len() == topics).then_some(Self(places))
     }
 
     /// The place of each topic.
-    pub(crate) fn places(&self) -> impl Iterator<Item = Option<&str>> {
-        self.0.iter().map(Option::as_deref)
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Start> {
+        self.0.iter()
     }
 
     /// Moves the topic with this number.
     pub(crate) fn move_to(&mut self, number: usize, place: &Place) {
         let place = place.to_string();
         let fits = self.0.len() == 1 || place.len() <= MAX_PLACE_BYTES;
-        self.0[number] = fits.then_some(place);
+        self.0[number] = if fits { Start::At(place) } else { Start::Lost };
     }
 }
 
@@ -56,7 +70,11 @@ impl fmt::Display for EventId {
                     continue;
                 }
             }
-            f.write_str(place.as_deref().unwrap_or(NOWHERE))?;
+            f.write_str(match place {
+                Start::Nowhere => NOWHERE,
+                Start::Lost => LOST,
+                Start::At(place) => place,
+            })?;
         }
         Ok(())
     }
@@ -67,17 +85,22 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, places: &[Option<&str>]) {
+    fn check(text: &str, places: &[&str]) {
         let id = EventId::read(text, places.len()).unwrap();
-        assert_eq!(id.places().collect::<Vec<_>>(), places);
+        let expected = places.iter().map(|place| match *place {
+            NOWHERE => Start::Nowhere,
+            LOST => Start::Lost,
+            place => Start::At(place.to_owned()),
+        });
+        assert_eq!(id.0, expected.collect::<Vec<_>>());
         assert_eq!(id.to_string(), text);
     }
 
     #[test]
     fn an_id_has_the_places_of_all_topics_and_equal_ones_once() {
-        check("a", &[Some("a")]);
-        check("a,,b", &[Some("a"), Some("a"), Some("b")]);
-        check("-,,b,-", &[None, None, Some("b"), None]);
+        check("a", &["a"]);
+        check("a,,b", &["a", "a", "b"]);
+        check("-,,b,-,~", &["-", "-", "b", "-", "~"]);
         for (text, topics) in [("a", 2), ("a,b", 1), ("", 1), (",a", 2), ("", 0)] {
             assert_eq!(EventId::read(text, topics), None, "{text:?}");
         }

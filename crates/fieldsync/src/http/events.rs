@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
 use crate::http::body::Body;
-use crate::http::event_id::EventId;
+use crate::http::event_id::{EventId, Start};
 use crate::http::event_stream::{EventStream, retry};
 use crate::http::headers::{LAST_EVENT_ID, X_ACCEL_BUFFERING, list_items, only_value};
 use crate::http::reply::{Rejection, WithHeader as _, empty};
@@ -60,10 +60,6 @@ pub(crate) async fn of_topics(request: &Request<'_>) -> Result<Response<Body>, R
     for name in &names {
         let found = request.engine.find_topic(name);
         let (_, topic) = found.ok_or_else(no_such_topic)?;
-        if topics.contains(&topic) {
-            let message = format!("{name} is given twice");
-            return Err(Rejection::malformed("topic", &message));
-        }
         topics.push(topic);
     }
     // Those of one collection have the same cursor most of the time.
@@ -78,6 +74,17 @@ pub(crate) async fn of_topics(request: &Request<'_>) -> Result<Response<Body>, R
         })
     });
     let answers = try_join_all(asked).await?;
+    // Only now, so that a hidden collection is like one that does not exist.
+    if let Some(twice) = topics
+        .iter()
+        .enumerate()
+        .find_map(|(number, topic)| topics[..number].contains(topic).then_some(topic))
+    {
+        return Err(Rejection::malformed(
+            "topic",
+            &format!("{twice} is given twice"),
+        ));
+    }
     let of = |topic: &Topic| {
         let mut answers = answers.iter();
         let answer = answers.find(|answer| *answer.collection.name() == topic.collection);
@@ -104,19 +111,11 @@ fn stream(
         .iter()
         .map(|(_, permissions)| &*permissions.collection);
     let (id, starts) = start(request, collections.collect())?;
-    let mut response = empty(StatusCode::OK)
-        .with(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM))
-        // A proxy that compresses would hold the events back (RFC 9111, section 5.2.2.6).
-        .with(
-            CACHE_CONTROL,
-            HeaderValue::from_static("no-store, no-transform"),
-        )
-        // Without this nginx would buffer the events.
-        .with(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     if !request.engine.is_ready() {
-        // An `EventSource` gives up for good at any other status.
-        *response.body_mut() = Body::from(retry());
-    } else if request.parts.method != Method::HEAD {
+        return Ok(come_back());
+    }
+    let mut response = head();
+    if request.parts.method != Method::HEAD {
         let opened = topics.into_iter().zip(starts);
         let opened = opened
             .map(|((topic, permissions), since)| request.engine.open(topic, since, &permissions));
@@ -125,6 +124,26 @@ fn stream(
         *response.body_mut() = Body::events(EventStream::new(subscriptions, id, heartbeat));
     }
     Ok(response)
+}
+
+/// The head of a stream.
+fn head() -> Response<Body> {
+    empty(StatusCode::OK)
+        .with(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM))
+        // A proxy that compresses would hold the events back (RFC 9111, section 5.2.2.6).
+        .with(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-store, no-transform"),
+        )
+        // Without this nginx would buffer the events.
+        .with(X_ACCEL_BUFFERING, HeaderValue::from_static("no"))
+}
+
+/// A stream that says only when to come back: an `EventSource` gives up for good at any other status.
+pub(crate) fn come_back() -> Response<Body> {
+    let mut response = head();
+    *response.body_mut() = Body::from(retry());
+    response
 }
 
 /// Where the topics of these collections start, and the id of an event there. `Last-Event-ID` is newer than the parameter: an
@@ -158,8 +177,9 @@ fn start(
         .places()
         .zip(collections)
         .map(|(place, collection)| match place {
-            Some(place) => Since::cursor_or_resume(place, collection),
-            None => Ok(Since::Snapshot),
+            Start::At(place) => Since::cursor_or_resume(place, collection),
+            Start::Lost => Ok(Since::Nowhere),
+            Start::Nowhere => Ok(Since::Snapshot),
         });
     let starts = starts.collect::<Result<_, _>>().map_err(|_| malformed())?;
     Ok((id, starts))

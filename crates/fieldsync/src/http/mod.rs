@@ -25,4 +25,4 @@ pub use body::Body;
 pub use reply::problem_response;
 pub use request::MountPath;
 pub use route::{handle, not_found_response};
-pub use tcp::limit_writes;
+pub use tcp::{leave_limit_to_websocket, limit_writes};

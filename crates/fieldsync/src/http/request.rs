@@ -72,13 +72,15 @@ impl Request<'_> {
     pub(crate) fn parameters(&self, name: &str) -> Result<Vec<String>, Rejection> {
         let pairs = self.parts.uri.query().into_iter();
         let pairs = pairs.flat_map(|query| query.split('&'));
+        // As forms and `URLSearchParams` encode it, a plus is a space.
+        let decode = |text: &str| percent_decode(&text.replace('+', " "));
         let values = pairs.filter_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decode(key).as_deref() == Some(name)).then_some(value)
+            (decode(key).as_deref() == Some(name)).then_some(value)
         });
         let malformed = || Rejection::malformed(name, "must be percent-encoded UTF-8");
         values
-            .map(|value| percent_decode(value).ok_or_else(malformed))
+            .map(|value| decode(value).ok_or_else(malformed))
             .collect()
     }
 }

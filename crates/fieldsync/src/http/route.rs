@@ -68,7 +68,12 @@ where
         Ok(Err(_)) => Problem::internal().into(),
         Err(_) => Problem::unavailable("the request could not be answered in time").into(),
     };
-    rejection.into_response()
+    let response = rejection.into_response();
+    let is_get = parts.method == Method::GET && accepts_events(&parts.headers);
+    if is_get && response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        return events::come_back();
+    }
+    response
 }
 
 /// What a path names in a collection.
@@ -146,7 +151,16 @@ where
 
 /// The root has the events of several topics, and nothing else.
 async fn topics(request: &Request<'_>) -> Result<Response<Body>, Rejection> {
+    let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS");
     let is_read = matches!(request.parts.method, Method::GET | Method::HEAD);
+    if request.parts.method == Method::OPTIONS {
+        return Ok(empty(StatusCode::NO_CONTENT).with(ALLOW, allowed));
+    }
+    if !is_read {
+        let detail = "topics are read with GET";
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        return Err(Rejection::new(status, "method-not-allowed", detail).with(ALLOW, allowed));
+    }
     if is_read && accepts_events(&request.parts.headers) {
         return events::of_topics(request).await;
     }

@@ -4,6 +4,7 @@
 pub(crate) mod feed;
 pub(crate) mod hub;
 pub(crate) mod hub_registry;
+pub(crate) mod message_size;
 pub(crate) mod read_step;
 pub(crate) mod ring;
 pub(crate) mod since;

@@ -9,6 +9,8 @@ use crate::schema::collection::Collection;
 pub(crate) enum Since {
     /// With a snapshot.
     Snapshot,
+    /// With a reset, and then a snapshot: what the subscriber has can't be continued.
+    Nowhere,
     /// With the live changes after this position, which was the head of the hub a moment ago.
     Position(Position),
     /// With the changes after this cursor.

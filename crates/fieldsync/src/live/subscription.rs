@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, Stream};
 
 use crate::live::hub::{Hub, Listener, RingRead};
+use crate::live::message_size::{MESSAGE, size_of_change, size_of_record};
 use crate::live::read_step::{ReadStep, Reader, StepResult, Then, is_in_pieces_up_to};
 use crate::live::ring::Entry;
 use crate::live::since::Since;
@@ -24,24 +25,12 @@ use crate::live::update::Update;
 use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
-use crate::model::record::{Record, RecordId, json_size};
+use crate::model::record::{Record, RecordId};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
-use crate::store::page::{PageLimit, PageMeter};
+use crate::store::page::PageMeter;
 use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE};
-
-/// How much a message may have: 64 KiB with its topic and its cursor.
-const MESSAGE: PageLimit = PageLimit {
-    rows: usize::MAX,
-    bytes: 63 * 1024,
-};
-
-/// The bytes that a record takes in a message besides its fields.
-const ID_BYTES: usize = 48;
-
-/// The bytes that a change takes in a message besides its fields and its idempotency keys.
-const CHANGE_BYTES: usize = 160;
 
 /// The delay before a failed read is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -120,6 +109,7 @@ impl Subscription {
         };
         match since {
             Since::Snapshot => subscription.start(ReadStep::SnapshotPiece { after: None }),
+            Since::Nowhere => subscription.reset(ResetReason::Trimmed),
             Since::Position(since) => {
                 // After a reset of the log the position is useless, and the subscription starts at the head.
                 if since.epoch == position.epoch && since.offset <= position.offset {
@@ -344,7 +334,7 @@ impl Subscription {
                 id: record.id,
                 fields: grant.view.project_fields(&record.fields),
             };
-            let bytes = json_size(&record.fields) + ID_BYTES;
+            let bytes = size_of_record(&record);
             if !meter.take(bytes) {
                 let records = std::mem::take(&mut part);
                 let last: Option<RecordId> =
@@ -385,8 +375,7 @@ impl Subscription {
             let shown = self.filled(change, rows).filter(|_| is_wanted);
             if let Some(view) = shown.as_deref().and_then(|shown| shown.view(&self.grant)) {
                 let folded = FoldedChange::of(&view, &self.grant);
-                let key = folded.idempotency_keys.first().map_or(0, String::len);
-                let bytes = json_size(&folded.fields) + key + CHANGE_BYTES;
+                let bytes = size_of_change(&folded);
                 if !meter.take(bytes) {
                     let changes = std::mem::take(&mut page).changes;
                     self.queue(|cursor| Update::Changes { changes, cursor }, after);

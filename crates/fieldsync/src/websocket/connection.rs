@@ -40,6 +40,8 @@ use crate::websocket::openings::{Openings, Waiting, ask};
 
 /// About how many bytes are written before the socket is flushed and read again.
 const MAX_WRITE_BYTES: usize = 64 * 1024;
+/// How long a peer is waited for at most.
+const MAX_PATIENCE: Duration = Duration::from_secs(600);
 /// How many messages that count against a peer close its connection.
 const MAX_BAD_MESSAGES: u32 = 3;
 /// How many bytes a second a peer must take to be waited for.
@@ -135,6 +137,7 @@ impl<'a> Connection<'a> {
                     // What it has not taken yet may be on a slow link, and the ping behind it.
                     let on_its_way = bytes_written.total().saturating_sub(taken);
                     let patience = Duration::from_secs(on_its_way / MIN_BYTES_PER_SECOND);
+                    let patience = patience.min(MAX_PATIENCE);
                     if last_received < last_ping && last_received.elapsed() >= heartbeat + patience {
                         return Err(Ended::Gone);
                     }

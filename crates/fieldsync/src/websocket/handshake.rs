@@ -162,7 +162,7 @@ fn check_origin(engine: &Engine, parts: &Parts) -> Result<(), Rejection> {
     let origin = text(ORIGIN).unwrap_or_default();
     let host = authority(parts).unwrap_or_default();
     // A proxy in front of the server says what the page's scheme must be.
-    let scheme = text(X_FORWARDED_PROTO);
+    let scheme = text(X_FORWARDED_PROTO).and_then(scheme_of_page);
     let is_own = Origin::parse(origin).is_some_and(|origin| origin.is_at(host, scheme));
     if is_own || engine.settings().origins.allows(origin) {
         return Ok(());
@@ -171,14 +171,27 @@ fn check_origin(engine: &Engine, parts: &Parts) -> Result<(), Rejection> {
         tracing::warn!(
             origin,
             host,
+            scheme,
             "a page's WebSocket was refused: .allow_origin(…) on the engine's builder allows its origin"
         );
     }
+    let scheme = scheme.map_or_else(String::new, |scheme| format!(" over {scheme}"));
     let detail = format!(
-        "pages of the origin {origin:?} may not open a WebSocket at {host:?}; if they should, the app allows it with \
+        "pages of the origin {origin:?} may not open a WebSocket at {host:?}{scheme}; if they should, the app allows it with \
          .allow_origin({origin:?})"
     );
     Err(Rejection::new(StatusCode::FORBIDDEN, "origin", detail))
+}
+
+/// The scheme of a page that connects like this, if a proxy says so. Some proxies name that of the WebSocket, and a second one appends its
+/// own.
+fn scheme_of_page(forwarded: &str) -> Option<&'static str> {
+    let first = forwarded.split(',').next()?.trim_ascii();
+    match first.to_ascii_lowercase().as_str() {
+        "https" | "wss" => Some("https"),
+        "http" | "ws" => Some("http"),
+        _ => None,
+    }
 }
 
 /// Where a request was sent: the one Host, or the authority of HTTP/2.

@@ -11,11 +11,11 @@ use tokio::time::timeout;
 use crate::engine::engine::Engine;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
-use crate::model::access::Access;
+use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;
+use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::protocol::Subscribe;
-use crate::store::error::StoreError;
 
 /// How long the app's rule may take to authorize a subscription.
 const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +99,10 @@ pub(crate) async fn ask(engine: &Engine, principal: Principal, collection: Arc<s
         let permissions = engine.permissions(Some(&principal), Access::Read, &collection);
         permissions.await
     };
-    timeout(AUTHORIZE_TIMEOUT, asking)
-        .await
-        .unwrap_or_else(|_| Err(StoreError::Unavailable("the authorizer timed out".into()).into()))
+    let timed_out = |_| {
+        let denied = Denied::unavailable("the authorizer timed out");
+        Err(Refusal::from(denied).into())
+    };
+    let asked = timeout(AUTHORIZE_TIMEOUT, asking).await;
+    asked.unwrap_or_else(timed_out)
 }
