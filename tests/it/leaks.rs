@@ -88,7 +88,7 @@ async fn a_names_of_fields_that_one_does_not_know_of_are_unknown(app: App) {
             "{method}: {problem}"
         );
     }
-    // What one may set without seeing it is known.
+    // A field that one may set, but not see, is known.
     let (status, _) = ask(&app, "clerk", "PATCH", &path, &json!({"salary": 5})).await;
     assert_eq!(status, 200);
     // A required field that one does not know of is not named.

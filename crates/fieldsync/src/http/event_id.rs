@@ -16,11 +16,11 @@ const LOST: &str = "~";
 /// Where each topic of a stream can go on. Its text has them in the order of the topics, separated by commas. One that equals the one
 /// before is empty, so that it is about one cursor per collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EventId(Vec<Start>);
+pub(crate) struct EventId(Vec<TopicPlace>);
 
 /// Where a topic can go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum TopicPlace {
     /// Nothing of it was sent.
     Nowhere,
     /// Something of it was sent, and its place had no room in the id.
@@ -31,25 +31,25 @@ pub(crate) enum Start {
 impl EventId {
     /// The id of a stream with this number of topics, which start with a snapshot.
     pub(crate) fn new(topics: usize) -> Self {
-        Self(vec![Start::Nowhere; topics])
+        Self(vec![TopicPlace::Nowhere; topics])
     }
 
     /// Reads the id of a stream with this number of topics. `None` if it was that of another stream.
     pub(crate) fn read(text: &str, topics: usize) -> Option<Self> {
-        let mut places: Vec<Start> = Vec::new();
+        let mut places: Vec<TopicPlace> = Vec::new();
         for place in text.split(',') {
             places.push(match place {
                 "" => places.last()?.clone(),
-                NOWHERE if topics > 1 => Start::Nowhere,
-                LOST if topics > 1 => Start::Lost,
-                place => Start::At(place.to_owned()),
+                NOWHERE if topics > 1 => TopicPlace::Nowhere,
+                LOST if topics > 1 => TopicPlace::Lost,
+                place => TopicPlace::At(place.to_owned()),
             });
         }
         (places.len() == topics).then_some(Self(places))
     }
 
     /// The place of each topic.
-    pub(crate) fn places(&self) -> impl Iterator<Item = &Start> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = &TopicPlace> {
         self.0.iter()
     }
 
@@ -57,7 +57,11 @@ impl EventId {
     pub(crate) fn move_to(&mut self, number: usize, place: &Place) {
         let place = place.to_string();
         let fits = self.0.len() == 1 || place.len() <= MAX_PLACE_BYTES;
-        self.0[number] = if fits { Start::At(place) } else { Start::Lost };
+        self.0[number] = if fits {
+            TopicPlace::At(place)
+        } else {
+            TopicPlace::Lost
+        };
     }
 }
 
@@ -71,9 +75,9 @@ impl fmt::Display for EventId {
                 }
             }
             f.write_str(match place {
-                Start::Nowhere => NOWHERE,
-                Start::Lost => LOST,
-                Start::At(place) => place,
+                TopicPlace::Nowhere => NOWHERE,
+                TopicPlace::Lost => LOST,
+                TopicPlace::At(place) => place,
             })?;
         }
         Ok(())
@@ -88,9 +92,9 @@ mod tests {
     fn check(text: &str, places: &[&str]) {
         let id = EventId::read(text, places.len()).unwrap();
         let expected = places.iter().map(|place| match *place {
-            NOWHERE => Start::Nowhere,
-            LOST => Start::Lost,
-            place => Start::At(place.to_owned()),
+            NOWHERE => TopicPlace::Nowhere,
+            LOST => TopicPlace::Lost,
+            place => TopicPlace::At(place.to_owned()),
         });
         assert_eq!(id.0, expected.collect::<Vec<_>>());
         assert_eq!(id.to_string(), text);

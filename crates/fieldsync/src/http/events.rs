@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
 use crate::http::body::Body;
-use crate::http::event_id::{EventId, Start};
+use crate::http::event_id::{EventId, TopicPlace};
 use crate::http::event_stream::{EventStream, retry};
 use crate::http::headers::{LAST_EVENT_ID, X_ACCEL_BUFFERING, list_items, only_value};
 use crate::http::reply::{Rejection, WithHeader as _, empty};
@@ -177,9 +177,9 @@ fn start(
         .places()
         .zip(collections)
         .map(|(place, collection)| match place {
-            Start::At(place) => Since::cursor_or_resume(place, collection),
-            Start::Lost => Ok(Since::Nowhere),
-            Start::Nowhere => Ok(Since::Snapshot),
+            TopicPlace::At(place) => Since::cursor_or_resume(place, collection),
+            TopicPlace::Lost => Ok(Since::Lost),
+            TopicPlace::Nowhere => Ok(Since::Snapshot),
         });
     let starts = starts.collect::<Result<_, _>>().map_err(|_| malformed())?;
     Ok((id, starts))

@@ -152,19 +152,19 @@ where
 /// The root has the events of several topics, and nothing else.
 async fn topics(request: &Request<'_>) -> Result<Response<Body>, Rejection> {
     let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS");
-    let is_read = matches!(request.parts.method, Method::GET | Method::HEAD);
-    if request.parts.method == Method::OPTIONS {
-        return Ok(empty(StatusCode::NO_CONTENT).with(ALLOW, allowed));
+    match request.parts.method {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return Ok(empty(StatusCode::NO_CONTENT).with(ALLOW, allowed)),
+        _ => {
+            let detail = "topics are read with GET";
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            return Err(Rejection::new(status, "method-not-allowed", detail).with(ALLOW, allowed));
+        }
     }
-    if !is_read {
-        let detail = "topics are read with GET";
-        let status = StatusCode::METHOD_NOT_ALLOWED;
-        return Err(Rejection::new(status, "method-not-allowed", detail).with(ALLOW, allowed));
-    }
-    if is_read && accepts_events(&request.parts.headers) {
+    if accepts_events(&request.parts.headers) {
         return events::of_topics(request).await;
     }
-    if is_read && !request.parameters("topic")?.is_empty() {
+    if !request.parameters("topic")?.is_empty() {
         return Err(Rejection::new(
             StatusCode::NOT_ACCEPTABLE,
             "not-acceptable",

@@ -10,7 +10,7 @@ pub(crate) enum Since {
     /// With a snapshot.
     Snapshot,
     /// With a reset, and then a snapshot: what the subscriber has can't be continued.
-    Nowhere,
+    Lost,
     /// With the live changes after this position, which was the head of the hub a moment ago.
     Position(Position),
     /// With the changes after this cursor.

@@ -109,7 +109,7 @@ impl Subscription {
         };
         match since {
             Since::Snapshot => subscription.start(ReadStep::SnapshotPiece { after: None }),
-            Since::Nowhere => subscription.reset(ResetReason::Trimmed),
+            Since::Lost => subscription.reset(ResetReason::Trimmed),
             Since::Position(since) => {
                 // After a reset of the log the position is useless, and the subscription starts at the head.
                 if since.epoch == position.epoch && since.offset <= position.offset {

@@ -192,16 +192,18 @@ impl fmt::Display for ResetReason {
 mod tests {
     use super::*;
 
+    const CURSOR: Cursor = Cursor {
+        position: Position {
+            epoch: 1,
+            offset: 2,
+            tag: 3,
+        },
+        shape: Shape { schema: 4, view: 5 },
+    };
+
     #[test]
     fn a_place_in_a_snapshot_is_parsed_from_its_text() {
-        let cursor = Cursor {
-            position: Position {
-                epoch: 1,
-                offset: 2,
-                tag: 3,
-            },
-            shape: Shape { schema: 4, view: 5 },
-        };
+        let cursor = CURSOR;
         for after in ["7", "é", &"long".repeat(300)] {
             let after = after.to_owned();
             let resume = Resume { cursor, after };
@@ -233,15 +235,7 @@ mod tests {
 
     #[test]
     fn other_text_is_malformed() {
-        let cursor = Cursor {
-            position: Position {
-                epoch: 1,
-                offset: 2,
-                tag: 3,
-            },
-            shape: Shape { schema: 4, view: 5 },
-        }
-        .to_string();
+        let cursor = CURSOR.to_string();
         for text in [
             "",
             "x",
