@@ -49,10 +49,10 @@ fn shop() -> EngineBuilder {
             }
             let name = name.to_owned();
             Ok(match access {
-                Access::Read => Grant::full().with_rows(format!("read {name}"), move |item| {
+                Access::Read => Grant::full().with_rows_fn(format!("read {name}"), move |item| {
                     item.fields["owner"] != "hermit" || name == "hermit"
                 }),
-                _ => Grant::full().with_rows(format!("own {name}"), move |item| {
+                _ => Grant::full().with_rows_fn(format!("own {name}"), move |item| {
                     item.fields["owner"] == name.as_str()
                 }),
             })

@@ -349,7 +349,7 @@ async fn subscribers_equal_the_log_and_the_table_whoever_writes(database: Databa
     }
     let store = database.second_store(&collections().map(Arc::new)).await;
     for (name, mirror) in &mut mirrors {
-        let page = store.list(name, None, ALL).await.unwrap();
+        let page = store.list(name, None, ALL, None).await.unwrap();
         let table = page
             .records
             .into_iter()

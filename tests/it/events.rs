@@ -26,7 +26,7 @@ pub(crate) struct Events {
 
 #[derive(Debug)]
 pub(crate) struct Event {
-    name: String,
+    pub(crate) name: String,
     pub(crate) id: Option<String>,
     pub(crate) data: Value,
 }
@@ -134,7 +134,7 @@ async fn events_contain_the_messages_of_the_protocol(app: App) {
         .unwrap()
         .to_owned();
     let change = events.expect("change").await;
-    assert_eq!(change.data["topic"], "users");
+    assert_eq!(change.data["sub"], "users");
     assert_eq!(change.data["fields"]["first_name"], "<b>\n\nJack");
     assert_eq!(
         (&change.data["key"], change.id.unwrap()),
@@ -209,7 +209,7 @@ async fn a_stream_of_one_record_has_only_its_events(app: App) {
     for action in ["create", "delete"] {
         let change = events.expect("change").await.data;
         assert_eq!(
-            (&change["topic"], &change["action"]),
+            (&change["sub"], &change["action"]),
             (&json!("users/1"), &json!(action))
         );
     }

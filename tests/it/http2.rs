@@ -95,7 +95,7 @@ async fn a_websocket_over_http_2_shows_changes_beside_requests() {
     let mut socket = open(response).await;
     let subscribe = json!({"type": "subscribe", "topic": "users"}).to_string();
     socket.send(Message::text(subscribe)).await.unwrap();
-    for expected in ["snapshot", "live"] {
+    for expected in ["subscribed", "snapshot", "live"] {
         assert_eq!(next(&mut socket).await["type"], expected);
     }
     app.create_user("Ada", "Lovelace").await;

@@ -33,7 +33,7 @@ fn shop() -> EngineBuilder {
     }});
     let own = |principal: &Principal| {
         let name = principal.name().unwrap_or_default().to_owned();
-        Grant::full().with_rows(format!("own {name}"), move |record| {
+        Grant::full().with_rows_fn(format!("own {name}"), move |record| {
             record.fields["owner"] == name.as_str()
         })
     };

@@ -162,13 +162,13 @@ async fn s_each_subscription_beyond_the_limit_is_refused_and_the_socket_goes_on(
                 assert_eq!(message["problem"]["status"], 429);
                 refused += 1;
             }
-            "live" => live += 1,
+            "snapshot" => live += 1,
             _ => {}
         }
     }
     // The end of one makes room for another.
     socket
-        .send(&json!({"type": "unsubscribe", "topic": "notes/1"}))
+        .send(&json!({"type": "unsubscribe", "sub": "notes/1"}))
         .await;
     socket.expect("unsubscribed").await;
     socket.subscribe("notes/21", None).await;
@@ -192,11 +192,12 @@ async fn x_an_unsubscribe_is_confirmed_so_that_a_new_subscription_begins_after_i
         for round in 0.. {
             // As a component that is unmounted and mounted again: both at once.
             socket
-                .send(&json!({"type": "unsubscribe", "topic": "notes"}))
+                .send(&json!({"type": "unsubscribe", "sub": "notes"}))
                 .await;
             socket.subscribe("notes", window.cursor.as_deref()).await;
             // What comes before the confirmation is of the former subscription.
             while socket.next().await.unwrap()["type"] != "unsubscribed" {}
+            socket.expect("subscribed").await;
             let mut is_live = false;
             while !is_live || round % 3 == 0 && grade < 200 {
                 let message = socket.next().await.unwrap();

@@ -34,7 +34,7 @@ async fn a_subscriber_receives_every_change(app: App) {
         .unwrap();
     let change = socket.expect("change").await;
     assert_eq!(
-        (&change["topic"], &change["id"], &change["action"]),
+        (&change["sub"], &change["id"], &change["action"]),
         (&json!("users"), &json!(id), &json!("update"))
     );
     assert_eq!(
@@ -114,7 +114,7 @@ async fn a_topic_can_be_one_record(app: App) {
     .await;
     let change = socket.expect("change").await;
     assert_eq!(
-        (&change["topic"], &change["fields"]["first_name"]),
+        (&change["sub"], &change["fields"]["first_name"]),
         (&json!(topic), &json!("y"))
     );
     // A record that does not exist has an empty snapshot. Its creation is sent later.
@@ -123,12 +123,12 @@ async fn a_topic_can_be_one_record(app: App) {
     assert_eq!(socket.expect("snapshot").await["records"], json!([]));
     socket.expect("live").await;
     assert_eq!(app.create_user("Three", "").await, two + 1);
-    assert_eq!(socket.expect("change").await["topic"], json!(next));
+    assert_eq!(socket.expect("change").await["sub"], json!(next));
     // After an unsubscribe, no changes come.
     socket
-        .send(&json!({"type": "unsubscribe", "topic": next}))
+        .send(&json!({"type": "unsubscribe", "sub": next}))
         .await;
-    assert_eq!(socket.expect("unsubscribed").await["topic"], json!(next));
+    assert_eq!(socket.expect("unsubscribed").await["sub"], json!(next));
     socket.subscribe("users/x", None).await;
     socket.expect("error").await;
     app.send(
@@ -143,7 +143,7 @@ async fn a_topic_can_be_one_record(app: App) {
         &json!({"first_name": "z"}),
     )
     .await;
-    assert_eq!(socket.expect("change").await["topic"], json!(topic));
+    assert_eq!(socket.expect("change").await["sub"], json!(topic));
 }
 
 async fn a_subscriber_resumes_from_its_cursor(app: App) {
@@ -200,6 +200,7 @@ async fn missed_changes_are_folded_by_record(app: App) {
     socket
         .subscribe("users", Some(cursor.to_str().unwrap()))
         .await;
+    socket.expect("subscribed").await;
     let mut entries = 0;
     let mut keys = 0;
     loop {
@@ -263,7 +264,7 @@ async fn a_cursor_of_another_collection_is_reset(app: App) {
     );
     socket.expect("live").await;
     socket
-        .send(&json!({"type": "unsubscribe", "topic": "users"}))
+        .send(&json!({"type": "unsubscribe", "sub": "users"}))
         .await;
     socket.expect("unsubscribed").await;
     for malformed in ["x", "", &things[1..]] {
@@ -283,7 +284,7 @@ async fn an_error_names_its_topic_and_the_connection_stays_open(app: App) {
         socket.subscribe(topic, None).await;
         let error = socket.expect("error").await;
         assert_eq!(
-            (&error["topic"], &error["problem"]["status"]),
+            (&error["sub"], &error["problem"]["status"]),
             (&json!(topic), &json!(status))
         );
     }

@@ -48,7 +48,9 @@ mod imports;
 mod isolation;
 mod layering;
 mod leaks;
+mod list_queries;
 mod live;
+mod live_queries;
 #[cfg(feature = "services")]
 mod log_size;
 mod model;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
-    StoreError, TableDescription,
+    Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
+    Store, StoreError, TableDescription,
 };
 use fieldsync::{
     Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore, Outcome,
@@ -188,8 +188,9 @@ impl Store for Restorable {
         collection: &str,
         after: Option<RecordId>,
         limit: PageLimit,
+        matching: Option<&Narrowing>,
     ) -> Result<RecordPage, StoreError> {
-        self.store().list(collection, after, limit).await
+        self.store().list(collection, after, limit, matching).await
     }
     async fn changes(
         &self,
@@ -234,7 +235,7 @@ impl World {
             Ok(match user {
                 "part" => Grant::full()
                     .with_view(View::only(["open", "count"]))
-                    .with_rows("open", |record| record.fields["open"] == true),
+                    .with_rows_fn("open", |record| record.fields["open"] == true),
                 _ => Grant::full(),
             })
         };

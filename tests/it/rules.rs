@@ -40,7 +40,7 @@ fn ruled() -> EngineBuilder {
     let collection = |name: &str| Collection::from_schema(name, &notes);
     let own = |user: &str, _: Access| {
         let name = user.to_owned();
-        let grant = Grant::full().with_rows(user, move |record| {
+        let grant = Grant::full().with_rows_fn(user, move |record| {
             assert_ne!(record.fields["text"], "panic in the rule", "on purpose");
             record.fields["owner"] == name.as_str()
         });

@@ -92,20 +92,20 @@ async fn subscriptions_wait_for_a_slow_rule_together_while_their_socket_goes_on(
     socket.ping().await;
     socket.subscribe("open", None).await;
     let snapshot = socket.expect("snapshot").await;
-    assert_eq!(snapshot["topic"], "open");
+    assert_eq!(snapshot["sub"], "open");
     socket.expect("live").await;
     assert!(begun.elapsed() < TIME, "{:?}", begun.elapsed());
     let mut live = 0;
     while live < 40 {
         let message = socket.next().await.unwrap();
-        live += usize::from(message["type"] == "live" && message["topic"] != "open");
+        live += usize::from(message["type"] == "snapshot");
     }
     // One after the other they would take a minute.
     assert!(begun.elapsed() < 6 * TIME, "{:?}", begun.elapsed());
     assert_eq!((asked(&user, "notes"), asked(&user, "tasks")), (1, 1));
     // The next one asks anew.
     socket.subscribe("notes", None).await;
-    assert_eq!(socket.expect("snapshot").await["topic"], "notes");
+    assert_eq!(socket.expect("snapshot").await["sub"], "notes");
     assert_eq!(asked(&user, "notes"), 2);
 }
 
@@ -117,7 +117,7 @@ async fn each_subscription_of_a_burst_is_refused_by_one_answer(app: App) {
     for _ in 0..40 {
         let message = socket.expect("error").await;
         assert_eq!(message["problem"]["status"], 403);
-        refused.push(message["topic"].as_str().unwrap().to_owned());
+        refused.push(message["sub"].as_str().unwrap().to_owned());
     }
     refused.sort();
     refused.dedup();
@@ -133,13 +133,13 @@ async fn a_subscription_that_waits_can_be_ended(app: App) {
     socket.subscribe("notes", None).await;
     let problem = socket.expect("error").await["problem"].clone();
     assert_eq!(problem["type"], "urn:fieldsync:subscribed");
-    let unsubscribe = json!({"type": "unsubscribe", "topic": "notes"});
+    let unsubscribe = json!({"type": "unsubscribe", "sub": "notes"});
     socket.send(&unsubscribe).await;
     socket.expect("unsubscribed").await;
     socket.subscribe("tasks", None).await;
-    assert_eq!(socket.expect("snapshot").await["topic"], "tasks");
-    assert_eq!(socket.expect("live").await["topic"], "tasks");
+    assert_eq!(socket.expect("snapshot").await["sub"], "tasks");
+    assert_eq!(socket.expect("live").await["collection"], "tasks");
     tokio::time::sleep(TIME).await;
     socket.subscribe("open", None).await;
-    assert_eq!(socket.expect("snapshot").await["topic"], "open");
+    assert_eq!(socket.expect("snapshot").await["sub"], "open");
 }

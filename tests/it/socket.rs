@@ -99,14 +99,30 @@ impl Socket {
         }
     }
 
-    /// Returns the next message, which must have this type. A heartbeat may come before it.
+    /// Returns the next message, which must have this type. A heartbeat, or the confirmation of a subscription, may come before it.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
         let mut message = self.next().await.unwrap();
-        while message["type"] == "live" && kind != "live" {
+        let is_skipped = |message: &Value| {
+            let kinds = ["live", "subscribed"];
+            kinds
+                .iter()
+                .any(|skipped| message["type"] == *skipped && kind != *skipped)
+        };
+        while is_skipped(&message) {
             message = self.next().await.unwrap();
         }
         assert_eq!(message["type"], kind, "{message}");
         message
+    }
+
+    /// The next message that has one of these types.
+    pub(crate) async fn expect_any(&mut self, kinds: &[&str]) -> Value {
+        loop {
+            let message = self.next().await.unwrap();
+            if kinds.iter().any(|kind| message["type"] == *kind) {
+                return message;
+            }
+        }
     }
 
     pub(crate) async fn subscribe(&mut self, topic: &str, since: Option<&str>) {
@@ -135,6 +151,8 @@ pub(crate) struct Mirror {
     pub(crate) resets: Vec<String>,
     /// The number of pages of missed changes.
     pub(crate) folded: usize,
+    /// Whether the server has confirmed the subscription on this connection.
+    pub(crate) is_subscribed: bool,
     /// Where a snapshot that is not complete goes on.
     pub(crate) resume: Option<String>,
     /// The records of a snapshot that is not complete.
@@ -166,6 +184,7 @@ impl Mirror {
                 changes.iter().for_each(|change| self.apply_change(change));
             }
             "live" => {}
+            "subscribed" => self.is_subscribed = true,
             "reset" => {
                 self.resets
                     .push(message["reason"].as_str().unwrap().to_owned());
@@ -173,7 +192,7 @@ impl Mirror {
             }
             other => panic!("unexpected message {other}: {message}"),
         }
-        if message["type"] != "live" {
+        if cursor.is_some() || resume.is_some() || message["type"] == "reset" {
             self.resume = resume;
         }
         if cursor.is_some() {
@@ -186,12 +205,12 @@ impl Mirror {
         let records = self.pieces.as_mut().unwrap_or(&mut self.records);
         let id = change["id"].to_string();
         match change["action"].as_str().unwrap() {
-            "delete" => {
+            "delete" | "leave" => {
                 records.remove(&id);
             }
             action => {
                 let record = records.entry(id).or_default();
-                if action == "create" {
+                if action == "create" || action == "enter" {
                     record.clear();
                 }
                 record.insert("id".into(), change["id"].clone());
@@ -206,7 +225,18 @@ impl Mirror {
         socket: &mut Socket,
         topic: &str,
     ) -> Result<(), tokio_websockets::Error> {
-        let mut message = json!({"type": "subscribe", "topic": topic});
+        self.go_on_as(socket, topic, topic).await
+    }
+
+    /// The same, with a name of the subscription.
+    pub(crate) async fn go_on_as(
+        &mut self,
+        socket: &mut Socket,
+        sub: &str,
+        topic: &str,
+    ) -> Result<(), tokio_websockets::Error> {
+        let mut message = json!({"type": "subscribe", "sub": sub, "topic": topic});
+        self.is_subscribed = false;
         match (&self.resume, &self.cursor) {
             (Some(resume), _) => message["resume"] = resume.as_str().into(),
             (None, Some(cursor)) => message["since"] = cursor.as_str().into(),

@@ -126,7 +126,7 @@ async fn a_a_change_by_the_other_version_shows_no_value_of_a_record_that_was_hid
     let text = json!({"type": "string", "default": ""});
     let old = node(&path, json!({"owner": text})).await;
     let schema = json!({"type": "object", "properties": {"owner": text, "secret": text}});
-    let owned = Grant::full().with_rows("owner=bob", |note| note.fields["owner"] == "bob");
+    let owned = Grant::full().with_rows_fn("owner=bob", |note| note.fields["owner"] == "bob");
     let notes = Collection::from_schema("notes", &schema);
     let notes = notes
         .add_missing_columns()

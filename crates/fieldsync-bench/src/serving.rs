@@ -168,7 +168,7 @@ fn message(number: usize) -> String {
     let cursor = "A".repeat(38);
     let id = number + 1;
     format!(
-        r#"{{"type":"change","topic":"users","id":{id},"action":"update","fields":{{"first_name":"{name}","updated_at":"{now}"}},"at":"{now}","cursor":"{cursor}"}}"#
+        r#"{{"type":"change","sub":"users","id":{id},"action":"update","fields":{{"first_name":"{name}","updated_at":"{now}"}},"at":"{now}","cursor":"{cursor}"}}"#
     )
 }
 

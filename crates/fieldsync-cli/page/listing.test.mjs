@@ -6,7 +6,7 @@ import { Listing } from './listing.js';
 import { TableSession } from './table_session.js';
 
 const page = (ids, next) => ({ records: ids.map((id) => ({ id, name: `n${id}` })), cursor: 'c0', next });
-const change = (id, action, fields, more = {}) => ({ type: 'change', topic: 't', id, action, fields, cursor: `c-${id}-${action}`, ...more });
+const change = (id, action, fields, more = {}) => ({ type: 'change', sub: 't', id, action, fields, cursor: `c-${id}-${action}`, ...more });
 const idsOf = (listing) => [...listing.byId.keys()];
 
 test('an update of a shown record is merged, and one of another record is ignored', () => {
@@ -65,16 +65,16 @@ test('a deletion removes the record', () => {
 test('missed changes are applied together', () => {
   const listing = new Listing(page([1, 2], undefined), undefined);
   const changes = [{ id: 1, action: 'update', fields: { name: 'a' }, keys: ['k1', 'k2'] }, { id: 2, action: 'delete' }];
-  const differences = listing.apply({ type: 'changes', topic: 't', folded: true, changes, cursor: 'c9' });
+  const differences = listing.apply({ type: 'changes', sub: 't', folded: true, changes, cursor: 'c9' });
   assert.deepEqual(differences.map(({ id, keys }) => [id, keys]), [[1, ['k1', 'k2']], [2, []]]);
   assert.deepEqual([idsOf(listing), listing.cursor], [[1], 'c9']);
 });
 
 test('after a reset the page is stale, and the snapshot is not applied', () => {
   const listing = new Listing(page([1], undefined), undefined);
-  listing.apply({ type: 'reset', topic: 't', reason: 'trimmed' });
+  listing.apply({ type: 'reset', sub: 't', reason: 'trimmed' });
   assert.equal(listing.isStale, true);
-  assert.deepEqual(listing.apply({ type: 'snapshot', topic: 't', records: [{ id: 5 }], cursor: 'c5' }), []);
+  assert.deepEqual(listing.apply({ type: 'snapshot', sub: 't', records: [{ id: 5 }], cursor: 'c5' }), []);
   assert.deepEqual(idsOf(listing), [1]);
 });
 
@@ -145,7 +145,7 @@ test('the subscription starts from the cursor of the list', async () => {
   await settled();
   sockets[0].onopen();
   assert.deepEqual(sockets[0].sent, [{ type: 'subscribe', topic: 't', since: 'c1' }]);
-  sockets[0].onmessage({ data: '{"type":"live","topic":"t","cursor":"c1"}' });
+  sockets[0].onmessage({ data: '{"type":"live","collection":"t","cursor":"c1"}' });
   assert.equal(states.at(-1), 'connected');
   session.stop();
   assert.equal(sockets[0].closed, true);
@@ -156,7 +156,7 @@ test('after a reset the list is read again instead of a snapshot of the whole ta
   session.start();
   await settled();
   sockets[0].onopen();
-  sockets[0].onmessage({ data: '{"type":"reset","topic":"t","reason":"trimmed"}' });
+  sockets[0].onmessage({ data: '{"type":"reset","sub":"t","reason":"trimmed"}' });
   await settled();
   assert.equal(sockets[0].closed, true);
   assert.deepEqual(idsOf(listings[1]), [1, 2]);

@@ -123,9 +123,9 @@ test('the log keeps the latest entries', () => {
 });
 
 test('messages are described in a few words', () => {
-  assert.equal(describeMessage('{"type":"change","topic":"a","id":1,"action":"update","fields":{"x":1,"y":2}}'), 'change a/1 update: x, y');
-  assert.equal(describeMessage('{"type":"changes","topic":"a","changes":[{},{}]}'), 'changes a (2)');
-  assert.equal(describeMessage('{"type":"error","topic":"a","problem":{"detail":"no"}}'), 'error a: no');
+  assert.equal(describeMessage('{"type":"change","sub":"a","id":1,"action":"update","fields":{"x":1,"y":2}}'), 'change a/1 update: x, y');
+  assert.equal(describeMessage('{"type":"changes","sub":"a","changes":[{},{}]}'), 'changes a (2)');
+  assert.equal(describeMessage('{"type":"error","sub":"a","problem":{"detail":"no"}}'), 'error a: no');
   assert.equal(describeMessage('nonsense'), 'a message that is not JSON');
 });
 
@@ -147,6 +147,6 @@ test('requests and messages are logged with their sizes', async () => {
   const Socket = tappedSocket(Plain, log, clock);
   const socket = new Socket('ws://x');
   socket.send('{"type":"subscribe","topic":"a"}');
-  socket.dispatchEvent(Object.assign(new Event('message'), { data: '{"type":"live","topic":"a"}' }));
-  assert.deepEqual(log.entries.slice(2).map(({ direction, what, bytes }) => [direction, what, bytes]), [['out', 'subscribe a', 32], ['in', 'live a', 27]]);
+  socket.dispatchEvent(Object.assign(new Event('message'), { data: '{"type":"live","collection":"a"}' }));
+  assert.deepEqual(log.entries.slice(2).map(({ direction, what, bytes }) => [direction, what, bytes]), [['out', 'subscribe a', 32], ['in', 'live a', 32]]);
 });

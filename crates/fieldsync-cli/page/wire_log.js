@@ -40,7 +40,7 @@ export class WireLog {
  */
 export function describeMessage(data) {
   try {
-    const { type, topic, id, action, changes, records, fields, problem } = JSON.parse(data);
+    const { type, sub, collection, topic = sub ?? collection, id, action, changes, records, fields, problem } = JSON.parse(data);
     const about = id === undefined ? topic : `${topic}/${id}`;
     const names = fields && action !== 'create' ? `: ${Object.keys(fields).join(', ')}` : '';
     const number = changes?.length ?? records?.length;

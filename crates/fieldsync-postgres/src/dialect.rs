@@ -4,7 +4,7 @@
 use fieldsync::backend::{FieldType, Ids, from_json, integer_value};
 use fieldsync::{RecordId, to_json};
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideSchema, SideTableTypes, SqlValue,
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, Side, SideSchema, SideTableTypes, SqlValue,
     TableLayout, ValueKind,
 };
 use serde_json::Value;
@@ -27,11 +27,11 @@ pub(crate) struct PostgresStatements {
     pub(crate) get: String,
     /// Reads the records with the ids of an array, in its order. The parameters are the ids, the most rows, and the most bytes.
     pub(crate) get_many: String,
-    /// Reads a page of records, whether more follow, and the log's head. The parameters are the log, the most rows, and
-    /// the most bytes.
-    pub(crate) list: String,
-    /// The same after an id, the fourth parameter.
-    pub(crate) list_after: String,
+    /// Reads a page of records, whether more follow, and the log's head: before and after a condition on the rows. The
+    /// parameters are the log, the most rows, and the most bytes.
+    pub(crate) list: [String; 2],
+    /// The condition that a row follows an id, whose parameters begin with the fourth.
+    pub(crate) follows: String,
     /// Reads and locks the records with the ids of an array.
     pub(crate) lock: String,
     /// Reads the records with the ids of an array.
@@ -156,6 +156,43 @@ impl Dialect for Postgres {
         format.of_text(&format!("{parameter}::text"))
     }
 
+    fn comparison(
+        format: &Format,
+        field: &FieldType,
+        column: &str,
+        side: Side,
+        parameter: &str,
+    ) -> Option<String> {
+        let value = Self::write_expression(format, parameter);
+        let has_order = match format {
+            Format::Text | Format::Padded | Format::Boolean => false,
+            // The type of an enum compares its values with each other.
+            Format::Other(_)
+                if matches!(
+                    field,
+                    FieldType::Text {
+                        one_of: Some(_),
+                        ..
+                    }
+                ) =>
+            {
+                false
+            }
+            Format::Numeric
+            | Format::ShortNumeric
+            | Format::Uuid
+            | Format::Date
+            | Format::Time
+            | Format::LocalTime
+            | Format::NaiveTime
+            | Format::Integer => true,
+            Format::Number => return Some(among_floats(column, side, parameter)),
+            _ => return None,
+        };
+        let operator = side.operator();
+        (has_order || side == Side::Equal).then(|| format!("{column} {operator} {value}"))
+    }
+
     fn encode<'a>(format: &Format, value: &'a Value) -> SqlValue<'a> {
         match (format, value) {
             (_, Value::Null) => SqlValue::Null,
@@ -198,6 +235,17 @@ impl Dialect for Postgres {
     }
 }
 
+/// A comparison with a column that may be `real`: the value is a double, and what such a column would store is another one.
+fn among_floats(column: &str, side: Side, parameter: &str) -> String {
+    let double = format!("{parameter}::text::double precision");
+    let real = format!("{parameter}::text::real::double precision");
+    match side {
+        Side::Equal => format!("{column} in ({double}, {real})"),
+        Side::AtLeast => format!("{column} >= least({double}, {real})"),
+        Side::AtMost => format!("{column} <= greatest({double}, {real})"),
+    }
+}
+
 /// Whether this is an array of numbers that have their own form as values of a column.
 fn is_of_long_numbers(name: &str) -> bool {
     ["bigint", "numeric"]
@@ -231,21 +279,23 @@ impl PostgresStatements {
             Format::Time | Format::LocalTime | Format::NaiveTime => " + 8".to_owned(),
             _ => format!(" + coalesce(octet_length(c{}), 0)", n + layout.key.len()),
         });
-        let bytes = bytes.collect::<String>();
-        let page = |condition: &str| {
+        let bytes: String = bytes.collect();
+        let list = [
             format!(
                 "{head} (select more, {names}, position from \
                    (select *, lead(true) over rows_before as more, row_number() over rows_before as position, \
                       sum(8::bigint{bytes}) over rows_before as bytes from \
-                     (select {all} from {table} {condition} order by {order} limit $2::bigint + 1) c ({names}) \
+                     (select {all} from {table} "
+            ),
+            format!(
+                " order by {order} limit $2::bigint + 1) c ({names}) \
                     window rows_before as (rows between unbounded preceding and current row)) page \
                   where position = 1 or position <= $2::bigint and bytes <= $3::bigint) r on true \
                  where h.log = $1 order by r.position"
-            )
-        };
+            ),
+        ];
         let captured = side.render::<Postgres>("fieldsync_captured");
-        let ids = among_ids(layout);
-        let wanted_ids = unnested_ids(layout, true);
+        let (ids, wanted_ids) = (among_ids(layout), unnested_ids(layout, true));
         let wanted_is = key_of_text(layout, table, |number| format!("w.k{number}"));
         let taken_is = key_of_text(layout, table, |number| captured_part(layout, number));
         Self {
@@ -262,8 +312,8 @@ impl PostgresStatements {
                 rows = layout.key.len() + 1,
                 bytes_parameter = layout.key.len() + 2,
             ),
-            list: page(""),
-            list_after: page(&format!("where {}", layout.key_follows(table, 4))),
+            list,
+            follows: layout.key_follows(table, 4),
             lock: format!("select {all} from {table} where {ids} order by {order} for update"),
             take: format!(
                 "with wanted as materialized (select distinct key from \

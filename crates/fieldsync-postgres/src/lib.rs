@@ -48,6 +48,7 @@ mod oids;
 
 mod privileges;
 
+mod list_statement;
 mod log;
 
 // How statements are sent.

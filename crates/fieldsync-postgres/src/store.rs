@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
-    StoreError, TableDescription,
+    Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
+    Store, StoreError, TableDescription,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
@@ -21,6 +21,7 @@ use crate::connection::{ANSWER_TIMEOUT, Connection, begin};
 use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::doorbell::Doorbell;
 use crate::error::{ConnectError, Failure, is_not_allowed};
+use crate::list_statement::list_statement;
 use crate::log_captured::{Check, log_captured};
 use crate::logged_errors::LoggedErrors;
 use crate::pipeline::run;
@@ -331,22 +332,16 @@ impl Store for PostgresStore {
         collection: &str,
         after: Option<RecordId>,
         limit: PageLimit,
+        narrowing: Option<&Narrowing>,
     ) -> Result<RecordPage, StoreError> {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
-        let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
         // One row more than that is looked at, so that there is a number after it.
         let (mut rows, mut bytes) = (limit.rows.clamp(1, usize::MAX / 4), limit.bytes);
         loop {
-            let mut parameters = vec![Parameter::text(&*table.log), integer(rows), integer(bytes)];
-            let sql = match &after {
-                None => &table.own.list,
-                Some(after) => {
-                    parameters.extend(table.key_values(after).into_iter().map(Parameter::from));
-                    &table.own.list_after
-                }
-            };
-            let page = self.read(table, sql, parameters).await?;
+            let limit = PageLimit { rows, bytes };
+            let (sql, parameters) = list_statement(table, after.as_ref(), limit, narrowing);
+            let page = self.read(table, &sql, parameters).await?;
             if !page.records.is_empty() || !page.more || rows >= usize::MAX / 4 {
                 return Ok(page);
             }

@@ -9,6 +9,29 @@ use serde_json::Value;
 use crate::catalog::{ColumnInfo, DeclaredType};
 use crate::value::SqlValue;
 
+/// How a column compares with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// It equals the value.
+    Equal,
+    /// It is the value, or greater.
+    AtLeast,
+    /// It is the value, or less.
+    AtMost,
+}
+
+impl Side {
+    /// The operator in SQL.
+    #[must_use]
+    pub fn operator(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::AtLeast => ">=",
+            Self::AtMost => "<=",
+        }
+    }
+}
+
 /// The SQL of one database. Implemented by a type without values; all functions are pure.
 pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// How a column stores the values of its field.
@@ -130,6 +153,19 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         parameter: &str,
     ) -> String {
         Self::write_expression(format, parameter)
+    }
+
+    /// The condition that a column has, or is at least or at most, the value of a parameter of [`encode`](Self::encode). Every row whose
+    /// value compares so as fieldsync compares it must meet the condition; other rows may. `None` where the database can't promise that,
+    /// or has no such comparison.
+    fn comparison(
+        _format: &Self::Format,
+        _field: &FieldType,
+        _column: &str,
+        _side: Side,
+        _parameter: &str,
+    ) -> Option<String> {
+        None
     }
 
     /// The parameter for the id of a key column, or for its part of an id.

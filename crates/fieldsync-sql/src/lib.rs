@@ -47,6 +47,8 @@ mod log_access;
 
 mod record_access;
 
+mod condition;
+
 // Batches.
 mod parts;
 
@@ -56,8 +58,9 @@ mod test_dialect;
 pub use catalog::{
     ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, TypeKind, text_length,
 };
+pub use condition::Condition;
 pub use constraint::{Constraint, Rejection, likeliest};
-pub use dialect::{Dialect, KeyMismatch, SideTableTypes, ValueKind};
+pub use dialect::{Dialect, KeyMismatch, Side, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
 pub use log::{

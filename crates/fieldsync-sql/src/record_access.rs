@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use fieldsync::backend::{
     Batch, Captured, CapturedWrite, Change, CommitOutput, Committed, GroupResult,
-    IdempotencyRecord, Mutation, PageLimit, PageMeter, Plan, Position, ReadSet, RecordPage, Replay,
-    Settled, Write,
+    IdempotencyRecord, Mutation, Narrowing, PageLimit, PageMeter, Plan, Position, ReadSet,
+    RecordPage, Replay, Settled, Write,
 };
 use fieldsync::{Record, RecordId, RecordKey};
 
@@ -77,11 +77,12 @@ pub async fn read_page<T: Transaction>(
     table: &Table<T::Dialect>,
     after: Option<&RecordId>,
     limit: PageLimit,
+    narrowing: Option<&Narrowing>,
 ) -> Result<RecordPage, T::Error> {
     let (mut rows, mut bytes) = (limit.rows.max(1), limit.bytes);
     loop {
         // A row that the page has no room for shows that more follow.
-        let statement = table.list(after, rows.saturating_add(1));
+        let statement = table.list(after, rows.saturating_add(1), narrowing);
         let (mut meter, mut records) = (PageMeter::new(PageLimit { rows, bytes }), Vec::new());
         let mut read = |row: &dyn Row| {
             let is_in_page = meter.take(table.row_bytes(row, 0));

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
-use fieldsync::backend::Write;
+use fieldsync::backend::{Narrowing, Write};
 use fieldsync::{Fields, RecordId};
 use serde_json::Value;
 
@@ -24,10 +24,10 @@ pub struct Table<D: Dialect> {
     pub lock: String,
     /// Selects new ids, if the database gives ids. The parameter is their number.
     pub reserve_ids: Option<String>,
-    /// Selects records in the order of their ids. The parameter is the most rows.
-    pub list: String,
+    /// Selects records in the order of their ids, before and after a condition. The parameter is the most rows.
+    list: [String; 2],
     /// Selects records after an id, in their order. The parameters are the id and the most rows.
-    pub list_after: String,
+    list_after: [String; 2],
     delete: String,
     insert: String,
     insert_with_id: String,
@@ -72,10 +72,14 @@ impl<D: Dialect> Table<D> {
             lock: format!("select {all} from {table} where {key_is}{}", D::FOR_UPDATE),
             reserve_ids: layout.next_id.as_deref().map(D::reserve_ids),
             select: format!("select {all} from {table} where {key_is}"),
-            list: format!("select {all} from {table} order by {order} limit {first}"),
-            list_after: format!(
-                "select {all} from {table} where {follows} order by {order} limit {last}"
-            ),
+            list: [
+                format!("select {all} from {table}"),
+                format!(" order by {order} limit {first}"),
+            ],
+            list_after: [
+                format!("select {all} from {table} where {follows}"),
+                format!(" order by {order} limit {last}"),
+            ],
             delete: format!("delete from {table} where {key_is}"),
             insert: insert(&layout, written(), next_id, "") + &returning,
             insert_with_id: insert(&layout, written(), given_key(&layout), D::INSERT_WITH_ID)
@@ -98,16 +102,33 @@ impl<D: Dialect> Table<D> {
         }
     }
 
-    /// The statement that lists records.
+    /// The statement that lists records, as far as the database can tell only those that a list is narrowed to.
     #[must_use]
-    pub fn list(&self, after: Option<&RecordId>, limit: usize) -> Statement<'_> {
+    pub fn list(
+        &self,
+        after: Option<&RecordId>,
+        limit: usize,
+        narrowing: Option<&Narrowing>,
+    ) -> Statement<'_> {
         let limit = SqlValue::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let (sql, parameters) = match after {
+        let (sql, mut parameters) = match after {
             None => (&self.list, vec![limit]),
             Some(after) => {
                 let mut parameters = self.key_values(after);
                 parameters.push(limit);
                 (&self.list_after, parameters)
+            }
+        };
+        let first = parameters.len() + 1;
+        let condition =
+            narrowing.and_then(|narrowing| self.condition(narrowing, &self.sql_name, first));
+        let [before, behind] = sql;
+        let sql = match condition {
+            None => format!("{before}{behind}"),
+            Some(condition) => {
+                parameters.extend(condition.parameters);
+                let word = if after.is_none() { "where" } else { "and" };
+                format!("{before} {word} {}{behind}", condition.sql)
             }
         };
         Statement {

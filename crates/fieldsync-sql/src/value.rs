@@ -32,6 +32,20 @@ impl<'a> SqlValue<'a> {
     }
 }
 
+impl SqlValue<'_> {
+    /// The value, without a borrow.
+    #[must_use]
+    pub fn into_owned(self) -> SqlValue<'static> {
+        match self {
+            Self::Null => SqlValue::Null,
+            Self::Integer(number) => SqlValue::Integer(number),
+            Self::Real(number) => SqlValue::Real(number),
+            Self::Text(text) => SqlValue::Text(text.into_owned().into()),
+            Self::Bytes(bytes) => SqlValue::Bytes(bytes.into_owned().into()),
+        }
+    }
+}
+
 impl From<i64> for SqlValue<'_> {
     fn from(number: i64) -> Self {
         Self::Integer(number)

@@ -5,7 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fieldsync::backend::{FieldType, Ids, from_json, integer_value};
 use fieldsync::{RecordId, Timestamp, to_json};
-use fieldsync_sql::{ColumnInfo, DeclaredType, Dialect, KeyMismatch, SideTableTypes, SqlValue};
+use fieldsync_sql::{
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, Side, SideTableTypes, SqlValue,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -117,6 +119,29 @@ impl Dialect for Sqlite {
 
     fn key_format(ids: Ids, column: &ColumnInfo, gives_ids: bool) -> Result<Format, KeyMismatch> {
         column_types::key_format(ids, column, gives_ids)
+    }
+
+    fn comparison(
+        format: &Format,
+        field: &FieldType,
+        column: &str,
+        side: Side,
+        parameter: &str,
+    ) -> Option<String> {
+        let operator = side.operator();
+        match (format, field) {
+            // Numbers are stored as numbers, whatever their form. Text in such a column is no value of the field.
+            (
+                Format::Integer | Format::Number,
+                FieldType::Integer { .. } | FieldType::Number { .. },
+            ) => {}
+            (Format::Boolean, FieldType::Boolean) if side == Side::Equal => {}
+            // A collation makes more texts equal, not fewer.
+            (Format::Text, FieldType::Text { .. }) if side == Side::Equal => {}
+            // Others may have stored times, dates and UUIDs in several forms.
+            _ => return None,
+        }
+        Some(format!("{column} {operator} {parameter}"))
     }
 
     fn encode<'a>(format: &Format, value: &'a Value) -> SqlValue<'a> {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, PageLimit, Position, RecordPage, Store,
-    StoreError, TableDescription,
+    Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
+    Store, StoreError, TableDescription,
 };
 use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
@@ -263,7 +263,9 @@ impl Store for SqliteStore {
         collection: &str,
         after: Option<RecordId>,
         limit: PageLimit,
+        narrowing: Option<&Narrowing>,
     ) -> Result<RecordPage, StoreError> {
+        let narrowing = narrowing.cloned();
         let table = Arc::clone(self.0.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
             run_ready(read_page(
@@ -272,6 +274,7 @@ impl Store for SqliteStore {
                 &table,
                 after.as_ref(),
                 limit,
+                narrowing.as_ref(),
             ))
         })
         .await

@@ -271,10 +271,10 @@ pub(super) async fn bad_messages_are_answered_and_the_connection_stays(apps: &[A
             let error = wire.frame().await;
             wire.send(&text(r#"{"type":"subscribe","topic":"users"}"#))
                 .await;
-            let Frame::Text(snapshot) = wire.frame().await else {
-                panic!("{name}: a snapshot")
+            let Frame::Text(message) = wire.frame().await else {
+                panic!("{name}: a message")
             };
-            assert_eq!(snapshot["type"], "snapshot", "{name}");
+            assert_eq!(message["type"], "subscribed", "{name}");
             error
         }));
         let errors = errors.await;
@@ -325,10 +325,10 @@ async fn w12_the_size_limit_applies_to_all_fragments_together(app: App) {
     }
     bytes.extend(frame(FIN | CONTINUATION, b""));
     wire.send(&bytes).await;
-    let Frame::Text(snapshot) = wire.frame().await else {
-        panic!("a snapshot")
+    let Frame::Text(message) = wire.frame().await else {
+        panic!("a message")
     };
-    assert_eq!(snapshot["type"], "snapshot");
+    assert_eq!(message["type"], "subscribed");
     // 10,000 fragments that exceed the limit together.
     let fragments = [
         frame(TEXT, b"\""),
@@ -351,21 +351,24 @@ async fn w14_the_third_malformed_message_closes_the_connection(app: App) {
 async fn w19_a_topic_can_be_subscribed_to_once(app: App) {
     let mut wire = Wire::upgraded(app.address).await;
     let subscribe = text(r#"{"type":"subscribe","topic":"users"}"#);
-    let unsubscribe = text(r#"{"type":"unsubscribe","topic":"users"}"#);
+    let unsubscribe = text(r#"{"type":"unsubscribe","sub":"users"}"#);
     // Unsubscribing from a topic without a subscription does nothing.
     wire.send(&[unsubscribe.clone(), subscribe.clone(), subscribe.clone()].concat())
         .await;
     let mut kinds = Vec::new();
-    while kinds.len() < 4 {
+    while kinds.len() < 5 {
         let Frame::Text(message) = wire.frame().await else {
             panic!("a message")
         };
         kinds.push(message["type"].as_str().unwrap().to_owned());
     }
     kinds.sort();
-    assert_eq!(kinds, ["error", "live", "snapshot", "unsubscribed"]);
+    assert_eq!(
+        kinds,
+        ["error", "live", "snapshot", "subscribed", "unsubscribed"]
+    );
     wire.send(&[unsubscribe, subscribe].concat()).await;
-    for kind in ["unsubscribed", "snapshot"] {
+    for kind in ["unsubscribed", "subscribed", "snapshot"] {
         let Frame::Text(message) = wire.frame().await else {
             panic!("a message")
         };

@@ -240,7 +240,7 @@ async fn w38_a_frame_may_come_with_the_handshake(app: App) {
     let mut wire = Wire::open(app.address).await;
     wire.send(&bytes).await;
     assert_eq!(wire.answer().await.status, 101);
-    for expected in ["snapshot", "live"] {
+    for expected in ["subscribed", "snapshot", "live"] {
         let Frame::Text(message) = wire.frame().await else {
             panic!("a message")
         };

@@ -20,7 +20,7 @@ async fn a_websocket_over_http_2_reaches_nodes_of_both_frameworks() {
         let mut socket = open(response).await;
         let subscribe = json!({"type": "subscribe", "topic": "users"}).to_string();
         socket.send(Message::text(subscribe)).await.unwrap();
-        for expected in ["snapshot", "live"] {
+        for expected in ["subscribed", "snapshot", "live"] {
             assert_eq!(next(&mut socket).await["type"], expected);
         }
         let patch = json!({"first_name": name});

@@ -49,7 +49,7 @@ if (JSON.rawJSON === undefined) {
     const options = { url: 'ws://x', topic: 't', WebSocket: Socket, onState() {}, onMessage() {} };
     const subscription = new Subscription(options);
     subscription.start();
-    socket.onmessage({ data: `{"type":"snapshot","topic":"t","cursor":"c","records":[{"id":1,"meta":${LONG}}]}` });
+    socket.onmessage({ data: `{"type":"snapshot","sub":"t","cursor":"c","records":[{"id":1,"meta":${LONG}}]}` });
     assert.equal(JSON.stringify(subscription.records.byId.get(1).meta), LONG);
     subscription.stop();
     const bodies = [];

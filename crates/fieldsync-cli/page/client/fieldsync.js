@@ -34,6 +34,16 @@ const CONNECTING = 0; // WebSocket.CONNECTING
  * @property {import('./clock.js').Clock} [clock]
  */
 
+/**
+ * Whether a message is of the subscription to this topic. A `live` is of all topics of a collection.
+ *
+ * @param {{ type?: string, sub?: string, collection?: string }} message
+ * @param {string} topic
+ */
+function isOf({ type, sub, collection }, topic) {
+  return type === 'live' ? collection === topic.split(/[/?]/, 1)[0] : sub === topic;
+}
+
 export class Subscription {
   records;
   #options;
@@ -107,7 +117,7 @@ export class Subscription {
     let differences;
     try {
       message = parseExact(String(data));
-      if (message.topic !== this.#options.topic) return;
+      if (!isOf(message, this.#options.topic)) return;
       if (message.type === 'error') return this.#refused(message.problem ?? {});
       differences = this.records.apply(message);
     } catch {

@@ -29,7 +29,7 @@ class FakeSocket {
     this.onopen();
   }
   say(...messages) {
-    for (const message of messages) this.onmessage({ data: JSON.stringify({ topic: 'users', ...message }) });
+    for (const message of messages) this.onmessage({ data: JSON.stringify({ sub: 'users', collection: 'users', ...message }) });
   }
   breaks(code = 1006, reason = '') {
     this.readyState = 3;
@@ -210,7 +210,7 @@ test('a resume that the server does not know is forgotten with what it belongs t
   FakeSocket.last.breaks();
   await clock.advance(200);
   FakeSocket.last.open();
-  FakeSocket.last.say({ type: 'error', topic: 'users', problem: { status: 400 } });
+  FakeSocket.last.say({ type: 'error', sub: 'users', problem: { status: 400 } });
   await clock.advance(2000);
   FakeSocket.last.open();
   assert.deepEqual(FakeSocket.last.sent, [{ type: 'subscribe', topic: 'users' }]);
@@ -357,7 +357,7 @@ test('a cursor that the server refuses is discarded', () => {
 
 test('other topics and unknown messages are ignored', () => {
   const { records, states } = live();
-  FakeSocket.last.say({ ...SNAPSHOT, topic: 'orders', records: [] }, { type: 'news' });
+  FakeSocket.last.say({ ...SNAPSHOT, sub: 'orders', records: [] }, { type: 'news' });
   assert.deepEqual(records(), [ADA, GRACE]);
   assert.equal(states.at(-1).name, 'connected');
 });

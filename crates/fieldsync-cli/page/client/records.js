@@ -6,7 +6,7 @@
  *
  * @typedef {object} Entry  one change, alone or as part of a page
  * @property {number | string} id
- * @property {'create' | 'update' | 'delete'} action
+ * @property {'create' | 'update' | 'delete' | 'enter' | 'leave'} action
  * @property {Record<string, unknown>} [fields]
  * @property {string} [key]  the write's Idempotency-Key
  * @property {string[]} [keys]  the same, where several writes were folded into one entry
@@ -47,15 +47,23 @@ export class Records {
       case 'live':
         if (this.#incoming === undefined && this.loaded) this.cursor = message.cursor ?? this.cursor;
         return [];
-      case 'reset':
+      case 'reset': {
         // The old records stay on the page, but they have no position in the log.
         this.cursor = undefined;
         this.resume = undefined;
         this.#incoming = new Map();
-        return [];
+        return message.reason === 'view' ? this.#discard() : [];
+      }
       default:
         return []; // A later version of the protocol may have more types.
     }
+  }
+
+  /** Shows nothing: some records may not be shown any more. */
+  #discard() {
+    const shown = [...this.byId];
+    this.byId = new Map();
+    return shown.map(([id, before]) => ({ id, before, after: undefined, keys: [] }));
   }
 
   /** Discards an incomplete snapshot, unless it can go on. */
@@ -132,10 +140,12 @@ export class Records {
 function afterEntry(before, { id, action, fields }) {
   switch (action) {
     case 'create':
+    case 'enter':
       return { ...fields, id };
     case 'update':
       return { ...before, ...fields, id };
     case 'delete':
+    case 'leave':
       return undefined;
     default:
       throw new TypeError(`unknown action ${action}`);

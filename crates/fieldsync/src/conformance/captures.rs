@@ -180,6 +180,7 @@ fn apply(table: &mut BTreeMap<RecordId, Fields>, change: &Change) {
             assert_eq!(before, Some(previous), "{change:?}");
             assert!(!change.previous.is_empty(), "{change:?}");
         }
+        Action::Enter | Action::Leave => panic!("{change:?}"),
     }
     if change.action != Action::Delete {
         table.insert(change.key.id.clone(), change.after.clone());

@@ -87,6 +87,7 @@ fn apply(table: &mut BTreeMap<RecordId, Fields>, change: &Change) {
             previous.extend(change.previous.clone());
             assert_eq!(before, Some(previous), "{change:?}");
         }
+        Action::Enter | Action::Leave => panic!("{change:?}"),
     }
     if change.action != Action::Delete {
         table.insert(id, change.after.clone());

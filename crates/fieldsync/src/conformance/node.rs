@@ -197,7 +197,7 @@ impl Node {
         after: Option<RecordId>,
         rows: usize,
     ) -> RecordPage {
-        let page = self.store.list(collection, after, up_to(rows)).await;
+        let page = self.store.list(collection, after, up_to(rows), None).await;
         page.expect("list")
     }
 

@@ -116,7 +116,11 @@ pub async fn a_page_is_bounded_in_bytes_but_has_a_record<F: Fixture>() {
             rows: 100,
             bytes: BYTES,
         };
-        let page = node.store.list("notes", after, limit).await.expect("list");
+        let page = node
+            .store
+            .list("notes", after, limit, None)
+            .await
+            .expect("list");
         let bytes = |record: &Record| record.fields["body"].as_str().map_or(0, str::len);
         let total: usize = page.records.iter().map(bytes).sum();
         assert!(total <= BYTES || page.records.len() == 1, "{total} bytes");

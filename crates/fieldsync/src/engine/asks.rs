@@ -55,6 +55,12 @@ pub(crate) async fn authorize(
     };
     match authorizer.authorize(principal, access, name).await {
         Err(Denied::Hidden) => Err(Refusal::NoSuchCollection(Arc::clone(name))),
-        granted => Ok(granted?),
+        granted => {
+            let grant = granted?.checked(collection);
+            Ok(grant.map_err(|errors| {
+                tracing::error!(collection = %name, %errors, "a rule's filter does not fit its collection: nothing is granted");
+                Denied::unavailable(errors)
+            })?)
+        }
     }
 }

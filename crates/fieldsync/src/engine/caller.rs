@@ -1,7 +1,7 @@
 //! The engine on behalf of a principal.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::engine::{Engine, ProposedEdit};
 use crate::engine::permissions::{Permissions, RecordView};
@@ -11,15 +11,22 @@ use crate::live::subscription::Subscription;
 use crate::model::access::Access;
 use crate::model::cursor::Cursor;
 use crate::model::edit::Edit;
+use crate::model::field_errors::FieldErrors;
 use crate::model::principal::Principal;
+use crate::model::query::Query;
 use crate::model::record::{Fields, RecordId, RecordKey, json_size};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
+use crate::store::error::StoreError;
 use crate::store::page::{PageLimit, PageMeter};
 
 /// The maximum size of a page, as JSON without its brackets.
 pub(crate) const MAX_PAGE_BYTES: usize = 1024 * 1024 - 1;
+
+/// How long a list may look for records that match its query.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engine on behalf of a principal. Records are [`Fields`] with the id, as far as the principal may read them.
 #[derive(Debug)]
@@ -51,8 +58,12 @@ impl Engine {
         }
     }
 
-    /// The topic with this name, a collection or one of its records, and its collection.
-    pub(crate) fn find_topic(&self, name: &str) -> Option<(Arc<Collection>, Topic)> {
+    /// The topic with this name, and its collection. Only who may know of the collection learns that a query is malformed.
+    pub(crate) fn find_topic(
+        &self,
+        name: &str,
+    ) -> Option<(Arc<Collection>, Result<Topic, FieldErrors>)> {
+        let (name, query) = name.split_once('?').unwrap_or((name, ""));
         let (collection, id) = match name.split_once('/') {
             Some((collection, id)) => (collection, Some(id)),
             None => (name, None),
@@ -63,9 +74,11 @@ impl Engine {
             None => None,
         };
         let topic = Topic {
-            collection: Arc::clone(collection.name()),
             id,
+            ..Topic::of(Arc::clone(collection.name()))
         };
+        let query = Query::read(query, &[]);
+        let topic = query.map(|query| topic.with_query(query));
         Some((Arc::clone(collection), topic))
     }
 }
@@ -118,47 +131,61 @@ impl Caller<'_> {
         limit: usize,
     ) -> Result<Page, EngineError> {
         let permissions = self.permissions(Access::Read, collection).await?;
-        self.page(after, limit, &permissions).await
+        self.page(after, limit, &permissions.collection, &permissions.read)
+            .await
     }
 
     pub(crate) async fn page(
         &self,
         after: Option<RecordId>,
         limit: usize,
-        permissions: &Permissions,
+        collection: &Collection,
+        grant: &Grant,
     ) -> Result<Page, EngineError> {
-        let (collection, grant) = (&permissions.collection, &permissions.read);
         collection.check_after(after.as_ref())?;
         let store = self.engine.store();
         let limit = PageLimit {
             rows: limit,
             bytes: MAX_PAGE_BYTES,
         };
-        let mut read = store.list(collection.name(), after, limit).await?;
+        let narrowing = grant.narrowing();
+        let list = |after| store.list(collection.name(), after, limit, narrowing.as_ref());
+        let begun = Instant::now();
+        let mut read = list(after).await?;
+        // Later records are as they were at the first read, or newer: the first cursor misses nothing.
         let position = read.head;
-        // A page of hidden records would reveal the id of one as the start of the next page. The store is read on
-        // instead, and the first cursor stays valid.
-        while read.more && !read.records.iter().any(|record| grant.shows(record)) {
-            let after = read.records.last().map(|last| last.id.clone());
-            read = store.list(collection.name(), after, limit).await?;
-        }
         let (mut meter, mut records, mut last) = (PageMeter::new(limit), Vec::new(), None);
-        for record in read.records.iter().filter(|record| grant.shows(record)) {
-            let visible = grant.view.project(record.id.clone(), &record.fields);
-            // With the comma.
-            if limit.rows == 0 || !meter.take(json_size(&visible) + 1) {
-                break;
+        // The page is filled: how many records are hidden between two visible ones must not show.
+        let has_more = loop {
+            for record in read.records.iter().filter(|record| grant.shows(record)) {
+                let visible = grant.view.project(record.id.clone(), &record.fields);
+                // With the comma.
+                if limit.rows == 0 || !meter.take(json_size(&visible) + 1) {
+                    break;
+                }
+                records.push(visible);
+                last = Some(record.id.clone());
             }
-            records.push(visible);
-            last = Some(record.id.clone());
-        }
+            if meter.is_full() || !read.more || records.len() >= limit.rows {
+                break read.more || meter.is_full();
+            }
+            if begun.elapsed() > LIST_TIMEOUT {
+                if last.is_some() {
+                    break true;
+                }
+                let message = "the list took too long: it has few records, and no index finds them";
+                return Err(StoreError::Unavailable(message.into()).into());
+            }
+            let after = read.records.last().map(|last| last.id.clone());
+            read = list(after).await?;
+        };
         Ok(Page {
             records,
             cursor: Cursor {
                 position,
                 shape: collection.shape(grant),
             },
-            next: last.filter(|_| read.more || meter.is_full()),
+            next: last.filter(|_| has_more),
         })
     }
 

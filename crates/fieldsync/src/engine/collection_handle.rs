@@ -7,7 +7,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::caller::MAX_PAGE_BYTES;
 use crate::engine::engine::Engine;
 use crate::error::EngineError;
 use crate::live::subscription::Subscription;
@@ -15,7 +14,6 @@ use crate::model::cursor::Cursor;
 use crate::model::edit::{Edit, UpdateResult};
 use crate::model::record::{Record, RecordId, RecordKey, Stored};
 use crate::schema::field::SetBy;
-use crate::store::page::PageLimit;
 
 /// A collection of an engine by its Rust type, from [`Engine::collection`]. A clone is cheap.
 ///
@@ -88,6 +86,10 @@ impl<T> CollectionHandle<T> {
         self.engine.subscribe(&*self.name, since).await
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     fn key(&self, id: impl Into<RecordId>) -> RecordKey {
         RecordKey {
             collection: Arc::clone(&self.name),
@@ -108,42 +110,6 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
         }
         let (record, _) = self.engine.store().get(&key).await?;
         record.map(|record| self.typed(record)).transpose()
-    }
-
-    /// Reads at most `limit` records in the order of their ids, starting after the id `after`. A record that does not fit the type is
-    /// left out, and logged.
-    ///
-    /// # Errors
-    /// Same as [`CollectionHandle::get`], or when `after` is of another kind than the collection's ids.
-    pub async fn list(
-        &self,
-        after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<Vec<Stored<T>>, EngineError> {
-        let collection = self.engine.known_collection(&self.name)?;
-        collection.check_after(after.as_ref())?;
-        let (mut records, mut after) = (Vec::new(), after);
-        while records.len() < limit {
-            let limit = PageLimit {
-                rows: limit - records.len(),
-                bytes: MAX_PAGE_BYTES,
-            };
-            let page = self.engine.store().list(&self.name, after, limit).await?;
-            after = page.records.last().map(|last| last.id.clone());
-            for record in page.records {
-                match self.typed(record) {
-                    Ok(record) => records.push(record),
-                    Err(EngineError::Unreadable { key, source }) => {
-                        tracing::warn!(%key, error = %source, "a record does not fit its type, and is left out of a list");
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            if !page.more {
-                break;
-            }
-        }
-        Ok(records)
     }
 
     /// Creates a record.
@@ -199,7 +165,7 @@ impl<T: DeserializeOwned> CollectionHandle<T> {
         self.typed(record.expect("neither a create nor a patch deletes its record"))
     }
 
-    fn typed(&self, record: Record) -> Result<Stored<T>, EngineError> {
+    pub(crate) fn typed(&self, record: Record) -> Result<Stored<T>, EngineError> {
         let key = self.key(record.id.clone());
         let collection = self.engine.known_collection(&self.name)?;
         // Fields that the engine adds are not part of the type.

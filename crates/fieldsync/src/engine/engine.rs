@@ -15,6 +15,7 @@ use crate::engine::group_commit::GroupCommit;
 use crate::engine::permissions::Permissions;
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
+use crate::live::hub::Hub;
 use crate::live::hub_registry::HubRegistry;
 use crate::live::since::Since;
 use crate::live::subscriber_reads::SubscriberReads;
@@ -194,11 +195,17 @@ impl Engine {
             return Err(Refusal::NotFound(RecordKey::new(topic.collection, id)).into());
         }
         let hub = hubs.of(collection.name());
-        let grant = permissions.read.clone();
+        let shape = collection.shape(&permissions.read);
+        let grant = permissions.read.narrowed(&topic.query, collection);
+        let grant = grant.map_err(Refusal::BadQuery)?;
         let reads = Arc::clone(subscriber_reads);
         Ok(Subscription::new(
-            topic, collection, grant, hub, reads, since,
+            topic, collection, grant, shape, hub, reads, since,
         ))
+    }
+
+    pub(crate) fn hub(&self, collection: &str) -> &Arc<Hub> {
+        self.inner.hubs.of(collection)
     }
 
     pub(crate) fn asks(&self) -> &Asks {

@@ -9,6 +9,7 @@ pub(crate) mod collection_handle;
 pub(crate) mod drain;
 pub(crate) mod engine;
 pub(crate) mod group_commit;
+pub(crate) mod handle_query;
 pub(crate) mod origins;
 pub(crate) mod permissions;
 pub(crate) mod settings;

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::http::event_id::EventId;
-use crate::live::subscription::Subscription;
 use crate::protocol::{Message, MessageStream, MessageStreams};
 
 /// The events of some subscriptions, until the engine drains or the client disconnects.
@@ -25,19 +24,15 @@ pub(crate) struct EventStream {
 }
 
 impl EventStream {
-    /// The events of these subscriptions, which go on from these places.
-    pub(crate) fn new(
-        subscriptions: impl IntoIterator<Item = Subscription>,
-        id: EventId,
-        heartbeat: Duration,
-    ) -> Self {
+    /// The events of these streams, which go on from these places.
+    pub(crate) fn new(streams: Vec<MessageStream>, id: EventId, heartbeat: Duration) -> Self {
         // Random, so that clients do not act all at once.
         let first_heartbeat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
         let mut heartbeats = tokio::time::interval_at(first_heartbeat, heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut messages = MessageStreams::new();
-        for subscription in subscriptions {
-            messages.push(MessageStream::new(subscription));
+        for stream in streams {
+            messages.push(stream);
         }
         Self {
             first: Some(retry()),
@@ -58,7 +53,7 @@ impl EventStream {
         match self.messages.poll_next(context) {
             Poll::Ready(Ok((number, message))) => {
                 let mut event = Vec::new();
-                write_event(&mut event, &mut self.id, number, &message);
+                self.write_event(&mut event, number, &message);
                 return Poll::Ready(Some(event.into()));
             }
             Poll::Ready(Err(_)) => {
@@ -70,28 +65,35 @@ impl EventStream {
         ready!(self.heartbeats.poll_tick(context));
         let mut events = Vec::new();
         for (number, live) in self.messages.heartbeats() {
-            write_event(&mut events, &mut self.id, number, &live);
+            self.write_event(&mut events, number, &live);
         }
         if events.is_empty() {
             return Poll::Ready(Some(Bytes::from_static(b":\n\n")));
         }
         Poll::Ready(Some(events.into()))
     }
-}
 
-/// Writes the event of a message from the stream with this number. Its id is where all of them can go on.
-fn write_event(events: &mut Vec<u8>, id: &mut EventId, number: usize, message: &Message) {
-    let head = match &message.place {
-        Some(place) => {
-            id.move_to(number, place);
-            format!("event: {}\nid: {id}\ndata: ", message.name)
-        }
-        None => format!("event: {}\ndata: ", message.name),
-    };
-    events.reserve(head.len() + message.json.len() + 2);
-    events.extend(head.as_bytes());
-    events.extend(&message.json);
-    events.extend(b"\n\n");
+    /// Writes the event of a message from the stream with this number. Its id is where all of them can go on.
+    fn write_event(&mut self, events: &mut Vec<u8>, number: usize, message: &Message) {
+        let head = match &message.place {
+            Some(place) => {
+                if message.name == "live" {
+                    // It is of all topics of the collection.
+                    for number in self.messages.numbers_like(number) {
+                        self.id.move_to(number, place);
+                    }
+                } else {
+                    self.id.move_to(number, place);
+                }
+                format!("event: {}\nid: {}\ndata: ", message.name, self.id)
+            }
+            None => format!("event: {}\ndata: ", message.name),
+        };
+        events.reserve(head.len() + message.json.len() + 2);
+        events.extend(head.as_bytes());
+        events.extend(&message.json);
+        events.extend(b"\n\n");
+    }
 }
 
 /// The event that says when to connect again: after a random delay, so that clients do not act all at once.

@@ -16,8 +16,10 @@ use crate::http::reply::{Rejection, WithHeader as _, empty};
 use crate::http::request::Request;
 use crate::live::since::Since;
 use crate::model::access::Access;
+use crate::model::cursor::ResetReason;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
+use crate::protocol::MessageStream;
 use crate::schema::collection::Collection;
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -42,7 +44,15 @@ pub(crate) fn of_resource(
     topic: Topic,
     permissions: Permissions,
 ) -> Result<Response<Body>, Rejection> {
-    stream(request, vec![(topic, permissions)])
+    let sub = topic.to_string();
+    stream(
+        request,
+        vec![Asked {
+            topic,
+            sub,
+            permissions,
+        }],
+    )
 }
 
 /// The events of the topics in the query. They are in one stream, since a browser opens six connections per host over HTTP/1.1.
@@ -59,12 +69,12 @@ pub(crate) async fn of_topics(request: &Request<'_>) -> Result<Response<Body>, R
     let mut topics = Vec::with_capacity(names.len());
     for name in &names {
         let found = request.engine.find_topic(name);
-        let (_, topic) = found.ok_or_else(no_such_topic)?;
-        topics.push(topic);
+        let (collection, topic) = found.ok_or_else(no_such_topic)?;
+        topics.push((Arc::clone(collection.name()), name, topic));
     }
     // Those of one collection have the same cursor most of the time.
-    topics.sort_by_key(|topic: &Topic| Arc::clone(&topic.collection));
-    let mut collections: Vec<&Arc<str>> = topics.iter().map(|topic| &topic.collection).collect();
+    topics.sort_by_key(|(collection, ..)| Arc::clone(collection));
+    let mut collections: Vec<_> = topics.iter().map(|(collection, ..)| collection).collect();
     collections.dedup();
     let asked = collections.iter().map(async |collection| {
         let asked = request.caller.permissions(Access::Read, collection).await;
@@ -75,26 +85,30 @@ pub(crate) async fn of_topics(request: &Request<'_>) -> Result<Response<Body>, R
     });
     let answers = try_join_all(asked).await?;
     // Only now, so that a hidden collection is like one that does not exist.
-    if let Some(twice) = topics
-        .iter()
-        .enumerate()
-        .find_map(|(number, topic)| topics[..number].contains(topic).then_some(topic))
-    {
-        return Err(Rejection::malformed(
-            "topic",
-            &format!("{twice} is given twice"),
-        ));
-    }
-    let of = |topic: &Topic| {
+    let mut opened: Vec<Asked> = Vec::with_capacity(topics.len());
+    for (_, name, topic) in topics {
+        let topic = topic.map_err(Rejection::bad_query)?;
+        if opened.iter().any(|other| other.topic == topic) {
+            let message = format!("{name} is given twice");
+            return Err(Rejection::malformed("topic", &message));
+        }
         let mut answers = answers.iter();
         let answer = answers.find(|answer| *answer.collection.name() == topic.collection);
-        answer.expect("every collection was asked about").clone()
-    };
-    let topics = topics.into_iter().map(|topic| {
-        let permissions = of(&topic);
-        (topic, permissions)
-    });
-    stream(request, topics.collect())
+        opened.push(Asked {
+            permissions: answer.expect("every collection was asked about").clone(),
+            sub: name.clone(),
+            topic,
+        });
+    }
+    stream(request, opened)
+}
+
+/// A topic that is asked for.
+struct Asked {
+    topic: Topic,
+    /// The name that its messages have.
+    sub: String,
+    permissions: Permissions,
 }
 
 /// It does not say which: one that is hidden is not found until its rule was asked.
@@ -103,25 +117,23 @@ fn no_such_topic() -> Rejection {
     Rejection::new(StatusCode::NOT_FOUND, "not-found", detail)
 }
 
-fn stream(
-    request: &Request<'_>,
-    topics: Vec<(Topic, Permissions)>,
-) -> Result<Response<Body>, Rejection> {
-    let collections = topics
-        .iter()
-        .map(|(_, permissions)| &*permissions.collection);
+fn stream(request: &Request<'_>, topics: Vec<Asked>) -> Result<Response<Body>, Rejection> {
+    let collections = topics.iter().map(|asked| &*asked.permissions.collection);
     let (id, starts) = start(request, collections.collect())?;
     if !request.engine.is_ready() {
         return Ok(come_back());
     }
+    let opened = topics.into_iter().zip(starts).map(|(asked, since)| {
+        let subscription = request
+            .engine
+            .open(asked.topic, since, &asked.permissions)?;
+        Ok(MessageStream::new(subscription, asked.sub))
+    });
+    let streams = opened.collect::<Result<Vec<_>, EngineError>>()?;
     let mut response = head();
     if request.parts.method != Method::HEAD {
-        let opened = topics.into_iter().zip(starts);
-        let opened = opened
-            .map(|((topic, permissions), since)| request.engine.open(topic, since, &permissions));
-        let subscriptions = opened.collect::<Result<Vec<_>, _>>()?;
         let heartbeat = request.engine.settings().heartbeat;
-        *response.body_mut() = Body::events(EventStream::new(subscriptions, id, heartbeat));
+        *response.body_mut() = Body::events(EventStream::new(streams, id, heartbeat));
     }
     Ok(response)
 }
@@ -178,7 +190,7 @@ fn start(
         .zip(collections)
         .map(|(place, collection)| match place {
             TopicPlace::At(place) => Since::cursor_or_resume(place, collection),
-            TopicPlace::Lost => Ok(Since::Lost),
+            TopicPlace::Lost => Ok(Since::Lost(ResetReason::Trimmed)),
             TopicPlace::Nowhere => Ok(Since::Snapshot),
         });
     let starts = starts.collect::<Result<_, _>>().map_err(|_| malformed())?;

@@ -9,8 +9,9 @@ use crate::http::body::Body;
 use crate::http::conditional::{if_match, if_none_match};
 use crate::http::headers::FIELDSYNC_CURSOR;
 use crate::http::reply::{Rejection, WithHeader as _, empty, json, to_json};
-use crate::http::request::{Request, percent_encode};
+use crate::http::request::Request;
 use crate::model::entity_tag::entity_tag_of;
+use crate::model::percent::percent_encode;
 use crate::model::record::RecordKey;
 use crate::model::refusal::Refusal;
 use crate::protocol::Problem;
@@ -39,7 +40,13 @@ pub(crate) async fn page(
             Some(id.ok_or_else(|| Rejection::malformed("after", "must be the id of a record"))?)
         }
     };
-    let page = request.caller.page(after, limit, permissions).await?;
+    let query = request.query(&["limit", "after"])?;
+    let grant = permissions.read.narrowed(&query, collection);
+    let grant = grant.map_err(Rejection::bad_query)?;
+    let page = request
+        .caller
+        .page(after, limit, collection, &grant)
+        .await?;
     let response = conditional(request, to_json(&page.records))?
         .with_text(FIELDSYNC_CURSOR, page.cursor.to_string());
     let Some(next) = page.next else {
@@ -47,7 +54,9 @@ pub(crate) async fn page(
     };
     let (mount_path, name) = (request.mount_path(), collection.name());
     let next = percent_encode(&next.to_string());
-    let link = format!("<{mount_path}/{name}/?after={next}&limit={limit}>; rel=\"next\"");
+    let and = if query.is_empty() { "" } else { "&" };
+    let link =
+        format!("<{mount_path}/{name}/?after={next}&limit={limit}{and}{query}>; rel=\"next\"");
     Ok(response.with_text(LINK, link))
 }
 

@@ -11,6 +11,7 @@ use crate::error::EngineError;
 use crate::http::body::Body;
 use crate::model::exact_number::to_json_bytes;
 use crate::model::field_errors::FieldErrors;
+use crate::model::refusal::Refusal;
 use crate::protocol::Problem;
 
 /// The response for an error of the engine: the same problem details (RFC 9457) that the REST routes answer with.
@@ -43,6 +44,11 @@ impl Rejection {
     pub(crate) fn malformed(name: &str, message: &str) -> Self {
         let errors = FieldErrors::one(name, message);
         Problem::of_fields(StatusCode::BAD_REQUEST, "malformed", errors).into()
+    }
+
+    /// A 400 for a query, with messages for its parameters or fields.
+    pub(crate) fn bad_query(errors: FieldErrors) -> Self {
+        Problem::from(&Refusal::BadQuery(errors)).into()
     }
 
     pub(crate) fn with(self, name: HeaderName, value: HeaderValue) -> Self {

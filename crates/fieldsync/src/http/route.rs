@@ -20,10 +20,11 @@ use crate::http::events::{self, accepts_events};
 use crate::http::headers::{ACCEPT_PATCH, check_size};
 use crate::http::read;
 use crate::http::reply::{Rejection, WithHeader as _, empty};
-use crate::http::request::{Request, percent_decode};
+use crate::http::request::Request;
 use crate::http::request_body::PATCH_TYPES;
 use crate::http::write;
 use crate::model::access::{Access, Denied};
+use crate::model::percent::percent_decode;
 use crate::model::principal::Principal;
 use crate::model::record::{RecordId, RecordKey};
 use crate::model::refusal::Refusal;
@@ -122,7 +123,10 @@ where
     };
     match (&parts.method, resource) {
         (&Method::GET | &Method::HEAD, resource) if accepts_events(&parts.headers) => {
-            events::of_resource(request, topic(&collection, resource), permissions?)
+            let permissions = permissions?;
+            let query = request.query(&["since"])?;
+            let topic = topic(&collection, resource).with_query(query);
+            events::of_resource(request, topic, permissions)
         }
         (&Method::GET | &Method::HEAD, Resource::Collection) => {
             read::page(request, &collection, &permissions?).await
@@ -202,11 +206,11 @@ fn find(engine: &Engine, path: &str) -> Option<(Arc<Collection>, Option<String>)
 
 fn topic(collection: &Collection, resource: Resource) -> Topic {
     Topic {
-        collection: Arc::clone(collection.name()),
         id: match resource {
             Resource::Collection => None,
             Resource::Record(id) => Some(id),
         },
+        ..Topic::of(Arc::clone(collection.name()))
     }
 }
 

@@ -11,3 +11,4 @@ pub(crate) mod since;
 pub(crate) mod subscriber_reads;
 pub(crate) mod subscription;
 pub(crate) mod update;
+mod update_stream;

@@ -8,6 +8,7 @@ use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
 use crate::store::error::StoreError;
 use crate::store::page::PageLimit;
 use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE, read_changes_and_rows};
@@ -65,6 +66,7 @@ pub(crate) enum Then {
 pub(crate) struct Reader {
     pub(crate) collection: Arc<Collection>,
     pub(crate) topic: Topic,
+    pub(crate) grant: Arc<Grant>,
     pub(crate) position: Position,
     /// Which partial changes it needs whole.
     pub(crate) fill: Fill,
@@ -89,7 +91,7 @@ impl Reader {
     async fn read_log(&self, store: &dyn Store) -> Result<LogRead, StoreError> {
         let (collection, since) = (&self.collection, self.position);
         let limit = SUBSCRIBER_PAGE;
-        read_changes_and_rows(store, collection, since, limit, self.fill, &self.topic).await
+        read_changes_and_rows(store, collection, since, limit, &self.fill, &self.topic).await
     }
 
     async fn read_piece(
@@ -113,7 +115,10 @@ impl Reader {
             let log = LogRead::default();
             return Ok(StepResult { log, then });
         }
-        let page = store.list(&topic.collection, after.clone(), PIECE).await?;
+        let narrowing = self.grant.narrowing();
+        let page = store
+            .list(&topic.collection, after.clone(), PIECE, narrowing.as_ref())
+            .await?;
         let position = page.head;
         let mut log = LogRead::default();
         if after.is_some() && position != self.position {

@@ -76,6 +76,14 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The frame with this key, if it was encoded before.
+    pub(crate) fn encoded(&self, key: &FrameKey) -> Option<Bytes> {
+        let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frames = frames.iter();
+        let (_, frame) = frames.find(|(known, _)| known == key)?;
+        Some(frame.clone())
+    }
+
     /// The frame with this key. It is encoded by the first caller.
     pub(crate) fn frame(&self, key: FrameKey, encode: impl FnOnce() -> Bytes) -> Bytes {
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,17 +101,19 @@ impl Entry {
 /// What determines the bytes of a change's frame. Equal keys have equal frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameKey {
-    pub(crate) kind: FrameKind,
+    pub(crate) frame: Frame,
     pub(crate) view: View,
-    /// The identity of the grant, which is part of the cursor. It differs for grants with another filter on records.
-    pub(crate) view_hash: u32,
     pub(crate) action: Action,
 }
 
-/// The kind of message that a frame contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FrameKind {
-    CollectionTopic,
-    RecordTopic,
+/// What a frame has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// A message of a plain feed.
     Feed,
+    /// A message without the name of its subscription and without its cursor.
+    Body,
+    /// The message of a subscription with this name, and the identity of what it sees, which is part of the cursor: it differs for
+    /// grants with another filter on records.
+    Whole(Arc<str>, u32),
 }

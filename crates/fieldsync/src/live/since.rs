@@ -1,6 +1,6 @@
 //! Where a subscription starts.
 
-use crate::model::cursor::{Cursor, MalformedCursor, Position, Resume};
+use crate::model::cursor::{Cursor, MalformedCursor, Position, ResetReason, Resume};
 use crate::model::record::RecordId;
 use crate::schema::collection::Collection;
 
@@ -10,7 +10,7 @@ pub(crate) enum Since {
     /// With a snapshot.
     Snapshot,
     /// With a reset, and then a snapshot: what the subscriber has can't be continued.
-    Lost,
+    Lost(ResetReason),
     /// With the live changes after this position, which was the head of the hub a moment ago.
     Position(Position),
     /// With the changes after this cursor.

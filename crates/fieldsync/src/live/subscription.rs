@@ -7,13 +7,12 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, Stream};
+use futures_util::FutureExt as _;
 
 use crate::live::hub::{Hub, Listener, RingRead};
 use crate::live::message_size::{MESSAGE, size_of_change, size_of_record};
@@ -27,6 +26,7 @@ use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
 use crate::model::record::{Record, RecordId};
 use crate::model::topic::Topic;
+use crate::schema::change_view::UnknownMembership;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
 use crate::store::page::PageMeter;
@@ -55,8 +55,10 @@ pub(crate) enum Event {
 pub struct Subscription {
     topic: Topic,
     collection: Arc<Collection>,
-    grant: Grant,
+    grant: Arc<Grant>,
     shape: Shape,
+    /// The shape of the collection under the grant. Its cursors serve for every query.
+    collection_shape: Shape,
     reads: Arc<SubscriberReads>,
     /// Which partial changes the subscriber needs whole.
     fill: Fill,
@@ -87,6 +89,7 @@ impl Subscription {
         topic: Topic,
         collection: &Arc<Collection>,
         grant: Grant,
+        collection_shape: Shape,
         hub: &Arc<Hub>,
         reads: Arc<SubscriberReads>,
         since: Since,
@@ -97,8 +100,9 @@ impl Subscription {
         let mut subscription = Self {
             topic,
             collection: Arc::clone(collection),
-            grant,
+            grant: Arc::new(grant),
             shape,
+            collection_shape,
             reads,
             fill: Fill::All,
             listener,
@@ -109,7 +113,7 @@ impl Subscription {
         };
         match since {
             Since::Snapshot => subscription.start(ReadStep::SnapshotPiece { after: None }),
-            Since::Lost => subscription.reset(ResetReason::Trimmed),
+            Since::Lost(reason) => subscription.reset(reason),
             Since::Position(since) => {
                 // After a reset of the log the position is useless, and the subscription starts at the head.
                 if since.epoch == position.epoch && since.offset <= position.offset {
@@ -127,7 +131,7 @@ impl Subscription {
 
     /// Goes on from a cursor with this step, if the subscriber still sees what it saw then.
     fn resume(&mut self, cursor: Cursor, step: ReadStep) {
-        if cursor.shape == self.shape {
+        if cursor.shape == self.shape || cursor.shape == self.collection_shape {
             self.position = cursor.position;
             self.start(step);
         } else if cursor.shape.schema == self.shape.schema {
@@ -154,19 +158,26 @@ impl Subscription {
     /// Reads no current rows for the sake of [`FoldedChange::record`], where nothing else needs them. The records of updates
     /// may then lack values.
     pub(crate) fn without_records(mut self) -> Self {
-        if self.grant.rows.is_none() {
-            self.fill = Fill::Refreshes;
-        }
+        self.fill = Fill::For(Arc::clone(&self.grant));
         self
     }
 
-    /// The position up to which the subscriber has received everything. `None` while it catches up.
+    /// The position up to which the subscriber has received everything, for every topic of the collection. `None` while it catches
+    /// up.
     pub(crate) fn live_cursor(&self) -> Option<Cursor> {
-        (matches!(self.state, State::Live) && self.events.is_empty())
-            .then(|| self.cursor(self.position))
+        let is_live = matches!(self.state, State::Live) && self.events.is_empty();
+        is_live.then_some(Cursor {
+            position: self.position,
+            shape: self.collection_shape,
+        })
     }
 
-    fn cursor(&self, position: Position) -> Cursor {
+    pub(crate) fn collection_shape(&self) -> Shape {
+        self.collection_shape
+    }
+
+    /// A cursor of this subscription.
+    pub(crate) fn cursor(&self, position: Position) -> Cursor {
         Cursor {
             position,
             shape: self.shape,
@@ -206,8 +217,9 @@ impl Subscription {
                     let reader = Reader {
                         collection: Arc::clone(&self.collection),
                         topic: self.topic.clone(),
+                        grant: Arc::clone(&self.grant),
                         position: self.position,
-                        fill: self.fill,
+                        fill: self.fill.clone(),
                     };
                     self.state = State::Reading(self.reads.start(step.clone(), reader), step);
                 }
@@ -249,9 +261,13 @@ impl Subscription {
                 return self.start(ReadStep::CatchUp);
             }
             self.position = entry.change.position;
-            if let Some(action) = entry.change.visible_action(&self.grant) {
-                self.events
-                    .push_back(Event::Change(Arc::clone(entry), action));
+            match entry.change.visible_action(&self.grant) {
+                Ok(None) => {}
+                Ok(Some(action)) => {
+                    let change = Event::Change(Arc::clone(entry), action);
+                    self.events.push_back(change);
+                }
+                Err(UnknownMembership) => return self.reset(ResetReason::View),
             }
         }
         self.position = position;
@@ -272,13 +288,27 @@ impl Subscription {
     /// Queues what a step has read, and starts the next step or goes live.
     fn apply(&mut self, StepResult { log, then }: StepResult) {
         let LogRead { changes, rows } = log;
-        let (changes, more) = match changes {
-            ChangesSince::OutOfRange(reason) => return self.reset(reason),
-            ChangesSince::Changes { changes, more } => (changes, more),
-        };
+        match changes {
+            ChangesSince::OutOfRange(reason) => self.reset(reason),
+            ChangesSince::Changes { changes, more } => {
+                let applied = self.apply_changes(&changes, more, &rows, then);
+                if let Err(UnknownMembership) = applied {
+                    self.reset(ResetReason::View);
+                }
+            }
+        }
+    }
+
+    fn apply_changes(
+        &mut self,
+        changes: &[Change],
+        more: bool,
+        rows: &HashMap<RecordId, Option<Record>>,
+        then: Then,
+    ) -> Result<(), UnknownMembership> {
         match then {
             Then::CatchUp => {
-                self.queue_changes(&changes, &rows, |_| true, None);
+                self.queue_changes(changes, rows, |_| true, None)?;
                 if more {
                     self.start(ReadStep::CatchUp);
                 } else {
@@ -287,7 +317,7 @@ impl Subscription {
             }
             Then::ChangesBetweenPieces { after } => {
                 let is_selected = is_in_pieces_up_to(after.clone());
-                self.queue_changes(&changes, &rows, is_selected, after.as_ref());
+                self.queue_changes(changes, rows, is_selected, after.as_ref())?;
                 self.start(if more {
                     ReadStep::ChangesBetweenPieces { after }
                 } else {
@@ -301,7 +331,7 @@ impl Subscription {
                 is_last,
             } => {
                 let is_selected = is_in_pieces_up_to(after.clone());
-                self.queue_changes(&changes, &rows, is_selected, after.as_ref());
+                self.queue_changes(changes, rows, is_selected, after.as_ref())?;
                 let after = records.last().map(|record| record.id.clone()).or(after);
                 self.position = position;
                 self.queue_records(records, after.as_ref().filter(|_| !is_last));
@@ -312,6 +342,7 @@ impl Subscription {
                 }
             }
         }
+        Ok(())
     }
 
     fn go_live(&mut self) {
@@ -328,7 +359,7 @@ impl Subscription {
     /// record `after`.
     fn queue_records(&mut self, records: Vec<Record>, after: Option<&RecordId>) {
         let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
-        let grant = self.grant.clone();
+        let grant = Arc::clone(&self.grant);
         for record in records.into_iter().filter(|record| grant.shows(record)) {
             let record = Record {
                 id: record.id,
@@ -367,14 +398,17 @@ impl Subscription {
         rows: &HashMap<RecordId, Option<Record>>,
         is_selected: impl Fn(&Change) -> bool,
         after: Option<&RecordId>,
-    ) {
+    ) -> Result<(), UnknownMembership> {
         let (mut meter, mut page) = (PageMeter::new(MESSAGE), FoldedChanges::default());
         for change in changes {
             let on_topic = self.topic.id.clone().is_none_or(|id| change.key.id == id);
             let is_wanted = on_topic && is_selected(change);
-            let shown = self.filled(change, rows).filter(|_| is_wanted);
-            if let Some(view) = shown.as_deref().and_then(|shown| shown.view(&self.grant)) {
-                let folded = FoldedChange::of(&view, &self.grant);
+            let folded = if is_wanted {
+                self.folded(change, rows)?
+            } else {
+                None
+            };
+            if let Some(folded) = folded {
                 let bytes = size_of_change(&folded);
                 if !meter.take(bytes) {
                     let changes = std::mem::take(&mut page).changes;
@@ -390,50 +424,26 @@ impl Subscription {
             let changes = page.changes;
             self.queue(|cursor| Update::Changes { changes, cursor }, after);
         }
+        Ok(())
     }
 
-    /// The change, with its missing values if the subscriber needs them. `None` if it can't be shown.
-    fn filled<'a>(
+    /// The change as the subscriber sees it, with its missing values if it needs them. `None` if it sees nothing of it.
+    fn folded(
         &self,
-        change: &'a Change,
+        change: &Change,
         rows: &HashMap<RecordId, Option<Record>>,
-    ) -> Option<Cow<'a, Change>> {
-        if !self.fill.includes(change, &self.collection) {
-            return Some(Cow::Borrowed(change));
-        }
-        let row = rows.get(&change.key.id)?.as_ref();
-        change.filled(row, &self.grant).map(Cow::Owned)
-    }
-}
-
-impl Stream for Subscription {
-    type Item = Update;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update>> {
-        let event = ready!(self.poll_event(context));
-        Poll::Ready(event.map(|event| match event {
-            Event::InSnapshot(part) => part.0,
-            Event::Other(update) => *update,
-            Event::Change(entry, action) => {
-                let view = entry
-                    .change
-                    .view_as(action, &self.grant)
-                    .expect("the change was visible when it was queued");
-                let change = FoldedChange::of(&view, &self.grant);
-                Update::Change {
-                    change,
-                    cursor: self.cursor(entry.change.position),
-                }
+    ) -> Result<Option<FoldedChange>, UnknownMembership> {
+        let grant = &self.grant;
+        let change = if self.fill.includes(change, &self.collection) {
+            let row = rows.get(&change.key.id).and_then(Option::as_ref);
+            match change.filled(row, grant)? {
+                Some(filled) => Cow::Owned(filled),
+                None => return Ok(None),
             }
-        }))
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription")
-            .field("topic", &self.topic)
-            .field("position", &self.position)
-            .finish_non_exhaustive()
+        } else {
+            Cow::Borrowed(change)
+        };
+        let view = change.view(grant)?;
+        Ok(view.map(|view| FoldedChange::of(&view, grant)))
     }
 }

@@ -10,7 +10,7 @@ use crate::model::cursor::Position;
 use crate::model::record::{Fields, RecordId, RecordKey};
 use crate::model::timestamp::Timestamp;
 
-/// What a change does to a record.
+/// What a change does to a record, or to the records that a subscriber sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -21,20 +21,26 @@ pub enum Action {
     Update,
     /// The record was deleted, or it is no longer visible to the subscriber.
     Delete,
+    /// The record has changed, and now matches the subscriber's query. Only subscribers receive this.
+    Enter,
+    /// The record no longer matches the subscriber's query. Only subscribers receive this.
+    Leave,
 }
 
 impl Action {
-    /// The name: `create`, `update` or `delete`.
+    /// The name: `create`, `update`, `delete`, `enter` or `leave`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Enter => "enter",
+            Self::Leave => "leave",
         }
     }
 
-    /// The action with this name.
+    /// The action of a log with this name: `create`, `update` or `delete`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let actions = [Self::Create, Self::Update, Self::Delete];
@@ -81,8 +87,8 @@ pub struct FoldedChange {
     pub id: RecordId,
     /// What the changes do to the record as a whole.
     pub action: Action,
-    /// The fields to set, with their latest values: every visible field for a create, the visible fields that changed
-    /// for an update, none for a delete.
+    /// The fields to set, with their latest values: every visible field for a create or an enter, the visible fields that changed
+    /// for an update, none for a delete or a leave.
     pub fields: Fields,
     /// The visible fields of the record, with their latest values. For a delete: their last values before it, or none
     /// if these are unknown.

@@ -44,6 +44,9 @@ pub enum Refusal {
     /// The edit is not an object of fields.
     #[error("{0}")]
     Malformed(String),
+    /// A query can't be read, or asks about fields that do not exist or can't be compared. The errors name its parameters or fields.
+    #[error("bad query: {0}")]
+    BadQuery(FieldErrors),
     /// Fields have values that are not allowed.
     #[error("invalid fields: {0}")]
     Invalid(FieldErrors),

@@ -7,25 +7,34 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use crate::live::feed::Feed;
-use crate::live::ring::{Entry, FrameKey, FrameKind};
+use crate::live::ring::{Entry, Frame, FrameKey};
 use crate::live::subscription::{Event, Subscription};
 use crate::live::update::Update;
-use crate::model::change::Action;
+use crate::model::change::{Action, FoldedChange};
 use crate::model::cursor::{Cursor, Place};
 use crate::protocol::close::Close;
-use crate::protocol::messages::{ServerMessage, live_message};
+use crate::protocol::messages::{ServerMessage, change_body, change_message};
 
 /// Reads a subscription's updates as messages.
 ///
 /// It reads an update only when it is polled, and buffers at most the messages of that update.
 #[derive(Debug)]
 pub(crate) struct MessageStream {
-    pub(crate) topic: String,
+    /// The name that its messages have, so that the client can tell them from those of others.
+    pub(crate) sub: Arc<str>,
     subscription: Subscription,
     /// The app's format of messages. Without it they are those of `fieldsync.v1`.
     feed: Option<Feed>,
     /// The messages of the current update that were not sent yet.
     pending: VecDeque<Bytes>,
+}
+
+/// What a stream has next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Message(Message),
+    /// It has caught up: everything that follows is live.
+    Live,
 }
 
 /// A message, and what a server-sent event says of it besides.
@@ -41,46 +50,56 @@ pub(crate) struct Message {
 
 impl MessageStream {
     /// The messages of `fieldsync.v1`.
-    pub(crate) fn new(subscription: Subscription) -> Self {
+    pub(crate) fn new(subscription: Subscription, sub: impl Into<Arc<str>>) -> Self {
         // They have the changed fields; only those of a feed have records.
-        Self::with(subscription.without_records(), None)
+        Self::with(subscription.without_records(), sub.into(), None)
     }
 
     /// The messages that the app's feed makes.
     pub(crate) fn of_feed(subscription: Subscription, feed: Feed) -> Self {
-        Self::with(subscription, Some(feed))
+        Self::with(subscription, Arc::default(), Some(feed))
     }
 
-    fn with(subscription: Subscription, feed: Option<Feed>) -> Self {
+    fn with(subscription: Subscription, sub: Arc<str>, feed: Option<Feed>) -> Self {
         Self {
-            topic: subscription.topic().to_string(),
+            sub,
             subscription,
             feed,
             pending: VecDeque::new(),
         }
     }
 
-    /// The message for a heartbeat: a `live` with the current cursor. `None` for a feed, and while the subscription
-    /// catches up.
-    pub(crate) fn heartbeat(&self) -> Option<Message> {
-        if self.feed.is_some() {
-            return None;
-        }
-        let live = Update::Live {
-            cursor: self.subscription.live_cursor()?,
-        };
-        Some(self.message(live, None))
+    pub(crate) fn collection(&self) -> &Arc<str> {
+        &self.subscription.topic().collection
     }
 
-    /// The next message, or why the connection is to be closed.
-    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Close>> {
+    /// The cursor up to which its subscriber has received everything. `None` while it catches up.
+    pub(crate) fn live_cursor(&self) -> Option<Cursor> {
+        self.subscription.live_cursor()
+    }
+
+    pub(crate) fn is_feed(&self) -> bool {
+        self.feed.is_some()
+    }
+
+    pub(crate) fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// Goes on with another subscription.
+    pub(crate) fn replace(&mut self, subscription: Subscription) {
+        self.subscription = subscription.without_records();
+    }
+
+    /// What is next, or why the connection is to be closed.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Next, Close>> {
         loop {
             if let Some(json) = self.pending.pop_front() {
-                return Poll::Ready(Ok(Message {
+                return Poll::Ready(Ok(Next::Message(Message {
                     json,
                     name: "",
                     place: None,
-                }));
+                })));
             }
             let Some(event) = ready!(self.subscription.poll_event(context)) else {
                 // The engine drains.
@@ -88,7 +107,8 @@ impl MessageStream {
             };
             let (update, place) = match event {
                 Event::Change(entry, action) => {
-                    return Poll::Ready(Ok(self.shared_message(&entry, action)));
+                    let message = self.shared_message(&entry, action);
+                    return Poll::Ready(Ok(Next::Message(message)));
                 }
                 Event::InSnapshot(part) => {
                     let (update, resume) = *part;
@@ -97,7 +117,10 @@ impl MessageStream {
                 Event::Other(update) => (*update, None),
             };
             let Some(feed) = &self.feed else {
-                return Poll::Ready(Ok(self.message(update, place)));
+                return Poll::Ready(Ok(match update {
+                    Update::Live { .. } => Next::Live,
+                    update => Next::Message(self.message(update, place)),
+                }));
             };
             match update {
                 Update::Changes { changes, .. } => {
@@ -116,8 +139,10 @@ impl MessageStream {
     /// The message for an update, and its place if it is within a snapshot.
     fn message(&self, update: Update, place: Option<Place>) -> Message {
         let place = place.or_else(|| update.cursor().map(Place::Cursor));
-        let grant = self.subscription.grant();
-        let message = ServerMessage::of_update(&self.topic, update, place.as_ref(), grant);
+        let (topic, grant) = (self.subscription.topic(), self.subscription.grant());
+        let collection = &topic.collection;
+        let place_of = place.as_ref();
+        let message = ServerMessage::of_update(&self.sub, collection, update, place_of, grant);
         Message {
             json: message.encode(),
             name: message.name(),
@@ -125,34 +150,34 @@ impl MessageStream {
         }
     }
 
-    /// The message for a live change. It is encoded once for all subscribers with the same view and topic.
+    /// The message for a live change. It is encoded once for all subscriptions with the same view and name, and all but its name and its
+    /// cursor once for all with the same view.
     fn shared_message(&self, entry: &Arc<Entry>, action: Action) -> Message {
         let (grant, shape) = (self.subscription.grant(), self.subscription.shape());
-        let kind = match (&self.feed, &self.subscription.topic().id) {
-            (Some(_), _) => FrameKind::Feed,
-            (None, None) => FrameKind::CollectionTopic,
-            (None, Some(_)) => FrameKind::RecordTopic,
-        };
-        let key = FrameKey {
-            kind,
-            view: grant.view.clone(),
-            view_hash: shape.view,
-            action,
-        };
         let cursor = Cursor {
             position: entry.change.position,
             shape,
         };
-        let json = entry.frame(key, || {
-            let seen = entry
-                .change
-                .view_as(action, grant)
-                .expect("the subscription takes only changes that its grant shows");
-            match &self.feed {
-                Some(feed) => feed.message(&seen, grant).into(),
-                None => live_message(&self.topic, &seen, grant, cursor),
+        let key = |frame| FrameKey {
+            frame,
+            view: grant.view.clone(),
+            action,
+        };
+        let seen = || {
+            let seen = entry.change.view_as(action, grant);
+            seen.expect("the subscription takes only changes that its grant shows")
+        };
+        let json = match &self.feed {
+            Some(feed) => entry.frame(key(Frame::Feed), || feed.message(&seen(), grant).into()),
+            None => {
+                let whole = key(Frame::Whole(Arc::clone(&self.sub), shape.view));
+                entry.encoded(&whole).unwrap_or_else(|| {
+                    let body = || change_body(FoldedChange::of(&seen(), grant));
+                    let body = entry.frame(key(Frame::Body), body);
+                    entry.frame(whole, || change_message(&self.sub, &body, cursor))
+                })
             }
-        });
+        };
         Message {
             json,
             name: "change",

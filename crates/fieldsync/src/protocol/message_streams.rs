@@ -1,9 +1,13 @@
 //! The subscriptions of one connection. They take turns.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::live::subscription::Subscription;
+use crate::model::cursor::{Cursor, Place};
 use crate::protocol::close::Close;
-use crate::protocol::message_stream::{Message, MessageStream};
+use crate::protocol::message_stream::{Message, MessageStream, Next};
+use crate::protocol::messages::live_message;
 
 /// The messages for the subscriptions of one connection.
 #[derive(Debug)]
@@ -27,35 +31,128 @@ impl MessageStreams {
     }
 
     /// Ends a subscription.
-    pub(crate) fn remove(&mut self, topic: &str) {
-        self.streams.retain(|stream| stream.topic != topic);
+    pub(crate) fn remove(&mut self, sub: &str) {
+        self.streams.retain(|stream| &*stream.sub != sub);
     }
 
-    pub(crate) fn contains(&self, topic: &str) -> bool {
-        self.streams.iter().any(|stream| stream.topic == topic)
+    pub(crate) fn contains(&self, sub: &str) -> bool {
+        self.streams.iter().any(|stream| &*stream.sub == sub)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// The messages of a heartbeat, each with the number of its stream.
-    pub(crate) fn heartbeats(&self) -> impl Iterator<Item = (usize, Message)> {
-        let streams = self.streams.iter().enumerate();
-        streams.filter_map(|(number, stream)| Some((number, stream.heartbeat()?)))
+    /// The streams of this collection.
+    fn of<'a>(&'a self, collection: &'a str) -> impl Iterator<Item = &'a MessageStream> {
+        let streams = self.streams.iter();
+        streams.filter(move |stream| **stream.collection() == *collection)
     }
 
-    /// The next message with the number of its stream, or why the connection is to be closed.
+    /// Whether there is a stream of this collection.
+    pub(crate) fn has(&self, collection: &str) -> bool {
+        self.of(collection).next().is_some()
+    }
+
+    /// The collections that there are streams of.
+    pub(crate) fn collections(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.streams.iter().map(MessageStream::collection)
+    }
+
+    /// The numbers of the streams with the same collection as this one.
+    pub(crate) fn numbers_like(&self, number: usize) -> impl Iterator<Item = usize> {
+        let collection = self.streams[number].collection();
+        let streams = self.streams.iter().enumerate();
+        let same = streams.filter(move |(_, stream)| stream.collection() == collection);
+        same.map(|(number, _)| number)
+    }
+
+    /// Goes on with other subscriptions to a collection, where this gives one. Where it fails, the stream ends; returns the names of these
+    /// with why.
+    pub(crate) fn replace<E>(
+        &mut self,
+        collection: &str,
+        with: impl Fn(&Subscription) -> Option<Result<Subscription, E>>,
+    ) -> Vec<(Arc<str>, E)> {
+        let mut ended = Vec::new();
+        self.streams.retain_mut(|stream| {
+            if **stream.collection() != *collection {
+                return true;
+            }
+            match with(stream.subscription()) {
+                None => true,
+                Some(Ok(subscription)) => {
+                    stream.replace(subscription);
+                    true
+                }
+                Some(Err(error)) => {
+                    ended.push((Arc::clone(&stream.sub), error));
+                    false
+                }
+            }
+        });
+        ended
+    }
+
+    /// The cursor up to which all subscriptions to a collection have received everything. `None` while one of them catches up, or if
+    /// there is none.
+    pub(crate) fn live_cursor(&self, collection: &str) -> Option<Cursor> {
+        let cursors = self.of(collection).map(MessageStream::live_cursor);
+        let cursors: Option<Vec<_>> = cursors.collect();
+        let cursors = cursors?.into_iter();
+        cursors.min_by_key(|cursor| cursor.position.offset)
+    }
+
+    /// The messages of a heartbeat: a `live` for each collection whose subscriptions are live, each with the number of a stream.
+    pub(crate) fn heartbeats(&self) -> Vec<(usize, Message)> {
+        let mut seen: Vec<&Arc<str>> = Vec::new();
+        let mut messages = Vec::new();
+        for (number, stream) in self.streams.iter().enumerate() {
+            if !seen.contains(&stream.collection()) {
+                seen.push(stream.collection());
+                messages.extend(self.live(number).map(|live| (number, live)));
+            }
+        }
+        messages
+    }
+
+    /// The message that all subscriptions to the collection of this stream are live, if they are. A feed has none.
+    fn live(&self, number: usize) -> Option<Message> {
+        let stream = &self.streams[number];
+        if stream.is_feed() {
+            return None;
+        }
+        let cursor = self.live_cursor(stream.collection())?;
+        Some(Message {
+            json: live_message(stream.collection(), cursor),
+            name: "live",
+            place: Some(Place::Cursor(cursor)),
+        })
+    }
+
+    /// The next message with the number of its stream, or why the connection is to be closed. A `live` is of all streams with the same
+    /// collection.
     pub(crate) fn poll_next(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<(usize, Message), Close>> {
         let count = self.streams.len();
-        for turn in 0..count {
+        let mut turn = 0;
+        while turn < count {
             let number = (self.next + turn) % count;
-            if let Poll::Ready(message) = self.streams[number].poll_next(context) {
-                self.next = number + 1;
-                return Poll::Ready(message.map(|message| (number, message)));
+            match self.streams[number].poll_next(context) {
+                Poll::Pending => turn += 1,
+                Poll::Ready(Ok(Next::Live)) => {
+                    // The last one that has caught up says so for all.
+                    if let Some(live) = self.live(number) {
+                        return Poll::Ready(Ok((number, live)));
+                    }
+                }
+                Poll::Ready(Ok(Next::Message(message))) => {
+                    self.next = number + 1;
+                    return Poll::Ready(Ok((number, message)));
+                }
+                Poll::Ready(Err(close)) => return Poll::Ready(Err(close)),
             }
         }
         Poll::Pending

@@ -11,20 +11,30 @@ use crate::model::cursor::{Cursor, Place};
 use crate::model::exact_number::{self, write_json};
 use crate::model::record::{Fields, RecordId};
 use crate::protocol::problem::Problem;
-use crate::schema::change_view::ChangeView;
 use crate::schema::grant::Grant;
 use crate::schema::json::{JsonError, read_object};
+
+/// The longest name that a client may give a subscription: it is in each of its messages.
+const MAX_SUB_BYTES: usize = 256;
 
 /// A message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ClientMessage {
     Subscribe(Subscribe),
-    Unsubscribe { topic: String },
+    Unsubscribe {
+        sub: String,
+    },
+    /// Asks for an answer when everything up to this cursor was sent.
+    Sync {
+        cursor: String,
+    },
 }
 
 /// What a client wants to subscribe to, and where it wants to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscribe {
+    /// The name that the client gives the subscription, by default that of its topic.
+    pub(crate) sub: String,
     pub(crate) topic: String,
     pub(crate) start: Start,
 }
@@ -60,11 +70,22 @@ impl ClientMessage {
                 format!("{name} must be a string"),
             )),
         };
-        let topic =
-            text("topic")?.ok_or_else(|| invalid("invalid-message", "topic is missing".into()));
+        let required = |name: &str| {
+            let missing = || invalid("invalid-message", format!("{name} is missing"));
+            text(name)?.ok_or_else(missing)
+        };
+        let sub = text("sub")?;
+        if sub.as_ref().is_some_and(|sub| sub.len() > MAX_SUB_BYTES) {
+            let detail = format!("sub has more than {MAX_SUB_BYTES} bytes");
+            return Err(invalid("invalid-message", detail));
+        }
         match text("type")?.as_deref() {
             Some("subscribe") => Ok(Self::Subscribe(Subscribe {
-                topic: topic?,
+                topic: required("topic")?,
+                sub: match sub {
+                    Some(sub) => sub,
+                    None => required("topic")?,
+                },
                 start: match (text("since")?, text("resume")?) {
                     (None, None) => Start::Snapshot,
                     (Some(since), None) => Start::Since(since),
@@ -75,10 +96,15 @@ impl ClientMessage {
                     }
                 },
             })),
-            Some("unsubscribe") => Ok(Self::Unsubscribe { topic: topic? }),
+            Some("unsubscribe") => Ok(Self::Unsubscribe {
+                sub: required("sub")?,
+            }),
+            Some("sync") => Ok(Self::Sync {
+                cursor: required("cursor")?,
+            }),
             _ => Err(invalid(
                 "unknown-type",
-                "type must be subscribe or unsubscribe".into(),
+                "type must be subscribe, unsubscribe or sync".into(),
             )),
         }
     }
@@ -89,21 +115,15 @@ impl ClientMessage {
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum ServerMessage<'a> {
     Snapshot {
-        topic: &'a str,
+        sub: &'a str,
         records: Vec<Fields>,
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         resume: Option<String>,
     },
-    Change {
-        topic: &'a str,
-        #[serde(flatten)]
-        change: ChangeMessage,
-        cursor: String,
-    },
     Changes {
-        topic: &'a str,
+        sub: &'a str,
         folded: bool,
         changes: Vec<ChangeMessage>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,19 +132,25 @@ pub(crate) enum ServerMessage<'a> {
         resume: Option<String>,
     },
     Live {
-        topic: &'a str,
+        collection: &'a str,
         cursor: String,
     },
     Reset {
-        topic: &'a str,
+        sub: &'a str,
         reason: String,
     },
+    Subscribed {
+        sub: &'a str,
+    },
+    Synced {
+        cursor: &'a str,
+    },
     Unsubscribed {
-        topic: &'a str,
+        sub: &'a str,
     },
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
-        topic: Option<&'a str>,
+        sub: Option<&'a str>,
         problem: &'a Problem,
     },
 }
@@ -146,7 +172,8 @@ pub(crate) struct ChangeMessage {
 impl<'a> ServerMessage<'a> {
     /// The message for an update, whose subscriber can go on from this place.
     pub(crate) fn of_update(
-        topic: &'a str,
+        sub: &'a str,
+        collection: &'a str,
         update: Update,
         place: Option<&Place>,
         grant: &Grant,
@@ -158,7 +185,7 @@ impl<'a> ServerMessage<'a> {
         };
         match update {
             Update::Snapshot { records, .. } => Self::Snapshot {
-                topic,
+                sub,
                 records: records
                     .iter()
                     .map(|record| grant.view.project(record.id.clone(), &record.fields))
@@ -166,20 +193,27 @@ impl<'a> ServerMessage<'a> {
                 cursor,
                 resume,
             },
-            Update::Change { change, cursor } => change_message(topic, change, cursor),
+            // A live change is encoded for all subscribers at once.
+            Update::Change { change, .. } => Self::Changes {
+                sub,
+                folded: true,
+                changes: vec![folded_message(change)],
+                cursor,
+                resume,
+            },
             Update::Changes { changes, .. } => Self::Changes {
-                topic,
+                sub,
                 folded: true,
                 changes: changes.into_iter().map(folded_message).collect(),
                 cursor,
                 resume,
             },
             Update::Live { cursor } => Self::Live {
-                topic,
+                collection,
                 cursor: cursor.to_string(),
             },
             Update::Reset(reason) => Self::Reset {
-                topic,
+                sub,
                 reason: reason.to_string(),
             },
         }
@@ -196,35 +230,60 @@ impl<'a> ServerMessage<'a> {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Snapshot { .. } => "snapshot",
-            Self::Change { .. } => "change",
             Self::Changes { .. } => "changes",
             Self::Live { .. } => "live",
             Self::Reset { .. } => "reset",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Synced { .. } => "synced",
             Self::Unsubscribed { .. } => "unsubscribed",
             Self::Error { .. } => "error",
         }
     }
 }
 
-/// The message for a live change, as the grant shows it.
-pub(crate) fn live_message(
-    topic: &str,
-    seen: &ChangeView<'_>,
-    grant: &Grant,
-    cursor: Cursor,
-) -> Bytes {
-    let change = FoldedChange::of(seen, grant);
-    change_message(topic, change, cursor).encode()
+/// What the message of a live change has besides the name of its subscription and its cursor.
+pub(crate) fn change_body(change: FoldedChange) -> Bytes {
+    let mut body = Vec::new();
+    write_json(&mut body, &live_change(change));
+    body.into()
+}
+
+/// The message of a live change.
+pub(crate) fn change_message(sub: &str, body: &[u8], cursor: Cursor) -> Bytes {
+    let mut message = Vec::with_capacity(sub.len() + body.len() + 96);
+    message.extend(br#"{"type":"change","sub":"#);
+    write_json(&mut message, &sub);
+    message.push(b',');
+    // The members of the object.
+    message.extend(&body[1..body.len() - 1]);
+    message.extend(format!(r#","cursor":"{cursor}"}}"#).as_bytes());
+    message.into()
+}
+
+/// The message that confirms a subscription: what follows is of it.
+pub(crate) fn subscribed_message(sub: &str) -> Bytes {
+    ServerMessage::Subscribed { sub }.encode()
+}
+
+/// The message that all subscriptions to a collection are live, and have received everything up to this cursor.
+pub(crate) fn live_message(collection: &str, cursor: Cursor) -> Bytes {
+    let cursor = cursor.to_string();
+    ServerMessage::Live { collection, cursor }.encode()
+}
+
+/// The message that everything up to this cursor was sent.
+pub(crate) fn synced_message(cursor: &str) -> Bytes {
+    ServerMessage::Synced { cursor }.encode()
 }
 
 /// The message that confirms the end of a subscription: nothing of it follows.
-pub(crate) fn unsubscribed_message(topic: &str) -> Bytes {
-    ServerMessage::Unsubscribed { topic }.encode()
+pub(crate) fn unsubscribed_message(sub: &str) -> Bytes {
+    ServerMessage::Unsubscribed { sub }.encode()
 }
 
 /// The frame that answers a client's message with a problem.
-pub(crate) fn error_message(topic: Option<&str>, problem: &Problem) -> Bytes {
-    ServerMessage::Error { topic, problem }.encode()
+pub(crate) fn error_message(sub: Option<&str>, problem: &Problem) -> Bytes {
+    ServerMessage::Error { sub, problem }.encode()
 }
 
 fn folded_message(change: FoldedChange) -> ChangeMessage {
@@ -235,15 +294,11 @@ fn folded_message(change: FoldedChange) -> ChangeMessage {
     }
 }
 
-fn change_message(topic: &str, change: FoldedChange, cursor: Cursor) -> ServerMessage<'_> {
+fn live_change(change: FoldedChange) -> ChangeMessage {
     let key = change.idempotency_keys.first().cloned();
-    ServerMessage::Change {
-        topic,
-        change: ChangeMessage {
-            key,
-            ..message_of(change)
-        },
-        cursor: cursor.to_string(),
+    ChangeMessage {
+        key,
+        ..message_of(change)
     }
 }
 
@@ -292,6 +347,7 @@ mod tests {
             r#"{"type":"subscribe","topic":"users"}"#,
             Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
+                sub: topic(),
                 start: Start::Snapshot,
             })),
         );
@@ -299,6 +355,7 @@ mod tests {
             r#"{"type":"subscribe","topic":"users","since":"x"}"#,
             Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
+                sub: topic(),
                 start: Start::Since("x".into()),
             })),
         );
@@ -306,6 +363,7 @@ mod tests {
             r#"{"type":"subscribe","topic":"users","resume":"x"}"#,
             Ok(ClientMessage::Subscribe(Subscribe {
                 topic: topic(),
+                sub: topic(),
                 start: Start::Resume("x".into()),
             })),
         );
@@ -314,8 +372,28 @@ mod tests {
             Err("invalid-message"),
         );
         check(
-            r#"{"type":"unsubscribe","topic":"users"}"#,
-            Ok(ClientMessage::Unsubscribe { topic: topic() }),
+            r#"{"type":"unsubscribe","sub":"users"}"#,
+            Ok(ClientMessage::Unsubscribe { sub: topic() }),
+        );
+        check(
+            r#"{"type":"subscribe","sub":"7","topic":"users"}"#,
+            Ok(ClientMessage::Subscribe(Subscribe {
+                topic: topic(),
+                sub: "7".into(),
+                start: Start::Snapshot,
+            })),
+        );
+        check(
+            r#"{"type":"sync","cursor":"x"}"#,
+            Ok(ClientMessage::Sync { cursor: "x".into() }),
+        );
+        check(r#"{"type":"sync"}"#, Err("invalid-message"));
+        check(
+            &format!(
+                r#"{{"type":"subscribe","topic":"users","sub":"{}"}}"#,
+                "x".repeat(257)
+            ),
+            Err("invalid-message"),
         );
         check(r#"{"type":"shout","topic":"users"}"#, Err("unknown-type"));
         check(r#"{"topic":"users"}"#, Err("unknown-type"));

@@ -11,5 +11,8 @@ mod problem;
 pub(crate) use close::Close;
 pub(crate) use message_stream::{Message, MessageStream};
 pub(crate) use message_streams::MessageStreams;
-pub(crate) use messages::{ClientMessage, Start, Subscribe, error_message, unsubscribed_message};
+pub(crate) use messages::{
+    ClientMessage, Start, Subscribe, error_message, subscribed_message, synced_message,
+    unsubscribed_message,
+};
 pub(crate) use problem::Problem;

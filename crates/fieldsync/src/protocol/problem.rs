@@ -183,17 +183,18 @@ impl From<&Refusal> for Problem {
             Refusal::Malformed(message) => {
                 Self::new(StatusCode::BAD_REQUEST, "malformed", message.clone())
             }
-            Refusal::Invalid(errors) => {
-                Self::of_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid", errors.clone())
+            Refusal::BadQuery(errors)
+            | Refusal::Invalid(errors)
+            | Refusal::Conflict(errors)
+            | Refusal::RecordTooLarge(errors) => {
+                let (status, kind) = match refusal {
+                    Refusal::BadQuery(_) => (StatusCode::BAD_REQUEST, "bad-query"),
+                    Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+                    Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+                    _ => (StatusCode::PAYLOAD_TOO_LARGE, "record-too-large"),
+                };
+                Self::of_fields(status, kind, errors.clone())
             }
-            Refusal::Conflict(errors) => {
-                Self::of_fields(StatusCode::CONFLICT, "conflict", errors.clone())
-            }
-            Refusal::RecordTooLarge(errors) => Self::of_fields(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "record-too-large",
-                errors.clone(),
-            ),
             Refusal::TooManyEdits { .. } => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too-many-edits",

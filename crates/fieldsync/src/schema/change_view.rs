@@ -8,6 +8,7 @@ use crate::model::change::{Action, Change, FoldedChange};
 use crate::model::record::{Fields, Record, size_of_fields, size_of_value};
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::schema::values::Values;
 
 /// An unchanged value that is larger than this is not logged with an update.
 const MAX_UNCHANGED_BYTES: usize = 1024;
@@ -35,7 +36,7 @@ impl Change {
     pub fn affects(&self, field: &str) -> bool {
         match self.action {
             Action::Create | Action::Delete => true,
-            Action::Update => self.previous.is_empty() || self.previous.contains_key(field),
+            _ => self.previous.is_empty() || self.previous.contains_key(field),
         }
     }
 
@@ -53,7 +54,7 @@ impl Change {
                 self.previous.retain(|name, _| is_known(name));
                 &mut self.previous
             }
-            Action::Update => {
+            _ => {
                 // The names stay: without any name every field would count as changed.
                 let unknown = self.previous.iter_mut().filter(|(name, _)| !is_known(name));
                 unknown.for_each(|(_, value)| *value = Value::Null);
@@ -72,6 +73,12 @@ impl Change {
     /// that the version of the app that wrote it did not know.
     pub(crate) fn is_partial(&self, collection: &Collection) -> bool {
         self.action == Action::Update && self.after.len() < collection.fields().len()
+    }
+
+    /// Whether the change lacks values that the holder of this grant needs: to tell whether it sees the record, or to receive it whole.
+    pub(crate) fn lacks_for(&self, grant: &Grant) -> bool {
+        let arrives = |action| matches!(action, Ok(Some(Action::Create | Action::Enter)));
+        !grant.is_for_all() && (grant.lacks(&self.after) || arrives(self.visible_action(grant)))
     }
 
     /// The change as it is logged: an update without its large values that did not change, so that the log grows with what
@@ -100,24 +107,32 @@ impl Change {
 
     /// A partial change with the missing values from the current row of its record, for the holder of this grant. `None` if
     /// the change can't be shown: the record was deleted or hidden since, and a later change says so.
-    pub(crate) fn filled(&self, row: Option<&Record>, grant: &Grant) -> Option<Self> {
-        let row = row?;
+    pub(crate) fn filled(
+        &self,
+        row: Option<&Record>,
+        grant: &Grant,
+    ) -> Result<Option<Self>, UnknownMembership> {
+        let Some(row) = row else { return Ok(None) };
         let mut filled = self.clone();
         for (name, value) in &row.fields {
             if !filled.after.contains_key(name) {
                 filled.after.insert(name.clone(), value.clone());
             }
         }
-        match filled.visible_action(grant)? {
-            Action::Delete => {
+        Ok(match filled.visible_action(grant)? {
+            None => None,
+            Some(Action::Delete) => {
                 // The current values belong to a record that the principal may not read.
                 filled.action = Action::Delete;
                 filled.after.clear();
                 filled.previous.clear();
                 Some(filled)
             }
-            Action::Create | Action::Update => grant.shows(row).then_some(filled),
-        }
+            Some(Action::Leave) => grant.reveals(&row.into()).then_some(filled),
+            Some(Action::Create | Action::Update | Action::Enter) => {
+                grant.shows(row).then_some(filled)
+            }
+        })
     }
 
     /// The fields that an update changed, that the grant shows, and that this version of the app knows.
@@ -127,27 +142,33 @@ impl Change {
     }
 
     /// The change as the holder of this grant sees it. `None` if nothing visible changed.
-    pub(crate) fn view<'a>(&'a self, grant: &Grant) -> Option<ChangeView<'a>> {
-        self.view_as(self.visible_action(grant)?, grant)
+    pub(crate) fn view<'a>(
+        &'a self,
+        grant: &Grant,
+    ) -> Result<Option<ChangeView<'a>>, UnknownMembership> {
+        let action = self.visible_action(grant)?;
+        Ok(action.and_then(|action| self.view_as(action, grant)))
     }
 
     /// What the change does to the records that exist for the holder of this grant. `None` if nothing visible changed.
-    pub(crate) fn visible_action(&self, grant: &Grant) -> Option<Action> {
-        let action = match &grant.rows {
-            None => self.action,
-            Some(_) => self.action_on_admitted_records(grant)?,
+    pub(crate) fn visible_action(
+        &self,
+        grant: &Grant,
+    ) -> Result<Option<Action>, UnknownMembership> {
+        let Some(action) = self.action_on_members(grant)? else {
+            return Ok(None);
         };
         let is_visible = action != Action::Update
             || self.previous.is_empty()
             || self.visible_changes(grant).next().is_some();
-        is_visible.then_some(action)
+        Ok(is_visible.then_some(action))
     }
 
     /// As [`Change::view`], with the result of an earlier [`Change::visible_action`]. The app's test for records is not
     /// called again, since it may return something else now.
     pub(crate) fn view_as<'a>(&'a self, action: Action, grant: &Grant) -> Option<ChangeView<'a>> {
         let changed = match action {
-            Action::Create | Action::Delete => ChangedFields::All,
+            Action::Create | Action::Delete | Action::Enter | Action::Leave => ChangedFields::All,
             Action::Update if self.previous.is_empty() => ChangedFields::All,
             Action::Update => {
                 let visible: Vec<&str> = self.visible_changes(grant).collect();
@@ -169,34 +190,49 @@ impl Change {
         size_of_fields(&self.after) + size_of_fields(&self.previous) + 200
     }
 
-    /// What the change does to the set of records that the grant admits.
-    fn action_on_admitted_records(&self, grant: &Grant) -> Option<Action> {
-        let admits = |fields: Fields| {
-            grant.shows(&Record {
-                id: self.key.id.clone(),
-                fields,
-            })
-        };
-        let after = self.action != Action::Delete && admits(self.after.clone());
-        let before = match self.action {
-            Action::Create => false,
-            Action::Delete => self.previous.is_empty() || admits(self.previous.clone()),
-            // The values before a refresh are unknown. If the record was not visible, the principal receives a deletion
-            // of a record that it does not have, which does no harm.
-            Action::Update if self.previous.is_empty() => true,
-            Action::Update => {
-                let mut before = self.after.clone();
-                before.extend(self.previous.clone());
-                admits(before)
-            }
-        };
-        match (before, after) {
-            (false, false) => None,
-            (false, true) => Some(Action::Create),
-            (true, true) => Some(Action::Update),
-            (true, false) => Some(Action::Delete),
+    /// What the change does to the set of records that the grant shows, and of these to those that are asked for.
+    fn action_on_members(&self, grant: &Grant) -> Result<Option<Action>, UnknownMembership> {
+        if grant.is_for_all() {
+            return Ok(Some(self.action));
         }
+        let (is_revealed, is_member) = match self.action {
+            Action::Delete => (false, false),
+            _ => membership(grant, &Values::new(&self.key.id, &self.after)),
+        };
+        if self.action == Action::Create {
+            return Ok(is_member.then_some(Action::Create));
+        }
+        if self.previous.is_empty() {
+            // What the record was is unknown. An id is only sent if the principal may know it.
+            return match (is_member, is_revealed, grant.rows.is_some()) {
+                (true, _, _) if grant.asked.is_some() => Ok(Some(Action::Enter)),
+                (true, _, _) => Ok(Some(Action::Update)),
+                (false, true, _) => Ok(Some(Action::Leave)),
+                (false, false, true) => Err(UnknownMembership),
+                (false, false, false) => Ok(Some(Action::Delete)),
+            };
+        }
+        let before = Values::new(&self.key.id, &self.after).with_previous(&self.previous);
+        let (was_revealed, was_member) = membership(grant, &before);
+        Ok(match (was_member, is_member) {
+            (false, false) => None,
+            (true, true) => Some(Action::Update),
+            (false, true) if was_revealed => Some(Action::Enter),
+            (false, true) => Some(Action::Create),
+            (true, false) if is_revealed => Some(Action::Leave),
+            (true, false) => Some(Action::Delete),
+        })
     }
+}
+
+/// What a change was to the subscriber can't be told: the values before it are unknown, and the record is hidden now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnknownMembership;
+
+/// Whether a record with these values exists for the holder of the grant, and whether it is also asked for.
+fn membership(grant: &Grant, values: &Values<'_>) -> (bool, bool) {
+    let is_revealed = grant.reveals(values);
+    (is_revealed, is_revealed && grant.is_asked(values))
 }
 
 impl FoldedChange {
@@ -216,7 +252,7 @@ impl FoldedChange {
             }
         }
         let fields = match (&view.changed, view.action) {
-            (_, Action::Delete) => Fields::new(),
+            (_, Action::Delete | Action::Leave) => Fields::new(),
             (ChangedFields::All, _) => record.clone(),
             (ChangedFields::These(names), _) => names
                 .iter()
@@ -237,16 +273,20 @@ impl FoldedChange {
     /// Folds a later change of the same record into this one.
     pub(crate) fn fold(&mut self, later: Self) {
         self.action = match (self.action, later.action) {
-            (_, Action::Delete) => {
+            (_, Action::Delete | Action::Leave) => {
                 self.fields.clear();
-                Action::Delete
+                later.action
             }
             // A create after a delete replaces the record. An update of a created record is still a create.
-            (_, Action::Create) | (Action::Delete, Action::Update) => {
+            (_, Action::Create | Action::Enter) => {
+                self.fields.clone_from(&later.record);
+                later.action
+            }
+            (Action::Delete | Action::Leave, Action::Update) => {
                 self.fields.clone_from(&later.record);
                 Action::Create
             }
-            (Action::Create | Action::Update, Action::Update) => {
+            (Action::Create | Action::Enter | Action::Update, Action::Update) => {
                 self.fields.extend(later.fields);
                 self.action
             }
@@ -298,12 +338,13 @@ mod tests {
             .map(|(at, action)| match action {
                 Action::Create => change(*action, json!({"a": at, "b": 0}), json!({})),
                 Action::Update => change(*action, json!({"a": at, "b": 0}), json!({"a": 0})),
-                Action::Delete => change(*action, json!({}), json!({"a": at, "b": 0})),
+                _ => change(*action, json!({}), json!({"a": at, "b": 0})),
             })
             .collect();
         let mut folded = FoldedChanges::default();
         for change in &changes {
-            folded.push(FoldedChange::of(&change.view(&grant).unwrap(), &grant));
+            let view = change.view(&grant).unwrap().unwrap();
+            folded.push(FoldedChange::of(&view, &grant));
         }
         let folded = folded.changes;
         assert_eq!(folded.len(), 1);
@@ -326,14 +367,15 @@ mod tests {
 
     #[test]
     fn a_record_that_becomes_visible_or_hidden_is_created_or_deleted() {
-        let grant = Grant::full().with_rows("open", |record| record.fields["open"] == json!(true));
+        let grant =
+            Grant::full().with_rows_fn("open", |record| record.fields["open"] == json!(true));
         let action = |before: bool, after: bool| {
             let change = change(
                 Action::Update,
                 json!({"open": after, "n": 1}),
                 json!({"open": before, "n": 0}),
             );
-            change.view(&grant).map(|view| view.action)
+            change.visible_action(&grant).unwrap()
         };
         assert_eq!(action(false, false), None);
         assert_eq!(action(false, true), Some(Action::Create));
@@ -347,6 +389,7 @@ mod tests {
         assert!(
             change(Action::Update, json!({"a": 1, "b": 2}), json!({"b": 1}))
                 .view(&grant)
+                .unwrap()
                 .is_none()
         );
         let change = change(
@@ -354,7 +397,7 @@ mod tests {
             json!({"a": 1, "b": 2}),
             json!({"a": 0, "b": 1}),
         );
-        let folded = FoldedChange::of(&change.view(&grant).unwrap(), &grant);
+        let folded = FoldedChange::of(&change.view(&grant).unwrap().unwrap(), &grant);
         assert_eq!(
             (folded.fields, folded.record),
             (fields(json!({"a": 1})), fields(json!({"a": 1})))

@@ -437,7 +437,7 @@ mod tests {
         let grants = [
             Grant::full(),
             Grant::full().with_view(crate::schema::grant::View::only(["name", "age"])),
-            Grant::full().with_rows("owner=17", |_| true),
+            Grant::full().with_rows_fn("owner=17", |_| true),
         ];
         let shapes = grants.map(|grant| people.shape(&grant));
         let pinned = [

@@ -2,14 +2,17 @@
 //! through which every field leaves.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::model::canonical::CanonicalHasher;
+use crate::model::filter::Filter;
 use crate::model::record::{Fields, Record, RecordId};
+use crate::schema::narrowing::Narrowing;
+use crate::schema::predicate::Predicate;
+use crate::schema::row_filter::RowFilter;
+use crate::schema::values::Values;
 
 /// Which fields are visible. Subscribers with equal views share one encoding of each change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -36,6 +39,14 @@ impl View {
     #[must_use]
     pub fn shows(&self, field: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(field))
+    }
+
+    /// The fields that both this and the other view show.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        match (&self.only, &other.only) {
+            (Some(one), Some(other)) => Self::only(one.intersection(other).cloned()),
+            (only, None) | (None, only) => Self { only: only.clone() },
+        }
     }
 
     /// The record as this view shows it: one flat object of the visible fields and the id.
@@ -67,25 +78,6 @@ impl View {
     }
 }
 
-/// A condition on records. Records that do not meet it do not exist for the principal.
-#[derive(Clone)]
-pub(crate) struct RowFilter {
-    pub(crate) name: Arc<str>,
-    admits: Arc<dyn Fn(&Record) -> bool + Send + Sync>,
-}
-
-impl RowFilter {
-    fn new(
-        name: impl Into<Arc<str>>,
-        admits: impl Fn(&Record) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            admits: Arc::new(admits),
-        }
-    }
-}
-
 /// What a principal is granted for one kind of access to one collection.
 ///
 /// A read grant uses the visible fields and the records. A write grant uses the writable fields and the records: what a
@@ -102,6 +94,8 @@ pub struct Grant {
     pub(crate) rows: Option<RowFilter>,
     /// For a grant to write: the records that the principal may also read. All records without it.
     pub(crate) readable: Option<RowFilter>,
+    /// The records that a query asks for, of those that the grant is for. All of them without it.
+    pub(crate) asked: Option<Arc<Predicate>>,
 }
 
 impl Grant {
@@ -115,7 +109,7 @@ impl Grant {
     pub(crate) fn invisible() -> Self {
         Self::full()
             .with_view(View::only::<String>([]))
-            .with_rows("none", |_| false)
+            .with_rows(Filter::is_in::<Value>("id", []))
     }
 
     /// Makes only the fields of this view visible.
@@ -130,19 +124,38 @@ impl Grant {
         Self { writable, ..self }
     }
 
-    /// Limits the grant to records that pass this test. An edit must leave its record among them.
+    /// Limits the grant to records that match this filter. An edit must leave its record among them.
+    ///
+    /// The filter may ask about every field of the collection, also about those that the principal can't see.
+    ///
+    /// ```
+    /// use fieldsync::{Filter, Grant};
+    ///
+    /// let own = Grant::full().with_rows(Filter::eq("owner", "ada"));
+    /// ```
+    #[must_use]
+    pub fn with_rows(self, filter: Filter) -> Self {
+        Self {
+            rows: Some(RowFilter::Unchecked(Arc::new(filter))),
+            ..self
+        }
+    }
+
+    /// Limits the grant to records that pass this test, for what a [`Filter`] can't say. An edit must leave its record among them.
+    ///
+    /// No index serves a closure: each record is read and tested.
     ///
     /// The name identifies the test and must differ from those of other tests, also of other principals: `owner=17`.
     /// A subscriber whose cursor was made under another name starts again with a snapshot. While a record is being
     /// created, its id is 0 where the database gives the ids.
     #[must_use]
-    pub fn with_rows(
+    pub fn with_rows_fn(
         self,
         name: impl Into<Arc<str>>,
         admits: impl Fn(&Record) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self {
-            rows: Some(RowFilter::new(name, admits)),
+            rows: Some(RowFilter::test(name, admits)),
             ..self
         }
     }
@@ -161,28 +174,55 @@ impl Grant {
         self.rows.is_some() || self.readable.is_some()
     }
 
+    /// Whether the grant shows every record of the collection.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.rows.is_none() && self.asked.is_none()
+    }
+
     /// Whether the principal that holds this grant to write may read the record.
     pub(crate) fn is_readable(&self, record: &Record) -> bool {
-        self.readable
-            .as_ref()
-            .is_none_or(|rows| (rows.admits)(record))
+        let readable = self.readable.as_ref();
+        readable.is_none_or(|rows| rows.admits(&record.into()))
     }
 
-    /// Whether the principal that holds this grant to read sees the record. A test that panics hides its record, and is logged: one bad
-    /// record must not close what shows the others.
-    pub(crate) fn shows(&self, record: &Record) -> bool {
-        let admits = std::panic::catch_unwind(AssertUnwindSafe(|| self.admits(record)));
-        admits.unwrap_or_else(|_| {
-            let test = self.rows.as_ref().map(|rows| &*rows.name);
-            tracing::error!(id = %record.id, test, "a test of records panicked: the record is hidden");
-            false
-        })
-    }
-
-    /// Whether the grant is for this record.
+    /// Whether the grant is for this record. The app's test may panic.
     #[must_use]
     pub fn admits(&self, record: &Record) -> bool {
-        self.rows.as_ref().is_none_or(|rows| (rows.admits)(record))
+        let rows = self.rows.as_ref();
+        rows.is_none_or(|rows| rows.admits(&record.into()))
+    }
+
+    /// Whether the record exists for the principal that holds this grant to read.
+    pub(crate) fn reveals(&self, values: &Values<'_>) -> bool {
+        self.rows.as_ref().is_none_or(|rows| rows.shows(values))
+    }
+
+    /// Whether the record is one of those that the query asks for.
+    pub(crate) fn is_asked(&self, values: &Values<'_>) -> bool {
+        self.asked.as_ref().is_none_or(|asked| asked.admits(values))
+    }
+
+    /// Whether the principal that holds this grant to read sees the record, and has asked for it.
+    pub(crate) fn shows(&self, record: &Record) -> bool {
+        self.is_asked(&record.into()) && self.reveals(&record.into())
+    }
+
+    /// Whether values are missing that decide which records this shows.
+    pub(crate) fn lacks(&self, fields: &Fields) -> bool {
+        let rows = self.rows.as_ref();
+        rows.is_some_and(|rows| rows.predicate().is_none_or(|rows| rows.lacks(fields)))
+            || self.asked.as_ref().is_some_and(|asked| asked.lacks(fields))
+    }
+
+    /// What a store can be asked: it excludes no record that this shows.
+    pub(crate) fn narrowing(&self) -> Option<Narrowing> {
+        let rows = self.rows.as_ref().and_then(RowFilter::predicate);
+        let predicates = rows.into_iter().chain(&self.asked);
+        let mut all: Vec<_> = predicates.filter_map(|one| one.narrowing()).collect();
+        match all.len() {
+            0 | 1 => all.pop(),
+            _ => Some(Narrowing::All(all)),
+        }
     }
 
     /// The identity of what this grant shows: its visible fields and its records.
@@ -193,14 +233,11 @@ impl Grant {
             only.iter().for_each(|name| hasher.text(name));
         }
         if let Some(rows) = hasher.option(self.rows.as_ref()) {
-            hasher.text(&rows.name);
+            rows.hash(&mut hasher);
+        }
+        if let Some(asked) = &self.asked {
+            asked.hash(&mut hasher);
         }
         hasher.bits()
-    }
-}
-
-impl fmt::Debug for RowFilter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RowFilter").field(&self.name).finish()
     }
 }

@@ -3,10 +3,12 @@
 
 pub(crate) mod authorizer;
 pub(crate) mod change_view;
+pub(crate) mod checked_query;
 pub(crate) mod checks;
 pub(crate) mod collection;
 pub(crate) mod collection_rules;
 pub(crate) mod collection_table;
+pub(crate) mod comparison;
 pub(crate) mod field;
 pub(crate) mod field_type;
 pub(crate) mod grant;
@@ -15,6 +17,10 @@ pub(crate) mod json;
 pub(crate) mod json_schema;
 pub(crate) mod lookups;
 pub(crate) mod names;
+pub(crate) mod narrowing;
+pub(crate) mod predicate;
+pub(crate) mod row_filter;
 pub(crate) mod scalars;
 pub(crate) mod table_description;
 pub(crate) mod to_json_schema;
+pub(crate) mod values;

@@ -12,6 +12,7 @@ use crate::model::record::{Record, RecordId, RecordKey, size_of_fields};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
+use crate::schema::narrowing::Narrowing;
 use crate::schema::table_description::TableDescription;
 use crate::store::error::StoreError;
 use crate::store::memory_state::{State, UsedKey};
@@ -39,7 +40,7 @@ use crate::write::captured::Captured;
 ///
 /// let store = MemoryStore::new();
 /// store.prepare(&[users]).await?;
-/// let page = store.list("users", None, PageLimit { rows: 100, bytes: 10_000 }).await?;
+/// let page = store.list("users", None, PageLimit { rows: 100, bytes: 10_000 }, None).await?;
 /// assert_eq!((page.records.len(), page.head.offset), (0, 0));
 /// # Ok(())
 /// # }
@@ -193,6 +194,7 @@ impl Store for MemoryStore {
         collection: &str,
         after: Option<RecordId>,
         limit: PageLimit,
+        _narrowing: Option<&Narrowing>,
     ) -> Result<RecordPage, StoreError> {
         let collection = self.collection(collection)?;
         let state = self.read();
@@ -203,8 +205,9 @@ impl Store for MemoryStore {
             .range((after, Bound::Unbounded));
         let mut meter = PageMeter::new(limit);
         let records = rows
+            .map(|(id, row)| (record(&collection, id.clone(), row), row))
             .take_while(|(_, row)| meter.take(size_of_fields(row)))
-            .map(|(id, row)| record(&collection, id.clone(), row))
+            .map(|(record, _)| record)
             .collect();
         Ok(RecordPage {
             records,

@@ -1,6 +1,7 @@
 //! Reads a store's log, adapted to the fields of this version of the app, and what the log has left out.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
@@ -8,6 +9,7 @@ use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
 use crate::store::error::StoreError;
 use crate::store::page::PageLimit;
 use crate::store::store::Store;
@@ -51,17 +53,21 @@ impl Default for LogRead {
 }
 
 /// Which partial changes are to be filled from the current rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fill {
-    /// All of them: the subscriber receives whole records, or a filter tests them.
+    /// All of them: the subscriber receives whole records.
     All,
-    /// Only those of which every field counts as changed.
-    Refreshes,
+    /// Those of which the holder of this grant receives the whole record, or which lack values that decide whether it sees them.
+    For(Arc<Grant>),
 }
 
 impl Fill {
-    pub(crate) fn includes(self, change: &Change, collection: &Collection) -> bool {
-        change.is_partial(collection) && (self == Self::All || change.previous.is_empty())
+    pub(crate) fn includes(&self, change: &Change, collection: &Collection) -> bool {
+        change.is_partial(collection)
+            && match self {
+                Self::All => true,
+                Self::For(grant) => change.previous.is_empty() || change.lacks_for(grant),
+            }
     }
 }
 
@@ -89,7 +95,7 @@ pub(crate) async fn read_changes_and_rows(
     collection: &Collection,
     since: Position,
     limit: PageLimit,
-    fill: Fill,
+    fill: &Fill,
     topic: &Topic,
 ) -> Result<LogRead, StoreError> {
     let mut read = LogRead {

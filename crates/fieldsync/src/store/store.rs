@@ -11,6 +11,7 @@ use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
+use crate::schema::narrowing::Narrowing;
 use crate::schema::table_description::TableDescription;
 use crate::store::error::StoreError;
 use crate::store::page::{PageLimit, RecordPage};
@@ -94,11 +95,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// The page has at least one record if any follows `after`. No more of the table is read into memory than the limit and one
     /// row.
+    ///
+    /// Records that do not meet the narrowing may be left out, as far as the database can tell, and the indexes that it has for that
+    /// should be used.
     async fn list(
         &self,
         collection: &str,
         after: Option<RecordId>,
         limit: PageLimit,
+        narrowing: Option<&Narrowing>,
     ) -> Result<RecordPage, StoreError>;
 
     /// Reads the changes after a position, in order: up to the limit, and at least one if the log contains any.

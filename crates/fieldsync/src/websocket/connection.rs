@@ -24,19 +24,20 @@ use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
 use crate::live::since::Since;
 use crate::model::access::Denied;
-use crate::model::cursor::Position;
+use crate::model::cursor::{Cursor, Position, ResetReason};
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::protocol::{
     ClientMessage, Close, MessageStream, MessageStreams, Problem, Start, Subscribe, error_message,
-    unsubscribed_message,
+    subscribed_message, synced_message, unsubscribed_message,
 };
 use crate::schema::collection::Collection;
 use crate::websocket::counted_io::BytesWritten;
 use crate::websocket::handshake::{Accepted, Subprotocol};
 use crate::websocket::message_rate::MessageRate;
 use crate::websocket::openings::{Openings, Waiting, ask};
+use crate::websocket::syncs::Syncs;
 
 /// About how many bytes are written before the socket is flushed and read again.
 const MAX_WRITE_BYTES: usize = 64 * 1024;
@@ -74,6 +75,7 @@ pub(crate) struct Connection<'a> {
     since: Vec<Position>,
     streams: MessageStreams,
     openings: Openings<'a>,
+    syncs: Syncs,
     /// What answers the client's messages.
     answers: VecDeque<Bytes>,
     bad_messages: u32,
@@ -88,6 +90,7 @@ impl<'a> Connection<'a> {
             since: accepted.since,
             streams: MessageStreams::new(),
             openings: Openings::default(),
+            syncs: Syncs::default(),
             answers: VecDeque::new(),
             bad_messages: 0,
         }
@@ -142,8 +145,8 @@ impl<'a> Connection<'a> {
                         return Err(Ended::Gone);
                     }
                     last_ping = Instant::now();
-                    let cursors = self.streams.heartbeats();
-                    messages.extend(cursors.map(|(_, live)| Message::text(live.json)));
+                    let live = self.streams.heartbeats().into_iter();
+                    messages.extend(live.map(|(_, live)| Message::text(live.json)));
                     messages.push(ping(bytes_written.total()));
                 }
                 message = poll_fn(|context| self.poll_streams(context)) => {
@@ -216,6 +219,11 @@ impl<'a> Connection<'a> {
             return Poll::Ready(Ok(answer));
         }
         let next = self.streams.poll_next(context);
+        if next.is_pending()
+            && let Some(cursor) = self.syncs.take_reached(&self.streams, context)
+        {
+            return Poll::Ready(Ok(synced_message(&cursor)));
+        }
         next.map(|message| message.map(|(_, message)| message.json))
     }
 
@@ -229,10 +237,7 @@ impl<'a> Connection<'a> {
             .map(|collection| ask(engine, self.principal.clone(), Arc::clone(collection)));
         let answers = join_all(asked).await;
         for (((collection, feed), position), answer) in feeds.iter().zip(&self.since).zip(answers) {
-            let topic = Topic {
-                collection: Arc::clone(collection),
-                id: None,
-            };
+            let topic = Topic::of(Arc::clone(collection));
             let since = Since::Position(*position);
             match answer.and_then(|permissions| engine.open(topic, since, &permissions)) {
                 Ok(subscription) => {
@@ -257,31 +262,58 @@ impl<'a> Connection<'a> {
     fn receive(&mut self, text: &[u8]) {
         match ClientMessage::read(text) {
             Ok(ClientMessage::Subscribe(request)) => {
-                let name = request.topic.clone();
+                let sub = request.sub.clone();
                 if let Err(problem) = self.subscribe(request) {
-                    self.refuse(Some(&name), &problem);
+                    self.refuse(Some(&sub), &problem);
                 }
             }
-            Ok(ClientMessage::Unsubscribe { topic }) => {
-                self.streams.remove(&topic);
-                self.openings.remove(&topic);
-                self.answers.push_back(unsubscribed_message(&topic));
+            Ok(ClientMessage::Unsubscribe { sub }) => {
+                self.streams.remove(&sub);
+                self.openings.remove(&sub);
+                self.answers.push_back(unsubscribed_message(&sub));
+            }
+            Ok(ClientMessage::Sync { cursor }) => {
+                if let Err(problem) = self.sync(cursor) {
+                    self.refuse(None, &problem);
+                }
             }
             Err(problem) => self.refuse(None, &problem),
         }
     }
 
-    fn refuse(&mut self, topic: Option<&str>, problem: &Problem) {
+    /// Answers when everything up to the cursor was sent.
+    fn sync(&mut self, cursor: String) -> Result<(), Box<Problem>> {
+        let refusal = |status, kind, detail: &str| Box::new(Problem::new(status, kind, detail));
+        let parsed: Result<Cursor, _> = cursor.parse();
+        let position = parsed
+            .map_err(|_| malformed_cursor("cursor must be one"))?
+            .position;
+        let mut collections = self.streams.collections();
+        let is_its_log = |name: &&Arc<str>| self.engine.hub(name).head().epoch == position.epoch;
+        let Some(collection) = collections.find(is_its_log).cloned() else {
+            // There is nothing of it to wait for.
+            self.answers.push_back(synced_message(&cursor));
+            return Ok(());
+        };
+        let hub = self.engine.hub(&collection);
+        if !self.syncs.add(cursor, collection, position, hub) {
+            let detail = "the connection waits for too many cursors";
+            return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "limit", detail));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, sub: Option<&str>, problem: &Problem) {
         self.bad_messages += u32::from(problem.counts_against_peer());
-        self.answers.push_back(error_message(topic, problem));
+        self.answers.push_back(error_message(sub, problem));
     }
 
     /// Asks the app's rule for a subscription.
     fn subscribe(&mut self, request: Subscribe) -> Result<(), Box<Problem>> {
         let refusal = |status, kind, detail: &str| Box::new(Problem::new(status, kind, detail));
-        let name = &*request.topic;
-        if self.streams.contains(name) || self.openings.contains(name) {
-            let detail = "the connection is already subscribed to this topic";
+        let sub = &*request.sub;
+        if self.streams.contains(sub) || self.openings.contains(sub) {
+            let detail = "the connection has a subscription with this name";
             return Err(refusal(StatusCode::CONFLICT, "subscribed", detail));
         }
         let limit = self.engine.settings().max_subscriptions;
@@ -289,9 +321,13 @@ impl<'a> Connection<'a> {
             let detail = format!("a connection may have at most {limit} subscriptions");
             return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "limit", &detail));
         }
-        let found = self.engine.find_topic(name);
-        let (_, topic) = found.ok_or_else(no_such_topic)?;
-        let waiting = Waiting { request, topic };
+        let found = self.engine.find_topic(&request.topic);
+        let (collection, topic) = found.ok_or_else(no_such_topic)?;
+        let waiting = Waiting {
+            request,
+            collection: Arc::clone(collection.name()),
+            topic,
+        };
         self.openings.add(self.engine, &self.principal, waiting);
         Ok(())
     }
@@ -303,20 +339,40 @@ impl<'a> Connection<'a> {
             error => Box::new(Problem::logged(&error)),
         };
         let answer = answer.map_err(problem);
-        for Waiting { request, topic } in waiting {
-            let opened = match &answer {
-                Ok(permissions) => {
-                    start(&request.start, &permissions.collection).and_then(|since| {
-                        let opened = self.engine.open(topic, since, permissions);
-                        opened.map_err(problem)
-                    })
-                }
-                Err(problem) => Err(problem.clone()),
-            };
+        if let Ok(permissions) = &answer {
+            self.regrant(permissions);
+        }
+        for Waiting { request, topic, .. } in waiting {
+            let opened = answer.clone().and_then(|permissions| {
+                let topic = topic.map_err(|errors| problem(Refusal::BadQuery(errors).into()))?;
+                let since = start(&request.start, &permissions.collection)?;
+                let opened = self.engine.open(topic, since, &permissions);
+                opened.map_err(problem)
+            });
             match opened {
-                Ok(subscription) => self.streams.push(MessageStream::new(subscription)),
-                Err(problem) => self.refuse(Some(&request.topic), &problem),
+                Ok(subscription) => {
+                    self.answers.push_back(subscribed_message(&request.sub));
+                    let stream = MessageStream::new(subscription, request.sub);
+                    self.streams.push(stream);
+                }
+                Err(problem) => self.refuse(Some(&request.sub), &problem),
             }
+        }
+    }
+}
+
+impl Connection<'_> {
+    /// Starts the subscriptions to a collection anew that were made under another grant: one `live` is for all of them.
+    fn regrant(&mut self, permissions: &Permissions) {
+        let (engine, collection) = (self.engine, &permissions.collection);
+        let shape = collection.shape(&permissions.read);
+        let ended = self.streams.replace(collection.name(), |subscription| {
+            let since = Since::Lost(ResetReason::View);
+            let reopen = || engine.open(subscription.topic().clone(), since, permissions);
+            (subscription.collection_shape() != shape).then(reopen)
+        });
+        for (sub, error) in ended {
+            self.refuse(Some(&sub), &Problem::logged(&error));
         }
     }
 }
@@ -328,11 +384,13 @@ fn start(start: &Start, collection: &Collection) -> Result<Since, Box<Problem>> 
         Start::Since(cursor) => cursor.parse().map(Since::Cursor),
         Start::Resume(place) => Since::resume(place, collection),
     };
-    since.map_err(|_| {
-        let detail = "since must be a cursor, and resume a resume, from this server";
-        let status = StatusCode::BAD_REQUEST;
-        Box::new(Problem::new(status, "malformed-cursor", detail))
-    })
+    since.map_err(|_| malformed_cursor("since must be a cursor, and resume a resume"))
+}
+
+fn malformed_cursor(what: &str) -> Box<Problem> {
+    let detail = format!("{what}, from this server");
+    let status = StatusCode::BAD_REQUEST;
+    Box::new(Problem::new(status, "malformed-cursor", detail))
 }
 
 fn no_such_topic() -> Box<Problem> {

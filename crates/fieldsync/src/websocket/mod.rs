@@ -9,6 +9,7 @@ mod handshake;
 mod message_rate;
 mod openings;
 mod serve;
+mod syncs;
 
 pub use handshake::{Accepted, ExtendedConnect, accept};
 pub use serve::serve;

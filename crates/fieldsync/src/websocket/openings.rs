@@ -12,6 +12,7 @@ use crate::engine::engine::Engine;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
 use crate::model::access::{Access, Denied};
+use crate::model::field_errors::FieldErrors;
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
@@ -35,7 +36,9 @@ type Answer = Result<Permissions, EngineError>;
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) request: Subscribe,
-    pub(crate) topic: Topic,
+    pub(crate) collection: Arc<str>,
+    /// Whose errors are for those alone who may know of the collection.
+    pub(crate) topic: Result<Topic, FieldErrors>,
 }
 
 impl<'a> Openings<'a> {
@@ -44,14 +47,14 @@ impl<'a> Openings<'a> {
         self.0.iter().map(|opening| opening.waiting.len()).sum()
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, sub: &str) -> bool {
         let mut waiting = self.0.iter().flat_map(|opening| &opening.waiting);
-        waiting.any(|waiting| waiting.request.topic == name)
+        waiting.any(|waiting| waiting.request.sub == sub)
     }
 
     /// Waits for the answer that others wait for already, or asks.
     pub(crate) fn add(&mut self, engine: &'a Engine, principal: &Principal, waiting: Waiting) {
-        let collection = &waiting.topic.collection;
+        let collection = &waiting.collection;
         let is_same = |opening: &Opening<'_>| opening.waits_for(collection);
         match self.0.iter().position(is_same) {
             Some(index) => self.0[index].waiting.push(waiting),
@@ -62,11 +65,9 @@ impl<'a> Openings<'a> {
         }
     }
 
-    pub(crate) fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, sub: &str) {
         for opening in &mut self.0 {
-            opening
-                .waiting
-                .retain(|waiting| waiting.request.topic != name);
+            opening.waiting.retain(|waiting| waiting.request.sub != sub);
         }
         self.0.retain(|opening| !opening.waiting.is_empty());
     }
@@ -87,8 +88,8 @@ impl<'a> Openings<'a> {
 
 impl Opening<'_> {
     fn waits_for(&self, collection: &str) -> bool {
-        let mut topics = self.waiting.iter().map(|waiting| &waiting.topic);
-        topics.any(|topic| *topic.collection == *collection)
+        let mut waiting = self.waiting.iter();
+        waiting.any(|waiting| *waiting.collection == *collection)
     }
 }
 

@@ -1,0 +1,86 @@
+//! Which records a grant is for: a filter as data, or a test of the app's own.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use crate::model::canonical::CanonicalHasher;
+use crate::model::filter::Filter;
+use crate::model::record::Record;
+use crate::schema::predicate::Predicate;
+use crate::schema::values::Values;
+
+/// A condition on records. Records that do not meet it do not exist for the principal.
+#[derive(Clone)]
+pub(crate) enum RowFilter {
+    /// As the app's rule wrote it, for a collection that is not known yet.
+    Unchecked(Arc<Filter>),
+    Predicate(Arc<Predicate>),
+    Test(Test),
+}
+
+type Admits = dyn Fn(&Record) -> bool + Send + Sync;
+
+/// A closure of the app.
+#[derive(Clone)]
+pub(crate) struct Test {
+    name: Arc<str>,
+    admits: Arc<Admits>,
+}
+
+impl RowFilter {
+    pub(crate) fn test(
+        name: impl Into<Arc<str>>,
+        admits: impl Fn(&Record) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self::Test(Test {
+            name: name.into(),
+            admits: Arc::new(admits),
+        })
+    }
+
+    /// Whether the record meets the condition. The app's test may panic.
+    pub(crate) fn admits(&self, values: &Values<'_>) -> bool {
+        match self {
+            Self::Unchecked(_) => false,
+            Self::Predicate(predicate) => predicate.admits(values),
+            Self::Test(test) => (test.admits)(&values.to_record()),
+        }
+    }
+
+    /// Whether the record meets the condition. A test that panics hides its record, and is logged: one bad record must not close what
+    /// shows the others.
+    pub(crate) fn shows(&self, values: &Values<'_>) -> bool {
+        let admits = std::panic::catch_unwind(AssertUnwindSafe(|| self.admits(values)));
+        admits.unwrap_or_else(|_| {
+            tracing::error!(id = %values.id(), test = ?self, "a test of records panicked: the record is hidden");
+            false
+        })
+    }
+
+    /// The condition as data.
+    pub(crate) fn predicate(&self) -> Option<&Arc<Predicate>> {
+        match self {
+            Self::Predicate(predicate) => Some(predicate),
+            Self::Unchecked(_) | Self::Test(_) => None,
+        }
+    }
+
+    pub(crate) fn hash(&self, hasher: &mut CanonicalHasher) {
+        match self {
+            Self::Unchecked(filter) => hasher.text(&filter.to_string()),
+            Self::Predicate(predicate) => predicate.hash(hasher),
+            Self::Test(test) => hasher.text(&test.name),
+        }
+    }
+}
+
+impl fmt::Debug for RowFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Neither shows values that a rule compares with.
+            Self::Unchecked(_) | Self::Predicate(_) => f.write_str("Filter"),
+            Self::Test(test) => f.debug_tuple("Test").field(&test.name).finish(),
+        }
+    }
+}
