@@ -12,8 +12,8 @@ use fieldsync::backend::{
     Store, StoreError, TableDescription,
 };
 use fieldsync::{
-    Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore, Outcome,
-    Principal, Record, RecordId, RecordKey, Retention, Subscription, Topic, Update, View,
+    Action, Collection, Cursor, CursorKey, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore,
+    Outcome, Principal, Record, RecordId, RecordKey, Retention, Subscription, Topic, Update, View,
 };
 use fieldsync_sqlite::SqliteStore;
 use futures_util::StreamExt as _;
@@ -209,6 +209,9 @@ impl Store for Restorable {
     }
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
         self.store().heads().await
+    }
+    async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
+        self.store().cursor_key().await
     }
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
         self.store().trim(retention).await

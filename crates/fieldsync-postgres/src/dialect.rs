@@ -55,6 +55,8 @@ impl Dialect for Postgres {
 
     const FOR_UPDATE: &'static str = " for update";
     const RANDOM_INTEGER: &'static str = "hashtextextended(gen_random_uuid()::text, 0) | 1";
+    const RANDOM_SECRET: &'static str =
+        "replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')";
     const CAPTURES: bool = true;
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "bigint",

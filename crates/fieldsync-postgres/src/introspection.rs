@@ -132,7 +132,8 @@ const OURS: &str = "select format('drop trigger %I on %I.%I', t.tgname, n.nspnam
      select format('drop table %I.%I', n.nspname, c.relname) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind = 'r' and c.relpersistence <> 't' and c.relname in \
-       ('fieldsync_heads', 'fieldsync_tables', 'fieldsync_changes', 'fieldsync_keys', 'fieldsync_captured', 'fieldsync_doorbell')";
+       ('fieldsync_heads', 'fieldsync_tables', 'fieldsync_changes', 'fieldsync_keys', 'fieldsync_secrets', \
+        'fieldsync_captured', 'fieldsync_doorbell')";
 
 /// The statements that remove everything of fieldsync's from the database.
 pub(crate) async fn removal(client: &impl GenericClient) -> Result<Vec<String>, Failure> {

@@ -8,7 +8,7 @@ use fieldsync::backend::{
     Change, ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, LogBounds, MAX_BASE_DISTANCE,
     PageLimit, Position, Replay, StoreError,
 };
-use fieldsync::{RecordId, RecordKey, ResetReason, Retention, Timestamp};
+use fieldsync::{CursorKey, RecordId, RecordKey, ResetReason, Retention, Timestamp};
 use fieldsync_sql::{
     Dialect as _, LogPage, MAX_HISTORY_BYTES, MAX_TRIMMED, RecordHistory, SqlValue, TrimScan,
     Trimmed,
@@ -34,6 +34,13 @@ pub(crate) async fn heads(
         }
     }
     Ok(heads)
+}
+
+/// The key that cursors are sealed with.
+pub(crate) async fn cursor_key(client: &Object, tables: &Tables) -> Result<CursorKey, Failure> {
+    let rows = run(client, &tables.log.cursor_key, None::<Parameter<'_>>).await?;
+    let row = rows.first().map(PostgresRow);
+    Ok(fieldsync_sql::cursor_key(row.as_ref())?)
 }
 
 /// The statements that lock or only read the heads of these logs. The locks make offset order equal commit order.

@@ -9,8 +9,8 @@ use deadpool_postgres::{Object, Transaction};
 use fieldsync::Collection;
 use fieldsync::backend::{CaptureChoice, SchemaMismatch, StoreError};
 use fieldsync_sql::{
-    Dialect as _, Found, FoundTable, MissingTable, Preparation, SideSchema, TableInfo, TableLayout,
-    script,
+    Dialect as _, Found, FoundTable, HAS_CURSOR_KEY, MissingTable, Preparation, SideSchema,
+    TableInfo, TableLayout, script,
 };
 use tokio_postgres::error::SqlState;
 
@@ -203,12 +203,10 @@ async fn look_in(
         let log = log_of(&table);
         let is_ours = flag(transaction, &side, has_tables.then_some(IS_OURS), &log).await?;
         let has_head = flag(transaction, &side, has_heads.then_some(HAS_HEAD), &log).await?;
-        if let Ok(table) = &table
-            && catalog::has_row_security(transaction, table).await?
-        {
-            row_security.insert(log.clone());
-        }
         if let Ok(table) = &table {
+            if catalog::has_row_security(transaction, table).await? {
+                row_security.insert(log.clone());
+            }
             unfit.extend(unfit::rules(transaction, collection, table).await?);
         }
         captured.extend(captured_table(collection, &table, is_ours));
@@ -226,6 +224,7 @@ async fn look_in(
             .await?;
     }
     let found = Found {
+        has_cursor_key: has_cursor_key(transaction, &side, has("fieldsync_secrets")).await?,
         side_tables,
         tables,
     };
@@ -327,6 +326,15 @@ async fn flag(
     };
     let sql = side.render::<Postgres>(sql);
     catalog::first(transaction, &sql, &[&log]).await
+}
+
+async fn has_cursor_key(
+    transaction: &Transaction<'_>,
+    side: &SideSchema,
+    has_secrets: bool,
+) -> Result<bool, Failure> {
+    let sql = side.render::<Postgres>(HAS_CURSOR_KEY);
+    Ok(has_secrets && !catalog::rows(transaction, &sql, &[]).await?.is_empty())
 }
 
 /// A second log would have only the changes of the nodes that use it.

@@ -24,11 +24,12 @@ pub(crate) struct Privileges {
 }
 
 /// The side tables, and what an edit or the capture does with them.
-const SIDE_TABLES: [(&str, &str); 4] = [
+const SIDE_TABLES: [(&str, &str); 5] = [
     ("fieldsync_heads", READ_AND_WRITE),
     ("fieldsync_tables", READ_AND_WRITE),
     ("fieldsync_changes", READ_AND_WRITE),
     ("fieldsync_keys", READ_AND_WRITE),
+    ("fieldsync_secrets", "select"),
 ];
 
 /// Those of capture. The triggers' function inserts with rights of its own.

@@ -9,7 +9,7 @@ use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
     Store, StoreError, TableDescription,
 };
-use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
+use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
     MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, missing_head, script,
 };
@@ -378,6 +378,12 @@ impl Store for PostgresStore {
         let client = self.client().await?;
         let heads = log::heads(&client, &tables);
         Ok(client.within(ANSWER_TIMEOUT, heads).await?)
+    }
+
+    async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
+        let (tables, client) = (self.tables.current(), self.client().await?);
+        let reading = log::cursor_key(&client, &tables);
+        Ok(client.within(ANSWER_TIMEOUT, reading).await?)
     }
 
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {

@@ -68,6 +68,9 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
     /// An expression for a random integer of 64 bits that is not zero.
     const RANDOM_INTEGER: &'static str;
 
+    /// An expression for 64 hexadecimal digits from a random number generator that is fit for keys.
+    const RANDOM_SECRET: &'static str;
+
     /// The driver's own statements for the side tables. `render` qualifies the names of the side tables.
     fn side_statements(render: &dyn Fn(&str) -> String) -> Self::SideStatements;
 

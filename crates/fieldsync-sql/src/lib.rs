@@ -35,6 +35,8 @@ mod trim;
 
 mod idempotency;
 
+mod cursor_key;
+
 mod statements;
 
 // The start.
@@ -60,6 +62,7 @@ pub use catalog::{
 };
 pub use condition::Condition;
 pub use constraint::{Constraint, Rejection, likeliest};
+pub use cursor_key::{HAS_CURSOR_KEY, cursor_key, read_cursor_key};
 pub use dialect::{Dialect, KeyMismatch, Side, SideTableTypes, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};

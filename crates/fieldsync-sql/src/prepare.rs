@@ -7,6 +7,7 @@ use fieldsync::backend::{SchemaMismatch, StoreError};
 
 use crate::catalog::TableInfo;
 use crate::check::check;
+use crate::cursor_key::HAS_CURSOR_KEY;
 use crate::ddl::{create_table, missing_columns};
 use crate::dialect::Dialect;
 use crate::layout::TableLayout;
@@ -20,6 +21,8 @@ use crate::value::SqlValue;
 pub struct Found {
     /// The side tables and their indexes.
     pub side_tables: Vec<FoundSideTable>,
+    /// Whether `fieldsync_secrets` has the key of cursors.
+    pub has_cursor_key: bool,
     /// For each collection, in their order.
     pub tables: Vec<FoundTable>,
 }
@@ -66,6 +69,7 @@ pub fn prepare<D: Dialect>(
     own: impl Fn(&TableLayout<D>) -> D::TableStatements,
 ) -> Result<Preparation<D>, StoreError> {
     let (mut statements, mut wrong) = side_tables::<D>(side, &found.side_tables);
+    statements.extend(cursor_key_row::<D>(side, found.has_cursor_key));
     let mut tables = Tables::new(side.clone());
     for (collection, found) in collections.iter().zip(found.tables) {
         let before = statements.len();
@@ -148,6 +152,19 @@ fn head_row<D: Dialect>(side: &SideSchema, log: &str, exists: bool) -> Option<St
     let exists = side.render::<D>("select 1 from fieldsync_heads where log =");
     Some(format!(
         "{insert} select {log}, {epoch} where not exists ({exists} {log})"
+    ))
+}
+
+/// The database makes the key: it appears in no statement, and so in no log.
+fn cursor_key_row<D: Dialect>(side: &SideSchema, exists: bool) -> Option<String> {
+    if exists {
+        return None;
+    }
+    let insert = side.render::<D>("insert into fieldsync_secrets (name, secret)");
+    let exists = side.render::<D>(HAS_CURSOR_KEY);
+    let secret = D::RANDOM_SECRET;
+    Some(format!(
+        "{insert} select 'cursors', {secret} where not exists ({exists})"
     ))
 }
 

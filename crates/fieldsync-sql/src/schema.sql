@@ -52,3 +52,10 @@ create table if not exists fieldsync_keys (
 ){options};
 
 create index {if_not_exists}"fieldsync_keys_at" on fieldsync_keys (at);
+
+-- Random keys that are made once, and that all nodes share.
+create table if not exists fieldsync_secrets (
+  name {key} not null primary key,
+  -- In hexadecimal digits.
+  secret {text} not null
+){options};

@@ -172,7 +172,7 @@ mod tests {
             ),
         ];
         let (sql, wrong) = side_tables::<TestDialect>(&SideSchema::default(), &old);
-        assert_eq!(sql.len(), 2);
+        assert_eq!(sql.len(), 3);
         let wrong: Vec<_> = wrong
             .iter()
             .map(|one| (&*one.table, one.column.as_deref()))

@@ -44,6 +44,8 @@ pub struct LogStatements {
     /// Deletes the oldest keys. The parameters are [`oldest_idempotency_key`](crate::oldest_idempotency_key) and the most
     /// keys.
     pub forget: String,
+    /// The key of cursors, for [`cursor_key`](crate::cursor_key).
+    pub cursor_key: String,
 }
 
 const CHANGE_KINDS: [ValueKind; 10] = {
@@ -118,6 +120,7 @@ impl LogStatements {
                 r#"delete from fieldsync_keys where (principal, "key") in
                    (select principal, "key" from fieldsync_keys where at <= $1 order by at limit $2)"#,
             ),
+            cursor_key: render("select secret from fieldsync_secrets where name = 'cursors'"),
         }
     }
 }

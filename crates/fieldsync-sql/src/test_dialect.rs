@@ -36,6 +36,7 @@ impl Dialect for TestDialect {
     };
 
     const RANDOM_INTEGER: &'static str = "uuid_short()";
+    const RANDOM_SECRET: &'static str = "lower(hex(random_bytes(32)))";
 
     fn side_statements(_: &dyn Fn(&str) -> String) {}
 

@@ -49,6 +49,7 @@ impl Dialect for Sqlite {
     const LAST_INSERT_ID: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = "";
     const RANDOM_INTEGER: &'static str = "random() | 1";
+    const RANDOM_SECRET: &'static str = "lower(hex(randomblob(32)))";
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
         integer: "integer",
         text: "text",

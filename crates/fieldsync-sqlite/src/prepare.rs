@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fieldsync::Collection;
 use fieldsync::backend::StoreError;
-use fieldsync_sql::{Found, FoundTable, Preparation, SideSchema, script};
+use fieldsync_sql::{Found, FoundTable, HAS_CURSOR_KEY, Preparation, SideSchema, script};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::capture_setup::{
@@ -178,8 +178,13 @@ fn look_in(
             table,
         });
     }
+    let has_cursor_key = has("fieldsync_secrets") && {
+        let key = connection.query_row(HAS_CURSOR_KEY, [], |_| Ok(()));
+        key.optional()?.is_some()
+    };
     let found = Found {
         side_tables,
+        has_cursor_key,
         tables,
     };
     let side = SideSchema::default();

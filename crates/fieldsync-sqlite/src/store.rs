@@ -9,9 +9,10 @@ use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
     Store, StoreError, TableDescription,
 };
-use fieldsync::{Collection, Record, RecordId, RecordKey, Retention};
+use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
-    TableRegistry, read_changes, read_page, read_record, read_records, run_ready, script, trim,
+    TableRegistry, read_changes, read_cursor_key, read_page, read_record, read_records, run_ready,
+    script, trim,
 };
 use rusqlite::TransactionBehavior;
 use tokio::sync::{Notify, oneshot};
@@ -310,6 +311,11 @@ impl Store for SqliteStore {
         self.0
             .readers
             .call(move |session| session.with(None, |open| heads::heads(open, &tables)))
+            .await
+    }
+
+    async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
+        self.read(|transaction, tables| run_ready(read_cursor_key(transaction, tables)))
             .await
     }
 

@@ -63,6 +63,7 @@ async fn with_the_ddl_in_place_a_start_writes_nothing() {
     let ddl = store.ddl(&collections()).await.unwrap();
     for part in [
         "create table if not exists fieldsync_heads",
+        "insert into fieldsync_secrets (name, secret) select 'cursors', lower(hex(randomblob(32)))",
         "create table \"notes\"",
         "alter table \"items\" add column \"name\"",
     ] {

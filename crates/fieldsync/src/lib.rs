@@ -110,6 +110,7 @@ pub use live::update::Update;
 pub use model::access::{Access, Denied};
 pub use model::change::{Action, FoldedChange};
 pub use model::cursor::{Cursor, MalformedCursor, ResetReason};
+pub use model::cursor_key::{CursorKey, MalformedCursorKey};
 pub use model::edit::{Edit, UpdateResult};
 pub use model::exact_number::to_json;
 pub use model::field_errors::FieldErrors;

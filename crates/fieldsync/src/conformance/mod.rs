@@ -79,6 +79,8 @@ macro_rules! __store_tests {
                 prepare_creates_what_is_missing
                 a_second_prepare_changes_nothing
                 nodes_can_prepare_at_the_same_time
+                the_key_of_cursors_is_random_and_kept
+                nodes_that_prepare_at_the_same_time_share_the_key_of_cursors
                 existing_rows_get_the_default_of_a_new_field
                 a_new_field_without_a_default_does_not_fit_a_table_with_rows
                 data_survives_a_restart

@@ -8,6 +8,7 @@ use super::node::{Node, collection, database_with_notes, fields, note, notes};
 use super::{Column, Fixture, Table};
 
 use crate::model::cursor::Position;
+use crate::model::cursor_key::CursorKey;
 use crate::model::edit::Edit;
 use crate::model::record::{RecordId, RecordKey};
 use crate::model::refusal::Refusal;
@@ -49,6 +50,32 @@ pub async fn nodes_can_prepare_at_the_same_time<F: Fixture>() {
         assert_eq!(node.field(id.clone(), "title").await, "a");
         assert_eq!(node.head("two").await, nodes[0].head("two").await);
     }
+}
+
+pub async fn the_key_of_cursors_is_random_and_kept<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
+    let key = key_of(&node).await;
+    node.store.prepare(&[notes()]).await.expect("prepare again");
+    assert_eq!(key_of(&node).await, key);
+    drop(node);
+    let node = Node::start(&database, [collection("others").into()]).await;
+    assert_eq!(key_of(&node).await, key);
+    let (_other_database, other) = database_with_notes::<F>().await;
+    assert_ne!(key_of(&other).await, key);
+}
+
+pub async fn nodes_that_prepare_at_the_same_time_share_the_key_of_cursors<F: Fixture>() {
+    let database = F::fresh().await;
+    let starting = (0..4).map(|_| Node::start(&database, [notes()]));
+    let nodes = futures_util::future::join_all(starting).await;
+    let key = key_of(&nodes[0]).await;
+    for node in &nodes {
+        assert_eq!(key_of(node).await, key);
+    }
+}
+
+async fn key_of(node: &Node) -> CursorKey {
+    node.store.cursor_key().await.expect("read the key")
 }
 
 pub async fn existing_rows_get_the_default_of_a_new_field<F: Fixture>() {

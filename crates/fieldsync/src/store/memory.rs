@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
+use crate::model::cursor_key::CursorKey;
 use crate::model::record::{Record, RecordId, RecordKey, size_of_fields};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
@@ -239,6 +240,11 @@ impl Store for MemoryStore {
         let heads = collections.iter();
         let heads = heads.map(|(name, collection)| (Arc::clone(name), state.log(collection).head));
         Ok(heads.collect())
+    }
+
+    async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
+        let missing = || StoreError::Backend("the store was not prepared".into());
+        self.read().cursor_key.clone().ok_or_else(missing)
     }
 
     async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {

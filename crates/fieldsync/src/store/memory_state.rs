@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
+use crate::model::cursor_key::CursorKey;
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
 use crate::model::record::{Record, RecordKey};
 use crate::model::timestamp::Timestamp;
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) keys: HashMap<IdempotencyKey, UsedKey>,
     /// The keys by the time of their use, oldest first.
     pub(super) key_ages: VecDeque<(Timestamp, IdempotencyKey)>,
+    pub(super) cursor_key: Option<CursorKey>,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl State {
                 .entry(collection.table_name().to_owned())
                 .or_insert_with(MemoryLog::new);
         }
+        self.cursor_key.get_or_insert_with(CursorKey::random);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
+use crate::model::cursor_key::CursorKey;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
 use crate::schema::narrowing::Narrowing;
@@ -133,6 +134,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Reads the ends of the logs of all collections. It is one cheap query: the engine calls it once per poll
     /// interval.
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError>;
+
+    /// Reads the key that cursors are sealed with. [`prepare`](Self::prepare) makes it once, by a random number generator that is
+    /// fit for keys, and the store keeps it as long as the logs. It is the same on every node, also on nodes that prepared an
+    /// empty database at the same time.
+    async fn cursor_key(&self) -> Result<CursorKey, StoreError>;
 
     /// Deletes changes that exceed the retention, and idempotency keys older than [`IDEMPOTENCY_KEY_RETENTION`]. One
     /// call deletes a bounded number, in one short transaction, and returns whether more remain.
