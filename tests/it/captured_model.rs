@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fastrand::Rng;
 use fieldsync::backend::{Change, ChangesSince, PageLimit, Position, Store};
 use fieldsync::{
-    Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, RecordId, Subscription, Update,
+    Action, Collection, Edit, Engine, Fields, FoldedChange, RecordId, Subscription, Update,
 };
 use futures_util::StreamExt as _;
 use serde_json::json;
@@ -100,12 +98,6 @@ struct Mirror {
     states: Vec<(u64, Records)>,
 }
 
-/// The offset in a cursor, which clients do not see.
-fn offset(cursor: Cursor) -> u64 {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor.to_string()).unwrap();
-    u64::from_be_bytes(bytes[8..16].try_into().unwrap())
-}
-
 impl Mirror {
     /// Opens a subscription, and reads its snapshot: while others write, one may be ahead of the log.
     async fn open(engine: &Engine, name: &str) -> Self {
@@ -140,7 +132,8 @@ impl Mirror {
             other => panic!("{other:?}"),
         };
         if let Some(cursor) = cursor {
-            self.states.push((offset(cursor), self.records.clone()));
+            self.states
+                .push((cursor.position().offset, self.records.clone()));
         }
     }
 

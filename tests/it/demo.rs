@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cursors::read_key;
 use crate::tasks::{WAIT_TIMEOUT, within_limit};
 
 /// A running demo. It is killed when dropped.
@@ -224,6 +225,10 @@ impl Demo {
             let log: Vec<String> = log.iter().collect();
             panic!("the demo did not start: {}", log.join("\n"));
         };
+        let mut pairs = options.windows(2);
+        if let Some(store) = pairs.find_map(|pair| (pair[0] == "--store").then_some(pair[1])) {
+            read_key(store);
+        }
         let address = line
             .strip_prefix("Window 1: http://")
             .and_then(|rest| rest.strip_suffix("/window1/"));

@@ -177,7 +177,7 @@ async fn h_a_cursor_of_another_collection_is_reset_and_a_malformed_one_is_refuse
         .unwrap()
         .to_owned();
     let mut events = Events::open(&app, "/api/users/", Some(&foreign)).await;
-    assert_eq!(events.expect("reset").await.data["reason"], "schema");
+    assert_eq!(events.expect("reset").await.data["reason"], "key");
     events.expect("snapshot").await;
     for (path, last_id, at_fault) in [
         ("/api/users/", "nonsense", "Last-Event-ID"),

@@ -115,8 +115,8 @@ async fn a_a_conflict_shows_nothing_of_a_record_that_the_principal_may_write_but
     let engine = engine(Rule::OwnToRead).await;
     let base = cursor_of(&engine, "bob").await;
     let edit = || Edit::patch(("notes", 1), json!({"text": "mine"}));
-    // A cursor of another log.
-    let foreign = format!("AAAA{}", &base.to_string()[4..]).parse().unwrap();
+    let other_log = self::engine(Rule::OwnToRead).await;
+    let foreign = cursor_of(&other_log, "bob").await;
     let refusal = refused(&engine, edit(), foreign).await;
     let Refusal::BaseUnknown { current } = &refusal else {
         panic!("{refusal:?}")

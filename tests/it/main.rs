@@ -31,6 +31,7 @@ mod capture;
 mod captured_model;
 #[cfg(feature = "services")]
 mod command_line;
+mod cursors;
 #[cfg(feature = "services")]
 mod django;
 mod event_topics;
@@ -66,6 +67,7 @@ mod reverse_proxies;
 mod rules;
 mod rust_api;
 mod rust_types;
+mod sealed_cursors;
 #[cfg(feature = "services")]
 mod serve_page;
 #[cfg(feature = "services")]

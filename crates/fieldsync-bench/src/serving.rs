@@ -165,7 +165,7 @@ async fn change(engine: &Engine, count: usize) -> Result {
 fn message(number: usize) -> String {
     let now = fieldsync::Timestamp::now().to_string();
     let name = "1790000000000000000";
-    let cursor = "A".repeat(38);
+    let cursor = "A".repeat(64);
     let id = number + 1;
     format!(
         r#"{{"type":"change","sub":"users","id":{id},"action":"update","fields":{{"first_name":"{name}","updated_at":"{now}"}},"at":"{now}","cursor":"{cursor}"}}"#

@@ -109,8 +109,9 @@ pub use live::subscription::Subscription;
 pub use live::update::Update;
 pub use model::access::{Access, Denied};
 pub use model::change::{Action, FoldedChange};
-pub use model::cursor::{Cursor, MalformedCursor, ResetReason};
+pub use model::cursor::{Cursor, ResetReason};
 pub use model::cursor_key::{CursorKey, MalformedCursorKey};
+pub use model::cursor_seal::CursorError;
 pub use model::edit::{Edit, UpdateResult};
 pub use model::exact_number::to_json;
 pub use model::field_errors::FieldErrors;
@@ -173,7 +174,7 @@ pub mod backend {
         #[doc(hidden)]
         pub use crate::conformance::{
             bases, captures, constraints, edits, faults, groups, history, ids, keys, log,
-            notifications, preconditions, reads, run, tables, trimming, types,
+            notifications, open_cursor, preconditions, reads, run, tables, trimming, types,
         };
     }
 

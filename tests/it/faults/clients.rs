@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fastrand::Rng;
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+use crate::cursors::offset_of;
 use crate::faults::database::Records;
 use crate::socket::{Mirror, Socket};
 use crate::tasks::{WAIT_TIMEOUT, within_limit};
@@ -110,12 +109,6 @@ pub(crate) async fn send(
         offset: offset_of(cursor.unwrap().to_str().unwrap()),
         record: serde_json::from_slice(&body).unwrap_or_default(),
     })
-}
-
-/// The offset in a cursor. Clients can't read it; the tests compare what subscribers held with the log by it.
-pub(crate) fn offset_of(cursor: &str) -> u64 {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).unwrap();
-    u64::from_be_bytes(bytes[8..16].try_into().unwrap())
 }
 
 /// A reply without the field that only one version of the app has.

@@ -9,8 +9,9 @@ use std::process::Command;
 use rusqlite::Connection;
 use serde_json::json;
 
+use crate::cursors::offset_of;
 use crate::demo::{Demo, command_under};
-use crate::faults::clients::{EditRequest, offset_of, send};
+use crate::faults::clients::{EditRequest, send};
 use crate::faults::database::Database;
 use crate::faults::load::Load;
 use crate::random;
@@ -140,7 +141,7 @@ fn events(trace: &str) -> Vec<Event> {
                     .iter()
                     .flat_map(|name| {
                         text.match_indices(name)
-                            .map(|(at, _)| offset_of(&text[at + name.len()..][..38]))
+                            .map(|(at, _)| offset_of(&text[at + name.len()..][..64]))
                     });
                 events.extend(sent.max().map(|offset| Event::Sent { offset }));
             }

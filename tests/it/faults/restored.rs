@@ -5,8 +5,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::cursors::offset_of;
 use crate::demo::Demo;
-use crate::faults::clients::offset_of;
 use crate::socket::{Mirror, Socket};
 
 async fn rename(demo: &Demo, name: &str) {

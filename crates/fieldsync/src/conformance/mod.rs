@@ -6,6 +6,7 @@
 //! [`BrokerFixture`] and `fieldsync::backend::broker_tests!`. Each macro generates one test per sentence of the
 //! contract. The cases are in one file per topic.
 
+mod cursors;
 mod fixture;
 mod node;
 mod tasks;
@@ -46,6 +47,8 @@ pub mod types;
 pub use fixture::{Column, ColumnKind, Constraint, Constraints, Fixture, Table};
 pub use notifications::BrokerFixture;
 
+#[doc(hidden)]
+pub use cursors::open_cursor;
 #[doc(hidden)]
 pub use tasks::run;
 

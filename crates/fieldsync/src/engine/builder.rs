@@ -15,6 +15,8 @@ use crate::engine::settings::Settings;
 use crate::error::StartError;
 use crate::live::feed::{Feed, FeedChange};
 use crate::live::hub_registry::HubRegistry;
+use crate::model::cursor_key::CursorKey;
+use crate::model::cursor_seal::CursorKeys;
 use crate::schema::collection::Collection;
 use crate::store::store::{Retention, Store};
 
@@ -153,6 +155,26 @@ impl EngineBuilder {
         self
     }
 
+    /// Seals cursors with the first of these keys, and opens those that were sealed with any of them. By default there is one key,
+    /// which the store makes when it is prepared for the first time, and keeps; all nodes on it share it.
+    ///
+    /// Keys are replaced in two deploys, since nodes of both run at the same time: first `[old, new]`, so that every node opens
+    /// cursors of the new key, then `[new, old]`. Leave the old one out when no client is left that was away since. A client
+    /// whose cursor can't be opened receives a reset and a snapshot.
+    ///
+    /// ```no_run
+    /// # use fieldsync::{CursorKey, Engine};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let key: CursorKey = std::env::var("CURSOR_KEY")?.parse()?;
+    /// let builder = Engine::builder().cursor_keys([key]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cursor_keys(mut self, keys: impl IntoIterator<Item = CursorKey>) -> Self {
+        self.settings.cursor_keys = CursorKeys::new(keys);
+        self
+    }
+
     /// Checks the description, creates or checks the tables, and starts the engine's tasks on the current tokio runtime.
     ///
     /// # Errors
@@ -166,7 +188,7 @@ impl EngineBuilder {
             collections,
             store,
             broker,
-            settings,
+            mut settings,
         } = self;
         let store = store.ok_or_else(|| {
             StartError::Incomplete("the engine has no store: add one with .store(…)".into())
@@ -175,6 +197,9 @@ impl EngineBuilder {
         check_settings(&settings, &collections)?;
         let prepared: Vec<_> = collections.values().cloned().collect();
         store.prepare(&prepared).await?;
+        if settings.cursor_keys.is_empty() {
+            settings.cursor_keys = CursorKeys::new([store.cursor_key().await?]);
+        }
         let hubs = Arc::new(HubRegistry::new(collections.clone(), store.heads().await?));
         let notifications = Arc::new(NotificationQueue::default());
         let group_commit = GroupCommit::start(

@@ -6,6 +6,7 @@ pub(crate) mod builder;
 pub(crate) mod caller;
 mod capture;
 pub(crate) mod collection_handle;
+pub(crate) mod cursors;
 pub(crate) mod drain;
 pub(crate) mod engine;
 pub(crate) mod group_commit;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::engine::origins::Origins;
 use crate::live::feed::Feed;
+use crate::model::cursor_seal::CursorKeys;
 use crate::store::store::Retention;
 
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     /// How often the heads of all collections are read, to find what the broker has lost.
     pub(crate) poll_interval: Duration,
     pub(crate) retention: Retention,
+    /// The keys of cursors: the app's, or once the engine has started that of the store.
+    pub(crate) cursor_keys: CursorKeys,
 }
 
 impl Settings {
@@ -85,6 +88,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(15),
             poll_interval: Duration::from_secs(1),
             retention: Retention::default(),
+            cursor_keys: CursorKeys::default(),
         }
     }
 }

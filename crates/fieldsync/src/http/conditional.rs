@@ -5,12 +5,14 @@ use ::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
 
 use crate::http::headers::{FIELDSYNC_BASE, IDEMPOTENCY_KEY, joined, only_value};
 use crate::http::reply::Rejection;
-use crate::model::cursor::Cursor;
+use crate::http::request::Request;
+use crate::model::cursor_seal::CursorError;
 use crate::model::edit::Edit;
 use crate::model::precondition::Precondition;
 
 /// Puts what the headers say into the edit.
-pub(crate) fn with_conditions(mut edit: Edit, headers: &HeaderMap) -> Result<Edit, Rejection> {
+pub(crate) fn with_conditions(mut edit: Edit, request: &Request<'_>) -> Result<Edit, Rejection> {
+    let headers = &request.parts.headers;
     let preconditions = [if_match(headers)?, if_none_match(headers)?];
     for precondition in preconditions.into_iter().flatten() {
         // A record that is being created has no entity tag yet.
@@ -23,8 +25,8 @@ pub(crate) fn with_conditions(mut edit: Edit, headers: &HeaderMap) -> Result<Edi
             edit = edit.with_precondition(precondition);
         }
     }
-    if let Some(base) = base(headers)? {
-        edit = edit.with_base(base);
+    if headers.contains_key(FIELDSYNC_BASE) {
+        edit = with_base(edit, request)?;
     }
     Ok(match idempotency_key(headers)? {
         Some(key) => edit.with_idempotency_key(key),
@@ -78,14 +80,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     }
 }
 
-/// `Fieldsync-Base`: a cursor.
-fn base(headers: &HeaderMap) -> Result<Option<Cursor>, Rejection> {
-    if !headers.contains_key(FIELDSYNC_BASE) {
-        return Ok(None);
-    }
-    match only_text(headers, FIELDSYNC_BASE).and_then(|text| text.parse().ok()) {
-        Some(cursor) => Ok(Some(cursor)),
-        None => Err(malformed(
+/// `Fieldsync-Base`: a cursor of the collection. One that can't be opened is a base that the log does not have.
+fn with_base(edit: Edit, request: &Request<'_>) -> Result<Edit, Rejection> {
+    let text = only_text(&request.parts.headers, FIELDSYNC_BASE).unwrap_or_default();
+    match request.engine.open_cursor(edit.collection(), text) {
+        Ok(base) => Ok(edit.with_base(base)),
+        Err(CursorError::Key) => Ok(edit.with_unknown_base()),
+        Err(CursorError::Malformed) => Err(malformed(
             "Fieldsync-Base must be given once, as a cursor from this server",
         )),
     }

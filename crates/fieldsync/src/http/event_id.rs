@@ -1,8 +1,7 @@
 //! The id of a server-sent event: where each topic of its stream can go on.
 
 use std::fmt;
-
-use crate::model::cursor::Place;
+use std::sync::Arc;
 
 /// The longest place that an id has if there are several: a header has room for all of them.
 const MAX_PLACE_BYTES: usize = 128;
@@ -25,7 +24,7 @@ pub(crate) enum TopicPlace {
     Nowhere,
     /// Something of it was sent, and its place had no room in the id.
     Lost,
-    At(String),
+    At(Arc<str>),
 }
 
 impl EventId {
@@ -42,7 +41,7 @@ impl EventId {
                 "" => places.last()?.clone(),
                 NOWHERE if topics > 1 => TopicPlace::Nowhere,
                 LOST if topics > 1 => TopicPlace::Lost,
-                place => TopicPlace::At(place.to_owned()),
+                place => TopicPlace::At(place.into()),
             });
         }
         (places.len() == topics).then_some(Self(places))
@@ -54,11 +53,10 @@ impl EventId {
     }
 
     /// Moves the topic with this number.
-    pub(crate) fn move_to(&mut self, number: usize, place: &Place) {
-        let place = place.to_string();
+    pub(crate) fn move_to(&mut self, number: usize, place: &Arc<str>) {
         let fits = self.0.len() == 1 || place.len() <= MAX_PLACE_BYTES;
         self.0[number] = if fits {
-            TopicPlace::At(place)
+            TopicPlace::At(Arc::clone(place))
         } else {
             TopicPlace::Lost
         };
@@ -94,7 +92,7 @@ mod tests {
         let expected = places.iter().map(|place| match *place {
             NOWHERE => TopicPlace::Nowhere,
             LOST => TopicPlace::Lost,
-            place => TopicPlace::At(place.to_owned()),
+            place => TopicPlace::At(place.into()),
         });
         assert_eq!(id.0, expected.collect::<Vec<_>>());
         assert_eq!(id.to_string(), text);

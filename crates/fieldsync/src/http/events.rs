@@ -123,11 +123,12 @@ fn stream(request: &Request<'_>, topics: Vec<Asked>) -> Result<Response<Body>, R
     if !request.engine.is_ready() {
         return Ok(come_back());
     }
+    let keys = request.engine.cursor_keys();
     let opened = topics.into_iter().zip(starts).map(|(asked, since)| {
         let subscription = request
             .engine
             .open(asked.topic, since, &asked.permissions)?;
-        Ok(MessageStream::new(subscription, asked.sub))
+        Ok(MessageStream::new(subscription, asked.sub, keys.clone()))
     });
     let streams = opened.collect::<Result<Vec<_>, EngineError>>()?;
     let mut response = head();
@@ -185,11 +186,12 @@ fn start(
         )
     };
     let id = EventId::read(&text, collections.len()).ok_or_else(malformed)?;
+    let keys = request.engine.cursor_keys();
     let starts = id
         .places()
         .zip(collections)
         .map(|(place, collection)| match place {
-            TopicPlace::At(place) => Since::cursor_or_resume(place, collection),
+            TopicPlace::At(place) => Since::cursor_or_resume(place, collection, keys),
             TopicPlace::Lost => Ok(Since::Lost(ResetReason::Trimmed)),
             TopicPlace::Nowhere => Ok(Since::Snapshot),
         });

@@ -1,5 +1,7 @@
 //! GET and HEAD: one record, or a page of a collection.
 
+use std::sync::Arc;
+
 use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderValue, LINK};
 use ::http::{Method, Response, StatusCode};
 use bytes::Bytes;
@@ -47,8 +49,9 @@ pub(crate) async fn page(
         .caller
         .page(after, limit, collection, &grant)
         .await?;
-    let response = conditional(request, to_json(&page.records))?
-        .with_text(FIELDSYNC_CURSOR, page.cursor.to_string());
+    let cursor = request.engine.seal_cursor(collection.name(), page.cursor);
+    let response =
+        conditional(request, to_json(&page.records))?.with_text(FIELDSYNC_CURSOR, cursor);
     let Some(next) = page.next else {
         return Ok(response);
     };
@@ -65,9 +68,11 @@ pub(crate) async fn record(
     key: RecordKey,
     permissions: &Permissions,
 ) -> Result<Response<Body>, Rejection> {
+    let collection = Arc::clone(&key.collection);
     let view = request.caller.read(key, permissions).await?;
     let response = conditional(request, to_json(&view.record))?;
-    Ok(response.with_text(FIELDSYNC_CURSOR, view.cursor.to_string()))
+    let cursor = request.engine.seal_cursor(&collection, view.cursor);
+    Ok(response.with_text(FIELDSYNC_CURSOR, cursor))
 }
 
 /// The response to a GET or HEAD under its preconditions (RFC 9110, section 13.2.2).

@@ -33,10 +33,11 @@ where
 {
     let name = collection.name();
     let fields = read_fields(request, BodyFor::Post, body).await?;
-    let view = apply(request, Edit::create(Arc::clone(name), fields), permissions).await?;
+    let edit = Edit::create(Arc::clone(name), fields);
+    let (view, cursor) = apply(request, edit, permissions).await?;
     let id = percent_encode(&view.id.to_string());
     let location = format!("{}/{name}/{id}/", request.mount_path());
-    Ok(record_response(StatusCode::CREATED, &view).with_text(LOCATION, location))
+    Ok(record_response(StatusCode::CREATED, &view, cursor).with_text(LOCATION, location))
 }
 
 pub(crate) async fn patch<B>(
@@ -49,8 +50,8 @@ where
     B: http_body::Body<Error: Display>,
 {
     let patch = read_fields(request, BodyFor::Patch, body).await?;
-    let view = apply(request, Edit::patch(key, patch), permissions).await?;
-    Ok(record_response(StatusCode::OK, &view))
+    let (view, cursor) = apply(request, Edit::patch(key, patch), permissions).await?;
+    Ok(record_response(StatusCode::OK, &view, cursor))
 }
 
 pub(crate) async fn delete(
@@ -58,35 +59,39 @@ pub(crate) async fn delete(
     key: RecordKey,
     permissions: Permissions,
 ) -> Result<Response<Body>, Rejection> {
-    let view = apply(request, Edit::delete(key), permissions).await?;
+    let (view, cursor) = apply(request, Edit::delete(key), permissions).await?;
     if view.record.is_some() {
         // A trigger has kept the record, for example marked as deleted.
-        return Ok(record_response(StatusCode::OK, &view));
+        return Ok(record_response(StatusCode::OK, &view, cursor));
     }
-    Ok(empty(StatusCode::NO_CONTENT).with_text(FIELDSYNC_CURSOR, view.cursor.to_string()))
+    Ok(empty(StatusCode::NO_CONTENT).with_text(FIELDSYNC_CURSOR, cursor))
 }
 
+/// Applies an edit. The result is the record as the caller sees it afterwards, and the text of its cursor.
 async fn apply(
     request: &Request<'_>,
     edit: Edit,
     permissions: Permissions,
-) -> Result<RecordView, Rejection> {
-    let edit = with_conditions(edit, &request.parts.headers)?;
+) -> Result<(RecordView, String), Rejection> {
+    let edit = with_conditions(edit, request)?;
+    let collection = Arc::clone(edit.collection());
     let edit = ProposedEdit {
         edit,
         permissions: Some(permissions),
     };
     let mut views = request.caller.write(vec![edit], request.arrived).await?;
-    Ok(views.remove(0))
+    let view = views.remove(0);
+    let cursor = request.engine.seal_cursor(&collection, view.cursor);
+    Ok((view, cursor))
 }
 
 /// The response with a record, as the caller sees it after the edit. If the edit is a replay and the record was deleted
 /// since, it may contain the id alone.
-fn record_response(status: StatusCode, view: &RecordView) -> Response<Body> {
+fn record_response(status: StatusCode, view: &RecordView, cursor: String) -> Response<Body> {
     let body = match &view.record {
         Some(record) => to_json(record),
         None => to_json(&View::only::<String>([]).project(view.id.clone(), &Fields::new())),
     };
     let tag = entity_tag_of(&body);
-    with_validators(json(status, body), tag).with_text(FIELDSYNC_CURSOR, view.cursor.to_string())
+    with_validators(json(status, body), tag).with_text(FIELDSYNC_CURSOR, cursor)
 }

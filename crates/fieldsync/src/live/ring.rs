@@ -72,12 +72,27 @@ pub(crate) struct Entry {
     pub(crate) change: Arc<Change>,
     /// The approximate number of bytes that the change takes in memory.
     pub(crate) bytes: usize,
-    frames: Mutex<Vec<(FrameKey, Bytes)>>,
+    frames: Mutex<Vec<(FrameKey, Frame)>>,
+}
+
+/// A change as one message.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) json: Bytes,
+    /// The text of the cursor after the change. Empty in what has none.
+    pub(crate) cursor: Arc<str>,
+}
+
+impl Frame {
+    pub(crate) fn without_cursor(json: Bytes) -> Self {
+        let cursor = Arc::default();
+        Self { json, cursor }
+    }
 }
 
 impl Entry {
     /// The frame with this key, if it was encoded before.
-    pub(crate) fn encoded(&self, key: &FrameKey) -> Option<Bytes> {
+    pub(crate) fn encoded(&self, key: &FrameKey) -> Option<Frame> {
         let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
         let mut frames = frames.iter();
         let (_, frame) = frames.find(|(known, _)| known == key)?;
@@ -85,7 +100,7 @@ impl Entry {
     }
 
     /// The frame with this key. It is encoded by the first caller.
-    pub(crate) fn frame(&self, key: FrameKey, encode: impl FnOnce() -> Bytes) -> Bytes {
+    pub(crate) fn frame(&self, key: FrameKey, encode: impl FnOnce() -> Frame) -> Frame {
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == key) {
             return frame.clone();
@@ -101,14 +116,14 @@ impl Entry {
 /// What determines the bytes of a change's frame. Equal keys have equal frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameKey {
-    pub(crate) frame: Frame,
+    pub(crate) kind: FrameKind,
     pub(crate) view: View,
     pub(crate) action: Action,
 }
 
 /// What a frame has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Frame {
+pub(crate) enum FrameKind {
     /// A message of a plain feed.
     Feed,
     /// A message without the name of its subscription and without its cursor.

@@ -1,6 +1,7 @@
 //! Where a subscription starts.
 
-use crate::model::cursor::{Cursor, MalformedCursor, Position, ResetReason, Resume};
+use crate::model::cursor::{Cursor, Place, Position, ResetReason, Resume};
+use crate::model::cursor_seal::{CursorError, CursorKeys};
 use crate::model::record::RecordId;
 use crate::schema::collection::Collection;
 
@@ -9,7 +10,7 @@ use crate::schema::collection::Collection;
 pub(crate) enum Since {
     /// With a snapshot.
     Snapshot,
-    /// With a reset, and then a snapshot: what the subscriber has can't be continued.
+    /// With a reset for this reason, and then a snapshot: what the subscriber has can't be continued.
     Lost(ResetReason),
     /// With the live changes after this position, which was the head of the hub a moment ago.
     Position(Position),
@@ -19,21 +20,50 @@ pub(crate) enum Since {
     InSnapshot(Cursor, RecordId),
 }
 
+/// The text is neither a cursor nor a place in a snapshot, or not the one that was to be given.
+#[derive(Debug)]
+pub(crate) struct MalformedPlace;
+
 impl Since {
-    /// Reads a place in a snapshot of this collection.
-    pub(crate) fn resume(text: &str, collection: &Collection) -> Result<Self, MalformedCursor> {
-        let Resume { cursor, after } = text.parse()?;
-        let after = collection.parse_id(&after).ok_or(MalformedCursor)?;
-        Ok(Self::InSnapshot(cursor, after))
+    /// Reads the text of a cursor of this collection.
+    pub(crate) fn cursor(
+        text: &str,
+        collection: &Collection,
+        keys: &CursorKeys,
+    ) -> Result<Self, MalformedPlace> {
+        match Self::cursor_or_resume(text, collection, keys)? {
+            Self::InSnapshot(..) => Err(MalformedPlace),
+            since => Ok(since),
+        }
     }
 
-    /// Reads a cursor, or a place in a snapshot of this collection.
+    /// Reads the text of a place in a snapshot of this collection.
+    pub(crate) fn resume(
+        text: &str,
+        collection: &Collection,
+        keys: &CursorKeys,
+    ) -> Result<Self, MalformedPlace> {
+        match Self::cursor_or_resume(text, collection, keys)? {
+            Self::Cursor(_) => Err(MalformedPlace),
+            since => Ok(since),
+        }
+    }
+
+    /// Reads the text of a cursor, or of a place in a snapshot of this collection.
     pub(crate) fn cursor_or_resume(
         text: &str,
         collection: &Collection,
-    ) -> Result<Self, MalformedCursor> {
-        let cursor = text.parse().map(Self::Cursor);
-        cursor.or_else(|_| Self::resume(text, collection))
+        keys: &CursorKeys,
+    ) -> Result<Self, MalformedPlace> {
+        Ok(match keys.open(collection.name(), text) {
+            Ok(Place::Cursor(cursor)) => Self::Cursor(cursor),
+            Ok(Place::InSnapshot(Resume { cursor, after })) => match collection.parse_id(&after) {
+                Some(after) => Self::InSnapshot(cursor, after),
+                None => Self::Lost(ResetReason::Schema),
+            },
+            Err(CursorError::Key) => Self::Lost(ResetReason::Key),
+            Err(CursorError::Malformed) => return Err(MalformedPlace),
+        })
     }
 }
 

@@ -1,10 +1,7 @@
-//! Positions in a collection's change log, and the cursors that clients keep.
+//! Positions in a collection's change log, and cursors, which are positions and what they were made for. `cursor_seal` makes
+//! the text that clients keep.
 
 use std::fmt;
-use std::str::FromStr;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// A position in a collection's change log: right after the change with this offset.
 ///
@@ -29,16 +26,14 @@ pub(crate) struct Shape {
     pub(crate) view: u32,
 }
 
-/// A position in a collection's change log, as clients keep it. Its text is opaque: 38 characters of unpadded base64url
-/// (RFC 4648, section 5).
+/// A position in a collection's change log, and what it was made for. A subscription that starts from it misses nothing.
 ///
 /// A cursor also records the collection's fields and the subscriber's grant. If either has changed, a subscriber that
 /// resumes from it receives a [`ResetReason`] and a snapshot.
 ///
-/// ```
-/// use fieldsync::Cursor;
-/// assert!("not a cursor".parse::<Cursor>().is_err());
-/// ```
+/// Clients have cursors as sealed text, which they can neither read nor make. In the app's own code
+/// [`Engine::seal_cursor`](crate::Engine::seal_cursor) makes that text, and [`Engine::open_cursor`](crate::Engine::open_cursor)
+/// reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
     pub(crate) position: Position,
@@ -46,9 +41,15 @@ pub struct Cursor {
 }
 
 /// The number of bytes of a cursor.
-const CURSOR_BYTES: usize = 28;
+pub(crate) const CURSOR_BYTES: usize = 28;
 
-/// Where a snapshot that was cut goes on. Its text is opaque: that of a cursor and the id in unpadded base64url.
+/// The bytes of an id are filled up to a multiple of this.
+const ID_BLOCK: usize = 16;
+
+/// What ends an id, before it is filled up with zeros.
+const ID_END: u8 = 0x80;
+
+/// Where a snapshot that was cut goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resume {
     /// The position at which the subscriber knows the records up to `after`.
@@ -57,53 +58,53 @@ pub(crate) struct Resume {
     pub(crate) after: String,
 }
 
-/// Where a subscriber can go on after a message. Its text is that of a cursor, or of a place in a snapshot, which is longer.
+/// Where a subscriber can go on after a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     Cursor(Cursor),
     InSnapshot(Resume),
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Place {
+    /// Its bytes: those of the cursor, then those of the id. How long these are shows only roughly how long the id is, which may
+    /// be that of a record which the subscriber may not see.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Cursor(cursor) => cursor.fmt(f),
-            Self::InSnapshot(resume) => resume.fmt(f),
+            Self::Cursor(cursor) => cursor.to_bytes().to_vec(),
+            Self::InSnapshot(Resume { cursor, after }) => {
+                let mut id = after.as_bytes().to_vec();
+                id.push(ID_END);
+                id.resize(id.len().next_multiple_of(ID_BLOCK), 0);
+                [&cursor.to_bytes()[..], &id].concat()
+            }
         }
     }
-}
 
-impl fmt::Display for Resume {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = self.cursor.to_bytes().to_vec();
-        bytes.extend(self.after.as_bytes());
-        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
-    }
-}
-
-impl FromStr for Resume {
-    type Err = MalformedCursor;
-
-    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| MalformedCursor)?;
-        let (cursor, after) = bytes
-            .split_first_chunk::<CURSOR_BYTES>()
-            .ok_or(MalformedCursor)?;
-        let after = std::str::from_utf8(after).map_err(|_| MalformedCursor)?;
-        Ok(Self {
-            cursor: Cursor::from_bytes(*cursor)?,
-            after: after.to_owned(),
+    /// Reads what [`to_bytes`](Self::to_bytes) has made.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (cursor, id) = bytes.split_first_chunk()?;
+        let cursor = Cursor::from_bytes(*cursor)?;
+        if id.is_empty() {
+            return Some(Self::Cursor(cursor));
+        }
+        let end = id.iter().rposition(|byte| *byte != 0)?;
+        let after = std::str::from_utf8(&id[..end]).ok()?;
+        (id[end] == ID_END).then(|| {
+            Self::InSnapshot(Resume {
+                cursor,
+                after: after.to_owned(),
+            })
         })
     }
 }
 
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.to_bytes()))
-    }
-}
-
 impl Cursor {
+    /// The position. It is for the app's logs and metrics: clients get the cursor as sealed text.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
     fn to_bytes(self) -> [u8; CURSOR_BYTES] {
         let Self {
             position: Position { epoch, offset, tag },
@@ -118,7 +119,7 @@ impl Cursor {
         bytes
     }
 
-    fn from_bytes(bytes: [u8; CURSOR_BYTES]) -> Result<Self, MalformedCursor> {
+    fn from_bytes(bytes: [u8; CURSOR_BYTES]) -> Option<Self> {
         let number = |range: std::ops::Range<usize>| {
             bytes[range]
                 .iter()
@@ -129,31 +130,12 @@ impl Cursor {
             offset: number(8..16),
             tag: number(16..20) as u32,
         };
-        if i64::try_from(position.offset).is_err() {
-            return Err(MalformedCursor);
-        }
-        Ok(Self {
-            position,
-            shape: Shape {
-                schema: number(20..24) as u32,
-                view: number(24..28) as u32,
-            },
-        })
-    }
-}
-
-/// The text is not a cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed cursor")]
-pub struct MalformedCursor;
-
-impl FromStr for Cursor {
-    type Err = MalformedCursor;
-
-    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        Self::from_bytes(bytes.ok_or(MalformedCursor)?)
+        let shape = Shape {
+            schema: number(20..24) as u32,
+            view: number(24..28) as u32,
+        };
+        i64::try_from(position.offset).ok()?;
+        Some(Self { position, shape })
     }
 }
 
@@ -161,7 +143,7 @@ impl FromStr for Cursor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResetReason {
-    /// The cursor belongs to another log: the database was created anew, or the cursor is from another collection.
+    /// The cursor belongs to another log: the table's log was created anew.
     Epoch,
     /// The database was restored to an earlier state.
     Restored,
@@ -173,6 +155,9 @@ pub enum ResetReason {
     Schema,
     /// The subscriber's grant shows other fields or other records than before.
     View,
+    /// The cursor can't be opened: it was sealed with a key that the engine does not have, it is from another collection, or it
+    /// was forged.
+    Key,
 }
 
 impl fmt::Display for ResetReason {
@@ -184,6 +169,7 @@ impl fmt::Display for ResetReason {
             Self::Capture => "capture",
             Self::Schema => "schema",
             Self::View => "view",
+            Self::Key => "key",
         })
     }
 }
@@ -194,57 +180,44 @@ mod tests {
 
     const CURSOR: Cursor = Cursor {
         position: Position {
-            epoch: 1,
+            epoch: u64::MAX - 1,
             offset: 2,
             tag: 3,
         },
         shape: Shape { schema: 4, view: 5 },
     };
 
+    fn in_snapshot(after: &str) -> Place {
+        Place::InSnapshot(Resume {
+            cursor: CURSOR,
+            after: after.to_owned(),
+        })
+    }
+
     #[test]
-    fn a_place_in_a_snapshot_is_parsed_from_its_text() {
-        let cursor = CURSOR;
-        for after in ["7", "é", &"long".repeat(300)] {
-            let after = after.to_owned();
-            let resume = Resume { cursor, after };
-            assert_eq!(resume.to_string().parse(), Ok(resume));
+    fn a_place_is_read_from_its_bytes() {
+        let long = "long".repeat(256);
+        let places = ["", "7", "é", "\0", &long].map(in_snapshot);
+        for place in places.into_iter().chain([Place::Cursor(CURSOR)]) {
+            assert_eq!(Place::from_bytes(&place.to_bytes()), Some(place));
         }
-        let too_short = URL_SAFE_NO_PAD.encode([0; 27]);
-        assert_eq!(too_short.parse::<Resume>(), Err(MalformedCursor));
-        let not_utf8 = URL_SAFE_NO_PAD.encode([0xFF; 40]);
-        assert_eq!(not_utf8.parse::<Resume>(), Err(MalformedCursor));
     }
 
     #[test]
-    fn a_cursor_is_parsed_from_its_text() {
-        let position = Position {
-            epoch: u64::MAX - 1,
-            offset: 42,
-            tag: 7,
-        };
-        let cursor = Cursor {
-            position,
-            shape: Shape {
-                schema: 9,
-                view: 10,
-            },
-        };
-        assert_eq!(cursor.to_string().len(), 38);
-        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    fn ids_of_similar_lengths_have_equally_many_bytes() {
+        let bytes = |after| in_snapshot(after).to_bytes().len();
+        assert_eq!(bytes("7"), bytes("123456789012345"));
+        assert_eq!(Place::Cursor(CURSOR).to_bytes().len(), 28);
     }
 
     #[test]
-    fn other_text_is_malformed() {
-        let cursor = CURSOR.to_string();
-        for text in [
-            "",
-            "x",
-            &cursor[1..],
-            &format!("{cursor}A"),
-            &"_".repeat(38),
-            &"é".repeat(19),
-        ] {
-            assert_eq!(text.parse::<Cursor>(), Err(MalformedCursor), "{text}");
+    fn other_bytes_are_no_place() {
+        let cursor = CURSOR.to_bytes();
+        let offset_too_large = [0xFF; CURSOR_BYTES];
+        assert_eq!(Place::from_bytes(&cursor[1..]), None);
+        assert_eq!(Place::from_bytes(&offset_too_large), None);
+        for id in [&[0; 16][..], b"7", b"\xFF\x80"] {
+            assert_eq!(Place::from_bytes(&[&cursor[..], id].concat()), None);
         }
     }
 }

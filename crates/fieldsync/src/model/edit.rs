@@ -201,6 +201,20 @@ impl Edit {
         }
     }
 
+    /// The same with a base that no log has, so that the edit is refused.
+    pub(crate) fn with_unknown_base(self) -> Self {
+        let nowhere = Position {
+            // Those of logs are odd.
+            epoch: 0,
+            offset: 0,
+            tag: 0,
+        };
+        Self {
+            base: Some(nowhere),
+            ..self
+        }
+    }
+
     /// Makes it safe to repeat the edit. The key has 1 to 255 bytes. For 24 hours the same edit by the same principal with the same key is applied
     /// once, and a repetition returns the outcome of the first.
     ///

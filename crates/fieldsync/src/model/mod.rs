@@ -7,6 +7,7 @@ pub(crate) mod change;
 pub(crate) mod changes_since;
 pub(crate) mod cursor;
 pub(crate) mod cursor_key;
+pub(crate) mod cursor_seal;
 pub(crate) mod edit;
 pub(crate) mod entity_tag;
 pub(crate) mod exact_number;

@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use crate::live::feed::Feed;
-use crate::live::ring::{Entry, Frame, FrameKey};
+use crate::live::ring::{Entry, Frame, FrameKey, FrameKind};
 use crate::live::subscription::{Event, Subscription};
 use crate::live::update::Update;
 use crate::model::change::{Action, FoldedChange};
 use crate::model::cursor::{Cursor, Place};
+use crate::model::cursor_seal::CursorKeys;
 use crate::protocol::close::Close;
 use crate::protocol::messages::{ServerMessage, change_body, change_message};
 
@@ -23,6 +24,7 @@ pub(crate) struct MessageStream {
     /// The name that its messages have, so that the client can tell them from those of others.
     pub(crate) sub: Arc<str>,
     subscription: Subscription,
+    keys: CursorKeys,
     /// The app's format of messages. Without it they are those of `fieldsync.v1`.
     feed: Option<Feed>,
     /// The messages of the current update that were not sent yet.
@@ -44,26 +46,36 @@ pub(crate) struct Message {
     pub(crate) json: Bytes,
     /// The value of its `type`. Empty for a feed.
     pub(crate) name: &'static str,
-    /// Where its subscriber can go on.
-    pub(crate) place: Option<Place>,
+    /// Where its subscriber can go on, as text.
+    pub(crate) place: Option<Arc<str>>,
 }
 
 impl MessageStream {
     /// The messages of `fieldsync.v1`.
-    pub(crate) fn new(subscription: Subscription, sub: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn new(
+        subscription: Subscription,
+        sub: impl Into<Arc<str>>,
+        keys: CursorKeys,
+    ) -> Self {
         // They have the changed fields; only those of a feed have records.
-        Self::with(subscription.without_records(), sub.into(), None)
+        Self::with(subscription.without_records(), sub.into(), keys, None)
     }
 
     /// The messages that the app's feed makes.
-    pub(crate) fn of_feed(subscription: Subscription, feed: Feed) -> Self {
-        Self::with(subscription, Arc::default(), Some(feed))
+    pub(crate) fn of_feed(subscription: Subscription, keys: CursorKeys, feed: Feed) -> Self {
+        Self::with(subscription, Arc::default(), keys, Some(feed))
     }
 
-    fn with(subscription: Subscription, sub: Arc<str>, feed: Option<Feed>) -> Self {
+    fn with(
+        subscription: Subscription,
+        sub: Arc<str>,
+        keys: CursorKeys,
+        feed: Option<Feed>,
+    ) -> Self {
         Self {
             sub,
             subscription,
+            keys,
             feed,
             pending: VecDeque::new(),
         }
@@ -139,10 +151,11 @@ impl MessageStream {
     /// The message for an update, and its place if it is within a snapshot.
     fn message(&self, update: Update, place: Option<Place>) -> Message {
         let place = place.or_else(|| update.cursor().map(Place::Cursor));
-        let (topic, grant) = (self.subscription.topic(), self.subscription.grant());
-        let collection = &topic.collection;
-        let place_of = place.as_ref();
-        let message = ServerMessage::of_update(&self.sub, collection, update, place_of, grant);
+        let place = place.map(|place| self.seal(&place));
+        let grant = self.subscription.grant();
+        let collection = self.collection();
+        let text = place.as_deref();
+        let message = ServerMessage::of_update(&self.sub, collection, update, text, grant);
         Message {
             json: message.encode(),
             name: message.name(),
@@ -150,16 +163,12 @@ impl MessageStream {
         }
     }
 
-    /// The message for a live change. It is encoded once for all subscriptions with the same view and name, and all but its name and its
-    /// cursor once for all with the same view.
+    /// The message for a live change. It is encoded, and its cursor sealed, once for all subscriptions with the same view and name, and
+    /// all but its name and its cursor once for all with the same view.
     fn shared_message(&self, entry: &Arc<Entry>, action: Action) -> Message {
         let (grant, shape) = (self.subscription.grant(), self.subscription.shape());
-        let cursor = Cursor {
-            position: entry.change.position,
-            shape,
-        };
-        let key = |frame| FrameKey {
-            frame,
+        let key = |kind| FrameKey {
+            kind,
             view: grant.view.clone(),
             action,
         };
@@ -167,21 +176,34 @@ impl MessageStream {
             let seen = entry.change.view_as(action, grant);
             seen.expect("the subscription takes only changes that its grant shows")
         };
-        let json = match &self.feed {
-            Some(feed) => entry.frame(key(Frame::Feed), || feed.message(&seen(), grant).into()),
-            None => {
-                let whole = key(Frame::Whole(Arc::clone(&self.sub), shape.view));
-                entry.encoded(&whole).unwrap_or_else(|| {
-                    let body = || change_body(FoldedChange::of(&seen(), grant));
-                    let body = entry.frame(key(Frame::Body), body);
-                    entry.frame(whole, || change_message(&self.sub, &body, cursor))
-                })
-            }
-        };
-        Message {
-            json,
-            name: "change",
-            place: Some(Place::Cursor(cursor)),
+        if let Some(feed) = &self.feed {
+            let message = || Frame::without_cursor(feed.message(&seen(), grant).into());
+            return Message {
+                json: entry.frame(key(FrameKind::Feed), message).json,
+                name: "",
+                place: None,
+            };
         }
+        let whole = key(FrameKind::Whole(Arc::clone(&self.sub), shape.view));
+        let frame = entry.encoded(&whole).unwrap_or_else(|| {
+            let body = || Frame::without_cursor(change_body(FoldedChange::of(&seen(), grant)));
+            let body = entry.frame(key(FrameKind::Body), body).json;
+            let position = entry.change.position;
+            let cursor = self.seal(&Place::Cursor(Cursor { position, shape }));
+            entry.frame(whole, || Frame {
+                json: change_message(&self.sub, &body, &cursor),
+                cursor,
+            })
+        });
+        Message {
+            json: frame.json,
+            name: "change",
+            place: Some(frame.cursor),
+        }
+    }
+
+    /// The text of a place.
+    pub(crate) fn seal(&self, place: &Place) -> Arc<str> {
+        self.keys.seal(self.collection(), place).into()
     }
 }

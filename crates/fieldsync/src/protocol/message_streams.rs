@@ -123,10 +123,11 @@ impl MessageStreams {
             return None;
         }
         let cursor = self.live_cursor(stream.collection())?;
+        let cursor = stream.seal(&Place::Cursor(cursor));
         Some(Message {
-            json: live_message(stream.collection(), cursor),
+            json: live_message(stream.collection(), &cursor),
             name: "live",
-            place: Some(Place::Cursor(cursor)),
+            place: Some(cursor),
         })
     }
 

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::live::update::Update;
 use crate::model::change::{Action, FoldedChange};
-use crate::model::cursor::{Cursor, Place};
 use crate::model::exact_number::{self, write_json};
 use crate::model::record::{Fields, RecordId};
 use crate::protocol::problem::Problem;
@@ -118,22 +117,22 @@ pub(crate) enum ServerMessage<'a> {
         sub: &'a str,
         records: Vec<Fields>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        resume: Option<String>,
+        resume: Option<&'a str>,
     },
     Changes {
         sub: &'a str,
         folded: bool,
         changes: Vec<ChangeMessage>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        resume: Option<String>,
+        resume: Option<&'a str>,
     },
     Live {
         collection: &'a str,
-        cursor: String,
+        cursor: &'a str,
     },
     Reset {
         sub: &'a str,
@@ -170,19 +169,16 @@ pub(crate) struct ChangeMessage {
 }
 
 impl<'a> ServerMessage<'a> {
-    /// The message for an update, whose subscriber can go on from this place.
+    /// The message for an update. The text of its place is that of its cursor, or else where its snapshot can go on.
     pub(crate) fn of_update(
         sub: &'a str,
         collection: &'a str,
         update: Update,
-        place: Option<&Place>,
+        place: Option<&'a str>,
         grant: &Grant,
     ) -> Self {
-        let (cursor, resume) = match place {
-            None => (None, None),
-            Some(Place::Cursor(cursor)) => (Some(cursor.to_string()), None),
-            Some(Place::InSnapshot(resume)) => (None, Some(resume.to_string())),
-        };
+        let has_cursor = update.cursor().is_some();
+        let (cursor, resume) = (place.filter(|_| has_cursor), place.filter(|_| !has_cursor));
         match update {
             Update::Snapshot { records, .. } => Self::Snapshot {
                 sub,
@@ -208,9 +204,9 @@ impl<'a> ServerMessage<'a> {
                 cursor,
                 resume,
             },
-            Update::Live { cursor } => Self::Live {
+            Update::Live { .. } => Self::Live {
                 collection,
-                cursor: cursor.to_string(),
+                cursor: place.unwrap_or_default(),
             },
             Update::Reset(reason) => Self::Reset {
                 sub,
@@ -249,14 +245,16 @@ pub(crate) fn change_body(change: FoldedChange) -> Bytes {
 }
 
 /// The message of a live change.
-pub(crate) fn change_message(sub: &str, body: &[u8], cursor: Cursor) -> Bytes {
-    let mut message = Vec::with_capacity(sub.len() + body.len() + 96);
+pub(crate) fn change_message(sub: &str, body: &[u8], cursor: &str) -> Bytes {
+    let mut message = Vec::with_capacity(sub.len() + body.len() + 128);
     message.extend(br#"{"type":"change","sub":"#);
     write_json(&mut message, &sub);
     message.push(b',');
     // The members of the object.
     message.extend(&body[1..body.len() - 1]);
-    message.extend(format!(r#","cursor":"{cursor}"}}"#).as_bytes());
+    message.extend(br#","cursor":""#);
+    message.extend(cursor.as_bytes());
+    message.extend(br#""}"#);
     message.into()
 }
 
@@ -266,8 +264,7 @@ pub(crate) fn subscribed_message(sub: &str) -> Bytes {
 }
 
 /// The message that all subscriptions to a collection are live, and have received everything up to this cursor.
-pub(crate) fn live_message(collection: &str, cursor: Cursor) -> Bytes {
-    let cursor = cursor.to_string();
+pub(crate) fn live_message(collection: &str, cursor: &str) -> Bytes {
     ServerMessage::Live { collection, cursor }.encode()
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct MemoryLog {
 impl MemoryLog {
     pub(crate) fn new() -> Self {
         let start = Position {
-            epoch: fastrand::u64(..),
+            epoch: fastrand::u64(..) | 1,
             offset: 0,
             tag: 0,
         };

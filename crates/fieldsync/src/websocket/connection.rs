@@ -24,7 +24,8 @@ use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
 use crate::live::since::Since;
 use crate::model::access::Denied;
-use crate::model::cursor::{Cursor, Position, ResetReason};
+use crate::model::cursor::{Position, ResetReason};
+use crate::model::cursor_seal::{CursorError, CursorKeys};
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
@@ -241,7 +242,8 @@ impl<'a> Connection<'a> {
             let since = Since::Position(*position);
             match answer.and_then(|permissions| engine.open(topic, since, &permissions)) {
                 Ok(subscription) => {
-                    let stream = MessageStream::of_feed(subscription, feed.clone());
+                    let keys = engine.cursor_keys().clone();
+                    let stream = MessageStream::of_feed(subscription, keys, feed.clone());
                     self.streams.push(stream);
                 }
                 Err(EngineError::Refused(Refusal::Denied(Denied::Unavailable(_)))) => {
@@ -284,13 +286,15 @@ impl<'a> Connection<'a> {
     /// Answers when everything up to the cursor was sent.
     fn sync(&mut self, cursor: String) -> Result<(), Box<Problem>> {
         let refusal = |status, kind, detail: &str| Box::new(Problem::new(status, kind, detail));
-        let parsed: Result<Cursor, _> = cursor.parse();
-        let position = parsed
-            .map_err(|_| malformed_cursor("cursor must be one"))?
-            .position;
-        let mut collections = self.streams.collections();
-        let is_its_log = |name: &&Arc<str>| self.engine.hub(name).head().epoch == position.epoch;
-        let Some(collection) = collections.find(is_its_log).cloned() else {
+        let mut found = None;
+        for collection in self.streams.collections() {
+            match self.engine.open_cursor(collection, &cursor) {
+                Ok(cursor) => found = Some((Arc::clone(collection), cursor.position)),
+                Err(CursorError::Malformed) => return Err(malformed_cursor("cursor must be one")),
+                Err(_) => {}
+            }
+        }
+        let Some((collection, position)) = found else {
             // There is nothing of it to wait for.
             self.answers.push_back(synced_message(&cursor));
             return Ok(());
@@ -338,21 +342,21 @@ impl<'a> Connection<'a> {
             EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
             error => Box::new(Problem::logged(&error)),
         };
-        let answer = answer.map_err(problem);
+        let (answer, keys) = (answer.map_err(problem), self.engine.cursor_keys());
         if let Ok(permissions) = &answer {
             self.regrant(permissions);
         }
         for Waiting { request, topic, .. } in waiting {
             let opened = answer.clone().and_then(|permissions| {
                 let topic = topic.map_err(|errors| problem(Refusal::BadQuery(errors).into()))?;
-                let since = start(&request.start, &permissions.collection)?;
+                let since = start(&request.start, &permissions.collection, keys)?;
                 let opened = self.engine.open(topic, since, &permissions);
                 opened.map_err(problem)
             });
             match opened {
                 Ok(subscription) => {
                     self.answers.push_back(subscribed_message(&request.sub));
-                    let stream = MessageStream::new(subscription, request.sub);
+                    let stream = MessageStream::new(subscription, request.sub, keys.clone());
                     self.streams.push(stream);
                 }
                 Err(problem) => self.refuse(Some(&request.sub), &problem),
@@ -378,11 +382,11 @@ impl Connection<'_> {
 }
 
 /// Where a subscription to this collection starts. Only who may know of the collection learns that a text is malformed.
-fn start(start: &Start, collection: &Collection) -> Result<Since, Box<Problem>> {
+fn start(start: &Start, collection: &Collection, keys: &CursorKeys) -> Result<Since, Box<Problem>> {
     let since = match start {
         Start::Snapshot => Ok(Since::Snapshot),
-        Start::Since(cursor) => cursor.parse().map(Since::Cursor),
-        Start::Resume(place) => Since::resume(place, collection),
+        Start::Since(cursor) => Since::cursor(cursor, collection, keys),
+        Start::Resume(place) => Since::resume(place, collection, keys),
     };
     since.map_err(|_| malformed_cursor("since must be a cursor, and resume a resume"))
 }
