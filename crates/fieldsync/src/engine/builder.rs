@@ -159,8 +159,8 @@ impl EngineBuilder {
     /// which the store makes when it is prepared for the first time, and keeps; all nodes on it share it.
     ///
     /// Keys are replaced in two deploys, since nodes of both run at the same time: first `[old, new]`, so that every node opens
-    /// cursors of the new key, then `[new, old]`. Leave the old one out when no client is left that was away since. A client
-    /// whose cursor can't be opened receives a reset and a snapshot.
+    /// cursors of the new key, then `[new, old]`. Later the old one can be left out. A client whose cursor can't be opened
+    /// receives a reset and a snapshot.
     ///
     /// ```no_run
     /// # use fieldsync::{CursorKey, Engine};
