@@ -10,3 +10,7 @@ pub mod guide {}
 /// Compiles the code in `docs/deploy.md`.
 #[doc = include_str!("../../docs/deploy.md")]
 pub mod deploy {}
+
+/// Compiles the code in `docs/metrics.md`.
+#[doc = include_str!("../../docs/metrics.md")]
+pub mod metrics {}

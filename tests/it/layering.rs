@@ -10,8 +10,9 @@ use syn::visit::{self, Visit};
 use crate::imports::Sources;
 
 /// The folders and files of the core, from the bottom up: each may import itself and those before it.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "fault",
+    "metrics",
     "model",
     "schema",
     "write",

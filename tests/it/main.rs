@@ -54,6 +54,7 @@ mod live;
 mod live_queries;
 #[cfg(feature = "services")]
 mod log_size;
+mod metrics;
 mod model;
 mod mounting;
 mod msrv;

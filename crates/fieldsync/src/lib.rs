@@ -63,6 +63,8 @@
 //! Each folder is a layer that imports only from the layers before it: `model`, `schema`, `write`, `store`, `broker`,
 //! `live`, `engine`, `protocol`, `http`, `websocket`.
 
+mod metrics;
+
 mod model;
 
 mod schema;
@@ -100,6 +102,7 @@ pub use engine::caller::{Caller, Page};
 pub use engine::collection_handle::CollectionHandle;
 pub use engine::drain::DrainReport;
 pub use engine::engine::Engine;
+pub use engine::gauges::{CollectionStats, Stats};
 pub use engine::handle_query::HandleQuery;
 pub use engine::permissions::RecordView;
 pub use engine::signals::Stopped;

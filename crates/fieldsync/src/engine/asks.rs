@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::metrics::Limit;
 use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
@@ -27,7 +28,10 @@ impl Asks {
 
     /// Opens a question until the permit is dropped, or refuses to.
     pub(crate) fn try_open(&self, collection: &str) -> Result<SemaphorePermit<'_>, Refusal> {
-        let too_many = |_| Denied::unavailable("too many requests wait for the authorizer");
+        let too_many = |_| {
+            Limit::OpenQuestions.reached();
+            Denied::unavailable("too many requests wait for the authorizer")
+        };
         Ok(self.of(collection)?.try_acquire().map_err(too_many)?)
     }
 
@@ -35,6 +39,12 @@ impl Asks {
     pub(crate) async fn open(&self, collection: &str) -> Result<SemaphorePermit<'_>, Refusal> {
         let opened = self.of(collection)?.acquire().await;
         Ok(opened.expect("the semaphore is not closed"))
+    }
+
+    /// The number of open questions about a collection.
+    pub(crate) fn open_about(&self, collection: &str) -> usize {
+        let open = self.0.get(collection);
+        open.map_or(0, |open| MAX_OPEN - open.available_permits())
     }
 
     fn of(&self, collection: &str) -> Result<&Semaphore, Refusal> {

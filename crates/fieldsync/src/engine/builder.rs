@@ -8,13 +8,17 @@ use serde_json::Value;
 
 use crate::broker::broker::Broker;
 use crate::broker::relay::NotificationQueue;
+use crate::engine::asks::Asks;
 use crate::engine::capture::Capture;
+use crate::engine::drain::WorkInProgress;
 use crate::engine::engine::Engine;
+use crate::engine::gauges::{Gauges, Tally};
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::settings::Settings;
 use crate::error::StartError;
 use crate::live::feed::{Feed, FeedChange};
 use crate::live::hub_registry::HubRegistry;
+use crate::metrics;
 use crate::model::cursor_key::CursorKey;
 use crate::model::cursor_seal::CursorKeys;
 use crate::schema::collection::Collection;
@@ -210,15 +214,27 @@ impl EngineBuilder {
         );
         let tail =
             Arc::clone(&hubs).tail(Arc::clone(&store), broker.clone(), settings.poll_interval);
+        let capture_behind = Arc::default();
         let capture = Capture {
             store: Arc::clone(&store),
             hubs: Arc::clone(&hubs),
             notifications: Arc::clone(&notifications),
             retention: settings.retention,
+            behind: Arc::clone(&capture_behind),
         };
         let capture = capture.start(settings.poll_interval);
         let trim = trim(Arc::clone(&store), settings.retention);
+        let gauges = Arc::new(Gauges {
+            hubs,
+            asks: Arc::new(Asks::about(collections.keys())),
+            in_progress: WorkInProgress::default(),
+            event_streams: Tally::default(),
+            unconfirmed_bytes: Tally::default(),
+            capture_behind,
+        });
+        metrics::describe();
         let mut tasks = vec![
+            tokio::spawn(Arc::clone(&gauges).export()).abort_handle(),
             tokio::spawn(tail).abort_handle(),
             tokio::spawn(trim).abort_handle(),
         ];
@@ -229,7 +245,7 @@ impl EngineBuilder {
         Ok(Engine::new(
             collections,
             store,
-            hubs,
+            gauges,
             group_commit,
             settings,
             capture,

@@ -9,7 +9,9 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::broker::relay::NotificationQueue;
+use crate::engine::gauges::BehindSince;
 use crate::live::hub_registry::HubRegistry;
+use crate::metrics;
 use crate::store::error::StoreError;
 use crate::store::store::{Retention, Store};
 
@@ -22,6 +24,7 @@ pub(crate) struct Capture {
     pub(crate) hubs: Arc<HubRegistry>,
     pub(crate) notifications: Arc<NotificationQueue>,
     pub(crate) retention: Retention,
+    pub(crate) behind: Arc<BehindSince>,
 }
 
 /// The running task. It ends when this is dropped.
@@ -88,6 +91,10 @@ impl Capture {
             let logged = self.store.log_captured(self.retention).await?;
             let mut changes = logged.changes;
             changes.sort_by(|a, b| a.key.collection.cmp(&b.key.collection));
+            for changes in changes.chunk_by(|a, b| a.key.collection == b.key.collection) {
+                metrics::captured(&changes[0].key.collection, changes.len());
+            }
+            self.behind.set(logged.more);
             for notification in self.hubs.announce(&changes) {
                 self.notifications.put(notification);
             }

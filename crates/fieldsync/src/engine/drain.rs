@@ -64,6 +64,11 @@ impl WorkInProgress {
         }
     }
 
+    /// What is in progress now.
+    pub(crate) fn counts(&self) -> DrainReport {
+        *self.0.borrow()
+    }
+
     /// Waits until nothing is in progress, at most for this long. Returns what is left.
     pub(crate) async fn finish(&self, timeout: Duration) -> DrainReport {
         let mut counts = self.0.subscribe();

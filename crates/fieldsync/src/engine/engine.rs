@@ -10,16 +10,17 @@ use tokio::time::timeout;
 
 use crate::engine::asks::{Asks, authorize};
 use crate::engine::capture::CaptureTask;
-use crate::engine::drain::{DrainReport, InProgress, Work, WorkInProgress};
+use crate::engine::drain::{DrainReport, InProgress, Work};
+use crate::engine::gauges::Gauges;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::permissions::Permissions;
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
 use crate::live::hub::Hub;
-use crate::live::hub_registry::HubRegistry;
 use crate::live::since::Since;
 use crate::live::subscriber_reads::SubscriberReads;
 use crate::live::subscription::Subscription;
+use crate::metrics::Limit;
 use crate::model::access::{Access, Denied};
 use crate::model::cursor::{Cursor, Position};
 use crate::model::edit::Edit;
@@ -80,11 +81,9 @@ struct Inner {
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     store: Arc<dyn Store>,
     subscriber_reads: Arc<SubscriberReads>,
-    hubs: Arc<HubRegistry>,
     group_commit: GroupCommit,
-    asks: Asks,
     settings: Settings,
-    in_progress: WorkInProgress,
+    gauges: Arc<Gauges>,
     stopping: watch::Sender<bool>,
     capture: CaptureTask,
     /// The tasks that end with the engine.
@@ -102,7 +101,7 @@ impl Engine {
     pub(crate) fn new(
         collections: BTreeMap<Arc<str>, Arc<Collection>>,
         store: Arc<dyn Store>,
-        hubs: Arc<HubRegistry>,
+        gauges: Arc<Gauges>,
         group_commit: GroupCommit,
         settings: Settings,
         capture: CaptureTask,
@@ -110,14 +109,12 @@ impl Engine {
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
-                asks: Asks::about(collections.keys()),
                 collections,
                 subscriber_reads: Arc::new(SubscriberReads::new(Arc::clone(&store))),
                 store,
-                hubs,
                 group_commit,
                 settings,
-                in_progress: WorkInProgress::default(),
+                gauges,
                 stopping: watch::Sender::new(false),
                 capture,
                 tasks,
@@ -169,7 +166,7 @@ impl Engine {
             .inner
             .group_commit
             .commit_and_announce(group, in_progress);
-        let outcomes = committed.await?;
+        let outcomes = committed.await.inspect_err(count_limit)?;
 
         // Project: return only what the caller may read of each record.
         let projected = permissions.iter().zip(outcomes);
@@ -186,7 +183,7 @@ impl Engine {
         permissions: &Permissions,
     ) -> Result<Subscription, EngineError> {
         let Inner {
-            hubs,
+            gauges,
             subscriber_reads,
             ..
         } = &*self.inner;
@@ -194,7 +191,7 @@ impl Engine {
         if let Some(id) = topic.id.clone().filter(|id| !collection.has_id_kind(id)) {
             return Err(Refusal::NotFound(RecordKey::new(topic.collection, id)).into());
         }
-        let hub = hubs.of(collection.name());
+        let hub = gauges.hubs.of(collection.name());
         let shape = collection.shape(&permissions.read);
         let grant = permissions.read.narrowed(&topic.query, collection);
         let grant = grant.map_err(Refusal::BadQuery)?;
@@ -205,11 +202,11 @@ impl Engine {
     }
 
     pub(crate) fn hub(&self, collection: &str) -> &Arc<Hub> {
-        self.inner.hubs.of(collection)
+        self.inner.gauges.hubs.of(collection)
     }
 
     pub(crate) fn asks(&self) -> &Asks {
-        &self.inner.asks
+        &self.inner.gauges.asks
     }
 
     /// Asks the collection's authorizer what a principal may do, and what it may read.
@@ -293,10 +290,14 @@ impl Engine {
     /// future leaves the engine stopping.
     pub async fn drain(&self, timeout: Duration) -> DrainReport {
         self.inner.stopping.send_replace(true);
-        self.inner.hubs.close();
-        let report = self.inner.in_progress.finish(timeout).await;
+        self.inner.gauges.hubs.close();
+        let report = self.inner.gauges.in_progress.finish(timeout).await;
         self.inner.capture.stop();
         report
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.inner.gauges
     }
 
     /// Whether the engine accepts edits: it is not stopping, and the runtime on which it was started lives. For a probe that must
@@ -336,7 +337,7 @@ impl Engine {
 
     /// Counts work as in progress until the result is dropped.
     pub(crate) fn begin(&self, work: Work) -> InProgress {
-        self.inner.in_progress.begin(work)
+        self.inner.gauges.in_progress.begin(work)
     }
 
     pub(crate) fn known_collection(&self, name: &str) -> Result<Arc<Collection>, EngineError> {
@@ -348,9 +349,11 @@ impl Engine {
 
     /// The ends of the logs that have a feed, in the order of the feeds.
     pub(crate) fn feed_positions(&self) -> Vec<Position> {
-        let Inner { settings, hubs, .. } = &*self.inner;
+        let Inner {
+            settings, gauges, ..
+        } = &*self.inner;
         let feeds = settings.feeds.keys();
-        feeds.map(|name| hubs.of(name).head()).collect()
+        feeds.map(|name| gauges.hubs.of(name).head()).collect()
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -388,7 +391,16 @@ fn check_length(edits: &[ProposedEdit], limit: usize) -> Result<(), Refusal> {
     if edits <= limit {
         Ok(())
     } else {
+        Limit::TransactionEdits.reached();
         Err(Refusal::TooManyEdits { edits, limit })
+    }
+}
+
+fn count_limit(error: &EngineError) {
+    match error {
+        EngineError::Refused(Refusal::RecordTooLarge(_)) => Limit::RecordBytes.reached(),
+        EngineError::Refused(Refusal::Busy) => Limit::CommitQueue.reached(),
+        _ => {}
     }
 }
 
@@ -404,7 +416,7 @@ impl From<Edit> for ProposedEdit {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(tokio::task::AbortHandle::abort);
-        self.hubs.close();
+        self.gauges.hubs.close();
     }
 }
 

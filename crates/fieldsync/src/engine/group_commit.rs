@@ -4,7 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -16,6 +16,7 @@ use crate::broker::relay::NotificationQueue;
 use crate::engine::drain::InProgress;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
+use crate::metrics;
 use crate::model::outcome::Outcome;
 use crate::model::refusal::Refusal;
 use crate::store::error::StoreError;
@@ -164,15 +165,19 @@ impl Committer {
         slot: Arc<CommitSlot>,
     ) -> BoxFuture<'static, ()> {
         let groups = submissions.iter().map(|one| Arc::clone(&one.group));
+        let edits = submissions.iter().map(|one| one.group.edits.len()).sum();
         let batch = Batch::new(groups.collect())
             .with_max_record_bytes(self.max_record_bytes)
             .with_slot(slot);
         let span = tracing::debug_span!("commit", groups = batch.len());
         let committed = async move {
             // A store that panics fails only this batch.
+            let begun = Instant::now();
             let committed = AssertUnwindSafe(self.store.commit(batch)).catch_unwind();
             let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
-            match committed.await.unwrap_or_else(panicked) {
+            let committed = committed.await.unwrap_or_else(panicked);
+            metrics::committed(edits, begun.elapsed(), committed.is_ok());
+            match committed {
                 Ok(committed) => self.reply_and_announce(submissions, committed),
                 Err(error) => self.fail(submissions, error),
             }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tracing::Span;
 
+use crate::engine::gauges::Share;
 use crate::http::event_id::EventId;
 use crate::protocol::{Message, MessageStream, MessageStreams};
 
@@ -21,11 +23,19 @@ pub(crate) struct EventStream {
     id: EventId,
     heartbeats: Pin<Box<Interval>>,
     ended: bool,
+    span: Span,
+    _open: Share,
 }
 
 impl EventStream {
     /// The events of these streams, which go on from these places.
-    pub(crate) fn new(streams: Vec<MessageStream>, id: EventId, heartbeat: Duration) -> Self {
+    pub(crate) fn new(
+        streams: Vec<MessageStream>,
+        id: EventId,
+        heartbeat: Duration,
+        span: Span,
+        open: Share,
+    ) -> Self {
         // Random, so that clients do not act all at once.
         let first_heartbeat = Instant::now() + heartbeat.mul_f64(fastrand::f64());
         let mut heartbeats = tokio::time::interval_at(first_heartbeat, heartbeat);
@@ -34,16 +44,21 @@ impl EventStream {
         for stream in streams {
             messages.push(stream);
         }
+        span.in_scope(|| tracing::debug!("an event stream begins"));
         Self {
             first: Some(retry()),
             messages,
             id,
             heartbeats: Box::pin(heartbeats),
             ended: false,
+            span,
+            _open: open,
         }
     }
 
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let span = self.span.clone();
+        let _entered = span.enter();
         if self.ended {
             return Poll::Ready(None);
         }
@@ -93,6 +108,13 @@ impl EventStream {
         events.extend(head.as_bytes());
         events.extend(&message.json);
         events.extend(b"\n\n");
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.span
+            .in_scope(|| tracing::debug!("an event stream has ended"));
     }
 }
 

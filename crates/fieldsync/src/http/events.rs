@@ -14,6 +14,7 @@ use crate::http::event_stream::{EventStream, retry};
 use crate::http::headers::{LAST_EVENT_ID, X_ACCEL_BUFFERING, list_items, only_value};
 use crate::http::reply::{Rejection, WithHeader as _, empty};
 use crate::http::request::Request;
+use crate::http::request_id::connection_span;
 use crate::live::since::Since;
 use crate::model::access::Access;
 use crate::model::cursor::ResetReason;
@@ -134,7 +135,10 @@ fn stream(request: &Request<'_>, topics: Vec<Asked>) -> Result<Response<Body>, R
     let mut response = head();
     if request.parts.method != Method::HEAD {
         let heartbeat = request.engine.settings().heartbeat;
-        *response.body_mut() = Body::events(EventStream::new(streams, id, heartbeat));
+        let span = connection_span("event_stream", None);
+        let open = request.engine.gauges().event_streams.share(1);
+        let events = EventStream::new(streams, id, heartbeat, span, open);
+        *response.body_mut() = Body::events(events);
     }
     Ok(response)
 }

@@ -4,6 +4,7 @@ use ::http::header::{AsHeaderName, HeaderMap, HeaderName};
 use ::http::{HeaderValue, StatusCode};
 
 use crate::http::reply::Rejection;
+use crate::metrics::Limit;
 
 pub(crate) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 pub(crate) const FIELDSYNC_BASE: HeaderName = HeaderName::from_static("fieldsync-base");
@@ -21,6 +22,7 @@ pub(crate) fn check_size(headers: &HeaderMap) -> Result<(), Rejection> {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len());
     if sizes.sum::<usize>() > MAX_HEADER_BYTES || headers.len() > MAX_HEADERS {
+        Limit::HeaderBytes.reached();
         return Err(Rejection::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers-too-large",

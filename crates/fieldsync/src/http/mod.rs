@@ -14,12 +14,14 @@ mod read;
 mod reply;
 mod request;
 mod request_body;
+mod request_id;
 mod route;
 mod tcp;
 mod write;
 
 pub(crate) use headers::{check_size, list_items, only_value};
 pub(crate) use reply::{Rejection, WithHeader, empty};
+pub(crate) use request_id::{RequestId, connection_span};
 
 pub use body::Body;
 pub use reply::problem_response;

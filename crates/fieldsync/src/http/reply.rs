@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::http::body::Body;
+use crate::metrics;
 use crate::model::exact_number::to_json_bytes;
 use crate::model::field_errors::FieldErrors;
 use crate::model::refusal::Refusal;
@@ -36,7 +37,7 @@ pub fn problem_response(error: &EngineError) -> Response<Body> {
 pub(crate) struct Rejection(Box<Response<Body>>);
 
 impl Rejection {
-    pub(crate) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Problem::new(status, kind, detail).into()
     }
 
@@ -62,6 +63,7 @@ impl Rejection {
 
 impl From<Problem> for Rejection {
     fn from(problem: Problem) -> Self {
+        metrics::refused(problem.kind);
         let mut response = Response::new(Body::from(to_json(&problem)))
             .with(
                 CONTENT_TYPE,

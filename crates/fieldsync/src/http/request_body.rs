@@ -16,6 +16,7 @@ use tokio::time::timeout_at;
 use crate::http::headers::{ACCEPT_PATCH, only_value};
 use crate::http::reply::Rejection;
 use crate::http::request::Request;
+use crate::metrics::Limit;
 use crate::model::field_errors::FieldErrors;
 use crate::model::record::Fields;
 use crate::protocol::Problem;
@@ -47,6 +48,7 @@ where
     check_media_type(headers, purpose)?;
     let limit = request.engine.settings().max_body_bytes;
     let too_large = || {
+        Limit::BodyBytes.reached();
         let detail = format!("the body is larger than {limit} bytes");
         close(StatusCode::PAYLOAD_TOO_LARGE, "too-large", &detail)
     };
@@ -61,6 +63,7 @@ where
     loop {
         let next = poll_fn(|context| body.as_mut().poll_frame(context));
         let frame = timeout_at(deadline, next).await.map_err(|_| {
+            Limit::BodyTime.reached();
             let detail = "the body did not arrive in time";
             close(StatusCode::REQUEST_TIMEOUT, "timeout", detail)
         })?;
@@ -90,7 +93,7 @@ where
 }
 
 /// A refusal after which the connection is closed, since the rest of the body is not read.
-fn close(status: StatusCode, kind: &str, detail: &str) -> Rejection {
+fn close(status: StatusCode, kind: &'static str, detail: &str) -> Rejection {
     Rejection::new(status, kind, detail).with(CONNECTION, HeaderValue::from_static("close"))
 }
 

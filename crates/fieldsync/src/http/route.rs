@@ -10,7 +10,8 @@ use ::http::request::Parts;
 use ::http::{Method, Response, StatusCode};
 use futures_util::FutureExt as _;
 use tokio::time::timeout_at;
-use tracing::Instrument as _;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::engine::drain::Work;
 use crate::engine::engine::Engine;
@@ -22,7 +23,9 @@ use crate::http::read;
 use crate::http::reply::{Rejection, WithHeader as _, empty};
 use crate::http::request::Request;
 use crate::http::request_body::PATCH_TYPES;
+use crate::http::request_id::RequestId;
 use crate::http::write;
+use crate::metrics::{self, Limit, method_word};
 use crate::model::access::{Access, Denied};
 use crate::model::percent::percent_decode;
 use crate::model::principal::Principal;
@@ -51,23 +54,44 @@ pub async fn handle<B>(
 where
     B: http_body::Body<Error: Display>,
 {
-    let span = tracing::debug_span!("request", method = %parts.method, path = %parts.uri.path());
     // A drain waits for the requests that started before it.
     let _in_progress = engine.begin(Work::Request);
+    // An error's span, so that lines of every level have it. Paths and queries may contain what is secret.
+    let span = tracing::error_span!(
+        "request",
+        request_id = %RequestId::of(&parts.headers),
+        method = method_word(&parts.method),
+        collection = Empty,
+    );
+    let response = answer(engine, principal, &parts, body).instrument(span.clone());
+    let response = response.await;
+    metrics::answered(&parts.method, response.status());
+    let status = response.status().as_u16();
+    span.in_scope(|| tracing::debug!(status, "a request was answered"));
+    response
+}
+
+async fn answer<B>(engine: &Engine, principal: Principal, parts: &Parts, body: B) -> Response<Body>
+where
+    B: http_body::Body<Error: Display>,
+{
     let request = Request {
         engine,
         caller: &engine.on_behalf_of(principal),
-        parts: &parts,
+        parts,
         arrived: Instant::now(),
     };
     // A panic in the app's own code fails only this request.
     let routed = AssertUnwindSafe(route(&request, body)).catch_unwind();
     let timed = timeout_at((request.arrived + REQUEST_TIMEOUT).into(), routed);
-    let rejection = match timed.instrument(span).await {
+    let rejection = match timed.await {
         Ok(Ok(Ok(response))) => return response,
         Ok(Ok(Err(rejection))) => rejection,
         Ok(Err(_)) => Problem::internal().into(),
-        Err(_) => Problem::unavailable("the request could not be answered in time").into(),
+        Err(_) => {
+            Limit::RequestTime.reached();
+            Problem::unavailable("the request could not be answered in time").into()
+        }
     };
     let response = rejection.into_response();
     let is_get = parts.method == Method::GET && accepts_events(&parts.headers);
@@ -103,6 +127,7 @@ where
     }
     let (collection, id) = find(engine, parts.uri.path()).ok_or_else(nothing_here)?;
     let name = collection.name();
+    Span::current().record("collection", &**name);
     // A principal who may not know that the collection exists learns neither its ids nor its methods.
     let permissions = caller.permissions(access(&parts.method), name).await;
     let permissions = match permissions {

@@ -22,12 +22,25 @@ use crate::store::page::{PageLimit, PageMeter};
 pub(crate) struct Hub {
     ring: RwLock<Ring>,
     listeners: Mutex<Listeners>,
+    /// How many changes of the store's log the ring lacked at the last poll.
+    lag: AtomicU64,
+}
+
+/// The state of a hub in numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HubFigures {
+    pub(crate) head: Position,
+    pub(crate) lag: u64,
+    pub(crate) subscriptions: usize,
+    pub(crate) ring_bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Listeners {
     /// The number of the next listener.
     next_number: u64,
+    /// How many listeners have ended.
+    ended: u64,
     of_collection: HashMap<u64, Arc<AtomicWaker>>,
     of_records: HashMap<RecordId, RecordListeners>,
 }
@@ -65,7 +78,29 @@ impl Hub {
         Self {
             ring: RwLock::new(ring),
             listeners: Mutex::default(),
+            lag: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn figures(&self) -> HubFigures {
+        let (head, ring_bytes) = {
+            let ring = self.read();
+            (ring.head, ring.bytes)
+        };
+        let listeners = self.listeners.lock();
+        let listeners = listeners.unwrap_or_else(PoisonError::into_inner);
+        HubFigures {
+            head,
+            lag: self.lag.load(Ordering::Relaxed),
+            subscriptions: (listeners.next_number - listeners.ended) as usize,
+            ring_bytes,
+        }
+    }
+
+    /// Notes where the store's log ends, as of now.
+    pub(crate) fn note_store_head(&self, head: Position) {
+        let lag = head.offset.saturating_sub(self.head().offset);
+        self.lag.store(lag, Ordering::Relaxed);
     }
 
     /// The position after the newest change in the ring.
@@ -310,6 +345,7 @@ impl Drop for Listener {
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        listeners.ended += 1;
         match self.topic.clone() {
             None => {
                 listeners.of_collection.remove(&self.number);
@@ -369,6 +405,20 @@ mod tests {
             )
         );
         hub
+    }
+
+    #[test]
+    fn the_figures_show_listeners_and_what_the_ring_lacks() {
+        let hub = hub(0, 3);
+        let listeners = [hub.listen(None), hub.listen(Some(1.into()))];
+        hub.note_store_head(position(5, 7));
+        let figures = hub.figures();
+        assert_eq!((figures.head.offset, figures.lag), (3, 2));
+        assert_eq!(figures.subscriptions, 2);
+        drop(listeners);
+        assert!(hub.append(&[change(4, 7), change(5, 7)]));
+        hub.note_store_head(position(5, 7));
+        assert_eq!((hub.figures().lag, hub.figures().subscriptions), (0, 0));
     }
 
     #[test]

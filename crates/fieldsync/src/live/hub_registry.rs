@@ -5,8 +5,8 @@
 //! interval, and at once when a notification arrives.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::broker::broker::Broker;
 use crate::broker::notification::Notification;
 use crate::broker::relay::receive;
-use crate::live::hub::Hub;
+use crate::live::hub::{Hub, HubFigures};
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
@@ -29,6 +29,8 @@ pub(crate) struct HubRegistry {
     hubs: BTreeMap<Arc<str>, Arc<Hub>>,
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     catch_up_requested: Notify,
+    /// When the store last returned the heads of its logs.
+    heads_read: Mutex<Instant>,
 }
 
 impl HubRegistry {
@@ -43,6 +45,7 @@ impl HubRegistry {
             hubs: hubs.collect(),
             collections,
             catch_up_requested: Notify::new(),
+            heads_read: Mutex::new(Instant::now()),
         }
     }
 
@@ -51,6 +54,17 @@ impl HubRegistry {
         self.hubs
             .get(collection)
             .expect("every collection of the engine has a hub")
+    }
+
+    /// The state of each hub, with the name of its collection.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = (&Arc<str>, HubFigures)> {
+        self.hubs.iter().map(|(name, hub)| (name, hub.figures()))
+    }
+
+    /// The time since the store last returned the heads of its logs.
+    pub(crate) fn store_silence(&self) -> Duration {
+        let read = self.heads_read.lock();
+        read.unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Announces changes that this node has committed, in log order per collection. Wakes the subscribers of this node,
@@ -118,11 +132,17 @@ impl HubRegistry {
 
     /// Reads the heads of all collections, and the changes that the hubs lack.
     async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
-        for (name, head) in store.heads().await? {
+        let heads = store.heads().await?;
+        *self
+            .heads_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        for (name, head) in heads {
             let (Some(hub), Some(collection)) = (self.hubs.get(&name), self.collections.get(&name))
             else {
                 continue;
             };
+            hub.note_store_head(head);
             while hub.head() != head {
                 let position = hub.head();
                 match read_changes(store, collection, position, HUB_PAGE).await? {
@@ -134,6 +154,7 @@ impl HubRegistry {
                             "read changes from the store that this node had not announced"
                         );
                         hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
+                        hub.note_store_head(head);
                         if !more {
                             break;
                         }
@@ -152,6 +173,7 @@ impl HubRegistry {
                                 "the store's log was replaced, resetting the collection's subscribers"
                             );
                             hub.reset(head, reason);
+                            hub.note_store_head(head);
                         }
                         break;
                     }

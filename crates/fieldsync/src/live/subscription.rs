@@ -21,6 +21,7 @@ use crate::live::ring::Entry;
 use crate::live::since::Since;
 use crate::live::subscriber_reads::{SubscriberReads, Turn};
 use crate::live::update::Update;
+use crate::metrics;
 use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
@@ -236,7 +237,7 @@ impl Subscription {
                         Err(error) => {
                             tracing::warn!(
                                 error = &error as &dyn std::error::Error,
-                                topic = %self.topic,
+                                collection = %self.topic.collection,
                                 "a subscription could not read the store, retrying"
                             );
                             let delay = Box::pin(tokio::time::sleep(RETRY_DELAY));
@@ -275,6 +276,7 @@ impl Subscription {
 
     /// Queues a reset and starts again with a snapshot.
     fn reset(&mut self, reason: ResetReason) {
+        metrics::reset(self.collection.name(), reason.word());
         self.listener.accept_reset();
         self.push(Update::Reset(reason));
         self.start(ReadStep::SnapshotPiece { after: None });

@@ -160,9 +160,9 @@ pub enum ResetReason {
     Key,
 }
 
-impl fmt::Display for ResetReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ResetReason {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
             Self::Epoch => "epoch",
             Self::Restored => "restored",
             Self::Trimmed => "trimmed",
@@ -170,7 +170,13 @@ impl fmt::Display for ResetReason {
             Self::Schema => "schema",
             Self::View => "view",
             Self::Key => "key",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ResetReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 

@@ -18,8 +18,8 @@ const SERVER_FAILED: &str = "the server failed to handle the request";
 /// A problem. It contains no value from the request, no SQL and no path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Problem {
-    #[serde(rename = "type")]
-    kind: String,
+    #[serde(rename = "type", serialize_with = "as_urn")]
+    pub(crate) kind: &'static str,
     title: &'static str,
     #[serde(serialize_with = "as_number")]
     pub(crate) status: StatusCode,
@@ -39,9 +39,9 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:fieldsync:{kind}"),
+            kind,
             title: title(status),
             status,
             detail: Some(detail.into()),
@@ -53,7 +53,7 @@ impl Problem {
     }
 
     /// A problem with messages for some fields, parameters or headers.
-    pub(crate) fn of_fields(status: StatusCode, kind: &str, errors: FieldErrors) -> Self {
+    pub(crate) fn of_fields(status: StatusCode, kind: &'static str, errors: FieldErrors) -> Self {
         Self {
             errors,
             ..Self::new(status, kind, "see \"errors\" for the reason for each field")
@@ -93,7 +93,7 @@ impl Problem {
 
     /// Whether a connection is closed after a few such problems: messages that are not JSON objects.
     pub(crate) fn counts_against_peer(&self) -> bool {
-        self.kind == "urn:fieldsync:bad-message"
+        self.kind == "bad-message"
     }
 }
 
@@ -240,6 +240,11 @@ fn title(status: StatusCode) -> &'static str {
         StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
         status => status.canonical_reason().unwrap_or("Unknown"),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn as_urn<S: Serializer>(kind: &&'static str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("urn:fieldsync:{kind}"))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -23,6 +23,7 @@ use crate::engine::engine::Engine;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
 use crate::live::since::Since;
+use crate::metrics::{self, Limit};
 use crate::model::access::Denied;
 use crate::model::cursor::{Position, ResetReason};
 use crate::model::cursor_seal::{CursorError, CursorKeys};
@@ -119,6 +120,7 @@ impl<'a> Connection<'a> {
         let mut last_received = Instant::now();
         let mut last_ping = last_received;
         let (mut taken, mut rate) = (0, MessageRate::new());
+        let mut unconfirmed = engine.gauges().unconfirmed_bytes.share(0);
         let mut messages = Vec::with_capacity(1);
         loop {
             tokio::select! {
@@ -129,6 +131,7 @@ impl<'a> Connection<'a> {
                     let message = message_of(received)?;
                     last_received = Instant::now();
                     if rate.exceeds(last_received) {
+                        Limit::MessageRate.reached();
                         return Err(Close::Policy.into());
                     }
                     if message.is_pong() {
@@ -140,6 +143,7 @@ impl<'a> Connection<'a> {
                 _ = heartbeats.tick() => {
                     // What it has not taken yet may be on a slow link, and the ping behind it.
                     let on_its_way = bytes_written.total().saturating_sub(taken);
+                    unconfirmed.set(on_its_way);
                     let patience = Duration::from_secs(on_its_way / MIN_BYTES_PER_SECOND);
                     let patience = patience.min(MAX_PATIENCE);
                     if last_received < last_ping && last_received.elapsed() >= heartbeat + patience {
@@ -158,6 +162,7 @@ impl<'a> Connection<'a> {
                 biased;
                 written = self.write(socket, &mut messages) => written?,
                 () = bytes_written.stalled(heartbeat * 2) => {
+                    Limit::SilentReader.reached();
                     tracing::debug!("closing a WebSocket whose peer has stopped reading");
                     return Err(Ended::Gone);
                 }
@@ -167,6 +172,7 @@ impl<'a> Connection<'a> {
                 } => return Err(Ended::Gone),
             }
             if self.bad_messages >= MAX_BAD_MESSAGES {
+                Limit::BadMessages.reached();
                 return Err(Close::Policy.into());
             }
         }
@@ -308,6 +314,7 @@ impl<'a> Connection<'a> {
     }
 
     fn refuse(&mut self, sub: Option<&str>, problem: &Problem) {
+        metrics::refused(problem.kind);
         self.bad_messages += u32::from(problem.counts_against_peer());
         self.answers.push_back(error_message(sub, problem));
     }
@@ -322,6 +329,7 @@ impl<'a> Connection<'a> {
         }
         let limit = self.engine.settings().max_subscriptions;
         if self.streams.len() + self.openings.len() >= limit {
+            Limit::Subscriptions.reached();
             let detail = format!("a connection may have at most {limit} subscriptions");
             return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "limit", &detail));
         }
@@ -424,7 +432,10 @@ fn heartbeats(heartbeat: Duration) -> Interval {
 fn message_of(received: Option<Result<Message, Error>>) -> Result<Message, Ended> {
     match received {
         None | Some(Err(Error::Io(_))) => Err(Ended::Gone),
-        Some(Err(Error::PayloadTooLong { .. })) => Err(Close::TooBig.into()),
+        Some(Err(Error::PayloadTooLong { .. })) => {
+            Limit::MessageBytes.reached();
+            Err(Close::TooBig.into())
+        }
         Some(Err(_)) => Err(Ended::Closing),
         Some(Ok(message)) if message.is_close() => Err(Ended::Closing),
         Some(Ok(message)) => Ok(message),

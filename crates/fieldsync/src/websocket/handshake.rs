@@ -14,7 +14,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::engine::engine::Engine;
 use crate::engine::origins::Origin;
-use crate::http::{Body, Rejection, WithHeader as _, check_size, empty, list_items, only_value};
+use crate::http::{
+    Body, Rejection, RequestId, WithHeader as _, check_size, empty, list_items, only_value,
+};
 use crate::model::cursor::Position;
 use crate::protocol::Problem;
 
@@ -32,6 +34,8 @@ pub struct Accepted {
     pub(crate) subprotocol: Subprotocol,
     /// The ends of the feeds' logs when the handshake was accepted, in the order of the feeds.
     pub(crate) since: Vec<Position>,
+    /// The id of the handshake, for the log.
+    pub(crate) request_id: RequestId,
 }
 
 /// Marks a request as an extended CONNECT of HTTP/2 with the protocol `websocket` (RFC 8441): an adapter puts it into the request's
@@ -54,7 +58,9 @@ pub(crate) enum Subprotocol {
 /// Without one the response says why the request was refused. Either way the adapter sends the response.
 #[must_use]
 pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepted>) {
-    let (key, subprotocol) = match check(engine, parts) {
+    let request_id = RequestId::of(&parts.headers);
+    let span = tracing::error_span!("handshake", %request_id);
+    let (key, subprotocol) = match span.in_scope(|| check(engine, parts)) {
         Ok(checked) => checked,
         Err(rejection) => return (rejection.into_response(), None),
     };
@@ -65,17 +71,19 @@ pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepte
             .with_text(SEC_WEBSOCKET_ACCEPT, accept_key(key.as_bytes())),
         None => empty(StatusCode::OK),
     };
-    match subprotocol {
+    let (response, since) = match subprotocol {
         Subprotocol::V1 => {
-            let response = response.with(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(V1));
-            let since = Vec::new();
-            (response, Some(Accepted { subprotocol, since }))
+            let name = HeaderValue::from_static(V1);
+            (response.with(SEC_WEBSOCKET_PROTOCOL, name), Vec::new())
         }
-        Subprotocol::Feed => {
-            let since = engine.feed_positions();
-            (response, Some(Accepted { subprotocol, since }))
-        }
-    }
+        Subprotocol::Feed => (response, engine.feed_positions()),
+    };
+    let accepted = Accepted {
+        subprotocol,
+        since,
+        request_id,
+    };
+    (response, Some(accepted))
 }
 
 /// Checks everything, and returns the key of HTTP/1.1 and the subprotocol.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::engine::engine::Engine;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
+use crate::metrics::Limit;
 use crate::model::access::{Access, Denied};
 use crate::model::field_errors::FieldErrors;
 use crate::model::principal::Principal;
@@ -101,6 +102,7 @@ pub(crate) async fn ask(engine: &Engine, principal: Principal, collection: Arc<s
         permissions.await
     };
     let timed_out = |_| {
+        Limit::QuestionTime.reached();
         let denied = Denied::unavailable("the authorizer timed out");
         Err(Refusal::from(denied).into())
     };

@@ -6,9 +6,11 @@ use futures_util::{FutureExt as _, SinkExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::timeout;
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
+use tracing::Instrument as _;
 
 use crate::engine::drain::Work;
 use crate::engine::engine::Engine;
+use crate::http::connection_span;
 use crate::model::principal::Principal;
 use crate::protocol::Close;
 use crate::websocket::connection::{CLOSE_TIMEOUT, Connection, Ended};
@@ -27,11 +29,25 @@ const MAX_LINGER_BYTES: u64 = 1024 * 1024;
 ///
 /// Dropping the future cuts the connection without a closing handshake. Nothing is lost: the client resumes with its
 /// cursor.
-pub async fn serve<S>(engine: Engine, accepted: Accepted, principal: Principal, io: S)
+pub fn serve<S>(
+    engine: Engine,
+    accepted: Accepted,
+    principal: Principal,
+    io: S,
+) -> impl Future<Output = ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let span = connection_span("websocket", Some(&accepted.request_id));
+    serve_socket(engine, accepted, principal, io).instrument(span)
+}
+
+async fn serve_socket<S>(engine: Engine, accepted: Accepted, principal: Principal, io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _in_progress = engine.begin(Work::Connection);
+    tracing::debug!("a WebSocket was opened");
     let limits = Limits::default().max_payload_len(Some(engine.settings().max_message_bytes));
     let config = Config::default().flush_threshold(BUFFER_BYTES);
     let (io, written) = CountedIo::new(io);
