@@ -192,6 +192,8 @@ async fn listen_by_axum(engine: &Engine) -> SocketAddr {
         )
         .route("/api/", fieldsync_axum::events(engine))
         .route("/ws/user-updates/", fieldsync_axum::live(engine))
+        .route("/healthz", fieldsync_axum::healthz(engine))
+        .route("/readyz", fieldsync_axum::readyz(engine))
         .layer(middleware::from_fn(log_in));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -229,6 +231,8 @@ fn listen_by_actix(engine: &Engine) -> SocketAddr {
                     .default_service(web::to(fieldsync_actix::not_found)),
             )
             .route("/ws/user-updates/", fieldsync_actix::live(&engine))
+            .route("/healthz", fieldsync_actix::healthz(&engine))
+            .route("/readyz", fieldsync_actix::readyz(&engine))
     };
     let server = HttpServer::new(app).workers(1).disable_signals();
     let server = server.on_connect(fieldsync_actix::limit_writes);

@@ -205,6 +205,12 @@ async fn a_served_table_is_live_whoever_writes_it(database: Database) {
         let rebound = reqwest::Client::new().get(served.url("api/film/1/"));
         let rebound = rebound.header("host", "evil.example").send().await.unwrap();
         assert!(rebound.status().is_client_error());
+        // A probe names the server by its address.
+        for probe in ["healthz", "readyz"] {
+            let probe = reqwest::Client::new().get(served.url(probe));
+            let answered = probe.header("host", "10.0.0.7").send().await.unwrap();
+            assert_eq!(answered.status(), 200);
+        }
     }
     let read_only = Served::start(&database.dsn(), &["--without-capture", "--read-only"]);
     let delete = reqwest::Client::new().delete(read_only.url("api/film/1/"));

@@ -58,6 +58,7 @@ mod metrics;
 mod model;
 mod mounting;
 mod msrv;
+mod probes;
 mod promise;
 #[cfg(feature = "services")]
 mod proxy;

@@ -117,6 +117,8 @@ async fn pages_and_the_health_check_are_served_until_sigterm(server: &str) {
     for (method, path, status) in [
         ("GET", "/healthz", 200),
         ("HEAD", "/healthz", 200),
+        ("GET", "/readyz", 200),
+        ("POST", "/readyz", 405),
         ("HEAD", "/window1/", 200),
         ("POST", "/window1/", 405),
         ("GET", "/window3/", 404),

@@ -10,6 +10,8 @@ mod error;
 
 mod limit_writes;
 
+mod probes;
+
 // actix has the types of an older `http`, and no upgrades.
 
 mod translate;
@@ -22,5 +24,6 @@ pub use error::Error;
 pub use limit_writes::limit_writes;
 pub use live::live;
 pub use principal::Principal;
+pub use probes::{healthz, readyz};
 pub use rest::{Rest, events, not_found, rest};
 pub use run::run;

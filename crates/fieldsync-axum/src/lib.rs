@@ -10,8 +10,11 @@ mod error;
 
 mod limit_writes;
 
+mod probes;
+
 pub use error::Error;
 pub use limit_writes::limit_writes;
 pub use live::live;
 pub use principal::Principal;
+pub use probes::{healthz, readyz};
 pub use rest::{events, not_found, rest};

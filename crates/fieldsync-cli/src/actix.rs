@@ -45,6 +45,8 @@ pub(crate) async fn serve(
                     .default_service(web::to(fieldsync_actix::not_found)),
             )
             .route("/live", fieldsync_actix::live(&app_engine))
+            .route("/healthz", fieldsync_actix::healthz(&app_engine))
+            .route("/readyz", fieldsync_actix::readyz(&app_engine))
     };
     let server = HttpServer::new(app)
         .on_connect(fieldsync_actix::limit_writes)

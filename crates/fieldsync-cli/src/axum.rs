@@ -27,6 +27,8 @@ pub(crate) async fn serve(
             fieldsync_axum::rest(&engine).fallback(fieldsync_axum::not_found),
         )
         .route("/live", fieldsync_axum::live(&engine))
+        .route("/healthz", fieldsync_axum::healthz(&engine))
+        .route("/readyz", fieldsync_axum::readyz(&engine))
         .layer(from_fn_with_state(site, answer))
         .layer(cors(origins)?);
     let listener = listener.tap_io(fieldsync_axum::limit_writes);

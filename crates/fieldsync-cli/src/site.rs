@@ -67,8 +67,12 @@ pub(crate) const HEADERS: [(&str, &str); 3] = [
 ];
 
 impl Site {
-    /// The answer to a request that is not for the collections or the WebSocket. `None` for one that is.
+    /// The answer to a request that is not for the collections, the WebSocket or a probe. `None` for one that is.
     pub(crate) fn answer(&self, head: &Head<'_>) -> Option<Answer> {
+        // A probe names the server by any address, and learns nothing.
+        if matches!(head.path, "/healthz" | "/readyz") {
+            return None;
+        }
         if let Err(refusal) = self.check(head) {
             return Some(refusal);
         }
@@ -223,6 +227,9 @@ mod tests {
             check(&Method::GET, "/live", host, None, Some(421));
         }
         check(&Method::GET, "/", "a b", None, Some(400));
+        for path in ["/healthz", "/readyz"] {
+            check(&Method::GET, path, "10.0.0.7:8000", None, None);
+        }
     }
 
     #[test]

@@ -189,8 +189,8 @@ pub mod backend {
 /// For authors of adapters: what brings the requests and sockets of a web framework to an engine.
 pub mod adapter {
     pub use crate::http::{
-        Body, MountPath, handle, leave_limit_to_websocket, limit_writes, not_found_response,
-        problem_response,
+        Body, MountPath, Probe, handle, leave_limit_to_websocket, limit_writes, not_found_response,
+        probe, problem_response,
     };
     pub use crate::websocket::{Accepted, ExtendedConnect, accept, serve};
 }

@@ -2,7 +2,6 @@
 //! WebSockets.
 
 use actix_cors::Cors;
-use actix_web::http::StatusCode;
 use actix_web::middleware::Condition;
 use actix_web::{
     App, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, guard, web,
@@ -14,7 +13,7 @@ use crate::options::Options;
 use crate::pages;
 use crate::server::{
     ALLOWED_HEADERS, DRAIN_TIMEOUT, EXPOSED_HEADERS, HEAD_TIMEOUT, MAX_CONNECTIONS, METHODS,
-    StopSignals, drain, health,
+    StopSignals, drain,
 };
 
 pub(crate) async fn serve(
@@ -33,7 +32,8 @@ pub(crate) async fn serve(
             .route("/api/", fieldsync_actix::events(&engine))
             .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
             .route("/ws/user-updates/", fieldsync_actix::live(&engine))
-            .service(read("/healthz", move || answer(health(&engine))))
+            .route("/healthz", fieldsync_actix::healthz(&engine))
+            .route("/readyz", fieldsync_actix::readyz(&engine))
             .service(read("/{path:.*}", page))
     };
     let server = HttpServer::new(app)
@@ -62,10 +62,6 @@ fn read<A: FromRequest + 'static>(
 ) -> Resource {
     let reads = guard::Any(guard::Get()).or(guard::Head());
     web::resource(path).route(web::route().guard(reads).to(handler))
-}
-
-async fn answer((status, text): (u16, &'static str)) -> HttpResponse {
-    HttpResponse::build(StatusCode::from_u16(status).unwrap_or_default()).body(text)
 }
 
 async fn page(uri: actix_web::http::Uri) -> HttpResponse {

@@ -19,7 +19,6 @@ use crate::options::Options;
 use crate::pages;
 use crate::server::{
     ALLOWED_HEADERS, EXPOSED_HEADERS, HEAD_TIMEOUT, MAX_CONNECTIONS, METHODS, StopSignals, drain,
-    health,
 };
 
 /// Serves connections. One that has become a WebSocket does not count towards the limit.
@@ -81,17 +80,12 @@ pub(crate) async fn serve(
 }
 
 fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
-    let healthy = engine.clone();
-    let health = async move || {
-        let (status, text) = health(&healthy);
-        let status = StatusCode::from_u16(status).unwrap_or_default();
-        (status, text)
-    };
     let app = Router::new()
         .nest("/api", fieldsync_axum::rest(engine))
         .route("/api/", fieldsync_axum::events(engine))
         .route("/ws/user-updates/", fieldsync_axum::live(engine))
-        .route("/healthz", get(health))
+        .route("/healthz", fieldsync_axum::healthz(engine))
+        .route("/readyz", fieldsync_axum::readyz(engine))
         .fallback(get(page));
     Ok(if options.allow_origin.is_empty() {
         app

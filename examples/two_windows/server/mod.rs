@@ -60,15 +60,6 @@ pub(crate) async fn serve(engine: Engine, options: &Options) -> Result<(), Strin
     }
 }
 
-/// The response of `/healthz`: a status and a text.
-fn health(engine: &Engine) -> (u16, &'static str) {
-    if engine.is_ready() {
-        (200, "ok")
-    } else {
-        (503, "stopping")
-    }
-}
-
 /// Finishes the requests in progress, and closes the WebSockets so that their clients reconnect.
 async fn drain(engine: &Engine, mut stop_signals: StopSignals) {
     eprintln!("Stopping. Press Ctrl-C again to stop at once.");

@@ -59,7 +59,7 @@ async fn half_a_request(demo: &Demo, body: &str) -> TcpStream {
 
 /// Whether the server says that it is ready. A refused connection, and one that is reset before it is accepted, mean no.
 async fn is_ready(demo: &Demo) -> bool {
-    let reply = reqwest::get(demo.url("/healthz")).await;
+    let reply = reqwest::get(demo.url("/readyz")).await;
     reply.is_ok_and(|reply| reply.status() == 200)
 }
 

@@ -20,7 +20,7 @@ async fn bad_node(reply: &'static str, requests: Arc<AtomicUsize>) -> String {
             let (stream, _) = listener.accept().await.unwrap();
             let (mut stream, mut line) = (BufReader::new(stream), String::new());
             stream.read_line(&mut line).await.unwrap();
-            let reply = if line.contains("/healthz") {
+            let reply = if line.contains("/readyz") {
                 "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
             } else {
                 requests.fetch_add(1, Ordering::SeqCst);

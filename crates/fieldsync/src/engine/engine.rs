@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::engine::asks::{Asks, authorize};
 use crate::engine::capture::CaptureTask;
@@ -14,6 +13,7 @@ use crate::engine::drain::{DrainReport, InProgress, Work};
 use crate::engine::gauges::Gauges;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::permissions::Permissions;
+use crate::engine::readiness::{NotReady, Readiness};
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
 use crate::live::hub::Hub;
@@ -31,15 +31,11 @@ use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
-use crate::store::error::StoreError;
 use crate::store::store::Store;
 use crate::write::batch::Group;
 
 /// How long an edit may take, from the arrival of its request.
 const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a health check waits for the store.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The maximum length of a principal's name, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
@@ -84,6 +80,7 @@ struct Inner {
     group_commit: GroupCommit,
     settings: Settings,
     gauges: Arc<Gauges>,
+    readiness: Readiness,
     stopping: watch::Sender<bool>,
     capture: CaptureTask,
     /// The tasks that end with the engine.
@@ -115,6 +112,7 @@ impl Engine {
                 group_commit,
                 settings,
                 gauges,
+                readiness: Readiness::new(),
                 stopping: watch::Sender::new(false),
                 capture,
                 tasks,
@@ -304,19 +302,17 @@ impl Engine {
     /// not depend on the database; see [`Engine::health`].
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !*self.inner.stopping.borrow() && self.inner.group_commit.is_alive()
+        !*self.inner.stopping.borrow() && self.liveness().is_ok()
     }
 
-    /// Asks the store for the heads of its logs, as each edit does, for at most two seconds.
-    ///
-    /// # Errors
-    /// Why the engine can't serve: it is stopping, or the store can't be reached.
-    pub async fn health(&self) -> Result<(), EngineError> {
-        self.check_ready()?;
-        let asked = timeout(HEALTH_TIMEOUT, self.inner.store.heads()).await;
-        let slow = || StoreError::Unavailable("the store did not answer within two seconds".into());
-        asked.unwrap_or_else(|_| Err(slow()))?;
-        Ok(())
+    pub(crate) fn last_check(&self) -> &Readiness {
+        &self.inner.readiness
+    }
+
+    /// Whether the engine's tasks live: they end with their runtime.
+    pub(crate) fn liveness(&self) -> Result<(), NotReady> {
+        let is_alive = self.inner.group_commit.is_alive();
+        is_alive.then_some(()).ok_or(NotReady::Stopped)
     }
 
     /// Refuses new work while the engine drains. Work that arrived before is finished.

@@ -14,6 +14,7 @@ pub(crate) mod group_commit;
 pub(crate) mod handle_query;
 pub(crate) mod origins;
 pub(crate) mod permissions;
+pub(crate) mod readiness;
 pub(crate) mod settings;
 pub(crate) mod signals;
 mod state;

@@ -10,6 +10,7 @@ mod event_id;
 mod event_stream;
 mod events;
 mod headers;
+mod probes;
 mod read;
 mod reply;
 mod request;
@@ -24,6 +25,7 @@ pub(crate) use reply::{Rejection, WithHeader, empty};
 pub(crate) use request_id::{RequestId, connection_span};
 
 pub use body::Body;
+pub use probes::{Probe, probe};
 pub use reply::problem_response;
 pub use request::MountPath;
 pub use route::{handle, not_found_response};
