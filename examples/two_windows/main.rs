@@ -30,6 +30,9 @@ async fn main() -> ExitCode {
     let default = || "warn,actix_http=off".into();
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default());
+    // Below this, the driver logs statements with the values of records.
+    let driver = "tokio_postgres=info".parse();
+    let filter = filter.add_directive(driver.expect("the directive is valid"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

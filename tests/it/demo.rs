@@ -261,6 +261,12 @@ impl Demo {
         }
     }
 
+    /// The lines that it has logged since, up to its end.
+    #[cfg(feature = "services")]
+    pub(crate) fn rest_of_log(&self) -> Vec<String> {
+        self.log.iter().collect()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         // It may have ended already.

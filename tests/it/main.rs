@@ -52,6 +52,7 @@ mod leaks;
 mod list_queries;
 mod live;
 mod live_queries;
+mod log_secrecy;
 #[cfg(feature = "services")]
 mod log_size;
 mod metrics;

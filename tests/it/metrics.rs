@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use fieldsync::{Engine, Stats};
+use fieldsync::{Engine, EngineBuilder, Stats};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit, set_default_local_recorder,
@@ -16,7 +16,12 @@ use crate::events::Events;
 use crate::socket::Socket;
 use crate::tasks::within_limit;
 
-on_every_store!(stats_show_what_is_open_now);
+on_every_store!(with lively: stats_show_what_is_open_now);
+
+/// actix notices at a heartbeat that the client of an event stream is gone.
+fn lively() -> EngineBuilder {
+    builder().heartbeat(Duration::from_secs(2))
+}
 
 /// The stats that fulfil the condition, as soon as they do.
 async fn stats_with(engine: &Engine, awaited: &str, holds: impl Fn(&Stats) -> bool) -> Stats {

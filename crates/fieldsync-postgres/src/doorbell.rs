@@ -81,7 +81,10 @@ impl Doorbell {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(failure) => {
-                    tracing::debug!(?failure, "can't wait for a notification of writers");
+                    tracing::debug!(
+                        error = failure.text(),
+                        "can't wait for a notification of writers"
+                    );
                     *state = State::default();
                     sleep(RETRY_DELAY).await;
                 }

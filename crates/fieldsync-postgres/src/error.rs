@@ -1,5 +1,8 @@
 //! PostgreSQL's errors: those that may pass, those of other transactions' locks, and those that refuse an edit.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use fieldsync::backend::StoreError;
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -106,9 +109,9 @@ impl From<Failure> for StoreError {
             }
         };
         if may_pass(&error) {
-            Self::Unavailable(error.into())
+            Self::Unavailable(WithoutValues(error).into())
         } else {
-            Self::Backend(error.into())
+            Self::Backend(WithoutValues(error).into())
         }
     }
 }
@@ -174,14 +177,73 @@ pub(crate) fn is_about_edit(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(is_own) || !may_pass(error)
 }
 
+/// An error of the server, without the values of rows: it hides the details, which contain them.
+#[derive(thiserror::Error)]
+#[error("{}", text_of(.0))]
+struct WithoutValues(tokio_postgres::Error);
+
+impl fmt::Debug for WithoutValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text_of(&self.0))
+    }
+}
+
+impl Failure {
+    /// The failure for the log, without the values of rows.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Postgres(error) | Self::Denied(error) => text_of(error),
+            Self::Store(error) => fieldsync_sql::text_of(error),
+            Self::NoAnswer => "PostgreSQL does not answer".to_owned(),
+        }
+    }
+}
+
 /// An error for the log, without the values of the row.
 pub(crate) fn text_of(error: &tokio_postgres::Error) -> String {
     let Some(error) = error.as_db_error() else {
         return fieldsync_sql::text_of(error);
     };
-    let mut text = format!("{} (SQLSTATE {})", error.message(), error.code().code());
+    let code = error.code().code();
+    let message = match code.starts_with("22") {
+        true => without_quoted(error.message()),
+        false => error.message().into(),
+    };
+    let mut text = format!("{message} (SQLSTATE {code})");
     if let Some(place) = error.where_() {
-        text = format!("{text}, {place}");
+        text = format!("{text}, {}", place.replace('\n', ", "));
     }
     text
+}
+
+/// The message of a data exception (class 22), which quotes the value at fault, without it.
+fn without_quoted(message: &str) -> Cow<'_, str> {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}\"…{}", &message[..start], &message[end..]).into()
+        }
+        _ => message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_at_fault_is_cut_out_of_a_message() {
+        for (message, expected) in [
+            (
+                r#"invalid input syntax for type integer: "a "b""#,
+                r#"invalid input syntax for type integer: "…""#,
+            ),
+            (
+                r#"value "99999999999" is out of range for type integer"#,
+                r#"value "…" is out of range for type integer"#,
+            ),
+            ("division by zero", "division by zero"),
+        ] {
+            assert_eq!(without_quoted(message), expected);
+        }
+    }
 }

@@ -92,7 +92,7 @@ async fn all_logs(
                 if errors.is_new(&table.name, &failure) {
                     tracing::error!(
                         table = table.name,
-                        ?failure,
+                        error = failure.text(),
                         "what others wrote to the table can't be logged"
                     );
                 }
@@ -150,7 +150,7 @@ async fn check_capture(
     if errors.is_new(&table.name, &failure) {
         tracing::error!(
             table = table.name,
-            ?failure,
+            error = failure.text(),
             "changes of the table are not captured, and this role can't repair that: run what `ddl` returns as the owner of the table, \
              or restart the app with a role that may"
         );

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::{Failure, text_of};
+use crate::error::Failure;
 
 /// The last error of each table's capture.
 #[derive(Debug, Default)]
@@ -12,10 +12,7 @@ pub(crate) struct LoggedErrors(Mutex<HashMap<String, String>>);
 impl LoggedErrors {
     /// Whether this is not the error that was logged last.
     pub(crate) fn is_new(&self, table: &str, failure: &Failure) -> bool {
-        let text = match failure {
-            Failure::Postgres(error) | Failure::Denied(error) => text_of(error),
-            other => format!("{other:?}"),
-        };
+        let text = failure.text();
         let mut errors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         errors.insert(table.to_owned(), text.clone()) != Some(text)
     }

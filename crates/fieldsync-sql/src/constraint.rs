@@ -61,7 +61,11 @@ impl Rejection {
             Self::Constraint(constraint, fields) => constraint.refuse(fields),
             Self::ElsewhereConstraint(constraint) => constraint.refuse(vec![String::new()]),
             Self::Raised { message, field } => {
-                tracing::info!(table = table.name, message, "a trigger refused an edit");
+                tracing::info!(
+                    table = table.name,
+                    raised = message,
+                    "a trigger refused an edit"
+                );
                 Refusal::DatabaseRefused {
                     message,
                     field,

@@ -3,6 +3,7 @@
 //! It knows neither requests nor sockets: `live` supplies the changes, `http` and `websocket` send the messages.
 
 mod close;
+mod logged;
 mod message_stream;
 mod message_streams;
 mod messages;

@@ -97,21 +97,6 @@ impl Problem {
     }
 }
 
-impl Problem {
-    /// The problem for an error. One that is the server's is logged, since the client does not learn its cause.
-    pub(crate) fn logged(error: &EngineError) -> Self {
-        let problem = Self::from(error);
-        if problem.status.is_server_error() {
-            tracing::error!(
-                error = error as &dyn std::error::Error,
-                status = problem.status.as_u16(),
-                "a request failed"
-            );
-        }
-        problem
-    }
-}
-
 impl From<&EngineError> for Problem {
     fn from(error: &EngineError) -> Self {
         match error {
@@ -242,7 +227,6 @@ fn title(status: StatusCode) -> &'static str {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn as_urn<S: Serializer>(kind: &&'static str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("urn:fieldsync:{kind}"))
 }
