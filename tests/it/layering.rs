@@ -10,7 +10,7 @@ use syn::visit::{self, Visit};
 use crate::imports::Sources;
 
 /// The folders and files of the core, from the bottom up: each may import itself and those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "fault",
     "metrics",
     "model",
@@ -25,6 +25,7 @@ const LAYERS: [&str; 15] = [
     "http",
     "websocket",
     "conformance",
+    "fuzzing",
     "lib",
 ];
 

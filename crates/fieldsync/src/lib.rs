@@ -96,6 +96,12 @@ pub mod fault;
 #[cfg(any(test, feature = "conformance"))]
 mod conformance;
 
+// What the fuzz targets run.
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use broker::local::LocalBroker;
 pub use engine::builder::EngineBuilder;
 pub use engine::caller::{Caller, Page};

@@ -20,6 +20,8 @@ mod route;
 mod tcp;
 mod write;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use event_id::EventId;
 pub(crate) use headers::{check_size, list_items, only_value};
 pub(crate) use reply::{Rejection, WithHeader, empty};
 pub(crate) use request_id::{RequestId, connection_span};
