@@ -48,6 +48,8 @@ impl Nodes {
             {
                 return notice;
             }
+            // The wait may be given up meanwhile, and a subscription that has ended must not be polled again.
+            self.subscription = None;
             self.subscription = self.two.subscribe().await.ok();
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
