@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::serve::ListenerExt as _;
 use fieldsync::{
     Access, Action, Authorizer, Collection, Denied, Engine, EngineBuilder, FieldErrors, Grant,
-    MemoryStore, Principal,
+    MemoryStore, Principal, Timestamp,
 };
 use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
@@ -202,11 +202,25 @@ async fn listen_by_axum(engine: &Engine) -> SocketAddr {
     address
 }
 
-/// The login of the tests: the header `x-user` is trusted.
+/// The login of the tests. The headers are trusted: `x-user` with the name, `x-session`, and `x-expires` with the microseconds
+/// since 1970.
+fn principal<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Principal> {
+    let text = |name| header(name).map(|value| str::from_utf8(value).unwrap().to_owned());
+    let mut principal = Principal::named(text("x-user")?);
+    if let Some(session) = text("x-session") {
+        principal = principal.session(session);
+    }
+    if let Some(expires) = text("x-expires") {
+        let micros = expires.parse().unwrap();
+        principal = principal.expires_at(Timestamp::from_micros(micros).unwrap());
+    }
+    Some(principal)
+}
+
 async fn log_in(mut request: Request, next: Next) -> Response {
-    if let Some(name) = request.headers().get("x-user") {
-        let name = name.to_str().unwrap().to_owned();
-        request.extensions_mut().insert(Principal::named(name));
+    let headers = request.headers();
+    if let Some(principal) = principal(|name| headers.get(name).map(|value| value.as_bytes())) {
+        request.extensions_mut().insert(principal);
     }
     next.run(request).await
 }
@@ -218,9 +232,10 @@ fn listen_by_actix(engine: &Engine) -> SocketAddr {
     let app = move || {
         App::new()
             .wrap_fn(|request: ServiceRequest, service| {
-                if let Some(name) = request.headers().get("x-user") {
-                    let who = Principal::named(name.to_str().unwrap());
-                    request.extensions_mut().insert(who);
+                let headers = request.headers();
+                let header = |name: &str| headers.get(name).map(|value| value.as_bytes());
+                if let Some(principal) = principal(header) {
+                    request.extensions_mut().insert(principal);
                 }
                 service.call(request)
             })
@@ -249,9 +264,8 @@ async fn listen_by_poem(engine: &Engine) -> SocketAddr {
         .nest("/api", Rest(engine.clone()))
         .at("/ws/user-updates/", Live(engine.clone()))
         .before(async |mut request: poem::Request| {
-            if let Some(name) = request.header("x-user") {
-                let who = Principal::named(name.to_owned());
-                request.set_data(who);
+            if let Some(principal) = principal(|name| request.header(name).map(str::as_bytes)) {
+                request.set_data(principal);
             }
             Ok(request)
         });

@@ -79,6 +79,7 @@ mod size_limits;
 mod subscribe_during_writes;
 mod timeouts;
 mod two_windows;
+mod validity;
 mod versions;
 #[cfg(feature = "services")]
 mod wide_records;

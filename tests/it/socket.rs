@@ -27,10 +27,21 @@ impl Socket {
 
     /// Opens a socket as this user.
     pub(crate) async fn v1_as(app: &App, user: &str) -> Self {
-        let (name, value) = ("x-user", user.parse().unwrap());
-        let name = http::HeaderName::from_static(name);
-        let builder = Self::builder(app.address).add_header(name, value).unwrap();
-        let opened = Self::connect(builder, Some("fieldsync.v1")).await;
+        Self::open_with(app, Some("fieldsync.v1"), &[("x-user", user.to_owned())]).await
+    }
+
+    /// Opens a socket with these headers.
+    pub(crate) async fn open_with(
+        app: &App,
+        protocol: Option<&str>,
+        headers: &[(&'static str, String)],
+    ) -> Self {
+        let mut builder = Self::builder(app.address);
+        for (name, value) in headers {
+            let name = http::HeaderName::from_static(name);
+            builder = builder.add_header(name, value.parse().unwrap()).unwrap();
+        }
+        let opened = Self::connect(builder, protocol).await;
         opened.expect("the server accepts the socket")
     }
 
@@ -82,6 +93,11 @@ impl Socket {
 
     /// The next JSON message, or the close code when the connection ends.
     pub(crate) async fn next(&mut self) -> Result<Value, u16> {
+        self.next_or_close().await.map_err(|(code, _)| code)
+    }
+
+    /// The next JSON message, or the close code and its reason when the connection ends.
+    pub(crate) async fn next_or_close(&mut self) -> Result<Value, (u16, String)> {
         loop {
             let message = within_limit("a message", self.stream.next()).await;
             match message {
@@ -89,12 +105,12 @@ impl Socket {
                     if let Some(text) = message.as_text() {
                         return Ok(serde_json::from_str(text).unwrap());
                     }
-                    if let Some((code, _)) = message.as_close() {
-                        return Err(code.into());
+                    if let Some((code, reason)) = message.as_close() {
+                        return Err((code.into(), reason.to_owned()));
                     }
                 }
                 Some(Err(error)) => panic!("the socket failed: {error}"),
-                None => return Err(1006),
+                None => return Err((1006, String::new())),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The WebSocket route.
 
 use std::io::Cursor;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -14,8 +15,12 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt as _, join};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::principal::Principal;
+
+/// How long a client may take to receive the answer to its handshake. Until then its principal can't be revoked.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The engine's WebSocket: `fieldsync.v1` for clients that offer it, else the plain feed if the engine has one. It is opened over
 /// HTTP/1.1, and over HTTP/2 (RFC 8441) where the server speaks that: `axum::serve` does with axum's feature `http2`.
@@ -40,11 +45,12 @@ pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
         tokio::spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => serve_upgraded(engine, accepted, principal.0, upgraded).await,
-                Err(error) => {
+            match timeout(UPGRADE_TIMEOUT, upgrade).await {
+                Ok(Ok(upgraded)) => serve_upgraded(engine, accepted, principal.0, upgraded).await,
+                Ok(Err(error)) => {
                     tracing::debug!(%error, "a client disconnected before its WebSocket was open");
                 }
+                Err(_) => tracing::debug!("a client did not take the answer to its handshake"),
             }
         });
         response.into_response()

@@ -41,17 +41,19 @@ pub(crate) async fn first<T: FromSqlOwned>(
         .flatten())
 }
 
-/// What has the name of a collection's table.
+/// What has the name of a collection's table. Those of fieldsync's own are in the schema of the side tables.
 pub(crate) async fn find(
     transaction: &Transaction<'_>,
     collection: &Collection,
+    side_schema: &str,
 ) -> Result<Result<TableInfo, MissingTable>, Failure> {
-    if let Some(table) = read(transaction, collection).await? {
+    if let Some(table) = read(transaction, collection, side_schema).await? {
         return Ok(Ok(table));
     }
     let name = collection.table_name();
     let (schema, name) = match name.split_once('.') {
         Some((schema, name)) => (schema.to_owned(), name),
+        None if collection.is_own() => (side_schema.to_owned(), name),
         None => (current_schema(transaction).await?, name),
     };
     let sql = "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
@@ -143,9 +145,15 @@ fn sql_name(table: &str) -> String {
 async fn read(
     transaction: &Transaction<'_>,
     collection: &Collection,
+    side_schema: &str,
 ) -> Result<Option<TableInfo>, Failure> {
-    let table = sql_name(collection.table_name());
-    let oid = if collection.table_name().contains('.') {
+    let name = sql_name(collection.table_name());
+    let is_own = collection.is_own();
+    let table = match is_own {
+        true => format!("{}.{name}", Postgres::quote(side_schema)),
+        false => name,
+    };
+    let oid = if is_own || collection.table_name().contains('.') {
         "oid_of($1)"
     } else {
         "to_regclass($1)"

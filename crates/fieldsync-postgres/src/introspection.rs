@@ -133,6 +133,7 @@ const OURS: &str = "select format('drop trigger %I on %I.%I', t.tgname, n.nspnam
      from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where c.relkind = 'r' and c.relpersistence <> 't' and c.relname in \
        ('fieldsync_heads', 'fieldsync_tables', 'fieldsync_changes', 'fieldsync_keys', 'fieldsync_secrets', \
+        'fieldsync_revocations', \
         'fieldsync_captured', 'fieldsync_doorbell')";
 
 /// The statements that remove everything of fieldsync's from the database.

@@ -188,7 +188,7 @@ async fn look_in(
     let (mut row_security, mut unfit, mut prepared) = (HashSet::new(), Vec::new(), Vec::new());
     for collection in collections {
         privileges.add_schema(transaction, collection).await?;
-        let mut table = catalog::find(transaction, collection).await?;
+        let mut table = catalog::find(transaction, collection, &schema).await?;
         if let Ok(table) = &mut table {
             table.capture = capture_statements(&schema, collection, table);
         }

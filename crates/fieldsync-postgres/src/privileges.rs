@@ -149,6 +149,12 @@ impl Privileges {
                 }
                 self.add_sequences(transaction, collection, table).await
             }
+            Err(missing) if collection.is_own() => {
+                if !self.may_create_side_tables {
+                    self.grant(wanted, &missing.sql_name);
+                }
+                Ok(())
+            }
             Err(missing) => {
                 let sql = "select has_schema_privilege(current_schema(), 'create')";
                 if transaction.query_one(sql, &[]).await?.try_get(0)? {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use deadpool_postgres::{Hook, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription,
+    Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
@@ -194,7 +194,8 @@ impl PostgresStore {
     /// # Errors
     /// If a table does not fit its collection, or the database can't be read.
     pub async fn ddl(&self, collections: &[Collection]) -> Result<String, StoreError> {
-        let collections: Vec<_> = collections.iter().cloned().map(Arc::new).collect();
+        let collections = collections.iter().cloned().chain(own_collections());
+        let collections: Vec<_> = collections.map(Arc::new).collect();
         let mut client = self.pool.get().await.map_err(Failure::from)?;
         let side_schema = self.side_schema.as_deref();
         Ok(prepare::ddl(&mut client, &collections, side_schema).await?)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use fieldsync::backend::{
     Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription,
+    Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
@@ -127,7 +127,8 @@ impl SqliteStore {
     /// # Errors
     /// If a table does not fit its collection, or the database can't be read.
     pub async fn ddl(&self, collections: &[Collection]) -> Result<String, StoreError> {
-        let collections: Vec<_> = collections.iter().cloned().map(Arc::new).collect();
+        let collections = collections.iter().cloned().chain(own_collections());
+        let collections: Vec<_> = collections.map(Arc::new).collect();
         self.0
             .writer
             .call(move |session| {

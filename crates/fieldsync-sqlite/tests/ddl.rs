@@ -88,6 +88,38 @@ async fn with_the_ddl_in_place_a_start_writes_nothing() {
     assert_eq!(texts(&engine).await, ["a"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_an_older_version_gets_the_side_table_of_revocations() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let first = start(&path, notes()).await.unwrap();
+    let create = Edit::create("notes", json!({"text": "a"}));
+    first.transaction(vec![create]).await.unwrap();
+    drop(first);
+    let older = "drop table fieldsync_revocations; \
+                 delete from fieldsync_heads where log = 'fieldsync_revocations'; \
+                 delete from fieldsync_tables where log = 'fieldsync_revocations'";
+    sql(&path, older);
+    let store = SqliteStore::open(&path).await.unwrap();
+    let ddl = store.ddl(&[notes()]).await.unwrap();
+    let table = "create table \"fieldsync_revocations\"";
+    assert!(
+        ddl.starts_with(table) && !ddl.contains("\"notes\""),
+        "{ddl}"
+    );
+    let engine = start(&path, notes()).await.unwrap();
+    let ada = engine.on_behalf_of(fieldsync::Principal::named("ada"));
+    let mut changes = ada.subscribe("notes", None).await.unwrap();
+    engine.revoke("ada").await.unwrap();
+    assert!(changes.next().await.is_none());
+    assert_eq!(texts(&engine).await, ["a"]);
+    assert_eq!(store.ddl(&[notes()]).await.unwrap(), "");
+    let rows = "select count(*) from fieldsync_revocations";
+    let database = Connection::open(&path).unwrap();
+    let rows: i64 = database.query_row(rows, [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
+}
+
 #[tokio::test]
 async fn a_misspelt_name_is_an_error_with_the_nearest_one() {
     let folder = tempfile::tempdir().unwrap();

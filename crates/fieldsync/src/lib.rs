@@ -165,6 +165,7 @@ pub mod backend {
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
     pub use crate::schema::lookups::MAX_ID_BYTES;
     pub use crate::schema::narrowing::Narrowing;
+    pub use crate::schema::own_collections::own_collections;
     pub use crate::schema::table_description::{ColumnDescription, LeftOut, TableDescription};
     pub use crate::store::error::{SchemaMismatch, StoreError};
     pub use crate::store::page::{PageLimit, PageMeter, RecordPage};

@@ -101,7 +101,7 @@ async fn two_schemas_with_the_same_table_share_no_log() {
     };
     assert_eq!(first.fields["text"], "of two");
     assert_eq!(texts(&one).await, ["of one"]);
-    let logs = "select string_agg(log || last, ' ' order by log) from sync.fieldsync_heads";
+    let logs = "select string_agg(log || last, ' ' order by log) from sync.fieldsync_heads where log like '%notes'";
     let logs: String = admin.query_one(logs, &[]).await.unwrap().get(0);
     assert_eq!(logs, "one.notes1 two.notes1");
 }
@@ -168,6 +168,10 @@ async fn a_role_with_dml_alone_runs_on_tables_that_the_owner_made() {
     for part in [
         "create schema \"sync\";",
         "create table if not exists \"sync\".fieldsync_heads",
+        "create table \"sync\".\"fieldsync_revocations\"",
+        &format!(
+            "grant select, insert, update, delete on \"sync\".\"fieldsync_revocations\" to \"{role}\";"
+        ),
         "create table \"public\".\"notes\"",
         &format!("grant select, insert, update, delete on \"public\".\"items\" to \"{role}\";"),
     ] {
@@ -184,8 +188,35 @@ async fn a_role_with_dml_alone_runs_on_tables_that_the_owner_made() {
     ];
     engine.transaction(edits).await.unwrap();
     assert_eq!(texts(&engine).await, ["a", "b"]);
+    engine.revoke("ada").await.unwrap();
     // Two databases that this SQL makes have different epochs: cursors of one are not valid in the other.
     assert!(sql.contains("gen_random_uuid()"), "{sql}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_an_older_version_gets_the_side_table_of_revocations() {
+    let url = fresh_database().await;
+    let admin = connect(&url).await;
+    let first = start(open(&url).await, notes()).await.unwrap();
+    create(&first, "a").await.unwrap();
+    drop(first);
+    let older = "drop table fieldsync_revocations; \
+                 delete from fieldsync_heads where log = 'public.fieldsync_revocations'; \
+                 delete from fieldsync_tables where log = 'public.fieldsync_revocations'";
+    admin.batch_execute(older).await.unwrap();
+    let ddl = open(&url).await.ddl(&[notes()]).await.unwrap();
+    let table = "create table \"public\".\"fieldsync_revocations\"";
+    assert!(ddl.starts_with(table) && !ddl.contains("notes"), "{ddl}");
+    let engine = start(open(&url).await, notes()).await.unwrap();
+    let ada = engine.on_behalf_of(fieldsync::Principal::named("ada"));
+    let mut changes = ada.subscribe("notes", None).await.unwrap();
+    engine.revoke("ada").await.unwrap();
+    assert!(changes.next().await.is_none());
+    assert_eq!(texts(&engine).await, ["a"]);
+    assert_eq!(open(&url).await.ddl(&[notes()]).await.unwrap(), "");
+    let rows = "select count(*) from fieldsync_revocations";
+    let rows: i64 = admin.query_one(rows, &[]).await.unwrap().get(0);
+    assert_eq!(rows, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,7 @@ async fn d_nothing_is_lost_or_doubled_while_sessions_are_terminated() {
         "select count(*) from notes",
         "select count(distinct text) from notes",
         "select count(*) from fieldsync_changes",
-        "select last from fieldsync_heads",
+        "select last from fieldsync_heads where log = 'public.notes'",
     ] {
         assert_eq!(count(&url, sql).await, acknowledged, "{sql}");
     }

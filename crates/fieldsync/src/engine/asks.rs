@@ -53,7 +53,7 @@ impl Asks {
     }
 }
 
-/// Asks a collection's authorizer.
+/// Asks a collection's authorizer. An expired principal is granted nothing.
 pub(crate) async fn authorize(
     collection: &Collection,
     principal: &Principal,
@@ -65,6 +65,8 @@ pub(crate) async fn authorize(
     };
     match authorizer.authorize(principal, access, name).await {
         Err(Denied::Hidden) => Err(Refusal::NoSuchCollection(Arc::clone(name))),
+        // Only who may know of the collection learns more than that it does not exist.
+        _ if principal.is_expired() => Err(Denied::Expired.into()),
         granted => {
             let grant = granted?.checked(collection);
             Ok(grant.map_err(|errors| {

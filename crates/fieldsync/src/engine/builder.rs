@@ -22,6 +22,7 @@ use crate::metrics;
 use crate::model::cursor_key::CursorKey;
 use crate::model::cursor_seal::CursorKeys;
 use crate::schema::collection::Collection;
+use crate::schema::own_collections::{OWN_PREFIX, own_collections};
 use crate::store::store::{Retention, Store};
 
 /// How often the logs are trimmed.
@@ -199,12 +200,13 @@ impl EngineBuilder {
         })?;
         let collections = check_collections(collections)?;
         check_settings(&settings, &collections)?;
-        let prepared: Vec<_> = collections.values().cloned().collect();
-        store.prepare(&prepared).await?;
+        let own = own_collections().into_iter().map(Arc::new);
+        let all: Vec<_> = collections.values().cloned().chain(own).collect();
+        store.prepare(&all).await?;
         if settings.cursor_keys.is_empty() {
             settings.cursor_keys = CursorKeys::new([store.cursor_key().await?]);
         }
-        let hubs = Arc::new(HubRegistry::new(collections.clone(), store.heads().await?));
+        let hubs = Arc::new(HubRegistry::new(all, store.heads().await?));
         let notifications = Arc::new(NotificationQueue::default());
         let group_commit = GroupCommit::start(
             Arc::clone(&store),
@@ -268,6 +270,9 @@ fn check_collections(
         };
         if let Some(message) = collection.fault() {
             return fault(message.to_owned());
+        }
+        if name.starts_with(OWN_PREFIX) {
+            return fault("begins with fieldsync_, which is reserved for fieldsync's own".into());
         }
         if collection.authorizer().is_none() {
             return fault(

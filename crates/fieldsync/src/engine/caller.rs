@@ -8,6 +8,7 @@ use crate::engine::permissions::{Permissions, RecordView};
 use crate::error::EngineError;
 use crate::live::since::Since;
 use crate::live::subscription::Subscription;
+use crate::live::validity::Validity;
 use crate::model::access::Access;
 use crate::model::cursor::Cursor;
 use crate::model::edit::Edit;
@@ -234,7 +235,13 @@ impl Caller<'_> {
         since: Since,
     ) -> Result<Subscription, EngineError> {
         let permissions = self.permissions(Access::Read, &topic.collection).await?;
-        self.engine.open(topic, since, &permissions)
+        let opened = self.engine.open(topic, since, &permissions)?;
+        Ok(opened.until(self.validity()))
+    }
+
+    /// The validity of this principal, from now on.
+    pub(crate) fn validity(&self) -> Validity {
+        self.engine.validity_of(&self.principal)
     }
 
     /// [`Engine::permissions`] of this principal, unless too many wait for theirs.

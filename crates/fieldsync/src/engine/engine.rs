@@ -17,9 +17,11 @@ use crate::engine::readiness::{NotReady, Readiness};
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
 use crate::live::hub::Hub;
+use crate::live::revocations::Revocations;
 use crate::live::since::Since;
 use crate::live::subscriber_reads::SubscriberReads;
 use crate::live::subscription::Subscription;
+use crate::live::validity::Validity;
 use crate::metrics::Limit;
 use crate::model::access::{Access, Denied};
 use crate::model::cursor::{Cursor, Position};
@@ -83,6 +85,7 @@ struct Inner {
     readiness: Readiness,
     stopping: watch::Sender<bool>,
     capture: CaptureTask,
+    revocations: Arc<Revocations>,
     /// The tasks that end with the engine.
     tasks: Vec<tokio::task::AbortHandle>,
 }
@@ -102,8 +105,11 @@ impl Engine {
         group_commit: GroupCommit,
         settings: Settings,
         capture: CaptureTask,
-        tasks: Vec<tokio::task::AbortHandle>,
+        mut tasks: Vec<tokio::task::AbortHandle>,
     ) -> Self {
+        let (hub, own) = gauges.hubs.revocations();
+        let (revocations, following) = Revocations::follow(hub, own);
+        tasks.push(following);
         Self {
             inner: Arc::new(Inner {
                 collections,
@@ -115,6 +121,7 @@ impl Engine {
                 readiness: Readiness::new(),
                 stopping: watch::Sender::new(false),
                 capture,
+                revocations,
                 tasks,
             }),
         }
@@ -313,6 +320,16 @@ impl Engine {
     pub(crate) fn liveness(&self) -> Result<(), NotReady> {
         let is_alive = self.inner.group_commit.is_alive();
         is_alive.then_some(()).ok_or(NotReady::Stopped)
+    }
+
+    /// What is revoked, and the streams that this ends.
+    pub(crate) fn revocations(&self) -> &Arc<Revocations> {
+        &self.inner.revocations
+    }
+
+    /// The validity of a principal, from now on.
+    pub(crate) fn validity_of(&self, principal: &Principal) -> Validity {
+        Validity::of(principal, &self.inner.revocations)
     }
 
     /// Refuses new work while the engine drains. Work that arrived before is finished.

@@ -15,6 +15,7 @@ pub(crate) mod handle_query;
 pub(crate) mod origins;
 pub(crate) mod permissions;
 pub(crate) mod readiness;
+pub(crate) mod revoke;
 pub(crate) mod settings;
 pub(crate) mod signals;
 mod state;

@@ -10,9 +10,10 @@ use tracing::Span;
 
 use crate::engine::gauges::Share;
 use crate::http::event_id::EventId;
+use crate::live::validity::Validity;
 use crate::protocol::{Message, MessageStream, MessageStreams};
 
-/// The events of some subscriptions, until the engine drains or the client disconnects.
+/// The events of some subscriptions, until the engine drains, the principal's validity ends, or the client disconnects.
 ///
 /// It reads nothing ahead: while the client does not read, nothing is taken from the hub.
 pub(crate) struct EventStream {
@@ -22,6 +23,7 @@ pub(crate) struct EventStream {
     /// Where each subscription can go on.
     id: EventId,
     heartbeats: Pin<Box<Interval>>,
+    validity: Validity,
     ended: bool,
     span: Span,
     _open: Share,
@@ -33,6 +35,7 @@ impl EventStream {
         streams: Vec<MessageStream>,
         id: EventId,
         heartbeat: Duration,
+        validity: Validity,
         span: Span,
         open: Share,
     ) -> Self {
@@ -50,6 +53,7 @@ impl EventStream {
             messages,
             id,
             heartbeats: Box::pin(heartbeats),
+            validity,
             ended: false,
             span,
             _open: open,
@@ -59,11 +63,12 @@ impl EventStream {
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let span = self.span.clone();
         let _entered = span.enter();
-        if self.ended {
-            return Poll::Ready(None);
-        }
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
+        }
+        self.ended |= self.validity.poll_lapse(context).is_ready();
+        if self.ended {
+            return Poll::Ready(None);
         }
         match self.messages.poll_next(context) {
             Poll::Ready(Ok((number, message))) => {

@@ -137,7 +137,8 @@ fn stream(request: &Request<'_>, topics: Vec<Asked>) -> Result<Response<Body>, R
         let heartbeat = request.engine.settings().heartbeat;
         let span = connection_span("event_stream", None);
         let open = request.engine.gauges().event_streams.share(1);
-        let events = EventStream::new(streams, id, heartbeat, span, open);
+        let validity = request.caller.validity();
+        let events = EventStream::new(streams, id, heartbeat, validity, span, open);
         *response.body_mut() = Body::events(events);
     }
     Ok(response)

@@ -72,7 +72,13 @@ impl From<Problem> for Rejection {
             .with(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         *response.status_mut() = problem.status;
         if problem.status == StatusCode::UNAUTHORIZED {
-            response = response.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let challenge = match problem.is_expiry() {
+                true => {
+                    "Bearer error=\"invalid_token\", error_description=\"the credential has expired\""
+                }
+                false => "Bearer",
+            };
+            response = response.with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = problem.retry_after {
             response = response.with(RETRY_AFTER, seconds.into());

@@ -19,11 +19,12 @@ use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::schema::collection::Collection;
+use crate::schema::own_collections::REVOCATIONS;
 use crate::store::error::StoreError;
 use crate::store::read_changes::{HUB_PAGE, read_changes};
 use crate::store::store::Store;
 
-/// The hubs of all collections.
+/// The hubs of all collections, fieldsync's own among them.
 #[derive(Debug)]
 pub(crate) struct HubRegistry {
     hubs: BTreeMap<Arc<str>, Arc<Hub>>,
@@ -34,16 +35,14 @@ pub(crate) struct HubRegistry {
 }
 
 impl HubRegistry {
-    pub(crate) fn new(
-        collections: BTreeMap<Arc<str>, Arc<Collection>>,
-        heads: Vec<(Arc<str>, Position)>,
-    ) -> Self {
+    pub(crate) fn new(collections: Vec<Arc<Collection>>, heads: Vec<(Arc<str>, Position)>) -> Self {
+        let by_name = |collection: Arc<Collection>| (Arc::clone(collection.name()), collection);
         let hubs = heads
             .into_iter()
             .map(|(collection, head)| (collection, Arc::new(Hub::new(head))));
         Self {
             hubs: hubs.collect(),
-            collections,
+            collections: collections.into_iter().map(by_name).collect(),
             catch_up_requested: Notify::new(),
             heads_read: Mutex::new(Instant::now()),
         }
@@ -56,9 +55,17 @@ impl HubRegistry {
             .expect("every collection of the engine has a hub")
     }
 
-    /// The state of each hub, with the name of its collection.
+    /// The hub of the revocations, and their collection.
+    pub(crate) fn revocations(&self) -> (&Arc<Hub>, Arc<Collection>) {
+        let collection = self.collections.get(REVOCATIONS);
+        let collection = collection.expect("the builder adds fieldsync's own collections");
+        (self.of(REVOCATIONS), Arc::clone(collection))
+    }
+
+    /// The state of the hub of each of the app's collections, with its name.
     pub(crate) fn figures(&self) -> impl Iterator<Item = (&Arc<str>, HubFigures)> {
-        self.hubs.iter().map(|(name, hub)| (name, hub.figures()))
+        let hubs = self.hubs.iter().filter(|(name, _)| ***name != *REVOCATIONS);
+        hubs.map(|(name, hub)| (name, hub.figures()))
     }
 
     /// The time since the store last returned the heads of its logs.
@@ -132,11 +139,13 @@ impl HubRegistry {
 
     /// Reads the heads of all collections, and the changes that the hubs lack.
     async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let heads = store.heads().await?;
+        let mut heads = store.heads().await?;
         *self
             .heads_read
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        // What is revoked stops before more of the rest is sent.
+        heads.sort_by_key(|(name, _)| **name != *REVOCATIONS);
         for (name, head) in heads {
             let (Some(hub), Some(collection)) = (self.hubs.get(&name), self.collections.get(&name))
             else {

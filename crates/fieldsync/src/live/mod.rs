@@ -4,11 +4,14 @@
 pub(crate) mod feed;
 pub(crate) mod hub;
 pub(crate) mod hub_registry;
+pub(crate) mod lapse;
 pub(crate) mod message_size;
 pub(crate) mod read_step;
+pub(crate) mod revocations;
 pub(crate) mod ring;
 pub(crate) mod since;
 pub(crate) mod subscriber_reads;
 pub(crate) mod subscription;
 pub(crate) mod update;
 mod update_stream;
+pub(crate) mod validity;

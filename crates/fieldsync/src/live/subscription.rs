@@ -21,6 +21,7 @@ use crate::live::ring::Entry;
 use crate::live::since::Since;
 use crate::live::subscriber_reads::{SubscriberReads, Turn};
 use crate::live::update::Update;
+use crate::live::validity::Validity;
 use crate::metrics;
 use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
 use crate::model::changes_since::ChangesSince;
@@ -48,8 +49,9 @@ pub(crate) enum Event {
 
 /// A stream of [`Update`]s.
 ///
-/// The stream never fails: while the store can't be read, it retries. It ends when the engine drains or is dropped,
-/// after the updates that it has already read. Dropping the stream ends the subscription.
+/// The stream never fails: while the store can't be read, it retries. It ends when the engine drains or is dropped, after the
+/// updates that it has already read; and at once when its principal [expires](crate::Principal::expires_at) or is
+/// [revoked](crate::Engine::revoke). Dropping the stream ends the subscription.
 ///
 /// A subscriber that does not poll uses memory only for its position and for the updates that it has already read: at most
 /// about 256 KiB, or one change or record.
@@ -57,9 +59,9 @@ pub struct Subscription {
     topic: Topic,
     collection: Arc<Collection>,
     grant: Arc<Grant>,
-    shape: Shape,
+    pub(crate) shape: Shape,
     /// The shape of the collection under the grant. Its cursors serve for every query.
-    collection_shape: Shape,
+    pub(crate) collection_shape: Shape,
     reads: Arc<SubscriberReads>,
     /// Which partial changes the subscriber needs whole.
     fill: Fill,
@@ -71,6 +73,8 @@ pub struct Subscription {
     /// The turn in which the events were read. It ends when they are delivered.
     turn: Option<Turn>,
     state: State,
+    /// The subscription ends with it.
+    pub(crate) validity: Validity,
 }
 
 enum State {
@@ -111,6 +115,7 @@ impl Subscription {
             events: VecDeque::new(),
             turn: None,
             state: State::Ended,
+            validity: Validity::unlimited(),
         };
         match since {
             Since::Snapshot => subscription.start(ReadStep::SnapshotPiece { after: None }),
@@ -152,10 +157,6 @@ impl Subscription {
         &self.grant
     }
 
-    pub(crate) fn shape(&self) -> Shape {
-        self.shape
-    }
-
     /// Reads no current rows for the sake of [`FoldedChange::record`], where nothing else needs them. The records of updates
     /// may then lack values.
     pub(crate) fn without_records(mut self) -> Self {
@@ -171,10 +172,6 @@ impl Subscription {
             position: self.position,
             shape: self.collection_shape,
         })
-    }
-
-    pub(crate) fn collection_shape(&self) -> Shape {
-        self.collection_shape
     }
 
     /// A cursor of this subscription.

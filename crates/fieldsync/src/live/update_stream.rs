@@ -8,12 +8,24 @@ use futures_util::Stream;
 
 use crate::live::subscription::{Event, Subscription};
 use crate::live::update::Update;
+use crate::live::validity::Validity;
 use crate::model::change::FoldedChange;
+
+impl Subscription {
+    /// Ends the subscription with the validity of its principal.
+    pub(crate) fn until(mut self, validity: Validity) -> Self {
+        self.validity = validity;
+        self
+    }
+}
 
 impl Stream for Subscription {
     type Item = Update;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update>> {
+        if self.validity.poll_lapse(context).is_ready() {
+            return Poll::Ready(None);
+        }
         let event = ready!(self.poll_event(context));
         Poll::Ready(event.map(|event| match event {
             Event::InSnapshot(part) => part.0,

@@ -23,6 +23,9 @@ pub enum Denied {
     /// The principal is anonymous, and a known one might be allowed. 401.
     #[error("authentication is required")]
     Unauthenticated,
+    /// The principal's credential has [expired](crate::Principal::expires_at). 401.
+    #[error("the credential has expired")]
+    Expired,
     /// The principal is not allowed. 403.
     #[error("not allowed")]
     Forbidden,
@@ -49,6 +52,7 @@ impl PartialEq for Denied {
         match (self, other) {
             (Self::Unavailable(source), Self::Unavailable(other)) => Arc::ptr_eq(source, other),
             (Self::Unauthenticated, Self::Unauthenticated)
+            | (Self::Expired, Self::Expired)
             | (Self::Forbidden, Self::Forbidden)
             | (Self::Hidden, Self::Hidden) => true,
             _ => false,

@@ -87,6 +87,13 @@ impl CanonicalHasher {
         u32::from_be_bytes([a, b, c, d])
     }
 
+    /// The identity's first 128 bits.
+    pub(crate) fn wide_bits(self) -> u128 {
+        let mut first = [0; 16];
+        first.copy_from_slice(&self.0.digest().bytes()[..16]);
+        u128::from_be_bytes(first)
+    }
+
     fn part(&mut self, kind: u8, bytes: &[u8]) {
         self.0.update(&[kind]);
         self.0.update(&(bytes.len() as u64).to_be_bytes());

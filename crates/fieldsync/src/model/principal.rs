@@ -3,6 +3,7 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 /// Who makes a request. The app puts it into the request's extensions, and the adapters take it from there. A request
 /// without one is made by [`Principal::anonymous`].
@@ -10,18 +11,32 @@ use std::sync::Arc;
 /// Besides a name, a principal carries whatever the app's rules need to know about it: claims of a token, a row of the
 /// app's user table. Claims are shared, so a clone is cheap.
 ///
+/// The app makes a principal whenever it has checked a credential. What the principal opens (sockets, event streams,
+/// subscriptions) ends when the credential [expires](Self::expires_at), and when the principal or its
+/// [session](Self::session) is [revoked](crate::Engine::revoke).
+///
 /// ```
+/// use std::time::{Duration, SystemTime};
+///
 /// use fieldsync::Principal;
 ///
 /// struct Claims { admin: bool }
 ///
-/// let ada = Principal::named("ada").with(Claims { admin: true });
+/// let ada = Principal::named("ada")
+///     .session("ada's telephone")
+///     .expires_at(SystemTime::now() + Duration::from_secs(3600))
+///     .with(Claims { admin: true });
 /// assert_eq!(ada.name(), Some("ada"));
 /// assert!(ada.get::<Claims>().is_some_and(|claims| claims.admin));
+/// assert!(!ada.is_expired());
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Principal {
     name: Option<Arc<str>>,
+    session: Option<Arc<str>>,
+    expires_at: Option<SystemTime>,
+    /// When the app began to check the credential.
+    checked_at: Instant,
     /// One value per type. Most principals have none or one.
     claims: Option<Arc<[Claim]>>,
 }
@@ -32,7 +47,13 @@ impl Principal {
     /// A principal that has not been identified.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::default()
+        Self {
+            name: None,
+            session: None,
+            expires_at: None,
+            checked_at: Instant::now(),
+            claims: None,
+        }
     }
 
     /// The principal with this name. Two principals with the same name are the same to fieldsync: they share
@@ -40,7 +61,50 @@ impl Principal {
     pub fn named(name: impl Into<Arc<str>>) -> Self {
         Self {
             name: Some(name.into()),
-            claims: None,
+            ..Self::anonymous()
+        }
+    }
+
+    /// Names the session, a login on one device, so that [`Engine::revoke_session`](crate::Engine::revoke_session) can end what
+    /// it has opened. No two sessions may have the same id, also if they are of different principals.
+    ///
+    /// The id should not be the credential itself.
+    #[must_use]
+    pub fn session(self, id: impl Into<Arc<str>>) -> Self {
+        Self {
+            session: Some(id.into()),
+            ..self
+        }
+    }
+
+    /// Sets the time at which the credential expires: a [`SystemTime`], or a [`Timestamp`](crate::Timestamp). From then on the
+    /// principal may do nothing: sockets are closed with 4401, event streams and subscriptions end, and requests are answered
+    /// with 401.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    ///
+    /// use fieldsync::Principal;
+    ///
+    /// let exp = 1_000_000_000; // the claim of a JSON Web Token
+    /// let ada = Principal::named("ada").expires_at(UNIX_EPOCH + Duration::from_secs(exp));
+    /// assert!(ada.is_expired());
+    /// ```
+    #[must_use]
+    pub fn expires_at(self, time: impl Into<SystemTime>) -> Self {
+        Self {
+            expires_at: Some(time.into()),
+            ..self
+        }
+    }
+
+    /// Says when the app began to check the credential, if it makes the principal noticeably later: after a slow query, for
+    /// example. A revocation since then counts. By default that is when the principal was made.
+    #[must_use]
+    pub fn checked_at(self, began: Instant) -> Self {
+        Self {
+            checked_at: began,
+            ..self
         }
     }
 
@@ -54,8 +118,8 @@ impl Principal {
         let others = others.filter(|(other, _)| *other != kind).cloned();
         let added: Claim = (kind, Arc::new(claims));
         Self {
-            name: self.name,
             claims: Some(others.chain([added]).collect()),
+            ..self
         }
     }
 
@@ -65,6 +129,26 @@ impl Principal {
         self.name.as_deref()
     }
 
+    /// The id of the session, if the app has given one.
+    #[must_use]
+    pub fn session_id(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    /// Whether the credential has expired by now.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.expires_at.is_some_and(|at| at <= SystemTime::now())
+    }
+
+    pub(crate) fn expiry(&self) -> Option<SystemTime> {
+        self.expires_at
+    }
+
+    pub(crate) fn was_checked_at(&self) -> Instant {
+        self.checked_at
+    }
+
     /// The claims of this type, if the app added any.
     #[must_use]
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
@@ -72,6 +156,12 @@ impl Principal {
         let claims = self.claims.as_ref()?.iter();
         let (_, claims) = claims.into_iter().find(|(other, _)| *other == kind)?;
         claims.downcast_ref()
+    }
+}
+
+impl Default for Principal {
+    fn default() -> Self {
+        Self::anonymous()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Points in time with microsecond precision, written as RFC 3339 in UTC.
 
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::ToSpan as _;
 use jiff::civil::{DateTime, date};
@@ -137,6 +138,19 @@ impl JsonSchema for Timestamp {
 
     fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({"type": "string", "format": "date-time"})
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        let since = Duration::from_micros(timestamp.micros.unsigned_abs());
+        let time = if timestamp.micros < 0 {
+            UNIX_EPOCH.checked_sub(since)
+        } else {
+            UNIX_EPOCH.checked_add(since)
+        };
+        // Some systems have no time that early.
+        time.unwrap_or(UNIX_EPOCH)
     }
 }
 

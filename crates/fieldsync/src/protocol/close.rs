@@ -1,6 +1,8 @@
 //! The close codes of a WebSocket.
 
-/// Why the server closes a connection (RFC 6455, section 7.4; 1012 and 1013 are from the IANA registry).
+use crate::live::lapse::Lapse;
+
+/// Why the server closes a connection (RFC 6455, section 7.4; 1012 and 1013 are from the IANA registry, 4401 is like the status 401).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Close {
     /// 1003: the client sent binary data.
@@ -11,10 +13,24 @@ pub(crate) enum Close {
     TooBig,
     /// 1011: the app's own code panicked.
     Internal,
-    /// 1012: the engine drains.
+    /// 1012: the engine drains, or it does not know any more which principals were revoked.
     Restart,
     /// 1013: a plain feed cannot deliver what the subscriber missed.
     TryAgain,
+    /// 4401: the principal's credential has expired.
+    Expired,
+    /// 4401: the principal or its session was revoked.
+    Revoked,
+}
+
+impl From<Lapse> for Close {
+    fn from(lapse: Lapse) -> Self {
+        match lapse {
+            Lapse::Expired => Self::Expired,
+            Lapse::Revoked => Self::Revoked,
+            Lapse::Unknown => Self::Restart,
+        }
+    }
 }
 
 impl Close {
@@ -26,6 +42,7 @@ impl Close {
             Self::Internal => 1011,
             Self::Restart => 1012,
             Self::TryAgain => 1013,
+            Self::Expired | Self::Revoked => 4401,
         }
     }
 
@@ -40,6 +57,8 @@ impl Close {
             Self::Internal => "the server failed".into(),
             Self::Restart => format!("retry-after-ms={}", fastrand::u32(200..3000)),
             Self::TryAgain => format!("retry-after-ms={}", fastrand::u32(0..1000)),
+            Self::Expired => "expired".into(),
+            Self::Revoked => "revoked".into(),
         }
     }
 }

@@ -166,7 +166,7 @@ impl MessageStream {
     /// The message for a live change. It is encoded, and its cursor sealed, once for all subscriptions with the same view and name, and
     /// all but its name and its cursor once for all with the same view.
     fn shared_message(&self, entry: &Arc<Entry>, action: Action) -> Message {
-        let (grant, shape) = (self.subscription.grant(), self.subscription.shape());
+        let (grant, shape) = (self.subscription.grant(), self.subscription.shape);
         let key = |kind| FrameKey {
             kind,
             view: grant.view.clone(),

@@ -91,6 +91,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
+    /// Whether it refuses a credential that was valid before.
+    pub(crate) fn is_expiry(&self) -> bool {
+        self.kind == "expired"
+    }
+
     /// Whether a connection is closed after a few such problems: messages that are not JSON objects.
     pub(crate) fn counts_against_peer(&self) -> bool {
         self.kind == "bad-message"
@@ -204,6 +209,11 @@ impl From<&Denied> for Problem {
                 StatusCode::UNAUTHORIZED,
                 "unauthenticated",
                 "authentication is required",
+            ),
+            Denied::Expired => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "expired",
+                "your credential has expired",
             ),
             Denied::Forbidden => Self::new(
                 StatusCode::FORBIDDEN,

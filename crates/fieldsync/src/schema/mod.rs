@@ -18,6 +18,7 @@ pub(crate) mod json_schema;
 pub(crate) mod lookups;
 pub(crate) mod names;
 pub(crate) mod narrowing;
+pub(crate) mod own_collections;
 pub(crate) mod predicate;
 pub(crate) mod row_filter;
 pub(crate) mod scalars;

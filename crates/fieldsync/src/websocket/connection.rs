@@ -109,8 +109,12 @@ impl<'a> Connection<'a> {
     {
         let engine = self.engine;
         let mut stopped = pin!(engine.stopped());
+        let mut validity = engine.validity_of(&self.principal);
+        let mut lapsed = pin!(poll_fn(move |context| validity.poll_lapse(context)));
         if self.subprotocol == Subprotocol::Feed {
             tokio::select! {
+                biased;
+                lapse = &mut lapsed => return Err(Close::from(lapse).into()),
                 opened = Box::pin(self.open_feeds()) => opened?,
                 () = &mut stopped => return Err(Close::Restart.into()),
             }
@@ -127,6 +131,7 @@ impl<'a> Connection<'a> {
                 // What the peer has sent is read before a heartbeat closes the connection.
                 biased;
                 () = &mut stopped => return Err(Close::Restart.into()),
+                lapse = &mut lapsed => return Err(Close::from(lapse).into()),
                 received = socket.next() => {
                     let message = message_of(received)?;
                     last_received = Instant::now();
@@ -160,6 +165,7 @@ impl<'a> Connection<'a> {
             }
             tokio::select! {
                 biased;
+                lapse = &mut lapsed => return Err(Close::from(lapse).into()),
                 written = self.write(socket, &mut messages) => written?,
                 () = bytes_written.stalled(heartbeat * 2) => {
                     Limit::SilentReader.reached();
@@ -381,7 +387,7 @@ impl Connection<'_> {
         let ended = self.streams.replace(collection.name(), |subscription| {
             let since = Since::Lost(ResetReason::View);
             let reopen = || engine.open(subscription.topic().clone(), since, permissions);
-            (subscription.collection_shape() != shape).then(reopen)
+            (subscription.collection_shape != shape).then(reopen)
         });
         for (sub, error) in ended {
             self.refuse(Some(&sub), &Problem::logged(&error));
