@@ -310,8 +310,10 @@ mod while_a_rule_is_asked {
     on_every_store!(with gated: a_a_revocation_ends_what_it_opens);
 
     /// The rules that wait: who asks, until the test says so.
-    static GATES: LazyLock<Mutex<HashMap<String, (Arc<Notify>, Arc<Notify>)>>> =
-        LazyLock::new(Mutex::default);
+    static GATES: LazyLock<Mutex<HashMap<String, Gate>>> = LazyLock::new(Mutex::default);
+
+    /// Notified when the rule is asked, and waited for until it answers.
+    type Gate = (Arc<Notify>, Arc<Notify>);
 
     /// A rule that waits for those who have a gate.
     #[derive(Debug)]
@@ -339,7 +341,7 @@ mod while_a_rule_is_asked {
 
     async fn a_a_revocation_ends_what_it_opens(app: App) {
         let user = format!("{:?}", app.address);
-        let (asked, answer) = <(Arc<Notify>, Arc<Notify>)>::default();
+        let (asked, answer) = Gate::default();
         let gate = (Arc::clone(&asked), Arc::clone(&answer));
         GATES.lock().unwrap().insert(user.clone(), gate);
         let ada = login(&user, "1");

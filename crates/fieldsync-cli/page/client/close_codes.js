@@ -17,6 +17,15 @@ const REASONS = {
   1013: 'the server is busy',
 };
 
+/** The server does not accept the credential any more. The reason says why. */
+export const SIGNED_OUT = 4401;
+
+/** @type {Record<string, string>} */
+const SIGNED_OUT_REASONS = {
+  expired: 'your session has expired',
+  revoked: 'your session was ended',
+};
+
 const POLICY_VIOLATION = 1008;
 const SERVER_CHOOSES_DELAY = [1012, 1013];
 
@@ -41,6 +50,16 @@ export function absenceAfter({ code, reason }, random) {
   const asked = SERVER_CHOOSES_DELAY.includes(code) ? /^retry-after-ms=(\d+)$/.exec(reason) : null;
   if (asked === null) return { why, delay: undefined, patient: false };
   return { why, delay: Math.min(Number(asked[1]), LONGEST_DELAY), patient: true };
+}
+
+/**
+ * Why a socket was closed with 4401, for the user.
+ *
+ * @param {string} reason
+ * @returns {string}
+ */
+export function whySignedOut(reason) {
+  return SIGNED_OUT_REASONS[reason] ?? 'you have to sign in';
 }
 
 /**

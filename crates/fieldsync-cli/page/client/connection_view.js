@@ -16,20 +16,22 @@ export class ConnectionView {
   /** @type {unknown} */
   #tick = undefined;
   #connected;
+  #signIn;
 
   /**
    * @param {() => void} onTryNow
-   * @param {{ connected?: string }} [texts]
+   * @param {{ connected?: string, signIn?: string }} [texts]  `signIn` is the text of the button while nobody is signed in
    */
-  constructor(onTryNow, { connected = 'Connected to WebSocket' } = {}) {
+  constructor(onTryNow, { connected = 'Connected to WebSocket', signIn = 'Try now' } = {}) {
     this.#connected = connected;
+    this.#signIn = signIn;
     this.#tryNow.addEventListener('click', onTryNow);
   }
 
   /** @param {State} state */
   show(state) {
     systemClock.clearTimeout(this.#tick);
-    this.#line.dataset.state = state.name === 'stopped' ? 'disconnected' : state.name;
+    this.#line.dataset.state = ['stopped', 'signed-out'].includes(state.name) ? 'disconnected' : state.name;
     switch (state.name) {
       case 'connected':
         this.#lost = false;
@@ -45,6 +47,10 @@ export class ConnectionView {
         this.#say(`Disconnected: ${state.why}`, '');
         this.#countDown(state.retryAt);
         break;
+      case 'signed-out':
+        this.#lost = true;
+        this.#say(`Signed out: ${state.why}`, '');
+        break;
       case 'stopped':
         this.#say('Disconnected', '');
     }
@@ -52,13 +58,16 @@ export class ConnectionView {
   }
 
   /**
-   * Shows the button for waits of more than two seconds only: it would vanish before anyone could press it.
+   * Shows the button for waits of more than two seconds only: it would vanish before anyone could press it. While nobody is signed
+   * in, nothing happens without it.
    *
    * @param {State} state
    */
   #offerTryNow(state) {
     const hasFocus = document.activeElement === this.#tryNow;
-    const useful = state.name === 'disconnected' && state.retryAt - systemClock.now() > 2000;
+    const isSignedOut = state.name === 'signed-out';
+    this.#tryNow.textContent = isSignedOut ? this.#signIn : 'Try now';
+    const useful = isSignedOut || (state.name === 'disconnected' && state.retryAt - systemClock.now() > 2000);
     this.#tryNow.hidden = !useful && !(hasFocus && state.name !== 'connected');
   }
 

@@ -2,7 +2,7 @@
 // lost connection. records.js applies the messages, close_codes.js interprets close codes. Writes go over HTTP (rest.js).
 
 import { Backoff } from './backoff.js';
-import { absenceAfter, refusal } from './close_codes.js';
+import { absenceAfter, refusal, SIGNED_OUT, whySignedOut } from './close_codes.js';
 import { systemClock } from './clock.js';
 import { whyOf } from './problem.js';
 import { parseExact, Records } from './records.js';
@@ -21,7 +21,9 @@ const CONNECTING = 0; // WebSocket.CONNECTING
  * @typedef {{ name: 'connecting' }
  *   | { name: 'connected' }
  *   | { name: 'disconnected', why: string, retryAt: number }
- *   | { name: 'stopped' }} State  `connected` means that the topic is live, not only that a socket is open
+ *   | { name: 'signed-out', why: string }
+ *   | { name: 'stopped' }} State  `connected` means that the topic is live, not only that a socket is open. After
+ *   `signed-out` nothing happens until `tryNow`
  *
  * @typedef {object} Options
  * @property {string} url
@@ -30,6 +32,8 @@ const CONNECTING = 0; // WebSocket.CONNECTING
  *   records of the topic, of which the server sends a snapshot first
  * @property {(differences: Difference[], message: any) => void} onMessage  after each message that was applied
  * @property {(state: State) => void} onState
+ * @property {() => Promise<boolean>} [renew]  gets a fresh credential from the app after the old one has expired or was
+ *   revoked; false if the user has to sign in
  * @property {typeof WebSocket} [WebSocket]
  * @property {import('./clock.js').Clock} [clock]
  */
@@ -55,6 +59,8 @@ export class Subscription {
   #watchdog = undefined;
   /** @type {{ timer: unknown, patient: boolean } | undefined} the wait between two attempts */
   #wait = undefined;
+  /** @type {object | undefined} no credential is accepted, and perhaps a fresh one is on its way */
+  #signedOut = undefined;
 
   /** @param {Options} options */
   constructor(options) {
@@ -73,9 +79,9 @@ export class Subscription {
     this.#options.onState({ name: 'stopped' });
   }
 
-  /** Tries to connect now, instead of waiting for the next attempt. */
+  /** Tries to connect now, instead of waiting for the next attempt. Call this also when the user has signed in again. */
   tryNow() {
-    if (this.#wait !== undefined) this.#connect();
+    if (this.#wait !== undefined || this.#signedOut !== undefined) this.#connect();
   }
 
   /**
@@ -107,7 +113,9 @@ export class Subscription {
       this.#receive(data);
     };
     socket.onclose = (close) => {
-      if (socket === this.#socket) this.#stayAway(absenceAfter(close, this.#clock.random));
+      if (socket !== this.#socket) return;
+      if (close.code === SIGNED_OUT) this.#renew(whySignedOut(close.reason));
+      else this.#stayAway(absenceAfter(close, this.#clock.random));
     };
   }
 
@@ -135,10 +143,30 @@ export class Subscription {
   #refused(problem) {
     const { status = 0 } = problem;
     const why = whyOf({ title: 'the server refused the subscription', ...problem });
+    if (status === 401) {
+      this.#renew(why);
+      return;
+    }
     const isBadCursor = status === 400 && (this.records.cursor ?? this.records.resume) !== undefined;
     if (isBadCursor) this.records.forgetPlace();
     const isTemporary = isBadCursor || status === 429 || status >= 500;
     this.#stayAway(isTemporary ? { why, delay: undefined, patient: false } : refusal(why, this.#clock.random));
+  }
+
+  /**
+   * Asks the app for a fresh credential. The delay before the next attempt grows, in case the server does not accept that either.
+   *
+   * @param {string} why
+   */
+  async #renew(why) {
+    this.#leave();
+    const asked = {};
+    this.#signedOut = asked;
+    const { onState, renew } = this.#options;
+    const renewed = renew !== undefined && await renew().catch(() => false);
+    if (this.#signedOut !== asked) return; // The user was faster.
+    if (renewed) this.#stayAway({ why, delay: undefined, patient: false });
+    else onState({ name: 'signed-out', why });
   }
 
   /** @param {Absence} absence */
@@ -162,6 +190,7 @@ export class Subscription {
     this.#clock.clearTimeout(this.#watchdog);
     this.#clock.clearTimeout(this.#wait?.timer);
     this.#wait = undefined;
+    this.#signedOut = undefined;
     const socket = this.#socket;
     this.#socket = undefined; // Before `close`: later events of the socket are ignored.
     socket?.close();

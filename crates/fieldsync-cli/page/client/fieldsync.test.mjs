@@ -42,7 +42,7 @@ const GRACE = { id: 2, first_name: 'Grace', last_name: 'Hopper' };
 const SNAPSHOT = { type: 'snapshot', records: [ADA, GRACE], cursor: 'c1' };
 const LIVE = { type: 'live', cursor: 'c1' };
 
-function start() {
+function start(options = {}) {
   FakeSocket.all = [];
   const clock = new FakeClock();
   const states = [];
@@ -54,6 +54,7 @@ function start() {
     clock,
     onState: (state) => states.push(state),
     onMessage: (some) => differences.push(...some),
+    ...options,
   });
   subscription.start();
   const records = () => [...subscription.records.byId.values()];
@@ -61,8 +62,8 @@ function start() {
 }
 
 /** A subscription that is live at cursor c1 with Ada and Grace. */
-function live() {
-  const lab = start();
+function live(options) {
+  const lab = start(options);
   FakeSocket.last.open();
   FakeSocket.last.say(SNAPSHOT, LIVE);
   lab.differences.length = 0;
@@ -368,4 +369,62 @@ test('a stopped subscription has neither timers nor a socket', async () => {
   assert.equal(clock.pending, 0);
   assert.equal(FakeSocket.last.closed, true);
   assert.equal(states.at(-1).name, 'stopped');
+});
+
+test('a session that has ended is not tried again until the user has signed in, and then resumed', async () => {
+  const { clock, states, subscription, records } = live();
+  FakeSocket.last.breaks(4401, 'revoked');
+  await undefined;
+  assert.deepEqual(states.at(-1), { name: 'signed-out', why: 'your session was ended' });
+  await clock.advance(600_000);
+  subscription.networkIsBack();
+  assert.equal(FakeSocket.all.length, 1);
+  assert.equal(records().length, 2);
+  subscription.tryNow();
+  FakeSocket.last.open();
+  assert.deepEqual(FakeSocket.last.sent, [{ type: 'subscribe', topic: 'users', since: 'c1' }]);
+});
+
+test('a session that has expired is renewed by the app, with a growing delay', async () => {
+  let fresh = true;
+  let asked = 0;
+  const renew = async () => {
+    asked += 1;
+    return fresh;
+  };
+  const { clock, states } = live({ renew });
+  FakeSocket.last.breaks(4401, 'expired');
+  await new Promise(setImmediate);
+  assert.equal(states.at(-1).name, 'disconnected');
+  assert.equal(states.at(-1).why, 'your session has expired');
+  await clock.advance(500);
+  assert.equal(FakeSocket.all.length, 2);
+  FakeSocket.last.open();
+  assert.equal(FakeSocket.last.sent[0].since, 'c1');
+  // The server does not accept that one, either.
+  FakeSocket.last.breaks(4401, 'expired');
+  await new Promise(setImmediate);
+  const { retryAt } = states.at(-1);
+  assert.ok(retryAt - clock.now() >= 200 && retryAt - clock.now() <= 1000);
+  fresh = false;
+  await clock.advance(1000);
+  FakeSocket.last.open();
+  FakeSocket.last.say({ type: 'error', problem: { status: 401, detail: 'authentication is required' } });
+  await new Promise(setImmediate);
+  assert.deepEqual(states.at(-1), { name: 'signed-out', why: 'authentication is required' });
+  assert.equal(asked, 3);
+});
+
+test('a renewal that comes after the user has signed in is ignored', async () => {
+  let answer;
+  const { clock, states, subscription } = live({ renew: () => new Promise((_, reject) => { answer = reject; }) });
+  FakeSocket.last.breaks(4401, 'expired');
+  subscription.tryNow();
+  FakeSocket.last.open();
+  FakeSocket.last.say(LIVE);
+  answer(new Error('too late'));
+  await new Promise(setImmediate);
+  await clock.advance(10_000);
+  assert.equal(states.at(-1).name, 'connected');
+  assert.equal(FakeSocket.all.length, 2);
 });

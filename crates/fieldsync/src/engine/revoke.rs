@@ -1,5 +1,6 @@
 //! Revoking principals and sessions.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -69,7 +70,7 @@ impl Engine {
         ];
         let edits = edits.map(|edit| ProposedEdit {
             edit,
-            permissions: Some(Permissions::full(collection.clone())),
+            permissions: Some(Permissions::full(Arc::clone(collection))),
         });
         let position = |_: &Permissions, outcome: Outcome| outcome.position();
         let logged = self.write(None, edits.into(), Instant::now(), position);
