@@ -232,7 +232,7 @@ async fn a_record_that_may_be_written_but_not_read_reveals_nothing(app: App) {
     for salary in [1234, 1235] {
         let guess = Edit::patch(("boxes", &id), json!({"salary": salary}));
         let refused = refusal(caller.transaction(vec![guess]).await.unwrap_err());
-        let Refusal::Invalid(errors) = refused else {
+        let Refusal::FieldsDenied(errors) = refused else {
             panic!("{refused}")
         };
         assert!(errors.contains("salary"));

@@ -66,6 +66,9 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The principal may change the record, but not these fields of it.
+    #[error("the principal may not set all of these fields: {0}")]
+    FieldsDenied(FieldErrors),
     /// The idempotency key was used for another edit.
     #[error("the idempotency key was used for another edit")]
     KeyReused,

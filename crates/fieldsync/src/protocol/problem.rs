@@ -122,6 +122,8 @@ impl From<&EngineError> for Problem {
 
 impl From<&Refusal> for Problem {
     fn from(refusal: &Refusal) -> Self {
+        let of_fields =
+            |status, kind, errors: &FieldErrors| Self::of_fields(status, kind, errors.clone());
         match refusal {
             Refusal::NoSuchCollection(_) => Self::not_found("the collection does not exist"),
             Refusal::NotFound(_) => Self::not_found("the record does not exist"),
@@ -173,17 +175,14 @@ impl From<&Refusal> for Problem {
             Refusal::Malformed(message) => {
                 Self::new(StatusCode::BAD_REQUEST, "malformed", message.clone())
             }
-            Refusal::BadQuery(errors)
-            | Refusal::Invalid(errors)
-            | Refusal::Conflict(errors)
-            | Refusal::RecordTooLarge(errors) => {
-                let (status, kind) = match refusal {
-                    Refusal::BadQuery(_) => (StatusCode::BAD_REQUEST, "bad-query"),
-                    Refusal::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
-                    Refusal::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
-                    _ => (StatusCode::PAYLOAD_TOO_LARGE, "record-too-large"),
-                };
-                Self::of_fields(status, kind, errors.clone())
+            Refusal::BadQuery(errors) => of_fields(StatusCode::BAD_REQUEST, "bad-query", errors),
+            Refusal::Invalid(errors) => {
+                of_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid", errors)
+            }
+            Refusal::FieldsDenied(errors) => of_fields(StatusCode::FORBIDDEN, "forbidden", errors),
+            Refusal::Conflict(errors) => of_fields(StatusCode::CONFLICT, "conflict", errors),
+            Refusal::RecordTooLarge(errors) => {
+                of_fields(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", errors)
             }
             Refusal::TooManyEdits { .. } => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -204,7 +204,7 @@ impl Decision<'_> {
     /// are left to the database, which are null here.
     fn new_fields(&self, given: Fields) -> Result<(Fields, Vec<String>), Refusal> {
         let collection = self.collection;
-        let mut errors = FieldErrors::new();
+        let (mut errors, mut denied) = (FieldErrors::new(), FieldErrors::new());
         for name in given.keys() {
             match collection.field(name) {
                 None if name == "id" => errors.add(name, "is assigned by the server"),
@@ -212,11 +212,12 @@ impl Decision<'_> {
                 Some(_) if !self.is_known(name) => errors.add(name, "is not a known field"),
                 Some(field) if !field.is_settable() => errors.add(name, "is set by the server"),
                 Some(_) if !self.grant.writable.shows(name) => {
-                    errors.add(name, "may not be set by you");
+                    denied.add(name, "may not be set by you");
                 }
                 Some(_) => {}
             }
         }
+        check_denied(denied)?;
         let mut given = given;
         if let Some(principal) = self.principal {
             let sent = given.clone();
@@ -306,7 +307,7 @@ impl Decision<'_> {
         row: &Record,
         visible: &View,
     ) -> Result<Fields, Refusal> {
-        let mut errors = FieldErrors::new();
+        let (mut errors, mut denied) = (FieldErrors::new(), FieldErrors::new());
         let mut changed = Fields::new();
         for (name, value) in wanted {
             let current = row.fields.get(&name);
@@ -333,7 +334,7 @@ impl Decision<'_> {
                 _ if field.set_by == SetBy::Creator => errors.add(name, "can't be changed"),
                 _ if !field.is_settable() => errors.add(name, "is set by the server"),
                 _ if !self.grant.writable.shows(&name) => {
-                    errors.add(name, "may not be changed by you");
+                    denied.add(name, "may not be changed by you");
                 }
                 Ok(value) if current == Some(&value) => {}
                 Ok(value) => {
@@ -342,6 +343,7 @@ impl Decision<'_> {
                 Err(message) => errors.add(name, message),
             }
         }
+        check_denied(denied)?;
         errors.into_result()?;
         Ok(changed)
     }
@@ -390,5 +392,14 @@ impl Decision<'_> {
         } else {
             Err(Denied::Forbidden.into())
         }
+    }
+}
+
+/// Whether the principal may set the fields is decided before whether their values are valid.
+fn check_denied(denied: FieldErrors) -> Result<(), Refusal> {
+    if denied.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::FieldsDenied(denied))
     }
 }
