@@ -8,10 +8,17 @@ use fieldsync_redis::RedisBroker;
 use fieldsync_sqlite::SqliteStore;
 use serde_json::json;
 
+use crate::logins;
 use crate::options::{BrokerOption, Options, StoreOption};
 
 /// Starts an engine with this collection of users. Returns also whether that created their table.
 pub(crate) async fn start(options: &Options, users: Collection) -> Result<(Engine, bool), String> {
+    let users = if options.roles {
+        users.authorize_fn(logins::rule)
+    } else {
+        // Without logins everyone may read and write everything.
+        users.open_to_everyone()
+    };
     let all = [users.clone()];
     // An existing table is another app's.
     let creates_table = |sql: Result<String, _>| {

@@ -2,6 +2,7 @@
 //! at once. `cargo run --example two_windows`, then open the two addresses that it prints.
 
 mod engine;
+mod logins;
 mod options;
 mod pages;
 mod server;
@@ -47,9 +48,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), String> {
-    // The demo has no login: everyone may read and write everything.
     let users = Collection::of::<User>("users").timestamps().capture();
-    let (engine, is_new) = engine::start(&options, users.open_to_everyone()).await?;
+    let (engine, is_new) = engine::start(&options, users).await?;
     if is_new && !options.no_sample_data {
         create_sample_data(&engine).await.map_err(|error| {
             engine::explain(

@@ -32,6 +32,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
 
+    /// Give the windows to two people who are signed in: Ada may set first names, Grace last names. The logins are lost when the
+    /// program ends.
+    #[arg(long)]
+    pub(crate) roles: bool,
+
     /// Do not create John Doe and Jane Smith in a new table. A table that exists is never filled.
     #[arg(long)]
     pub(crate) no_sample_data: bool,

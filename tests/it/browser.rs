@@ -60,7 +60,7 @@ impl Browsers {
         self.open_sized(url, 900, 860).await
     }
 
-    async fn open_sized(&self, url: &str, width: u32, height: u32) -> Window {
+    pub(crate) async fn open_sized(&self, url: &str, width: u32, height: u32) -> Window {
         let size = format!("--window-size={width},{height}");
         self.open_with(url, &[&size], json!({})).await
     }
@@ -158,7 +158,7 @@ impl Window {
     }
 
     /// Replaces the text of a field through the keyboard.
-    async fn retype(&self, user: i64, field: &str, value: &str) {
+    pub(crate) async fn retype(&self, user: i64, field: &str, value: &str) {
         let element = self.field(user, field).await;
         element.click().await.unwrap();
         element

@@ -78,6 +78,8 @@ mod servers;
 mod size_limits;
 mod subscribe_during_writes;
 mod timeouts;
+#[cfg(feature = "services")]
+mod two_people;
 mod two_windows;
 mod validity;
 mod versions;

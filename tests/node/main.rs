@@ -3,6 +3,8 @@
 
 #[path = "../../examples/two_windows/engine.rs"]
 mod engine;
+#[path = "../../examples/two_windows/logins.rs"]
+mod logins;
 #[path = "../../examples/two_windows/options.rs"]
 mod options;
 #[path = "../../examples/two_windows/pages.rs"]
@@ -60,6 +62,6 @@ async fn run(options: NodeOptions) -> Result<(), String> {
     let users = Collection::from_schema("users", &schema)
         .timestamps()
         .add_missing_columns();
-    let (engine, _) = engine::start(&options.demo, users.open_to_everyone()).await?;
+    let (engine, _) = engine::start(&options.demo, users).await?;
     server::serve(engine, &options.demo).await
 }

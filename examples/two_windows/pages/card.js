@@ -10,7 +10,7 @@ import { reasonsFor, summaryOf } from './client/problem.js';
  *
  * @typedef {object} CardOptions
  * @property {StoredRecord} record
- * @property {{ name: string, label: string, editable: boolean }[]} fields
+ * @property {{ name: string, label: string, isOurs: boolean, editable: boolean }[]} fields
  * @property {(field: string, value: string) => void} onEdit
  * @property {(onWaiting: (waiting: import('./client/retrier.js').Waiting) => void) =>
  *   Promise<import('./client/retrier.js').FinalAnswer>} sendDelete
@@ -48,9 +48,9 @@ export class Card {
     heading.textContent = `User ID: ${record.id}`;
     heading.id = `user-${record.id}-heading`;
     this.element.setAttribute('aria-labelledby', heading.id);
-    for (const { name, label, editable } of fields) {
+    for (const { name, label, isOurs, editable } of fields) {
       const field = new FieldView({
-        name, label, editable,
+        name, label, isOurs, editable,
         idPrefix: `user-${record.id}`,
         value: String(record[name] ?? ''),
         onEdit: (value) => onEdit(name, value),

@@ -9,13 +9,14 @@ import { asSentence, reasonsFor, summaryOf } from './client/problem.js';
  * @property {string} url
  * @property {() => string} makeKey
  * @property {(text: string) => void} announce
+ * @property {boolean} sendsEmpty  whether fields without a value are sent, too
  */
 
 /**
  * @param {HTMLFormElement} form
  * @param {CreateOptions} options
  */
-export function serveCreateForm(form, { send, url, makeKey, announce }) {
+export function serveCreateForm(form, { send, url, makeKey, announce, sendsEmpty }) {
   const inputs = [...form.querySelectorAll('input')];
   const button = form.querySelector('button');
   const formError = form.querySelector('.form-error');
@@ -26,7 +27,8 @@ export function serveCreateForm(form, { send, url, makeKey, announce }) {
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     if (busy) return;
-    const body = Object.fromEntries(inputs.map((input) => [input.name, input.value]));
+    const sent = inputs.filter((input) => sendsEmpty || input.value !== '');
+    const body = Object.fromEntries(sent.map((input) => [input.name, input.value]));
     const values = JSON.stringify(body);
     const key = unanswered?.values === values ? unanswered.key : makeKey();
     showBusy(true);

@@ -14,6 +14,7 @@ const HIGHLIGHT = 1500;
  * @property {string} name
  * @property {string} label
  * @property {string} idPrefix
+ * @property {boolean} isOurs  whether this window is for the field
  * @property {boolean} editable
  * @property {string} value
  * @property {(value: string) => void} onEdit  after a short pause in the typing
@@ -33,7 +34,7 @@ export class FieldView {
   #highlight = /** @type {unknown} */ (undefined);
 
   /** @param {FieldOptions} options */
-  constructor({ name, label, idPrefix, editable, value, onEdit, onDiscard }) {
+  constructor({ name, label, idPrefix, isOurs, editable, value, onEdit, onDiscard }) {
     const template = /** @type {HTMLTemplateElement} */ (document.querySelector('#field-template'));
     this.element = /** @type {HTMLElement} */ (template.content.firstElementChild.cloneNode(true));
     this.#input = this.element.querySelector('input');
@@ -46,8 +47,9 @@ export class FieldView {
     const id = `${idPrefix}-${name}`;
     const badge = this.element.querySelector('.badge');
     badge.id = `${id}-badge`;
-    badge.textContent = editable ? 'Editable' : 'Read Only';
-    badge.classList.toggle('editable', editable);
+    const notOurs = editable ? 'Not yours' : 'Read Only';
+    badge.textContent = isOurs ? 'Editable' : notOurs;
+    badge.classList.toggle('editable', isOurs);
     this.element.querySelector('label').textContent = label;
     this.element.querySelector('label').htmlFor = id;
     this.#error.id = `${id}-error`;

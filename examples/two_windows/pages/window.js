@@ -6,21 +6,28 @@ import { ConnectionView } from './client/connection_view.js';
 import { serveCreateForm } from './create_form.js';
 import { Subscription } from './client/fieldsync.js';
 import { OwnKeys } from './client/idempotency_key.js';
+import { Login } from './login.js';
 import { restClient } from './client/rest.js';
 import { Retrier } from './client/retrier.js';
 import { FieldSaver } from './client/saver.js';
 
 /** @typedef {number | string} RecordId */
 
-const USERS = '/api/users/';
+// With `--roles` the window belongs to a person, and has a path of its own to the server, to which the person's cookie is sent.
+const { base = '', edits, person } = document.body.dataset;
+const USERS = `${base}/api/users/`;
 const userUrl = (/** @type {RecordId} */ id) => `${USERS}${id}/`;
-const socketUrl = new URL('/ws/user-updates/', location.href);
+const socketUrl = new URL(`${base}/ws/user-updates/`, location.href);
 socketUrl.protocol = socketUrl.protocol === 'https:' ? 'wss:' : 'ws:';
 
 const fields = [
   { name: 'first_name', label: 'First Name' },
   { name: 'last_name', label: 'Last Name' },
-].map((field) => ({ ...field, editable: field.label === document.body.dataset.edits }));
+].map((field) => {
+  const isOurs = field.label === edits;
+  // A person may try to edit the other field as well: the server refuses that.
+  return { ...field, isOurs, editable: isOurs || person !== undefined };
+});
 
 const list = /** @type {HTMLElement} */ (document.querySelector('#users'));
 const heading = /** @type {HTMLElement} */ (document.querySelector('#users-heading'));
@@ -56,12 +63,25 @@ const subscription = new Subscription({
   },
   onState: (state) => {
     connection.show(state);
+    login?.show(state);
     if (state.name === 'connected') retrier.tryNow();
   },
 });
-const connection = new ConnectionView(() => subscription.tryNow());
+const login = person === undefined ? undefined : new Login({
+  url: `${base}/session/`,
+  onSignedIn: () => {
+    subscription.tryNow();
+    retrier.tryNow();
+  },
+});
+const connection = new ConnectionView(
+  () => (login?.isSignedOut ? login.signIn() : subscription.tryNow()),
+  { signIn: `Sign in as ${person}` },
+);
 
-serveCreateForm(document.querySelector('#create-user'), { send, url: USERS, makeKey, announce });
+serveCreateForm(document.querySelector('#create-user'), {
+  send, url: USERS, makeKey, announce, sendsEmpty: person === undefined,
+});
 window.addEventListener('online', () => {
   subscription.networkIsBack();
   retrier.tryNow();

@@ -1,16 +1,23 @@
 //! The server with actix-web, which has both limits. The demo handles the signals, because actix's shutdown does not include
 //! WebSockets.
 
+use std::future::ready;
+use std::sync::Arc;
+
 use actix_cors::Cors;
+use actix_web::dev::{HttpServiceFactory, Service as _, ServiceRequest};
+use actix_web::http::header::{COOKIE, HeaderMap, SET_COOKIE};
 use actix_web::middleware::Condition;
 use actix_web::{
-    App, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, guard, web,
+    App, FromRequest, Handler, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Resource,
+    Responder, guard, web,
 };
 use fieldsync::Engine;
+use fieldsync_actix::Principal;
 use tokio::net::TcpListener;
 
+use crate::logins::{Logins, PEOPLE, Person};
 use crate::options::Options;
-use crate::pages;
 use crate::server::{
     ALLOWED_HEADERS, DRAIN_TIMEOUT, EXPOSED_HEADERS, HEAD_TIMEOUT, MAX_CONNECTIONS, METHODS,
     StopSignals, drain,
@@ -20,6 +27,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     engine: Engine,
     options: &Options,
+    logins: Option<Arc<Logins>>,
 ) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let listener = listener.into_std().map_err(failed)?;
@@ -27,12 +35,16 @@ pub(crate) async fn serve(
     let (app_engine, origins) = (engine.clone(), options.allow_origin.clone());
     let app = move || {
         let engine = app_engine.clone();
-        App::new()
-            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .route("/api/", fieldsync_actix::events(&engine))
-            .service(web::scope("/api").service(fieldsync_actix::rest(&engine)))
-            .route("/ws/user-updates/", fieldsync_actix::live(&engine))
-            .route("/healthz", fieldsync_actix::healthz(&engine))
+        let mut app = App::new()
+            .app_data(web::Data::new(logins.clone()))
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)));
+        app = match &logins {
+            None => app.configure(|config| data(config, &engine)),
+            Some(logins) => PEOPLE.iter().fold(app, |app, person| {
+                app.service(window(&engine, logins, person))
+            }),
+        };
+        app.route("/healthz", fieldsync_actix::healthz(&engine))
             .route("/readyz", fieldsync_actix::readyz(&engine))
             .service(read("/{path:.*}", page))
     };
@@ -55,6 +67,57 @@ pub(crate) async fn serve(
     served.map_err(failed)
 }
 
+/// The records and their changes.
+fn data(config: &mut web::ServiceConfig, engine: &Engine) {
+    config
+        .route("/api/", fieldsync_actix::events(engine))
+        .service(web::scope("/api").service(fieldsync_actix::rest(engine)))
+        .route("/ws/user-updates/", fieldsync_actix::live(engine));
+}
+
+/// The same for a person, who has to be signed in, beside the person's page.
+fn window(
+    engine: &Engine,
+    logins: &Arc<Logins>,
+    person: &'static Person,
+) -> impl HttpServiceFactory + use<> {
+    let signing_in = Arc::clone(logins);
+    let sign_in = move || {
+        let cookie = signing_in.sign_in(person);
+        ready(
+            HttpResponse::Ok()
+                .insert_header((SET_COOKIE, cookie))
+                .finish(),
+        )
+    };
+    let (engine_of_all, signing_out) = (engine.clone(), Arc::clone(logins));
+    let sign_out = move |Principal(principal): Principal| {
+        let (engine, logins) = (engine_of_all.clone(), Arc::clone(&signing_out));
+        async move {
+            if principal.name().is_none() {
+                return Ok(HttpResponse::Unauthorized().finish());
+            }
+            logins.sign_out_everywhere(&engine).await?;
+            Ok::<_, fieldsync_actix::Error>(HttpResponse::NoContent().finish())
+        }
+    };
+    let logins = Arc::clone(logins);
+    web::scope(person.window.trim_end_matches('/'))
+        .wrap_fn(move |request: ServiceRequest, service| {
+            if let Some(principal) = logins.principal(person, cookies(request.headers())) {
+                request.extensions_mut().insert(principal);
+            }
+            service.call(request)
+        })
+        .configure(|config| data(config, engine))
+        .service(
+            web::resource("/session/")
+                .route(web::post().to(sign_in))
+                .route(web::delete().to(sign_out)),
+        )
+        .service(read("/", page))
+}
+
 /// A resource for GET and HEAD. actix does not add HEAD itself, nor 405 for other methods.
 fn read<A: FromRequest + 'static>(
     path: &str,
@@ -64,8 +127,9 @@ fn read<A: FromRequest + 'static>(
     web::resource(path).route(web::route().guard(reads).to(handler))
 }
 
-async fn page(uri: actix_web::http::Uri) -> HttpResponse {
-    let Some(page) = pages::find(uri.path()) else {
+async fn page(request: HttpRequest, logins: web::Data<Option<Arc<Logins>>>) -> HttpResponse {
+    let logins = logins.get_ref().as_deref();
+    let Some(page) = super::page(logins, request.path(), cookies(request.headers())) else {
         return HttpResponse::NotFound().finish();
     };
     let mut response = HttpResponse::Ok();
@@ -73,6 +137,13 @@ async fn page(uri: actix_web::http::Uri) -> HttpResponse {
         response.insert_header(header);
     }
     response.body(page.text)
+}
+
+fn cookies(headers: &HeaderMap) -> &str {
+    let cookies = headers
+        .get(COOKIE)
+        .and_then(|cookies| cookies.to_str().ok());
+    cookies.unwrap_or_default()
 }
 
 /// Allows pages of these origins to call the API. The WebSocket checks the origin itself.

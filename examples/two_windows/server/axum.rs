@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::extract::Request;
+use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use fieldsync::Engine;
+use fieldsync_axum::Principal;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::logins::{Logins, PEOPLE, Person};
 use crate::options::Options;
-use crate::pages;
 use crate::server::{
     ALLOWED_HEADERS, EXPOSED_HEADERS, HEAD_TIMEOUT, MAX_CONNECTIONS, METHODS, StopSignals, drain,
 };
@@ -26,8 +30,9 @@ pub(crate) async fn serve(
     listener: TcpListener,
     engine: Engine,
     options: &Options,
+    logins: Option<Arc<Logins>>,
 ) -> Result<(), String> {
-    let app = app(&engine, options)?;
+    let app = app(&engine, options, logins)?;
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (stopping, stop) = watch::channel(false);
     let mut stop_signals = StopSignals::listen();
@@ -79,14 +84,21 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
-    let app = Router::new()
-        .nest("/api", fieldsync_axum::rest(engine))
-        .route("/api/", fieldsync_axum::events(engine))
-        .route("/ws/user-updates/", fieldsync_axum::live(engine))
+fn app(engine: &Engine, options: &Options, logins: Option<Arc<Logins>>) -> Result<Router, String> {
+    let app = match &logins {
+        None => data(engine, ""),
+        Some(logins) => {
+            let windows = PEOPLE.iter().map(|person| window(engine, logins, person));
+            windows.fold(Router::new(), Router::merge)
+        }
+    };
+    let app = app
         .route("/healthz", fieldsync_axum::healthz(engine))
         .route("/readyz", fieldsync_axum::readyz(engine))
-        .fallback(get(page));
+        .fallback(get(move |uri: Uri, headers: HeaderMap| {
+            let logins = logins.clone();
+            async move { page(logins.as_deref(), &uri, &headers) }
+        }));
     Ok(if options.allow_origin.is_empty() {
         app
     } else {
@@ -94,11 +106,61 @@ fn app(engine: &Engine, options: &Options) -> Result<Router, String> {
     })
 }
 
-async fn page(uri: Uri) -> Response {
-    match pages::find(uri.path()) {
-        Some(page) => (page.headers(), page.text).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
+/// The records and their changes, below this path.
+fn data(engine: &Engine, base: &str) -> Router {
+    Router::new()
+        .nest(&format!("{base}/api"), fieldsync_axum::rest(engine))
+        .route(&format!("{base}/api/"), fieldsync_axum::events(engine))
+        .route(
+            &format!("{base}/ws/user-updates/"),
+            fieldsync_axum::live(engine),
+        )
+}
+
+/// The same for a person, who has to be signed in.
+fn window(engine: &Engine, logins: &Arc<Logins>, person: &'static Person) -> Router {
+    let (signing_in, signing_out) = (Arc::clone(logins), Arc::clone(logins));
+    let sign_in = async move || [(SET_COOKIE, signing_in.sign_in(person))];
+    let engine_of_all = engine.clone();
+    let sign_out = async move |Principal(principal): Principal| {
+        if principal.name().is_none() {
+            return Ok(StatusCode::UNAUTHORIZED);
+        }
+        signing_out.sign_out_everywhere(&engine_of_all).await?;
+        Ok::<_, fieldsync_axum::Error>(StatusCode::NO_CONTENT)
+    };
+    let logins = Arc::clone(logins);
+    let log_in = middleware::from_fn(move |mut request: Request, next: Next| {
+        let principal = logins.principal(person, cookies(request.headers()));
+        if let Some(principal) = principal {
+            request.extensions_mut().insert(principal);
+        }
+        next.run(request)
+    });
+    let session = format!("{}session/", person.window);
+    data(engine, person.window.trim_end_matches('/'))
+        .route(&session, post(sign_in).delete(sign_out))
+        .route_layer(log_in)
+}
+
+fn page(logins: Option<&Logins>, uri: &Uri, headers: &HeaderMap) -> Response {
+    let Some(page) = super::page(logins, uri.path(), cookies(headers)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let headers = page.headers().into_iter();
+    let headers = headers.filter_map(|(name, value)| {
+        let value = HeaderValue::from_str(value).ok()?;
+        Some((HeaderName::from_static(name), value))
+    });
+    let headers: HeaderMap = headers.collect();
+    (headers, page.text).into_response()
+}
+
+fn cookies(headers: &HeaderMap) -> &str {
+    let cookies = headers
+        .get(COOKIE)
+        .and_then(|cookies| cookies.to_str().ok());
+    cookies.unwrap_or_default()
 }
 
 /// Allows pages of these origins to call the API. The WebSocket checks the origin itself.

@@ -5,13 +5,16 @@ mod actix;
 mod axum;
 
 use std::io::{Write as _, stdout};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fieldsync::Engine;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::logins::Logins;
 use crate::options::{Options, ServerOption};
+use crate::pages::{self, Page};
 
 /// The most open connections. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -54,10 +57,24 @@ pub(crate) async fn serve(engine: Engine, options: &Options) -> Result<(), Strin
         stdout(),
         "Window 1: http://{address}/window1/\nWindow 2: http://{address}/window2/"
     );
+    let logins = options.roles.then(|| Arc::new(Logins::default()));
     match options.server {
-        ServerOption::Axum => axum::serve(listener, engine, options).await,
-        ServerOption::Actix => actix::serve(listener, engine, options).await,
+        ServerOption::Axum => axum::serve(listener, engine, options, logins).await,
+        ServerOption::Actix => actix::serve(listener, engine, options, logins).await,
     }
+}
+
+/// The page or file at a path. Who opens their own window without being signed in is signed in.
+fn page(logins: Option<&Logins>, path: &str, cookies: &str) -> Option<Page> {
+    let path = if path == "/" { "/window1/" } else { path };
+    let person = logins.and_then(|_| pages::person_at(path));
+    let mut page = pages::find(path, person)?;
+    if let (Some(logins), Some(person)) = (logins, person)
+        && logins.principal(person, cookies).is_none()
+    {
+        page.cookie = Some(logins.sign_in(person));
+    }
+    Some(page)
 }
 
 /// Finishes the requests in progress, and closes the WebSockets so that their clients reconnect.

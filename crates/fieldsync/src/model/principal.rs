@@ -98,8 +98,21 @@ impl Principal {
         }
     }
 
-    /// Says when the app began to check the credential, if it makes the principal noticeably later: after a slow query, for
-    /// example. A revocation since then counts. By default that is when the principal was made.
+    /// Says when the app began to check the credential. A revocation since then ends what the principal opens. By default that is
+    /// when the principal was made, which is too late if a revocation can overtake the check, and too early for a principal
+    /// that the app keeps between requests: for a minute after a revocation it could open nothing.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// use std::time::Instant;
+    ///
+    /// use fieldsync::Principal;
+    ///
+    /// fn principal(sessions: &HashMap<String, Principal>, id: &str) -> Option<Principal> {
+    ///     let began = Instant::now();
+    ///     Some(sessions.get(id)?.clone().checked_at(began))
+    /// }
+    /// ```
     #[must_use]
     pub fn checked_at(self, began: Instant) -> Self {
         Self {
