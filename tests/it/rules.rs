@@ -19,6 +19,7 @@ on_every_store!(with ruled:
     a_a_principal_can_neither_create_a_record_for_another_nor_give_one_away,
     a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_message,
     a_an_action_without_permission_is_refused,
+    a_a_field_that_may_be_read_but_not_set_is_refused,
     a_a_hidden_collection_looks_like_one_that_does_not_exist,
     a_a_record_that_becomes_hidden_is_deleted_without_its_new_values,
     a_the_same_idempotency_key_of_two_users_is_two_keys,
@@ -251,6 +252,38 @@ async fn a_a_field_that_the_principal_may_not_read_is_in_no_reply_and_in_no_mess
     let mut boss = Socket::v1_as(&app, "boss").await;
     boss.subscribe("notes", Some(&old)).await;
     assert_eq!(boss.expect("reset").await["reason"], "view");
+}
+
+async fn a_a_field_that_may_be_read_but_not_set_is_refused(app: App) {
+    let id = app.note(json!({"owner": "ada", "text": "old"})).await;
+    let path = format!("/api/notes/{id}/");
+    let patch = async |body: Value| reply(app.as_user("clerk", "PATCH", &path).json(&body)).await;
+    // Whether it may be set is decided before whether the values are valid.
+    let (status, problem) = patch(json!({"owner": "bob", "text": 1})).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (403, &json!("urn:fieldsync:forbidden"))
+    );
+    assert_eq!(
+        problem["errors"],
+        json!({"owner": ["may not be changed by you"]})
+    );
+    // What may not be read, either, is like a field that does not exist.
+    let (status, problem) = patch(json!({"salary": 1})).await;
+    assert_eq!(
+        (status, &problem["errors"]),
+        (422, &json!({"salary": ["is not a known field"]}))
+    );
+    let create = app
+        .as_user("clerk", "POST", "/api/notes/")
+        .json(&json!({"owner": "bob"}));
+    let (status, problem) = reply(create).await;
+    assert_eq!(status, 403);
+    assert_eq!(
+        problem["errors"],
+        json!({"owner": ["may not be set by you"]})
+    );
+    assert_eq!(patch(json!({"text": "new"})).await.0, 200);
 }
 
 async fn a_an_action_without_permission_is_refused(app: App) {
