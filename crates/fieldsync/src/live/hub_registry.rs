@@ -139,6 +139,13 @@ impl HubRegistry {
 
     /// Reads the heads of all collections, and the changes that the hubs lack.
     async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
+        while self.read_pages(store).await? {}
+        Ok(())
+    }
+
+    /// Reads the heads, and a page of each log that a hub lacks. Whether more remains: a log that is far ahead delays no other.
+    async fn read_pages(&self, store: &dyn Store) -> Result<bool, StoreError> {
+        let mut more_remains = false;
         let mut heads = store.heads().await?;
         *self
             .heads_read
@@ -152,43 +159,40 @@ impl HubRegistry {
                 continue;
             };
             hub.note_store_head(head);
-            while hub.head() != head {
-                let position = hub.head();
-                match read_changes(store, collection, position, HUB_PAGE).await? {
-                    ChangesSince::Changes { changes, .. } if changes.is_empty() => break,
-                    ChangesSince::Changes { changes, more } => {
-                        tracing::debug!(
+            let position = hub.head();
+            if position == head {
+                continue;
+            }
+            match read_changes(store, collection, position, HUB_PAGE).await? {
+                ChangesSince::Changes { changes, .. } if changes.is_empty() => {}
+                ChangesSince::Changes { changes, more } => {
+                    tracing::debug!(
+                        collection = %name,
+                        count = changes.len(),
+                        "read changes from the store that this node had not announced"
+                    );
+                    hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
+                    hub.note_store_head(head);
+                    more_remains |= more;
+                }
+                ChangesSince::OutOfRange(reason) => {
+                    // Read the heads again, since the log may have grown meanwhile.
+                    let heads = store.heads().await?;
+                    let head = heads.into_iter().find(|(found, _)| *found == name);
+                    if let Some((_, head)) = head
+                        && hub.head() == position
+                    {
+                        tracing::warn!(
                             collection = %name,
-                            count = changes.len(),
-                            "read changes from the store that this node had not announced"
+                            %reason,
+                            "the store's log was replaced, resetting the collection's subscribers"
                         );
-                        hub.append(&changes.into_iter().map(Arc::new).collect::<Vec<_>>());
+                        hub.reset(head, reason);
                         hub.note_store_head(head);
-                        if !more {
-                            break;
-                        }
-                    }
-                    ChangesSince::OutOfRange(reason) => {
-                        // Read the heads again, since the log may have grown meanwhile.
-                        let heads = store.heads().await?;
-                        let Some((_, head)) = heads.into_iter().find(|(found, _)| *found == name)
-                        else {
-                            break;
-                        };
-                        if hub.head() == position {
-                            tracing::warn!(
-                                collection = %name,
-                                %reason,
-                                "the store's log was replaced, resetting the collection's subscribers"
-                            );
-                            hub.reset(head, reason);
-                            hub.note_store_head(head);
-                        }
-                        break;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(more_remains)
     }
 }
