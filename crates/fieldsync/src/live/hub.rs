@@ -11,10 +11,11 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 
+use crate::live::hub_index::{HubIndex, KeyState};
 use crate::live::ring::{Entry, MAX_RING_BYTES, MAX_RING_CHANGES, Ring};
 use crate::model::change::Change;
 use crate::model::cursor::{Position, ResetReason};
-use crate::model::record::RecordId;
+use crate::schema::index_key::IndexKey;
 use crate::store::page::{PageLimit, PageMeter};
 
 /// The recent changes of one collection, and the listeners that wait for more.
@@ -42,14 +43,7 @@ struct Listeners {
     /// How many listeners have ended.
     ended: u64,
     of_collection: HashMap<u64, Arc<AtomicWaker>>,
-    of_records: HashMap<RecordId, RecordListeners>,
-}
-
-#[derive(Debug, Default)]
-struct RecordListeners {
-    /// The highest offset of a change of this record that was evicted from the ring.
-    evicted: Arc<AtomicU64>,
-    wakers: HashMap<u64, Arc<AtomicWaker>>,
+    index: HubIndex,
 }
 
 /// The result of reading the ring after a position.
@@ -126,7 +120,7 @@ impl Hub {
             }
             if change.position == next {
                 ring.push(Arc::clone(change));
-                appended.push(change.key.id.clone());
+                appended.extend(ring.entries.back().cloned());
             }
         }
         let complete = changes.last().is_none_or(|last| last.position == ring.head);
@@ -134,17 +128,19 @@ impl Hub {
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // The ring is still locked, so that no reader moves past a change that the index does not have, or that is gone and not marked
+        // as evicted.
+        let concerned = listeners.concerned(&appended);
         while ring.entries.len() > MAX_RING_CHANGES || ring.bytes > MAX_RING_BYTES {
             let Some(entry) = ring.entries.pop_front() else {
                 break;
             };
             ring.bytes -= entry.bytes;
-            // The ring is still locked, so that no reader sees the entry gone but not yet marked as evicted.
-            listeners.mark_evicted(&entry.change);
+            listeners.index.evict(&entry.change);
         }
         drop(ring);
-        let wakers = listeners.take_wakers(&appended);
         drop(listeners);
+        let wakers: Vec<Waker> = concerned.iter().filter_map(|waker| waker.take()).collect();
         // No lock is held here: waking a task may drop its listener, which locks the listeners.
         wakers.into_iter().for_each(Waker::wake);
         complete
@@ -167,10 +163,7 @@ impl Hub {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // The evicted offsets belong to the other log.
-        listeners
-            .of_records
-            .values()
-            .for_each(|of_record| of_record.evicted.store(0, Ordering::Release));
+        listeners.index.reset(head.offset);
         drop(ring);
         self.wake_all(listeners);
     }
@@ -190,23 +183,19 @@ impl Hub {
 
     /// Wakes all listeners, after the lock is released.
     fn wake_all(&self, listeners: MutexGuard<'_, Listeners>) {
-        let of_records = listeners
-            .of_records
-            .values()
-            .flat_map(|of_record| of_record.wakers.values());
         let wakers: Vec<Waker> = listeners
             .of_collection
             .values()
-            .chain(of_records)
+            .chain(listeners.index.wakers())
             .filter_map(|waker| waker.take())
             .collect();
         drop(listeners);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Registers a listener for the collection, or for one record of it. The listener is woken for every change that is
-    /// appended from now on.
-    pub(crate) fn listen(self: &Arc<Self>, topic: Option<RecordId>) -> Listener {
+    /// Registers a listener for the collection, or for the changes that concern one of these keys. The listener is woken for every such
+    /// change that is appended from now on.
+    pub(crate) fn listen(self: &Arc<Self>, keys: Option<Vec<IndexKey>>) -> Listener {
         let ring = self.read();
         let mut listeners = self
             .listeners
@@ -214,11 +203,10 @@ impl Hub {
             .unwrap_or_else(PoisonError::into_inner);
         let (number, waker) = (listeners.next_number, Arc::new(AtomicWaker::new()));
         listeners.next_number += 1;
-        let evicted = match topic.clone() {
-            Some(id) => {
-                let of_record = listeners.of_records.entry(id).or_default();
-                of_record.wakers.insert(number, Arc::clone(&waker));
-                Some(Arc::clone(&of_record.evicted))
+        let keys = match keys {
+            Some(keys) => {
+                let states = listeners.index.add(number, &keys, &waker, ring.head.offset);
+                Some(Box::new(Keys { keys, states }))
             }
             None => {
                 listeners.of_collection.insert(number, Arc::clone(&waker));
@@ -228,9 +216,8 @@ impl Hub {
         Listener {
             hub: Arc::clone(self),
             number,
-            topic,
             waker,
-            evicted,
+            keys,
             generation: ring.generation,
         }
     }
@@ -241,27 +228,16 @@ impl Hub {
 }
 
 impl Listeners {
-    /// Notes that the change is no longer in the ring, for the listeners of its record.
-    fn mark_evicted(&self, change: &Change) {
-        if let Some(of_record) = self.of_records.get(&change.key.id) {
-            of_record
-                .evicted
-                .store(change.position.offset, Ordering::Release);
+    /// Who waits for one of these changes.
+    fn concerned(&self, appended: &[Arc<Entry>]) -> Vec<Arc<AtomicWaker>> {
+        let mut concerned = Vec::new();
+        if !appended.is_empty() {
+            concerned.extend(self.of_collection.values().cloned());
         }
-    }
-
-    /// The wakers of the listeners that wait for a change of one of these records.
-    fn take_wakers(&self, changed: &[RecordId]) -> Vec<Waker> {
-        if changed.is_empty() {
-            return Vec::new();
+        for entry in appended {
+            self.index.note(entry, &mut concerned);
         }
-        let of_records = changed.iter().filter_map(|id| self.of_records.get(id));
-        let of_records = of_records.flat_map(|of_record| of_record.wakers.values());
-        self.of_collection
-            .values()
-            .chain(of_records)
-            .filter_map(|waker| waker.take())
-            .collect()
+        concerned
     }
 }
 
@@ -270,10 +246,34 @@ impl Listeners {
 pub(crate) struct Listener {
     hub: Arc<Hub>,
     number: u64,
-    topic: Option<RecordId>,
     pub(crate) waker: Arc<AtomicWaker>,
-    evicted: Option<Arc<AtomicU64>>,
+    /// What it waits for. For every change without it.
+    keys: Option<Box<Keys>>,
     generation: u64,
+}
+
+#[derive(Debug)]
+struct Keys {
+    keys: Vec<IndexKey>,
+    states: Vec<Arc<KeyState>>,
+}
+
+impl Keys {
+    fn touch(&self, change: &Change) -> bool {
+        self.keys.iter().any(|key| key.touches(change))
+    }
+
+    /// The changes after an offset that are in the ring. `None` if they are not all known.
+    fn after(&self, offset: u64) -> Option<Vec<Arc<Entry>>> {
+        let states = self.states.iter();
+        let entries: Option<Vec<_>> = states.map(|state| state.after(offset)).collect();
+        let mut entries = entries?.concat();
+        if self.states.len() > 1 {
+            entries.sort_by_key(|entry| entry.change.position.offset);
+            entries.dedup_by_key(|entry| entry.change.position.offset);
+        }
+        Some(entries)
+    }
 }
 
 impl Listener {
@@ -291,8 +291,11 @@ impl Listener {
         if position.offset >= ring.head.offset || ring.contradicts(position) {
             return RingRead::Entries(Vec::new(), position);
         }
-        let is_evicted = match &self.evicted {
-            Some(evicted) => evicted.load(Ordering::Acquire) > position.offset,
+        let is_evicted = match &self.keys {
+            Some(keys) => {
+                let mut states = keys.states.iter();
+                states.any(|state| state.evicted.load(Ordering::Acquire) > position.offset)
+            }
             None => ring
                 .entries
                 .front()
@@ -301,30 +304,25 @@ impl Listener {
         if is_evicted {
             return RingRead::Evicted;
         }
+        let known = self
+            .keys
+            .as_ref()
+            .and_then(|keys| keys.after(position.offset));
+        if let Some(known) = known {
+            return read_entries(known.iter(), position, ring.head, limit);
+        }
         let first = ring
             .entries
             .front()
             .map_or(0, |first| first.change.position.offset);
         let skip = (position.offset + 1).saturating_sub(first) as usize;
-        let (mut meter, mut entries) = (PageMeter::new(limit), Vec::new());
-        for entry in ring.entries.iter().skip(skip) {
-            if self
-                .topic
-                .clone()
-                .is_some_and(|id| entry.change.key.id != id)
-            {
-                continue;
-            }
-            if !meter.take(entry.bytes) {
-                // There are more entries, so that the position is that of the last one, not the head.
-                let last = entries
-                    .last()
-                    .map_or(position, |last: &Arc<Entry>| last.change.position);
-                return RingRead::Entries(entries, last);
-            }
-            entries.push(Arc::clone(entry));
-        }
-        RingRead::Entries(entries, ring.head)
+        let touches = |entry: &&Arc<Entry>| {
+            self.keys
+                .as_ref()
+                .is_none_or(|keys| keys.touch(&entry.change))
+        };
+        let entries = ring.entries.iter().skip(skip).filter(touches);
+        read_entries(entries, position, ring.head, limit)
     }
 
     /// Whether all subscriptions have ended.
@@ -346,20 +344,33 @@ impl Drop for Listener {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         listeners.ended += 1;
-        match self.topic.clone() {
+        match &self.keys {
             None => {
                 listeners.of_collection.remove(&self.number);
             }
-            Some(id) => {
-                if let Some(of_record) = listeners.of_records.get_mut(&id) {
-                    of_record.wakers.remove(&self.number);
-                    if of_record.wakers.is_empty() {
-                        listeners.of_records.remove(&id);
-                    }
-                }
-            }
+            Some(keys) => listeners.index.remove(self.number, &keys.keys),
         }
     }
+}
+
+/// The entries after a position, up to the limit.
+fn read_entries<'a>(
+    entries: impl Iterator<Item = &'a Arc<Entry>>,
+    position: Position,
+    head: Position,
+    limit: PageLimit,
+) -> RingRead {
+    let (mut meter, mut read) = (PageMeter::new(limit), Vec::new());
+    for entry in entries {
+        if !meter.take(entry.bytes) {
+            // There are more entries, so that the position is that of the last one, not the head.
+            let last = read.last();
+            let last = last.map_or(position, |last: &Arc<Entry>| last.change.position);
+            return RingRead::Entries(read, last);
+        }
+        read.push(Arc::clone(entry));
+    }
+    RingRead::Entries(read, head)
 }
 
 #[cfg(test)]
@@ -368,6 +379,7 @@ mod tests {
     use crate::model::change::Action;
     use crate::model::record::{Fields, RecordKey};
     use crate::model::timestamp::Timestamp;
+    use crate::schema::comparison::Comparison;
 
     const LIMIT: PageLimit = PageLimit {
         rows: 10,
@@ -410,7 +422,10 @@ mod tests {
     #[test]
     fn the_figures_show_listeners_and_what_the_ring_lacks() {
         let hub = hub(0, 3);
-        let listeners = [hub.listen(None), hub.listen(Some(1.into()))];
+        let listeners = [
+            hub.listen(None),
+            hub.listen(Some(vec![IndexKey::of_record(&1.into())])),
+        ];
         hub.note_store_head(position(5, 7));
         let figures = hub.figures();
         assert_eq!((figures.head.offset, figures.lag), (3, 2));
@@ -451,7 +466,10 @@ mod tests {
     #[test]
     fn subscribers_of_an_unchanged_record_stay_live_when_changes_are_evicted() {
         let hub = hub(0, 1);
-        let (one, two) = (hub.listen(Some(1.into())), hub.listen(Some(2.into())));
+        let (one, two) = (
+            hub.listen(Some(vec![IndexKey::of_record(&1.into())])),
+            hub.listen(Some(vec![IndexKey::of_record(&2.into())])),
+        );
         let all: Vec<_> = (2..4000).map(|offset| change(offset, 7)).collect();
         all.chunks(100)
             .for_each(|changes| assert!(hub.append(changes)));
@@ -474,5 +492,86 @@ mod tests {
         assert!(
             matches!(one.read_after(position(50, 9), LIMIT), RingRead::Entries(entries, _) if entries.len() == 1)
         );
+    }
+
+    fn task(offset: u64, project: i64, before: Option<i64>) -> Arc<Change> {
+        let fields = |project: i64| {
+            let fields = serde_json::json!({"project_id": project});
+            fields.as_object().unwrap().clone()
+        };
+        let (action, previous) = match before {
+            None => (Action::Create, Fields::new()),
+            Some(before) => (Action::Update, fields(before)),
+        };
+        let created = change(offset, 7);
+        Arc::new(Change {
+            action,
+            previous,
+            after: fields(project),
+            ..Change::clone(&created)
+        })
+    }
+
+    fn of_project(project: i64) -> Option<Vec<IndexKey>> {
+        let key = IndexKey::of("project_id", Comparison::Decimal, &project.into());
+        Some(vec![key.unwrap()])
+    }
+
+    #[track_caller]
+    fn check_read(listener: &Listener, after: u64, offsets: &[u64], head: u64) {
+        let RingRead::Entries(entries, end) = listener.read_after(position(after, 7), LIMIT) else {
+            panic!("entries")
+        };
+        let read: Vec<u64> = entries
+            .iter()
+            .map(|entry| entry.change.position.offset)
+            .collect();
+        assert_eq!((read.as_slice(), end.offset), (offsets, head));
+    }
+
+    #[test]
+    fn a_listener_of_a_value_reads_what_had_it_before_or_after_and_what_is_unknown() {
+        let hub = hub(0, 1);
+        assert!(hub.append(&[task(2, 5, None)]));
+        let (five, six) = (hub.listen(of_project(5)), hub.listen(of_project(6)));
+        let both = hub.listen(Some(
+            [of_project(5).unwrap(), of_project(6).unwrap()].concat(),
+        ));
+        // From before it was registered, the ring is searched.
+        check_read(&five, 1, &[2], 2);
+        check_read(&six, 1, &[], 2);
+        let unknown = Arc::new(Change {
+            action: Action::Update,
+            ..Change::clone(&change(5, 7))
+        });
+        assert!(hub.append(&[
+            task(3, 6, Some(5)),
+            task(4, 7, Some(8)),
+            unknown,
+            task(6, 6, Some(6))
+        ]));
+        check_read(&five, 2, &[3, 5], 6);
+        check_read(&six, 2, &[3, 5, 6], 6);
+        check_read(&both, 2, &[3, 5, 6], 6);
+        check_read(&five, 5, &[], 6);
+        // Others' changes do not wake it, and their eviction does not concern it.
+        let woken = futures_util::task::noop_waker();
+        five.waker.register(&woken);
+        six.waker.register(&woken);
+        assert!(hub.append(&[task(7, 6, None)]));
+        assert!(five.waker.take().is_some());
+        assert!(six.waker.take().is_none());
+        for offset in 8..3000 {
+            assert!(hub.append(&[task(offset, 9, None)]));
+        }
+        check_read(&five, 6, &[], 2999);
+        assert!(matches!(
+            six.read_after(position(6, 7), LIMIT),
+            RingRead::Evicted
+        ));
+        assert!(matches!(
+            both.read_after(position(6, 7), LIMIT),
+            RingRead::Evicted
+        ));
     }
 }

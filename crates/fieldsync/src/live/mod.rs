@@ -3,6 +3,7 @@
 
 pub(crate) mod feed;
 pub(crate) mod hub;
+mod hub_index;
 pub(crate) mod hub_registry;
 pub(crate) mod lapse;
 pub(crate) mod message_size;

@@ -31,6 +31,7 @@ use crate::model::topic::Topic;
 use crate::schema::change_view::UnknownMembership;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::schema::index_key::IndexKey;
 use crate::store::page::PageMeter;
 use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE};
 
@@ -100,7 +101,8 @@ impl Subscription {
         since: Since,
     ) -> Self {
         let shape = collection.shape(&grant);
-        let listener = hub.listen(topic.id.clone());
+        let of_record = topic.id.as_ref().map(|id| vec![IndexKey::of_record(id)]);
+        let listener = hub.listen(of_record.or_else(|| grant.keys()));
         let position = hub.head();
         let mut subscription = Self {
             topic,

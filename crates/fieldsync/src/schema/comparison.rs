@@ -1,6 +1,7 @@
 //! How the values of a field compare: which are equal, and which is the lesser, as in SQL.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -60,6 +61,19 @@ impl Comparison {
             }
             Self::Text | Self::Uuid => Some(one.as_str()?.cmp(other.as_str()?)),
             Self::Time => Some(TimeKey::of(one.as_str()?).cmp(&TimeKey::of(other.as_str()?))),
+        }
+    }
+}
+
+impl Comparison {
+    /// A text that equal values share, and no others. `None` for null, and for a value of another type.
+    pub(crate) fn canonical(self, value: &Value) -> Option<String> {
+        match self {
+            Self::Boolean => Some(value.as_bool()?.to_string()),
+            Self::Decimal => Some(DecimalKey::of(&digits(value)?)?.to_string()),
+            // Adding zero makes a negative zero positive.
+            Self::Double => Some((double(value)? + 0.0).to_string()),
+            Self::Text | Self::Time | Self::Uuid => value.as_str().map(str::to_owned),
         }
     }
 }
@@ -129,6 +143,20 @@ impl<'a> DecimalKey<'a> {
             whole,
             fraction,
         })
+    }
+}
+
+impl fmt::Display for DecimalKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = match self.sign {
+            0 => ("0", ""),
+            3 => ("NaN", ""),
+            2 | -2 => ("Infinity", ""),
+            _ => (self.whole, self.fraction),
+        };
+        let sign = if self.sign < 0 { "-" } else { "" };
+        let point = if fraction.is_empty() { "" } else { "." };
+        write!(f, "{sign}{whole}{point}{fraction}")
     }
 }
 

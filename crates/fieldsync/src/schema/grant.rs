@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::model::canonical::CanonicalHasher;
 use crate::model::filter::Filter;
 use crate::model::record::{Fields, Record, RecordId};
+use crate::schema::index_key::IndexKey;
 use crate::schema::narrowing::Narrowing;
 use crate::schema::predicate::Predicate;
 use crate::schema::row_filter::RowFilter;
@@ -205,6 +206,14 @@ impl Grant {
     /// Whether the principal that holds this grant to read sees the record, and has asked for it.
     pub(crate) fn shows(&self, record: &Record) -> bool {
         self.is_asked(&record.into()) && self.reveals(&record.into())
+    }
+
+    /// The keys of which a record must have one to be shown, if there are such.
+    pub(crate) fn keys(&self) -> Option<Vec<IndexKey>> {
+        let rows = self.rows.as_ref().and_then(RowFilter::predicate);
+        let predicates = rows.into_iter().chain(&self.asked);
+        let keys = predicates.filter_map(|predicate| predicate.keys());
+        keys.min_by_key(Vec::len)
     }
 
     /// Whether values are missing that decide which records this shows.

@@ -13,6 +13,7 @@ pub(crate) mod field;
 pub(crate) mod field_type;
 pub(crate) mod grant;
 pub(crate) mod hooks;
+pub(crate) mod index_key;
 pub(crate) mod json;
 pub(crate) mod json_schema;
 pub(crate) mod lookups;

@@ -8,6 +8,7 @@ use crate::model::canonical::CanonicalHasher;
 use crate::model::filter::Operator;
 use crate::model::record::Fields;
 use crate::schema::comparison::Comparison;
+use crate::schema::index_key::IndexKey;
 use crate::schema::narrowing::Narrowing;
 use crate::schema::values::Values;
 
@@ -42,6 +43,11 @@ impl Predicate {
     /// Whether the filter is true of this record. Where it is unknown, it is not.
     pub(crate) fn admits(&self, values: &Values<'_>) -> bool {
         self.0.holds(values) == Some(true)
+    }
+
+    /// The keys of which a record must have one to match, if there are such.
+    pub(crate) fn keys(&self) -> Option<Vec<IndexKey>> {
+        self.0.keys()
     }
 
     /// Whether a value that this reads is missing.
@@ -105,6 +111,38 @@ impl Node {
 }
 
 impl Node {
+    fn keys(&self) -> Option<Vec<IndexKey>> {
+        match self {
+            Self::Compare {
+                field,
+                comparison,
+                operator: Operator::Eq,
+                value,
+            } => Some(vec![IndexKey::of(field, *comparison, value)?]),
+            Self::In {
+                field,
+                comparison,
+                values,
+            } => {
+                let keys = values
+                    .iter()
+                    .map(|value| IndexKey::of(field, *comparison, value));
+                keys.collect()
+            }
+            Self::Is(field, value) => {
+                let value = (*value).into();
+                Some(vec![IndexKey::of(field, Comparison::Boolean, &value)?])
+            }
+            // The part with the fewest.
+            Self::And(parts) => parts.iter().filter_map(Self::keys).min_by_key(Vec::len),
+            Self::Or(parts) => {
+                let keys: Option<Vec<_>> = parts.iter().map(Self::keys).collect();
+                Some(keys?.concat())
+            }
+            Self::Compare { .. } | Self::IsNull(_) | Self::Not(_) => None,
+        }
+    }
+
     /// Whether it reads a field of which this is true.
     fn reads(&self, is_one: &dyn Fn(&str) -> bool) -> bool {
         match self {
