@@ -194,6 +194,21 @@ impl Subscriber {
         Ok(Self::new(socket, buffer))
     }
 
+    /// Subscribes to more topics, and reads until each has its snapshot.
+    pub(crate) async fn add(&mut self, topics: Vec<String>) -> Result {
+        for topic in &topics {
+            let message = format!(r#"{{"type":"subscribe","topic":"{topic}"}}"#);
+            let frame = client_frame(TEXT, message.as_bytes());
+            self.socket.write_all(&frame).await?;
+        }
+        let mut snapshots = 0;
+        while snapshots < topics.len() {
+            let message = self.next().await?;
+            snapshots += usize::from(message.starts_with(br#"{"type":"snapshot""#));
+        }
+        Ok(())
+    }
+
     fn new(socket: TcpStream, buffer: Vec<u8>) -> Self {
         Self {
             socket,

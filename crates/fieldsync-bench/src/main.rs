@@ -20,6 +20,7 @@ mod load;
 mod nodes;
 mod pairs;
 mod plan;
+mod queries;
 mod refused;
 mod server;
 #[path = "../../../tests/it/servers.rs"]
@@ -88,6 +89,8 @@ enum Measurement {
     Bulk,
     /// A table by introspection, against the same table as a Rust type; starts with many tables. Starts a PostgreSQL.
     Introspection,
+    /// The cost of a change among subscriptions with other queries, and the memory of a topic.
+    Queries,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -183,6 +186,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Bulk) {
         bulk::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Queries) {
+        queries::measure(plan, figures).await?;
     }
     let Some(cluster) = cluster else {
         return Ok(());
