@@ -22,6 +22,8 @@ on_every_store!(with tasks:
     a_filter_of_a_grant_hides_records_of_others,
     a_page_is_filled_with_visible_records,
     a_cursor_of_another_query_is_a_reset,
+    all_matches_are_counted_if_that_is_preferred,
+    a_selected_record_has_a_weak_tag,
 );
 
 /// Who may read what of `notes`: `ada` and `bob` their own, without the field `secret`.
@@ -604,4 +606,56 @@ async fn a_cursor_of_another_query_is_a_reset(app: App) {
         (&reset["sub"], &reset["reason"]),
         (&json!("other"), &json!("view"))
     );
+}
+
+async fn all_matches_are_counted_if_that_is_preferred(app: App) {
+    for number in 0..12 {
+        note(&app, if number % 2 == 0 { "ada" } else { "bob" }, number).await;
+    }
+    for (query, expected) in [
+        ("limit=2", Some("0-1/6")),
+        ("limit=2&after=3", Some("*/6")),
+        ("number=gt.100", Some("*/0")),
+        ("number=lte.4", Some("0-2/3")),
+    ] {
+        let request = app.request("GET", &format!("/api/notes/?{query}"));
+        let request = request
+            .header("x-user", "ada")
+            .header("prefer", "x, count=exact");
+        let reply = request.send().await.unwrap();
+        let header = |name: &str| {
+            reply
+                .headers()
+                .get(name)
+                .map(|value| value.to_str().unwrap())
+        };
+        assert_eq!(header("content-range"), expected, "{query}");
+        assert_eq!(header("preference-applied"), Some("count=exact"));
+    }
+    let reply = app.request("GET", "/api/tasks/").send().await.unwrap();
+    assert!(reply.headers().get("content-range").is_none());
+}
+
+async fn a_selected_record_has_a_weak_tag(app: App) {
+    let id = task(&app, 5, "open").await;
+    let path = format!("/api/tasks/{id}/?select=title");
+    let reply = app.request("GET", &path).send().await.unwrap();
+    let tag = reply.headers()["etag"].to_str().unwrap().to_owned();
+    assert!(tag.starts_with("W/\""), "{tag}");
+    let body: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    assert_eq!(body, json!({"id": id, "title": "t"}));
+    let again = app.request("GET", &path).header("if-none-match", &tag);
+    assert_eq!(again.send().await.unwrap().status(), 304);
+    let again = app.request("GET", &path).header("if-match", &tag);
+    assert_eq!(again.send().await.unwrap().status(), 412);
+    for (query, status) in [
+        ("status=eq.open", 200),
+        ("status=eq.done", 404),
+        ("nothing=eq.1", 400),
+    ] {
+        let (answer, _) = app
+            .send("GET", &format!("/api/tasks/{id}/?{query}"), &Value::Null)
+            .await;
+        assert_eq!(answer, status, "{query}");
+    }
 }

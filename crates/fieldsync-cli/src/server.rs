@@ -7,18 +7,20 @@ pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The methods and headers that pages of other origins may use, if the options allow any.
 pub(crate) const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
-pub(crate) const ALLOWED_HEADERS: [&str; 6] = [
+pub(crate) const ALLOWED_HEADERS: [&str; 7] = [
     "content-type",
     "if-match",
     "if-none-match",
     "idempotency-key",
     "fieldsync-base",
     "last-event-id",
+    "prefer",
 ];
-pub(crate) const EXPOSED_HEADERS: [&str; 5] = [
+pub(crate) const EXPOSED_HEADERS: [&str; 6] = [
     "etag",
     "location",
     "link",
     "fieldsync-cursor",
     "retry-after",
+    "content-range",
 ];

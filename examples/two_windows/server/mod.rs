@@ -25,15 +25,16 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The methods and headers that pages of other origins may use, if the options allow any.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
-const ALLOWED_HEADERS: [&str; 6] = [
+const ALLOWED_HEADERS: [&str; 7] = [
     "content-type",
     "if-match",
     "if-none-match",
     "idempotency-key",
     "fieldsync-base",
     "last-event-id",
+    "prefer",
 ];
-const EXPOSED_HEADERS: [&str; 7] = [
+const EXPOSED_HEADERS: [&str; 8] = [
     "etag",
     "location",
     "link",
@@ -41,6 +42,7 @@ const EXPOSED_HEADERS: [&str; 7] = [
     "accept-patch",
     "allow",
     "retry-after",
+    "content-range",
 ];
 
 /// Serves until SIGTERM or Ctrl-C, then drains. A second Ctrl-C stops at once.

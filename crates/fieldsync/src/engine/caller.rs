@@ -93,16 +93,17 @@ impl Caller<'_> {
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<RecordView, EngineError> {
         let key = key.into();
         let permissions = self.permissions(Access::Read, &key.collection).await?;
-        self.read(key, &permissions).await
+        self.read(key, &permissions.collection, &permissions.read)
+            .await
     }
 
     pub(crate) async fn read(
         &self,
         key: RecordKey,
-        permissions: &Permissions,
+        collection: &Collection,
+        grant: &Grant,
     ) -> Result<RecordView, EngineError> {
-        let grant = &permissions.read;
-        if !permissions.collection.has_id_kind(&key.id) {
+        if !collection.has_id_kind(&key.id) {
             return Err(Refusal::NotFound(key).into());
         }
         let (record, position) = self.engine.store().get(&key).await?;
@@ -111,7 +112,7 @@ impl Caller<'_> {
             .ok_or_else(|| Refusal::NotFound(key.clone()))?;
         let cursor = Cursor {
             position,
-            shape: permissions.collection.shape(grant),
+            shape: collection.shape(grant),
         };
         Ok(RecordView {
             id: key.id,
@@ -188,6 +189,37 @@ impl Caller<'_> {
             },
             next: last.filter(|_| has_more),
         })
+    }
+
+    /// The number of records that this grant shows.
+    pub(crate) async fn count(
+        &self,
+        collection: &Collection,
+        grant: &Grant,
+    ) -> Result<usize, EngineError> {
+        let limit = PageLimit {
+            rows: 1000,
+            bytes: MAX_PAGE_BYTES,
+        };
+        let (store, narrowing, begun) = (self.engine.store(), grant.narrowing(), Instant::now());
+        let (mut count, mut after) = (0, None);
+        loop {
+            let list = store.list(collection.name(), after, limit, narrowing.as_ref());
+            let page = list.await?;
+            count += page
+                .records
+                .iter()
+                .filter(|record| grant.shows(record))
+                .count();
+            if !page.more {
+                return Ok(count);
+            }
+            if begun.elapsed() > LIST_TIMEOUT {
+                let message = "counting took too long: ask without Prefer: count=exact";
+                return Err(StoreError::Unavailable(message.into()).into());
+            }
+            after = page.records.last().map(|last| last.id.clone());
+        }
     }
 
     /// Applies several edits as a whole or not at all, and returns each record as the principal sees it afterwards.

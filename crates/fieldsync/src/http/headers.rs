@@ -11,6 +11,8 @@ pub(crate) const FIELDSYNC_BASE: HeaderName = HeaderName::from_static("fieldsync
 pub(crate) const FIELDSYNC_CURSOR: HeaderName = HeaderName::from_static("fieldsync-cursor");
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 pub(crate) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 const MAX_HEADER_BYTES: usize = 16 * 1024;

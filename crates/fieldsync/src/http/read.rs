@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderValue, LINK};
+use ::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LINK, VARY,
+};
 use ::http::{Method, Response, StatusCode};
 use bytes::Bytes;
 
 use crate::engine::permissions::Permissions;
 use crate::http::body::Body;
 use crate::http::conditional::{if_match, if_none_match};
-use crate::http::headers::FIELDSYNC_CURSOR;
+use crate::http::headers::{FIELDSYNC_CURSOR, PREFER, PREFERENCE_APPLIED, list_items};
 use crate::http::reply::{Rejection, WithHeader as _, empty, json, to_json};
 use crate::http::request::Request;
 use crate::model::entity_tag::entity_tag_of;
 use crate::model::percent::percent_encode;
+use crate::model::query::Query;
 use crate::model::record::RecordKey;
 use crate::model::refusal::Refusal;
 use crate::protocol::Problem;
@@ -42,6 +45,7 @@ pub(crate) async fn page(
             Some(id.ok_or_else(|| Rejection::malformed("after", "must be the id of a record"))?)
         }
     };
+    let is_later_page = after.is_some();
     let query = request.query(&["limit", "after"])?;
     let grant = permissions.read.narrowed(&query, collection);
     let grant = grant.map_err(Rejection::bad_query)?;
@@ -51,7 +55,23 @@ pub(crate) async fn page(
         .await?;
     let cursor = request.engine.seal_cursor(collection.name(), page.cursor);
     let response =
-        conditional(request, to_json(&page.records))?.with_text(FIELDSYNC_CURSOR, cursor);
+        conditional(request, to_json(&page.records), &query)?.with_text(FIELDSYNC_CURSOR, cursor);
+    let is_whole = response.status() == StatusCode::OK;
+    let response = if is_whole && wants_count(&request.parts.headers) {
+        let count = request.caller.count(collection, &grant).await?;
+        let range = match page.records.len() {
+            // Where a later page begins is not known.
+            0 => format!("*/{count}"),
+            _ if is_later_page => format!("*/{count}"),
+            length => format!("0-{}/{count}", length - 1),
+        };
+        let applied = HeaderValue::from_static("count=exact");
+        response
+            .with(PREFERENCE_APPLIED, applied)
+            .with_text(CONTENT_RANGE, range)
+    } else {
+        response
+    };
     let Some(next) = page.next else {
         return Ok(response);
     };
@@ -63,23 +83,44 @@ pub(crate) async fn page(
     Ok(response.with_text(LINK, link))
 }
 
+/// Whether the request prefers a list with the number of all records that match (RFC 7240; the preference is PostgREST's).
+fn wants_count(headers: &HeaderMap) -> bool {
+    list_items(headers, PREFER).any(|item| {
+        let preference = item.split(|byte| *byte == b';').next();
+        preference.is_some_and(|preference| preference.trim_ascii() == b"count=exact")
+    })
+}
+
 pub(crate) async fn record(
     request: &Request<'_>,
     key: RecordKey,
     permissions: &Permissions,
 ) -> Result<Response<Body>, Rejection> {
     let collection = Arc::clone(&key.collection);
-    let view = request.caller.read(key, permissions).await?;
-    let response = conditional(request, to_json(&view.record))?;
+    let query = request.query(&[])?;
+    let grant = permissions.read.narrowed(&query, &permissions.collection);
+    let grant = grant.map_err(Rejection::bad_query)?;
+    let view = request
+        .caller
+        .read(key, &permissions.collection, &grant)
+        .await?;
+    let response = conditional(request, to_json(&view.record), &query)?;
     let cursor = request.engine.seal_cursor(&collection, view.cursor);
     Ok(response.with_text(FIELDSYNC_CURSOR, cursor))
 }
 
 /// The response to a GET or HEAD under its preconditions (RFC 9110, section 13.2.2).
-fn conditional(request: &Request<'_>, body: Bytes) -> Result<Response<Body>, Rejection> {
+///
+/// The tag of selected fields is weak: a write can't have it as its precondition, since it says nothing of the others.
+fn conditional(
+    request: &Request<'_>,
+    body: Bytes,
+    query: &Query,
+) -> Result<Response<Body>, Rejection> {
     let headers = &request.parts.headers;
-    let tag = entity_tag_of(&body);
-    if if_match(headers)?.is_some_and(|precondition| !precondition.holds(Some(&tag))) {
+    let (tag, is_weak) = (entity_tag_of(&body), query.select.is_some());
+    let strong = if is_weak { "" } else { &tag };
+    if if_match(headers)?.is_some_and(|precondition| !precondition.holds(Some(strong))) {
         return Err(Problem::from(&Refusal::PreconditionFailed).into());
     }
     let is_unchanged =
@@ -92,7 +133,9 @@ fn conditional(request: &Request<'_>, body: Bytes) -> Result<Response<Body>, Rej
     } else {
         json(StatusCode::OK, body)
     };
-    Ok(with_validators(response, tag))
+    let tag = if is_weak { format!("W/{tag}") } else { tag };
+    let varies = HeaderValue::from_static("Accept, Prefer");
+    Ok(with_validators(response, tag).with(VARY, varies))
 }
 
 /// Adds the entity tag. A cache may store the response for its user, and revalidates it each time.
