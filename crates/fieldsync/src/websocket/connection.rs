@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, sleep};
 use tokio_websockets::{Error, Message, WebSocketStream};
 
 use crate::engine::engine::Engine;
@@ -37,18 +37,15 @@ use crate::protocol::{
 use crate::schema::collection::Collection;
 use crate::websocket::counted_io::BytesWritten;
 use crate::websocket::handshake::{Accepted, Subprotocol};
+use crate::websocket::heartbeat::{bytes_taken, heartbeats, ping, time_to_take};
 use crate::websocket::message_rate::MessageRate;
 use crate::websocket::openings::{Openings, Waiting, ask};
 use crate::websocket::syncs::Syncs;
 
 /// About how many bytes are written before the socket is flushed and read again.
 const MAX_WRITE_BYTES: usize = 64 * 1024;
-/// How long a peer is waited for at most.
-const MAX_PATIENCE: Duration = Duration::from_secs(600);
 /// How many messages that count against a peer close its connection.
 const MAX_BAD_MESSAGES: u32 = 3;
-/// How many bytes a second a peer must take to be waited for.
-const MIN_BYTES_PER_SECOND: u64 = 10_000;
 /// How long closing may take: the closing handshake, and reading what the peer still sends.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -121,8 +118,7 @@ impl<'a> Connection<'a> {
         }
         let heartbeat = engine.settings().heartbeat;
         let mut heartbeats = heartbeats(heartbeat);
-        let mut last_received = Instant::now();
-        let mut last_ping = last_received;
+        let (mut last_received, mut last_ping) = (Instant::now(), Instant::now());
         let (mut taken, mut rate) = (0, MessageRate::new());
         let mut unconfirmed = engine.gauges().unconfirmed_bytes.share(0);
         let mut messages = Vec::with_capacity(1);
@@ -149,15 +145,12 @@ impl<'a> Connection<'a> {
                     // What it has not taken yet may be on a slow link, and the ping behind it.
                     let on_its_way = bytes_written.total().saturating_sub(taken);
                     unconfirmed.set(on_its_way);
-                    let patience = Duration::from_secs(on_its_way / MIN_BYTES_PER_SECOND);
-                    let patience = patience.min(MAX_PATIENCE);
-                    if last_received < last_ping && last_received.elapsed() >= heartbeat + patience {
+                    let patience = heartbeat + time_to_take(on_its_way);
+                    if last_received < last_ping && last_received.elapsed() >= patience {
                         return Err(Ended::Gone);
                     }
                     last_ping = Instant::now();
-                    let live = self.streams.heartbeats().into_iter();
-                    messages.extend(live.map(|(_, live)| Message::text(live.json)));
-                    messages.push(ping(bytes_written.total()));
+                    self.beat(bytes_written.total(), &mut messages);
                 }
                 message = poll_fn(|context| self.poll_streams(context)) => {
                     messages.push(Message::text(message?));
@@ -182,6 +175,13 @@ impl<'a> Connection<'a> {
                 return Err(Close::Policy.into());
             }
         }
+    }
+
+    /// The messages of a heartbeat, when this many bytes were written.
+    fn beat(&self, written: u64, messages: &mut Vec<Message>) {
+        let live = self.streams.heartbeats().into_iter();
+        messages.extend(live.map(|(_, live)| Message::text(live.json)));
+        messages.push(ping(written));
     }
 
     /// Whether the client's message is to be answered. A feed ignores everything that its client sends.
@@ -414,24 +414,6 @@ fn malformed_cursor(what: &str) -> Box<Problem> {
 fn no_such_topic() -> Box<Problem> {
     let detail = "the topic does not exist";
     Box::new(Problem::new(StatusCode::NOT_FOUND, "not-found", detail))
-}
-
-/// A ping that says how many bytes were written before it. The peer repeats this when it has taken them.
-fn ping(written: u64) -> Message {
-    Message::ping(Bytes::copy_from_slice(&written.to_be_bytes()))
-}
-
-/// How many bytes the peer had taken when it sent this pong.
-fn bytes_taken(pong: &[u8]) -> Option<u64> {
-    pong.try_into().map(u64::from_be_bytes).ok()
-}
-
-/// Ticks once per heartbeat. The first tick is random, so that connections do not ping all at once.
-fn heartbeats(heartbeat: Duration) -> Interval {
-    let first = Instant::now() + heartbeat.mul_f64(fastrand::f64());
-    let mut heartbeats = interval_at(first, heartbeat);
-    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    heartbeats
 }
 
 /// The message that was received, or how the connection ended.

@@ -6,6 +6,7 @@
 mod connection;
 mod counted_io;
 mod handshake;
+mod heartbeat;
 mod message_rate;
 mod openings;
 mod serve;
