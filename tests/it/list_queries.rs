@@ -49,6 +49,8 @@ fn fields() -> Vec<(&'static str, Value, Vec<Value>)> {
                 json!(0.1),
                 json!(2.5),
                 json!(1e20),
+                json!(1e39),
+                json!(1e-50),
             ],
         ),
         (

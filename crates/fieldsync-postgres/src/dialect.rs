@@ -166,8 +166,9 @@ impl Dialect for Postgres {
         parameter: &str,
     ) -> Option<String> {
         let value = Self::write_expression(format, parameter);
+        let is_text = matches!(field, FieldType::Text { .. });
         let has_order = match format {
-            Format::Text | Format::Padded | Format::Boolean => false,
+            Format::Text | Format::Padded if is_text => false,
             // The type of an enum compares its values with each other.
             Format::Other(_)
                 if matches!(
@@ -180,6 +181,9 @@ impl Dialect for Postgres {
             {
                 false
             }
+            Format::Boolean => false,
+            // Other types may be stored in several forms, and no other text can be cast.
+            _ if is_text => return None,
             Format::Numeric
             | Format::ShortNumeric
             | Format::Uuid
@@ -188,7 +192,7 @@ impl Dialect for Postgres {
             | Format::LocalTime
             | Format::NaiveTime
             | Format::Integer => true,
-            Format::Number => return Some(among_floats(column, side, parameter)),
+            // What a `real` stores is another number than the double that it is compared with.
             _ => return None,
         };
         let operator = side.operator();
@@ -234,17 +238,6 @@ impl Dialect for Postgres {
         });
         let parameters = parameters.collect::<Vec<_>>().join(", ");
         format!("select * from unnest({parameters})")
-    }
-}
-
-/// A comparison with a column that may be `real`: the value is a double, and what such a column would store is another one.
-fn among_floats(column: &str, side: Side, parameter: &str) -> String {
-    let double = format!("{parameter}::text::double precision");
-    let real = format!("{parameter}::text::real::double precision");
-    match side {
-        Side::Equal => format!("{column} in ({double}, {real})"),
-        Side::AtLeast => format!("{column} >= least({double}, {real})"),
-        Side::AtMost => format!("{column} <= greatest({double}, {real})"),
     }
 }
 

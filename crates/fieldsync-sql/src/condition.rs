@@ -1,12 +1,15 @@
 //! The part of a query that the database decides.
 
 use fieldsync::RecordId;
-use fieldsync::backend::Narrowing;
+use fieldsync::backend::{FieldType, Narrowing};
 use serde_json::Value;
 
 use crate::dialect::{Dialect, Side};
 use crate::layout::{Column, TableLayout};
 use crate::value::SqlValue;
+
+/// The most values that a database is asked for at once: the number of parameters is limited.
+const MAX_VALUES: usize = 1000;
 
 /// A condition on the rows of a table, and its parameters.
 #[derive(Debug)]
@@ -43,6 +46,9 @@ impl<D: Dialect> TableLayout<D> {
         let column = |field: &str| self.columns.iter().find(|column| column.field == field);
         match narrowing {
             Narrowing::IsNull(field) | Narrowing::IsNotNull(field) if field == "id" => None,
+            Narrowing::OneOf(_, values) if values.len() > MAX_VALUES => None,
+            // JSON has a null of its own.
+            Narrowing::IsNull(field) if self.is_json(field) => None,
             Narrowing::IsNull(field) => Some(format!("{} is null", column(field)?.of(qualifier))),
             Narrowing::IsNotNull(field) => {
                 Some(format!("{} is not null", column(field)?.of(qualifier)))
@@ -96,6 +102,12 @@ impl<D: Dialect> TableLayout<D> {
         }
     }
 
+    fn is_json(&self, field: &str) -> bool {
+        let mut fields = self.definition.fields().iter();
+        let found = fields.find(|known| known.name == field);
+        found.is_some_and(|field| matches!(field.schema.kind, FieldType::Json(_)))
+    }
+
     fn compared(
         &self,
         column: &Column<D>,
@@ -120,7 +132,12 @@ fn joined(conditions: Vec<String>, word: &str) -> String {
     match conditions.len() {
         0 => "1 = 0".to_owned(),
         1 => conditions.into_iter().collect(),
-        _ => format!("({})", conditions.join(&format!(" {word} "))),
+        // In halves: databases limit how deep an expression is.
+        count => {
+            let mut first = conditions;
+            let second = first.split_off(count / 2);
+            format!("({} {word} {})", joined(first, word), joined(second, word))
+        }
     }
 }
 

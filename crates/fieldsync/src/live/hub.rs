@@ -291,30 +291,21 @@ impl Listener {
         if position.offset >= ring.head.offset || ring.contradicts(position) {
             return RingRead::Entries(Vec::new(), position);
         }
-        let is_evicted = match &self.keys {
-            Some(keys) => {
-                let mut states = keys.states.iter();
-                states.any(|state| state.evicted.load(Ordering::Acquire) > position.offset)
+        if let Some(keys) = &self.keys {
+            let mut states = keys.states.iter();
+            if states.any(|state| state.evicted.load(Ordering::Acquire) > position.offset) {
+                return RingRead::Evicted;
             }
-            None => ring
-                .entries
-                .front()
-                .is_none_or(|first| first.change.position.offset > position.offset + 1),
-        };
-        if is_evicted {
+            if let Some(known) = keys.after(position.offset) {
+                return read_entries(known.iter(), position, ring.head, limit);
+            }
+            // The position is from before the listener was registered.
+        }
+        let first = ring.entries.front();
+        let first = first.map_or(ring.head.offset + 1, |first| first.change.position.offset);
+        if first > position.offset + 1 {
             return RingRead::Evicted;
         }
-        let known = self
-            .keys
-            .as_ref()
-            .and_then(|keys| keys.after(position.offset));
-        if let Some(known) = known {
-            return read_entries(known.iter(), position, ring.head, limit);
-        }
-        let first = ring
-            .entries
-            .front()
-            .map_or(0, |first| first.change.position.offset);
         let skip = (position.offset + 1).saturating_sub(first) as usize;
         let touches = |entry: &&Arc<Entry>| {
             self.keys
@@ -554,6 +545,16 @@ mod tests {
         check_read(&six, 2, &[3, 5, 6], 6);
         check_read(&both, 2, &[3, 5, 6], 6);
         check_read(&five, 5, &[], 6);
+        // Not so far back that it is not known what was in the ring before.
+        let late = Arc::new(Hub::new(position(0, 7)));
+        for offset in 1..3000 {
+            assert!(late.append(&[task(offset, 9, None)]));
+        }
+        let registered = late.listen(of_project(5));
+        assert!(matches!(
+            registered.read_after(position(1, 7), LIMIT),
+            RingRead::Evicted
+        ));
         // Others' changes do not wake it, and their eviction does not concern it.
         let woken = futures_util::task::noop_waker();
         five.waker.register(&woken);

@@ -5,7 +5,6 @@
 //! a position in the log. The changes that it has not read yet are in the hub's ring or, if they are older, in the
 //! store.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -435,16 +434,15 @@ impl Subscription {
         rows: &HashMap<RecordId, Option<Record>>,
     ) -> Result<Option<FoldedChange>, UnknownMembership> {
         let grant = &self.grant;
-        let change = if self.fill.includes(change, &self.collection) {
-            let row = rows.get(&change.key.id).and_then(Option::as_ref);
-            match change.filled(row, grant)? {
-                Some(filled) => Cow::Owned(filled),
-                None => return Ok(None),
-            }
-        } else {
-            Cow::Borrowed(change)
+        if !self.fill.includes(change, &self.collection) {
+            let view = change.view(grant)?;
+            return Ok(view.map(|view| FoldedChange::of(&view, grant)));
+        }
+        let row = rows.get(&change.key.id).and_then(Option::as_ref);
+        let Some((filled, action)) = change.filled(row, grant)? else {
+            return Ok(None);
         };
-        let view = change.view(grant)?;
+        let view = filled.view_as(action, grant);
         Ok(view.map(|view| FoldedChange::of(&view, grant)))
     }
 }

@@ -79,13 +79,22 @@ impl Query {
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        if let Some(filter) = &self.filter {
-            let expression = match &filter.0 {
-                // An `and` of the whole is what several parameters are.
-                Condition::And(_) => filter.to_string().split_off("and".len()),
-                _ => format!("({filter})"),
+        let all = match &self.filter {
+            None => &[][..],
+            // An `and` of the whole is what several parameters are.
+            Some(Filter(Condition::And(all))) => all,
+            Some(Filter(one)) => std::slice::from_ref(one),
+        };
+        // A group is a parameter of its own, so that it is not one level deeper than it was read.
+        for part in all {
+            let text = Filter(part.clone()).to_string();
+            let (name, value) = match text.split_once('(') {
+                Some((name @ ("and" | "or" | "not.and" | "not.or"), _)) => {
+                    (name, &text[name.len()..])
+                }
+                _ => ("and", &*format!("({text})")),
             };
-            write!(f, "and={}", percent_encode(&expression))?;
+            write!(f, "{separator}{name}={}", percent_encode(value))?;
             separator = "&";
         }
         if let Some(select) = &self.select {
@@ -134,10 +143,11 @@ mod tests {
         check("project_id=eq.5", "and=(project_id.eq.5)");
         check(
             "project_id=eq.5&status=in.(open,late)",
-            "and=(project_id.eq.5,status.in.(open,late))",
+            "and=(project_id.eq.5)&and=(status.in.(open,late))",
         );
         check("title=eq.a%26b+c", "and=(title.eq.a&b c)");
-        check("or=(a.eq.1,b.eq.2)", "and=(or(a.eq.1,b.eq.2))");
+        check("or=(a.eq.1,b.eq.2)", "or=(a.eq.1,b.eq.2)");
+        check("not.and=(a.eq.1,b.eq.2)", "not.and=(a.eq.1,b.eq.2)");
         check("select=title,\"a,b\"", "select=title,\"a,b\"");
         check("%22select%22=eq.1", "and=(select.eq.1)");
     }

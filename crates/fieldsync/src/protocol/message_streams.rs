@@ -15,6 +15,8 @@ pub(crate) struct MessageStreams {
     streams: Vec<MessageStream>,
     /// The stream that is polled first, so that a busy one does not starve the others.
     next: usize,
+    /// The collections with a subscription that has caught up, while another one was not live.
+    owed: Vec<Arc<str>>,
 }
 
 impl MessageStreams {
@@ -23,6 +25,7 @@ impl MessageStreams {
             // Most connections have one.
             streams: Vec::with_capacity(1),
             next: 0,
+            owed: Vec::new(),
         }
     }
 
@@ -144,9 +147,10 @@ impl MessageStreams {
             match self.streams[number].poll_next(context) {
                 Poll::Pending => turn += 1,
                 Poll::Ready(Ok(Next::Live)) => {
-                    // The last one that has caught up says so for all.
-                    if let Some(live) = self.live(number) {
-                        return Poll::Ready(Ok((number, live)));
+                    // One says so for all, when all are.
+                    let collection = self.streams[number].collection();
+                    if !self.owed.contains(collection) {
+                        self.owed.push(Arc::clone(collection));
                     }
                 }
                 Poll::Ready(Ok(Next::Message(message))) => {
@@ -156,6 +160,27 @@ impl MessageStreams {
                 Poll::Ready(Err(close)) => return Poll::Ready(Err(close)),
             }
         }
-        Poll::Pending
+        match self.take_owed() {
+            Some(live) => Poll::Ready(Ok(live)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// A `live` of a collection whose subscriptions are all live by now, with the number of one of them.
+    fn take_owed(&mut self) -> Option<(usize, Message)> {
+        let mut owed = std::mem::take(&mut self.owed);
+        owed.retain(|collection| self.has(collection));
+        let mut live = None;
+        owed.retain(|collection| {
+            let mut streams = self.streams.iter();
+            let number = streams.position(|stream| stream.collection() == collection);
+            if live.is_none() {
+                live = number.and_then(|number| Some((number, self.live(number)?)));
+                return live.is_none();
+            }
+            true
+        });
+        self.owed = owed;
+        live
     }
 }

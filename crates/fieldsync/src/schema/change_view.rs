@@ -105,13 +105,35 @@ impl Change {
         })
     }
 
-    /// A partial change with the missing values from the current row of its record, for the holder of this grant. `None` if
-    /// the change can't be shown: the record was deleted or hidden since, and a later change says so.
+    /// A partial change with the missing values from the current row of its record, for the holder of this grant, and what it does to the
+    /// records that the holder sees. `None` if the change can't be shown: the record was deleted or hidden since, and a later change
+    /// says so.
+    ///
+    /// Where values are missing that decide whether the holder saw the record, those of now say nothing of before: the record is sent as it
+    /// is, or its end.
     pub(crate) fn filled(
         &self,
         row: Option<&Record>,
         grant: &Grant,
-    ) -> Result<Option<Self>, UnknownMembership> {
+    ) -> Result<Option<(Self, Action)>, UnknownMembership> {
+        let is_undecided = grant.lacks(&self.after)
+            || row.is_none() && self.previous.is_empty() && !grant.is_for_all();
+        if is_undecided {
+            return match row {
+                Some(row) if grant.shows(row) => {
+                    let mut whole = self.clone();
+                    whole.after.clone_from(&row.fields);
+                    let arrives = grant
+                        .asked
+                        .as_ref()
+                        .map_or(Action::Create, |_| Action::Enter);
+                    Ok(Some((whole, arrives)))
+                }
+                _ if grant.rows.is_some() => Err(UnknownMembership),
+                Some(_) => Ok(Some((self.clone(), Action::Leave))),
+                None => Ok(Some((self.without_values(), Action::Delete))),
+            };
+        }
         let Some(row) = row else { return Ok(None) };
         let mut filled = self.clone();
         for (name, value) in &row.fields {
@@ -119,20 +141,26 @@ impl Change {
                 filled.after.insert(name.clone(), value.clone());
             }
         }
-        Ok(match filled.visible_action(grant)? {
-            None => None,
-            Some(Action::Delete) => {
-                // The current values belong to a record that the principal may not read.
-                filled.action = Action::Delete;
-                filled.after.clear();
-                filled.previous.clear();
-                Some(filled)
+        let Some(action) = filled.visible_action(grant)? else {
+            return Ok(None);
+        };
+        match action {
+            // The current values belong to a record that the principal may not read.
+            Action::Delete => Ok(Some((self.without_values(), action))),
+            Action::Leave if grant.reveals(&row.into()) => Ok(Some((filled, action))),
+            // It was hidden since, and the change that hid it is of a record that has left already.
+            Action::Leave => Err(UnknownMembership),
+            Action::Create | Action::Update | Action::Enter => {
+                Ok(grant.shows(row).then_some((filled, action)))
             }
-            Some(Action::Leave) => grant.reveals(&row.into()).then_some(filled),
-            Some(Action::Create | Action::Update | Action::Enter) => {
-                grant.shows(row).then_some(filled)
-            }
-        })
+        }
+    }
+
+    fn without_values(&self) -> Self {
+        let mut empty = self.clone();
+        empty.after.clear();
+        empty.previous.clear();
+        empty
     }
 
     /// The fields that an update changed, that the grant shows, and that this version of the app knows.

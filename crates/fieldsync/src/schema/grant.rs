@@ -15,6 +15,9 @@ use crate::schema::predicate::Predicate;
 use crate::schema::row_filter::RowFilter;
 use crate::schema::values::Values;
 
+/// The most keys by which the hub finds a subscription. One with more is asked about every change.
+const MAX_KEYS: usize = 100;
+
 /// Which fields are visible. Subscribers with equal views share one encoding of each change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct View {
@@ -213,7 +216,8 @@ impl Grant {
         let rows = self.rows.as_ref().and_then(RowFilter::predicate);
         let predicates = rows.into_iter().chain(&self.asked);
         let keys = predicates.filter_map(|predicate| predicate.keys());
-        keys.min_by_key(Vec::len)
+        let keys = keys.min_by_key(Vec::len);
+        keys.filter(|keys| keys.len() <= MAX_KEYS)
     }
 
     /// Whether values are missing that decide which records this shows.

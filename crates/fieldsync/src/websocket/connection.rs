@@ -3,7 +3,7 @@
 //! A connection holds a position in each log and one bounded write buffer, but no queue: while the peer does not read,
 //! nothing is taken from the hub. It writes everything that is new to its subscriptions, then flushes once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -23,6 +23,7 @@ use crate::engine::engine::Engine;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
 use crate::live::since::Since;
+use crate::live::subscription::Subscription;
 use crate::metrics::{self, Limit};
 use crate::model::access::Denied;
 use crate::model::cursor::{Position, ResetReason};
@@ -225,6 +226,7 @@ impl<'a> Connection<'a> {
 
     /// The next answer to the client, or message of a subscription.
     fn poll_streams(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Close>> {
+        self.syncs.register(context);
         while let Poll::Ready((answer, waiting)) = self.openings.poll_answer(context) {
             self.open(answer, waiting);
         }
@@ -233,7 +235,8 @@ impl<'a> Connection<'a> {
         }
         let next = self.streams.poll_next(context);
         if next.is_pending()
-            && let Some(cursor) = self.syncs.take_reached(&self.streams, context)
+            && let Some(cursor) =
+                (self.syncs).take_reached(&self.streams, |name| self.openings.are_about(name))
         {
             return Poll::Ready(Ok(synced_message(&cursor)));
         }
@@ -299,7 +302,12 @@ impl<'a> Connection<'a> {
     fn sync(&mut self, cursor: String) -> Result<(), Box<Problem>> {
         let refusal = |status, kind, detail: &str| Box::new(Problem::new(status, kind, detail));
         let mut found = None;
-        for collection in self.streams.collections() {
+        let collections = self
+            .streams
+            .collections()
+            .chain(self.openings.collections());
+        let collections: BTreeSet<_> = collections.collect();
+        for collection in collections {
             match self.engine.open_cursor(collection, &cursor) {
                 Ok(cursor) => found = Some((Arc::clone(collection), cursor.position)),
                 Err(CursorError::Malformed) => return Err(malformed_cursor("cursor must be one")),
@@ -357,8 +365,18 @@ impl<'a> Connection<'a> {
             error => Box::new(Problem::logged(&error)),
         };
         let (answer, keys) = (answer.map_err(problem), self.engine.cursor_keys());
-        if let Ok(permissions) = &answer {
-            self.regrant(permissions);
+        match &answer {
+            Ok(permissions) => self.regrant(permissions),
+            // What the rule allowed before, it does not allow any more.
+            Err(problem) if problem.status.is_client_error() => {
+                let end = |_: &Subscription| Some(Err(problem.clone()));
+                let collection = waiting.first().map(|waiting| &*waiting.collection);
+                let ended = self.streams.replace(collection.unwrap_or_default(), end);
+                for (sub, problem) in ended {
+                    self.refuse(Some(&sub), &problem);
+                }
+            }
+            Err(_) => {}
         }
         for Waiting { request, topic, .. } in waiting {
             let opened = answer.clone().and_then(|permissions| {

@@ -53,6 +53,17 @@ impl<'a> Openings<'a> {
         waiting.any(|waiting| waiting.request.sub == sub)
     }
 
+    /// The collections that subscriptions wait for.
+    pub(crate) fn collections(&self) -> impl Iterator<Item = &Arc<str>> {
+        let waiting = self.0.iter().filter_map(|opening| opening.waiting.first());
+        waiting.map(|waiting| &waiting.collection)
+    }
+
+    /// Whether a subscription to this collection waits.
+    pub(crate) fn are_about(&self, collection: &str) -> bool {
+        self.collections().any(|name| **name == *collection)
+    }
+
     /// Waits for the answer that others wait for already, or asks.
     pub(crate) fn add(&mut self, engine: &'a Engine, principal: &Principal, waiting: Waiting) {
         let collection = &waiting.collection;

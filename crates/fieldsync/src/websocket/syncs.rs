@@ -45,14 +45,24 @@ impl Syncs {
         has_room
     }
 
-    /// The cursor of one that was reached, after everything that these streams have by now.
+    /// Wakes this task when there is more. To be called before the streams are polled, so that no change is missed in between.
+    pub(crate) fn register(&self, context: &Context<'_>) {
+        for sync in &self.0 {
+            sync.listener.waker.register(context.waker());
+        }
+    }
+
+    /// The cursor of one that was reached, after everything that these streams have by now. `is_opening`: whether a subscription to a
+    /// collection waits to be made.
     pub(crate) fn take_reached(
         &mut self,
         streams: &MessageStreams,
-        context: &Context<'_>,
+        is_opening: impl Fn(&str) -> bool,
     ) -> Option<String> {
         let reached = self.0.iter().position(|sync| {
-            sync.listener.waker.register(context.waker());
+            if is_opening(&sync.collection) {
+                return false;
+            }
             let Some(live) = streams.live_cursor(&sync.collection) else {
                 // It catches up, or has ended.
                 return !streams.has(&sync.collection);
