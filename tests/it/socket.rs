@@ -1,6 +1,6 @@
 //! A WebSocket client, written from `docs/protocol.md` alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -14,6 +14,8 @@ use crate::tasks::within_limit;
 pub(crate) struct Socket {
     pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     pub(crate) protocol: Option<String>,
+    /// What came before a pong that was waited for.
+    before_pong: VecDeque<Value>,
 }
 
 impl Socket {
@@ -69,6 +71,7 @@ impl Socket {
         let protocol = response.headers().get("sec-websocket-protocol");
         Some(Self {
             stream,
+            before_pong: VecDeque::new(),
             protocol: protocol.map(|value| value.to_str().unwrap().to_owned()),
         })
     }
@@ -87,12 +90,23 @@ impl Socket {
     /// Sends a ping, and waits for the pong.
     pub(crate) async fn ping(&mut self) {
         self.stream.send(Message::ping("")).await.unwrap();
-        let pong = within_limit("a pong", self.stream.next()).await;
-        assert!(pong.unwrap().unwrap().is_pong());
+        loop {
+            let message = within_limit("a pong", self.stream.next()).await;
+            let message = message.unwrap().unwrap();
+            if message.is_pong() {
+                return;
+            }
+            let text = message.as_text().expect("a message or a pong");
+            self.before_pong
+                .push_back(serde_json::from_str(text).unwrap());
+        }
     }
 
     /// The next JSON message, or the close code when the connection ends.
     pub(crate) async fn next(&mut self) -> Result<Value, u16> {
+        if let Some(message) = self.before_pong.pop_front() {
+            return Ok(message);
+        }
         self.next_or_close().await.map_err(|(code, _)| code)
     }
 
