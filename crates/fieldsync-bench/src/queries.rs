@@ -53,7 +53,7 @@ pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
         title: format!("memory of a topic with a query, {TOPICS} on a socket"),
         unit: "KiB",
         pairs: memory,
-        limit: Limit::OursAtMost(2.0),
+        limit: Limit::OursAtMost(4.0),
     });
     Ok(())
 }
