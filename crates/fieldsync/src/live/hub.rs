@@ -130,7 +130,10 @@ impl Hub {
             .unwrap_or_else(PoisonError::into_inner);
         // The ring is still locked, so that no reader moves past a change that the index does not have, or that is gone and not marked
         // as evicted.
-        let concerned = listeners.concerned(&appended);
+        let mut concerned = Vec::new();
+        for entry in &appended {
+            listeners.index.note(entry, &mut concerned);
+        }
         while ring.entries.len() > MAX_RING_CHANGES || ring.bytes > MAX_RING_BYTES {
             let Some(entry) = ring.entries.pop_front() else {
                 break;
@@ -139,8 +142,13 @@ impl Hub {
             listeners.index.evict(&entry.change);
         }
         drop(ring);
+        let of_collection = listeners
+            .of_collection
+            .values()
+            .filter(|_| !appended.is_empty());
+        let wakers = of_collection.chain(&concerned);
+        let wakers: Vec<Waker> = wakers.filter_map(|waker| waker.take()).collect();
         drop(listeners);
-        let wakers: Vec<Waker> = concerned.iter().filter_map(|waker| waker.take()).collect();
         // No lock is held here: waking a task may drop its listener, which locks the listeners.
         wakers.into_iter().for_each(Waker::wake);
         complete
@@ -224,20 +232,6 @@ impl Hub {
 
     fn read(&self) -> RwLockReadGuard<'_, Ring> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Listeners {
-    /// Who waits for one of these changes.
-    fn concerned(&self, appended: &[Arc<Entry>]) -> Vec<Arc<AtomicWaker>> {
-        let mut concerned = Vec::new();
-        if !appended.is_empty() {
-            concerned.extend(self.of_collection.values().cloned());
-        }
-        for entry in appended {
-            self.index.note(entry, &mut concerned);
-        }
-        concerned
     }
 }
 
