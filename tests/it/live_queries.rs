@@ -345,25 +345,24 @@ async fn one_live_is_for_all_topics_of_a_collection(app: App) {
     );
 }
 
+/// Creates a record, and asks to be told when it has reached the socket. Returns the cursor after it.
+async fn create_and_sync(app: &App, socket: &mut Socket, path: &str, record: Value) -> String {
+    let reply = app.request("POST", path).json(&record).send().await;
+    let reply = reply.unwrap();
+    let cursor = reply.headers()["fieldsync-cursor"].to_str().unwrap();
+    socket
+        .send(&json!({"type": "sync", "cursor": cursor}))
+        .await;
+    cursor.to_owned()
+}
+
 async fn a_write_outside_of_a_query_is_synced(app: App) {
     let mut socket = Socket::v1(&app).await;
     subscribe(&mut socket, "one", "tasks?project_id=eq.1").await;
     socket.expect("snapshot").await;
     for project in [2, 1, 3] {
         let task = json!({"project_id": project, "status": "open"});
-        let reply = app
-            .request("POST", "/api/tasks/")
-            .json(&task)
-            .send()
-            .await
-            .unwrap();
-        let cursor = reply.headers()["fieldsync-cursor"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        socket
-            .send(&json!({"type": "sync", "cursor": cursor}))
-            .await;
+        let cursor = create_and_sync(&app, &mut socket, "/api/tasks/", task).await;
         if project == 1 {
             socket.expect("change").await;
         }
@@ -375,19 +374,7 @@ async fn a_write_outside_of_a_query_is_synced(app: App) {
     assert_eq!(socket.expect("error").await["problem"]["status"], 400);
     // One of a collection that the socket has no topic of.
     let user = json!({"first_name": "x", "last_name": "y"});
-    let reply = app
-        .request("POST", "/api/users/")
-        .json(&user)
-        .send()
-        .await
-        .unwrap();
-    let cursor = reply.headers()["fieldsync-cursor"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    socket
-        .send(&json!({"type": "sync", "cursor": cursor}))
-        .await;
+    let cursor = create_and_sync(&app, &mut socket, "/api/users/", user).await;
     assert_eq!(socket.expect("synced").await["cursor"], cursor);
 }
 
