@@ -11,7 +11,7 @@ const MAX_PATIENCE: Duration = Duration::from_secs(600);
 /// How many bytes a second a peer must take to be waited for.
 const MIN_BYTES_PER_SECOND: u64 = 10_000;
 
-/// How long a peer on a slow link may need for so many bytes.
+/// How long a peer on a slow link may need for this many bytes.
 pub(crate) fn time_to_take(bytes: u64) -> Duration {
     Duration::from_secs(bytes / MIN_BYTES_PER_SECOND).min(MAX_PATIENCE)
 }
