@@ -132,10 +132,12 @@ impl ReverseProxy {
             folder,
         };
         let listening = async {
-            while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-                let ended = proxy.process.try_wait().unwrap();
-                assert!(ended.is_none(), "{kind:?} ended at its start: {error}");
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            for port in [port, plain_port] {
+                while let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                    let ended = proxy.process.try_wait().unwrap();
+                    assert!(ended.is_none(), "{kind:?} ended at its start: {error}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
             }
         };
         within_limit("a connection to the proxy", listening).await;
