@@ -135,6 +135,7 @@ pub use model::topic::Topic;
 pub use schema::authorizer::Authorizer;
 pub use schema::collection::Collection;
 pub use schema::grant::{Grant, View};
+pub use schema::reads::{Reads, reads};
 pub use store::memory::MemoryStore;
 pub use store::store::Retention;
 

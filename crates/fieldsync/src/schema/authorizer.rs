@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;
 use crate::schema::grant::Grant;
+use crate::schema::reads::Reads;
 
 /// Decides who may do what. The engine asks it for every request and every subscription.
 ///
@@ -42,6 +43,11 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
         access: Access,
         collection: &str,
     ) -> Result<Grant, Denied>;
+
+    /// What the authorizer reads to decide. A change of these collections asks it again for the subscriptions that are open.
+    fn reads(&self) -> Vec<Reads> {
+        Vec::new()
+    }
 }
 
 /// The authorizer of [`Collection::open_to_everyone`](crate::Collection::open_to_everyone).

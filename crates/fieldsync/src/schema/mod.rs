@@ -21,6 +21,7 @@ pub(crate) mod names;
 pub(crate) mod narrowing;
 pub(crate) mod own_collections;
 pub(crate) mod predicate;
+pub(crate) mod reads;
 pub(crate) mod row_filter;
 pub(crate) mod scalars;
 pub(crate) mod table_description;
