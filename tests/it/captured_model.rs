@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use fieldsync::backend::{Change, ChangesSince, PageLimit, Position, Store};
+use fieldsync::backend::{Change, ChangesSince, Listing, PageLimit, Position, Store};
 use fieldsync::{
     Action, Collection, Edit, Engine, Fields, FoldedChange, RecordId, Subscription, Update,
 };
@@ -24,7 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How many transactions each writer makes.
 const TRANSACTIONS: usize = 150;
 
-const SQLITE: &str = "
+pub(crate) const SQLITE: &str = "
     create table authors ($key, name text not null default '', n integer not null default 0);
     create table books ($key, title text unique, n integer not null default 0,
         author_id integer references authors (id) on delete cascade);
@@ -37,7 +37,7 @@ const SQLITE: &str = "
         update books set n = n + 1 where id = new.id;
     end;";
 
-const POSTGRES: &str = "
+pub(crate) const POSTGRES: &str = "
     create table authors ($key, name text not null default '', n bigint not null default 0);
     create table books ($key, title text unique, n bigint not null default 0,
         author_id bigint references authors (id) on delete cascade);
@@ -53,7 +53,7 @@ const POSTGRES: &str = "
     create trigger note_rename after update on books for each row when (new.title is distinct from old.title)
         execute function note_rename();";
 
-fn collections() -> [Collection; 3] {
+pub(crate) fn collections() -> [Collection; 3] {
     let integer = json!({"type": "integer", "default": 0});
     let collection = |name: &str, fields: serde_json::Value| {
         let schema = json!({"type": "object", "properties": fields});
@@ -71,12 +71,13 @@ fn collections() -> [Collection; 3] {
             "books",
             json!({"title": {"type": ["string", "null"], "default": null}, "n": integer,
                    "author_id": {"type": ["integer", "null"], "default": null}}),
-        ),
+        )
+        .orderable(["title"]),
         collection("counts", json!({"total": integer})),
     ]
 }
 
-async fn engine(database: &Database) -> Engine {
+pub(crate) async fn engine(database: &Database) -> Engine {
     let mut builder = Engine::builder().poll_interval(POLL_INTERVAL);
     for collection in collections() {
         builder = builder.collection(collection);
@@ -89,7 +90,7 @@ async fn engine(database: &Database) -> Engine {
         .unwrap()
 }
 
-type Records = BTreeMap<RecordId, Fields>;
+pub(crate) type Records = BTreeMap<RecordId, Fields>;
 
 /// A subscriber's copy of a collection, and what it was after each message with a cursor.
 struct Mirror {
@@ -165,7 +166,7 @@ impl Mirror {
 }
 
 /// Folds a log from its beginning, and checks each change against the one before it.
-fn fold(mut records: Records, changes: &[Change]) -> BTreeMap<u64, Records> {
+pub(crate) fn fold(mut records: Records, changes: &[Change]) -> BTreeMap<u64, Records> {
     let mut states = BTreeMap::from([(0, records.clone())]);
     for change in changes {
         let id = change.key.id.clone();
@@ -198,7 +199,7 @@ const ALL: PageLimit = PageLimit {
     bytes: 1 << 20,
 };
 
-async fn log(store: &dyn Store, name: &str) -> Vec<Change> {
+pub(crate) async fn log(store: &dyn Store, name: &str) -> Vec<Change> {
     let heads = store.heads().await.unwrap();
     let (_, head) = heads.iter().find(|(log, _)| &**log == name).unwrap();
     let mut since = Position {
@@ -292,7 +293,7 @@ fn sql(random: &mut Rng, is_postgres: bool) -> String {
     }
 }
 
-async fn write(database: &Database, mut random: Rng) {
+pub(crate) async fn write(database: &Database, mut random: Rng) {
     let mut program = database.program().await;
     for _ in 0..TRANSACTIONS {
         let sql = sql(&mut random, database.is_postgres());
@@ -342,7 +343,7 @@ async fn subscribers_equal_the_log_and_the_table_whoever_writes(database: Databa
     }
     let store = database.second_store(&collections().map(Arc::new)).await;
     for (name, mirror) in &mut mirrors {
-        let page = store.list(name, None, ALL, None).await.unwrap();
+        let page = store.list(name, &Listing::by_id(None, ALL)).await.unwrap();
         let table = page
             .records
             .into_iter()

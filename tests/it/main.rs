@@ -85,3 +85,5 @@ mod validity;
 mod versions;
 #[cfg(feature = "services")]
 mod wide_records;
+mod window_model;
+mod windows;

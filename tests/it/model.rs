@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
+    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
     Store, StoreError, TableDescription,
 };
 use fieldsync::{
@@ -183,14 +183,8 @@ impl Store for Restorable {
     ) -> Result<Vec<Option<Record>>, StoreError> {
         self.store().get_many(collection, ids, limit).await
     }
-    async fn list(
-        &self,
-        collection: &str,
-        after: Option<RecordId>,
-        limit: PageLimit,
-        matching: Option<&Narrowing>,
-    ) -> Result<RecordPage, StoreError> {
-        self.store().list(collection, after, limit, matching).await
+    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
+        self.store().list(collection, listing).await
     }
     async fn changes(
         &self,

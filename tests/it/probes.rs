@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
+    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
     Store, StoreError, TableDescription,
 };
 use fieldsync::{Collection, CursorKey, MemoryStore, Record, RecordId, RecordKey, Retention};
@@ -60,14 +60,8 @@ impl Store for Moody {
     ) -> Result<Vec<Option<Record>>, StoreError> {
         self.store.get_many(collection, ids, limit).await
     }
-    async fn list(
-        &self,
-        collection: &str,
-        after: Option<RecordId>,
-        limit: PageLimit,
-        narrowing: Option<&Narrowing>,
-    ) -> Result<RecordPage, StoreError> {
-        self.store.list(collection, after, limit, narrowing).await
+    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
+        self.store.list(collection, listing).await
     }
     async fn changes(
         &self,

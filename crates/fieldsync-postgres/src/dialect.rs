@@ -4,8 +4,8 @@
 use fieldsync::backend::{FieldType, Ids, from_json, integer_value};
 use fieldsync::{RecordId, to_json};
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect, KeyMismatch, Side, SideSchema, SideTableTypes, SqlValue,
-    TableLayout, ValueKind,
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, Side, SideSchema, SideTableTypes, SortColumn,
+    SqlValue, TableLayout, ValueKind,
 };
 use serde_json::Value;
 
@@ -27,11 +27,9 @@ pub(crate) struct PostgresStatements {
     pub(crate) get: String,
     /// Reads the records with the ids of an array, in its order. The parameters are the ids, the most rows, and the most bytes.
     pub(crate) get_many: String,
-    /// Reads a page of records, whether more follow, and the log's head: before and after a condition on the rows. The
+    /// Reads a page of records, whether more follow, and the log's head: before and after the condition on the rows and their order. The
     /// parameters are the log, the most rows, and the most bytes.
     pub(crate) list: [String; 2],
-    /// The condition that a row follows an id, whose parameters begin with the fourth.
-    pub(crate) follows: String,
     /// Reads and locks the records with the ids of an array.
     pub(crate) lock: String,
     /// Reads the records with the ids of an array.
@@ -53,6 +51,7 @@ impl Dialect for Postgres {
     /// For a key that is `generated always as identity`.
     const INSERT_WITH_ID: &'static str = "overriding system value ";
 
+    const NULL_IS_LARGEST: bool = true;
     const FOR_UPDATE: &'static str = " for update";
     const RANDOM_INTEGER: &'static str = "hashtextextended(gen_random_uuid()::text, 0) | 1";
     const RANDOM_SECRET: &'static str =
@@ -199,6 +198,30 @@ impl Dialect for Postgres {
         (has_order || side == Side::Equal).then(|| format!("{column} {operator} {value}"))
     }
 
+    fn sorted(format: &Format, field: &FieldType, column: &str, parameter: &str) -> SortColumn {
+        match field {
+            FieldType::Text { .. } => by_code_point(&format.to_text(column), parameter),
+            _ => SortColumn {
+                column: column.to_owned(),
+                parameter: Self::write_expression(format, parameter),
+            },
+        }
+    }
+
+    fn sorted_key(format: &Format, ids: Ids, column: &str, parameter: &str) -> SortColumn {
+        match ids {
+            Ids::Text => by_code_point(&Self::key_expression(format, column), parameter),
+            _ => SortColumn {
+                column: column.to_owned(),
+                parameter: Self::write_expression(format, parameter),
+            },
+        }
+    }
+
+    fn encode_sorted_key(_: &Format, _: Ids, id: &RecordId) -> SqlValue<'static> {
+        SqlValue::text(id.to_string())
+    }
+
     fn encode<'a>(format: &Format, value: &'a Value) -> SqlValue<'a> {
         match (format, value) {
             (_, Value::Null) => SqlValue::Null,
@@ -248,6 +271,14 @@ fn is_of_long_numbers(name: &str) -> bool {
         .any(|kind| name.starts_with(kind))
 }
 
+/// Text in the order of its code points.
+fn by_code_point(text: &str, parameter: &str) -> SortColumn {
+    SortColumn {
+        column: format!("({text}) collate \"C\""),
+        parameter: format!("({parameter}::text) collate \"C\""),
+    }
+}
+
 impl PostgresStatements {
     pub(crate) fn of(
         layout: &TableLayout<Postgres>,
@@ -283,7 +314,7 @@ impl PostgresStatements {
                      (select {all} from {table} "
             ),
             format!(
-                " order by {order} limit $2::bigint + 1) c ({names}) \
+                " limit $2::bigint + 1) c ({names}) \
                     window rows_before as (rows between unbounded preceding and current row)) page \
                   where position = 1 or position <= $2::bigint and bytes <= $3::bigint) r on true \
                  where h.log = $1 order by r.position"
@@ -308,7 +339,6 @@ impl PostgresStatements {
                 bytes_parameter = layout.key.len() + 2,
             ),
             list,
-            follows: layout.key_follows(table, 4),
             lock: format!("select {all} from {table} where {ids} order by {order} for update"),
             take: format!(
                 "with wanted as materialized (select distinct key from \

@@ -1,17 +1,15 @@
 //! The statement that reads a page of records.
 
-use fieldsync::RecordId;
-use fieldsync::backend::{Narrowing, PageLimit};
+use fieldsync::backend::{Listing, PageLimit};
 
 use crate::dialect::Table;
 use crate::value::Parameter;
 
-/// The statement, and its parameters.
+/// The statement, and its parameters. The limit stands in place of the listing's.
 pub(crate) fn list_statement(
     table: &Table,
-    after: Option<&RecordId>,
+    listing: &Listing,
     limit: PageLimit,
-    narrowing: Option<&Narrowing>,
 ) -> (String, Vec<Parameter<'static>>) {
     let integer = |limit: usize| Parameter::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
     let mut parameters = vec![
@@ -19,20 +17,10 @@ pub(crate) fn list_statement(
         integer(limit.rows),
         integer(limit.bytes),
     ];
-    let mut conditions = Vec::new();
-    if let Some(after) = after {
-        parameters.extend(table.key_values(after).into_iter().map(Parameter::from));
-        conditions.push(table.own.follows.clone());
-    }
-    let first = parameters.len() + 1;
-    let condition =
-        narrowing.and_then(|narrowing| table.condition(narrowing, &table.sql_name, first));
-    if let Some(condition) = condition {
-        parameters.extend(condition.parameters.into_iter().map(Parameter::from));
-        conditions.push(condition.sql);
-    }
-    let word = if conditions.is_empty() { "" } else { "where " };
+    let rows = table.page_rows(listing, &table.sql_name, parameters.len() + 1);
+    parameters.extend(rows.parameters.into_iter().map(Parameter::from));
     let [before, behind] = &table.own.list;
-    let sql = format!("{before}{word}{}{behind}", conditions.join(" and "));
+    let (filter, order) = (rows.filter, rows.order);
+    let sql = format!("{before}{filter} order by {order}{behind}");
     (sql, parameters)
 }

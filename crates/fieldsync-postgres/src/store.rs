@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
+    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
     Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
-    MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, missing_head, script,
+    MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, check_order, missing_head, script,
 };
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
@@ -328,21 +328,17 @@ impl Store for PostgresStore {
         Ok(records)
     }
 
-    async fn list(
-        &self,
-        collection: &str,
-        after: Option<RecordId>,
-        limit: PageLimit,
-        narrowing: Option<&Narrowing>,
-    ) -> Result<RecordPage, StoreError> {
+    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
         let tables = self.tables.current();
         let table = tables.of(collection)?;
         // One row more than that is looked at, so that there is a number after it.
+        let limit = listing.limit;
         let (mut rows, mut bytes) = (limit.rows.clamp(1, usize::MAX / 4), limit.bytes);
         loop {
             let limit = PageLimit { rows, bytes };
-            let (sql, parameters) = list_statement(table, after.as_ref(), limit, narrowing);
+            let (sql, parameters) = list_statement(table, listing, limit);
             let page = self.read(table, &sql, parameters).await?;
+            check_order(listing, &page.records)?;
             if !page.records.is_empty() || !page.more || rows >= usize::MAX / 4 {
                 return Ok(page);
             }

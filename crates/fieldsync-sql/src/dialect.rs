@@ -7,6 +7,7 @@ use fieldsync::backend::{FieldType, Ids};
 use serde_json::Value;
 
 use crate::catalog::{ColumnInfo, DeclaredType};
+use crate::listing::SortColumn;
 use crate::value::SqlValue;
 
 /// How a column compares with a value.
@@ -61,6 +62,9 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
 
     /// Whether the driver captures what others write.
     const CAPTURES: bool;
+
+    /// Whether an ascending order ends with null, unless it says otherwise.
+    const NULL_IS_LARGEST: bool;
 
     /// The types of the side tables' columns.
     const SIDE_TABLE_TYPES: SideTableTypes;
@@ -169,6 +173,34 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         _parameter: &str,
     ) -> Option<String> {
         None
+    }
+
+    /// A column of a field, as rows are ordered by it, and a parameter of [`encode`](Self::encode), as it compares with that. The order must be
+    /// that of fieldsync: by value, and of text by code point. Where an index of the column serves it, that must be found.
+    fn sorted(
+        format: &Self::Format,
+        _field: &FieldType,
+        column: &str,
+        parameter: &str,
+    ) -> SortColumn {
+        SortColumn {
+            column: column.to_owned(),
+            parameter: Self::write_expression(format, parameter),
+        }
+    }
+
+    /// A key column, as records that are otherwise equal are ordered by it, and a parameter of
+    /// [`encode_sorted_key`](Self::encode_sorted_key).
+    fn sorted_key(format: &Self::Format, _ids: Ids, column: &str, parameter: &str) -> SortColumn {
+        SortColumn {
+            column: column.to_owned(),
+            parameter: Self::write_expression(format, parameter),
+        }
+    }
+
+    /// The parameter for the id of a key column, or for its part of an id, as records are ordered by it.
+    fn encode_sorted_key(format: &Self::Format, _ids: Ids, id: &RecordId) -> SqlValue<'static> {
+        Self::encode_key(format, id)
     }
 
     /// The parameter for the id of a key column, or for its part of an id.

@@ -1,14 +1,15 @@
 //! Reads and writes records, one statement after the other.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
     Batch, Captured, CapturedWrite, Change, CommitOutput, Committed, GroupResult,
-    IdempotencyRecord, Mutation, Narrowing, PageLimit, PageMeter, Plan, Position, ReadSet,
-    RecordPage, Replay, Settled, Write,
+    IdempotencyRecord, Listing, Mutation, PageLimit, PageMeter, Plan, Position, ReadSet,
+    RecordPage, Replay, Settled, StoreError, Write,
 };
-use fieldsync::{Record, RecordId, RecordKey};
+use fieldsync::{Order, Record, RecordId, RecordKey};
 
 use crate::constraint::{Constraint, Rejection, likeliest};
 use crate::dialect::Dialect;
@@ -75,14 +76,12 @@ pub async fn read_page<T: Transaction>(
     transaction: &mut T,
     tables: &Tables<T::Dialect>,
     table: &Table<T::Dialect>,
-    after: Option<&RecordId>,
-    limit: PageLimit,
-    narrowing: Option<&Narrowing>,
+    listing: &Listing,
 ) -> Result<RecordPage, T::Error> {
-    let (mut rows, mut bytes) = (limit.rows.max(1), limit.bytes);
+    let (mut rows, mut bytes) = (listing.limit.rows.max(1), listing.limit.bytes);
     loop {
         // A row that the page has no room for shows that more follow.
-        let statement = table.list(after, rows.saturating_add(1), narrowing);
+        let statement = table.list(listing, rows.saturating_add(1));
         let (mut meter, mut records) = (PageMeter::new(PageLimit { rows, bytes }), Vec::new());
         let mut read = |row: &dyn Row| {
             let is_in_page = meter.take(table.row_bytes(row, 0));
@@ -94,6 +93,7 @@ pub async fn read_page<T: Transaction>(
         transaction
             .query(&statement.sql, &statement.parameters, &mut read)
             .await?;
+        check_order(listing, &records).map_err(T::Error::from)?;
         if records.is_empty() && meter.is_full() {
             // No row of the page can be read, so that the next page would begin here, too.
             (rows, bytes) = (rows.saturating_mul(2), bytes.saturating_mul(2));
@@ -105,6 +105,29 @@ pub async fn read_page<T: Transaction>(
             head: read_head(transaction, tables, &table.collection).await?,
         });
     }
+}
+
+/// Refuses a page that is not in its order. The database orders times, UUIDs and decimals as they are stored, and a column may have them in
+/// several forms.
+///
+/// # Errors
+/// If a record stands before one that is less.
+pub fn check_order(listing: &Listing, records: &[Record]) -> Result<(), StoreError> {
+    let Some(sorting) = &listing.sorting else {
+        return Ok(());
+    };
+    let mut before = listing.after.clone();
+    for record in records {
+        let key = sorting.key(record);
+        if before.is_some_and(|before| sorting.compare(&before, &key) != Ordering::Less) {
+            let fields: Vec<_> = sorting.order().iter().map(Order::field).collect();
+            let fields = fields.join(", ");
+            tracing::warn!(id = %record.id, %fields, "a record is not where its values belong in the database's order");
+            return Err(StoreError::Unordered(fields));
+        }
+        before = Some(key);
+    }
+    Ok(())
 }
 
 async fn get<T: Transaction>(

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
-use fieldsync::backend::{Narrowing, Write};
+use fieldsync::backend::{Listing, Write};
 use fieldsync::{Fields, RecordId};
 use serde_json::Value;
 
@@ -24,10 +24,8 @@ pub struct Table<D: Dialect> {
     pub lock: String,
     /// Selects new ids, if the database gives ids. The parameter is their number.
     pub reserve_ids: Option<String>,
-    /// Selects records in the order of their ids, before and after a condition. The parameter is the most rows.
-    list: [String; 2],
-    /// Selects records after an id, in their order. The parameters are the id and the most rows.
-    list_after: [String; 2],
+    /// Selects records, before a condition.
+    list: String,
     delete: String,
     insert: String,
     insert_with_id: String,
@@ -57,9 +55,7 @@ impl<D: Dialect> Table<D> {
     pub(crate) fn new(layout: TableLayout<D>, own: D::TableStatements) -> Self {
         let table = &layout.sql_name;
         let all = layout.select_list(table).join(", ");
-        let (key_is, order) = (layout.key_is(table, 1), layout.key_order(table));
-        let follows = layout.key_follows(table, 1);
-        let (first, last) = (D::parameter(1), D::parameter(1 + layout.key.len()));
+        let key_is = layout.key_is(table, 1);
         let returning = if D::LAST_INSERT_ID.is_none() {
             format!(" returning {all}")
         } else {
@@ -72,14 +68,7 @@ impl<D: Dialect> Table<D> {
             lock: format!("select {all} from {table} where {key_is}{}", D::FOR_UPDATE),
             reserve_ids: layout.next_id.as_deref().map(D::reserve_ids),
             select: format!("select {all} from {table} where {key_is}"),
-            list: [
-                format!("select {all} from {table}"),
-                format!(" order by {order} limit {first}"),
-            ],
-            list_after: [
-                format!("select {all} from {table} where {follows}"),
-                format!(" order by {order} limit {last}"),
-            ],
+            list: format!("select {all} from {table}"),
             delete: format!("delete from {table} where {key_is}"),
             insert: insert(&layout, written(), next_id, "") + &returning,
             insert_with_id: insert(&layout, written(), given_key(&layout), D::INSERT_WITH_ID)
@@ -102,35 +91,18 @@ impl<D: Dialect> Table<D> {
         }
     }
 
-    /// The statement that lists records, as far as the database can tell only those that a list is narrowed to.
+    /// The statement that lists records, at most this many, as far as the database can tell only those that a list is narrowed to.
     #[must_use]
-    pub fn list(
-        &self,
-        after: Option<&RecordId>,
-        limit: usize,
-        narrowing: Option<&Narrowing>,
-    ) -> Statement<'_> {
+    pub fn list(&self, listing: &Listing, limit: usize) -> Statement<'_> {
         let limit = SqlValue::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-        let (sql, mut parameters) = match after {
-            None => (&self.list, vec![limit]),
-            Some(after) => {
-                let mut parameters = self.key_values(after);
-                parameters.push(limit);
-                (&self.list_after, parameters)
-            }
-        };
-        let first = parameters.len() + 1;
-        let condition =
-            narrowing.and_then(|narrowing| self.condition(narrowing, &self.sql_name, first));
-        let [before, behind] = sql;
-        let sql = match condition {
-            None => format!("{before}{behind}"),
-            Some(condition) => {
-                parameters.extend(condition.parameters);
-                let word = if after.is_none() { "where" } else { "and" };
-                format!("{before} {word} {}{behind}", condition.sql)
-            }
-        };
+        let rows = self.page_rows(listing, &self.sql_name, 1);
+        let (order, mut parameters) = (rows.order, rows.parameters);
+        parameters.push(limit);
+        let last = D::parameter(parameters.len());
+        let sql = format!(
+            "{} {} order by {order} limit {last}",
+            self.list, rows.filter
+        );
         Statement {
             sql: sql.into(),
             parameters,

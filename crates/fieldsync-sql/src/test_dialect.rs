@@ -22,6 +22,7 @@ impl Dialect for TestDialect {
 
     const MAX_NAME_BYTES: Option<usize> = Some(20);
     const LAST_INSERT_ID: Option<&'static str> = Some("select last_insert_id()");
+    const NULL_IS_LARGEST: bool = false;
     const FOR_UPDATE: &'static str = " for update";
     const EMPTY_INSERT: &'static str = "() values ()";
     const CAPTURES: bool = false;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use fieldsync::backend::{FieldType, Ids, from_json, integer_value};
 use fieldsync::{RecordId, Timestamp, to_json};
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect, KeyMismatch, Side, SideTableTypes, SqlValue,
+    ColumnInfo, DeclaredType, Dialect, KeyMismatch, Side, SideTableTypes, SortColumn, SqlValue,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -48,6 +48,7 @@ impl Dialect for Sqlite {
     const CAPTURES: bool = true;
     const LAST_INSERT_ID: Option<&'static str> = None;
     const FOR_UPDATE: &'static str = "";
+    const NULL_IS_LARGEST: bool = false;
     const RANDOM_INTEGER: &'static str = "random() | 1";
     const RANDOM_SECRET: &'static str = "lower(hex(randomblob(32)))";
     const SIDE_TABLE_TYPES: SideTableTypes = SideTableTypes {
@@ -143,6 +144,39 @@ impl Dialect for Sqlite {
             _ => return None,
         }
         Some(format!("{column} {operator} {parameter}"))
+    }
+
+    fn sorted(format: &Format, field: &FieldType, column: &str, parameter: &str) -> SortColumn {
+        let column = match (format, field) {
+            (Format::LooseText, FieldType::Text { .. }) => format!("cast({column} as text)"),
+            (_, FieldType::Text { .. }) => format!("{column} collate binary"),
+            _ => column.to_owned(),
+        };
+        let parameter = parameter.to_owned();
+        SortColumn { column, parameter }
+    }
+
+    fn sorted_key(format: &Format, ids: Ids, column: &str, parameter: &str) -> SortColumn {
+        let column = match (format, ids) {
+            (Format::BlobUuid, _) | (_, Ids::Integer) => column.to_owned(),
+            (Format::AnyUuid | Format::SimpleUuid, _) => {
+                format!("lower(replace({column}, '-', ''))")
+            }
+            (Format::Text, _) => format!("{column} collate binary"),
+            _ => format!("cast({column} as text)"),
+        };
+        let parameter = parameter.to_owned();
+        SortColumn { column, parameter }
+    }
+
+    fn encode_sorted_key(format: &Format, ids: Ids, id: &RecordId) -> SqlValue<'static> {
+        match (format, ids) {
+            (Format::BlobUuid, _) | (_, Ids::Integer) => Self::encode_key(format, id),
+            (Format::AnyUuid | Format::SimpleUuid, _) => {
+                SqlValue::text(id.to_string().replace('-', ""))
+            }
+            _ => SqlValue::text(id.to_string()),
+        }
     }
 
     fn encode<'a>(format: &Format, value: &'a Value) -> SqlValue<'a> {

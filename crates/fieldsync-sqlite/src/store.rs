@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, LoggedCaptures, Narrowing, PageLimit, Position, RecordPage,
+    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
     Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
@@ -260,24 +260,11 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn list(
-        &self,
-        collection: &str,
-        after: Option<RecordId>,
-        limit: PageLimit,
-        narrowing: Option<&Narrowing>,
-    ) -> Result<RecordPage, StoreError> {
-        let narrowing = narrowing.cloned();
+    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
+        let listing = listing.clone();
         let table = Arc::clone(self.0.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
-            run_ready(read_page(
-                transaction,
-                tables,
-                &table,
-                after.as_ref(),
-                limit,
-                narrowing.as_ref(),
-            ))
+            run_ready(read_page(transaction, tables, &table, &listing))
         })
         .await
     }

@@ -125,6 +125,7 @@ pub use model::edit::{Edit, UpdateResult};
 pub use model::exact_number::to_json;
 pub use model::field_errors::FieldErrors;
 pub use model::filter::Filter;
+pub use model::order::{Order, asc, desc};
 pub use model::outcome::Outcome;
 pub use model::precondition::Precondition;
 pub use model::principal::Principal;
@@ -167,8 +168,10 @@ pub mod backend {
     pub use crate::schema::lookups::MAX_ID_BYTES;
     pub use crate::schema::narrowing::Narrowing;
     pub use crate::schema::own_collections::own_collections;
+    pub use crate::schema::sorting::{SortKey, Sorting};
     pub use crate::schema::table_description::{ColumnDescription, LeftOut, TableDescription};
     pub use crate::store::error::{SchemaMismatch, StoreError};
+    pub use crate::store::listing::Listing;
     pub use crate::store::page::{PageLimit, PageMeter, RecordPage};
     pub use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Store};
     pub use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};

@@ -17,6 +17,7 @@ use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::store::listing::Listing;
 use crate::store::page::{PageLimit, RecordPage};
 use crate::store::store::Store;
 use crate::write::batch::{Batch, Group, GroupResult};
@@ -197,7 +198,8 @@ impl Node {
         after: Option<RecordId>,
         rows: usize,
     ) -> RecordPage {
-        let page = self.store.list(collection, after, up_to(rows), None).await;
+        let listing = Listing::by_id(after, up_to(rows));
+        let page = self.store.list(collection, &listing).await;
         page.expect("list")
     }
 

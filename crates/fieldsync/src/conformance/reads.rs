@@ -12,6 +12,7 @@ use super::tasks::spawn;
 use crate::model::edit::Edit;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
+use crate::store::listing::Listing;
 use crate::store::page::PageLimit;
 
 /// Each change adds one star, so that the stars of a record must equal the offset that was read with it.
@@ -116,11 +117,8 @@ pub async fn a_page_is_bounded_in_bytes_but_has_a_record<F: Fixture>() {
             rows: 100,
             bytes: BYTES,
         };
-        let page = node
-            .store
-            .list("notes", after, limit, None)
-            .await
-            .expect("list");
+        let listing = Listing::by_id(after, limit);
+        let page = node.store.list("notes", &listing).await.expect("list");
         let bytes = |record: &Record| record.fields["body"].as_str().map_or(0, str::len);
         let total: usize = page.records.iter().map(bytes).sum();
         assert!(total <= BYTES || page.records.len() == 1, "{total} bytes");

@@ -1,9 +1,10 @@
 //! The engine on behalf of a principal.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::engine::engine::{Engine, ProposedEdit};
+use crate::engine::pages::Pages;
 use crate::engine::permissions::{Permissions, RecordView};
 use crate::error::EngineError;
 use crate::live::since::Since;
@@ -20,14 +21,12 @@ use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::schema::sorting::SortKey;
 use crate::store::error::StoreError;
 use crate::store::page::{PageLimit, PageMeter};
 
 /// The maximum size of a page, as JSON without its brackets.
 pub(crate) const MAX_PAGE_BYTES: usize = 1024 * 1024 - 1;
-
-/// How long a list may look for records that match its query.
-const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engine on behalf of a principal. Records are [`Fields`] with the id, as far as the principal may read them.
 #[derive(Debug)]
@@ -46,6 +45,27 @@ pub struct Page {
     pub cursor: Cursor,
     /// The id after which the next page starts. `None` on the last page.
     pub next: Option<RecordId>,
+}
+
+/// A page, and where the next one begins.
+#[derive(Debug)]
+pub(crate) struct PageRead {
+    pub(crate) records: Vec<Fields>,
+    pub(crate) cursor: Cursor,
+    pub(crate) next: Option<Next>,
+}
+
+/// Where the next page begins.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// After the last record of this one.
+    AfterRecord(SortKey),
+    /// After a record that may be hidden: looking further took too long.
+    After(SortKey),
+}
+
+fn too_slow(message: &str) -> EngineError {
+    StoreError::Unavailable(message.into()).into()
 }
 
 impl Engine {
@@ -133,32 +153,50 @@ impl Caller<'_> {
         limit: usize,
     ) -> Result<Page, EngineError> {
         let permissions = self.permissions(Access::Read, collection).await?;
-        self.page(after, limit, &permissions.collection, &permissions.read)
-            .await
+        let collection = &permissions.collection;
+        collection.check_after(after.as_ref())?;
+        let read = self.page(
+            after.map(SortKey::from),
+            limit,
+            collection,
+            &permissions.read,
+        );
+        let PageRead {
+            records,
+            cursor,
+            next,
+        } = read.await?;
+        let next = match next {
+            Some(Next::AfterRecord(key)) => Some(key.id),
+            Some(Next::After(_)) => return Err(too_slow("the list took too long")),
+            None => None,
+        };
+        Ok(Page {
+            records,
+            cursor,
+            next,
+        })
     }
 
+    /// Reads a page of the records that the grant shows, in the order of its query.
     pub(crate) async fn page(
         &self,
-        after: Option<RecordId>,
+        after: Option<SortKey>,
         limit: usize,
         collection: &Collection,
         grant: &Grant,
-    ) -> Result<Page, EngineError> {
-        collection.check_after(after.as_ref())?;
-        let store = self.engine.store();
+    ) -> Result<PageRead, EngineError> {
         let limit = PageLimit {
             rows: limit,
             bytes: MAX_PAGE_BYTES,
         };
-        let narrowing = grant.narrowing();
-        let list = |after| store.list(collection.name(), after, limit, narrowing.as_ref());
-        let begun = Instant::now();
-        let mut read = list(after).await?;
-        // Later records are as they were at the first read, or newer: the first cursor misses nothing.
-        let position = read.head;
+        let mut pages = Pages::of(&**self.engine.store(), collection, grant, after, limit);
         let (mut meter, mut records, mut last) = (PageMeter::new(limit), Vec::new(), None);
+        let mut position = None;
         // The page is filled: how many records are hidden between two visible ones must not show.
-        let has_more = loop {
+        while let Some(read) = pages.next().await? {
+            // Later records are as they were at the first read, or newer: the first cursor misses nothing.
+            position.get_or_insert(read.head);
             for record in read.records.iter().filter(|record| grant.shows(record)) {
                 let visible = grant.view.project(record.id.clone(), &record.fields);
                 // With the comma.
@@ -166,28 +204,30 @@ impl Caller<'_> {
                     break;
                 }
                 records.push(visible);
-                last = Some(record.id.clone());
+                last = Some(grant.place_of(record));
             }
-            if meter.is_full() || !read.more || records.len() >= limit.rows {
-                break read.more || meter.is_full();
+            if meter.is_full() || records.len() >= limit.rows || pages.is_out_of_time() {
+                break;
             }
-            if begun.elapsed() > LIST_TIMEOUT {
-                if last.is_some() {
-                    break true;
-                }
-                let message = "the list took too long: it has few records, and no index finds them";
-                return Err(StoreError::Unavailable(message.into()).into());
-            }
-            let after = read.records.last().map(|last| last.id.clone());
-            read = list(after).await?;
+        }
+        let is_full = meter.is_full() || records.len() >= limit.rows;
+        let next = match last {
+            last if is_full => last
+                .filter(|_| meter.is_full() || pages.has_more())
+                .map(Next::AfterRecord),
+            _ => pages
+                .place()
+                .filter(|_| pages.has_more())
+                .cloned()
+                .map(Next::After),
         };
-        Ok(Page {
+        Ok(PageRead {
             records,
             cursor: Cursor {
-                position,
+                position: position.expect("there is a first page"),
                 shape: collection.shape(grant),
             },
-            next: last.filter(|_| has_more),
+            next,
         })
     }
 
@@ -201,25 +241,18 @@ impl Caller<'_> {
             rows: 1000,
             bytes: MAX_PAGE_BYTES,
         };
-        let (store, narrowing, begun) = (self.engine.store(), grant.narrowing(), Instant::now());
-        let (mut count, mut after) = (0, None);
-        loop {
-            let list = store.list(collection.name(), after, limit, narrowing.as_ref());
-            let page = list.await?;
-            count += page
-                .records
-                .iter()
-                .filter(|record| grant.shows(record))
-                .count();
-            if !page.more {
-                return Ok(count);
+        let mut pages = Pages::of(&**self.engine.store(), collection, grant, None, limit);
+        let mut count = 0;
+        while let Some(page) = pages.next().await? {
+            let shown = page.records.iter().filter(|record| grant.shows(record));
+            count += shown.count();
+            if pages.is_out_of_time() && pages.has_more() {
+                return Err(too_slow(
+                    "counting took too long: ask without Prefer: count=exact",
+                ));
             }
-            if begun.elapsed() > LIST_TIMEOUT {
-                let message = "counting took too long: ask without Prefer: count=exact";
-                return Err(StoreError::Unavailable(message.into()).into());
-            }
-            after = page.records.last().map(|last| last.id.clone());
         }
+        Ok(count)
     }
 
     /// Applies several edits as a whole or not at all, and returns each record as the principal sees it afterwards.

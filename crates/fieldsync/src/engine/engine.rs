@@ -198,8 +198,12 @@ impl Engine {
         }
         let hub = gauges.hubs.of(collection.name());
         let shape = collection.shape(&permissions.read);
-        let grant = permissions.read.narrowed(&topic.query, collection);
-        let grant = grant.map_err(Refusal::BadQuery)?;
+        let of_record = topic.id.as_ref().map(|_| topic.query.check_of_record());
+        let query = of_record.unwrap_or(Ok(()));
+        let grant = query.and_then(|()| permissions.read.narrowed(&topic.query, collection));
+        let mut grant = grant.map_err(Refusal::BadQuery)?;
+        // Only the records of a window have an order: who has all sorts them.
+        grant.sorting = grant.sorting.filter(|_| grant.window.is_some());
         let reads = Arc::clone(subscriber_reads);
         Ok(Subscription::new(
             topic, collection, grant, shape, hub, reads, since,

@@ -7,14 +7,17 @@ use serde::de::DeserializeOwned;
 
 use crate::engine::caller::MAX_PAGE_BYTES;
 use crate::engine::collection_handle::CollectionHandle;
+use crate::engine::pages::Pages;
 use crate::error::EngineError;
 use crate::live::subscription::Subscription;
 use crate::model::cursor::Cursor;
 use crate::model::filter::Filter;
+use crate::model::order::Order;
 use crate::model::record::{RecordId, Stored};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::grant::Grant;
+use crate::schema::sorting::SortKey;
 use crate::store::page::PageLimit;
 
 /// The records of a collection that match, from [`CollectionHandle::query`].
@@ -79,10 +82,25 @@ impl<T> HandleQuery<T> {
         Self { topic, ..self }
     }
 
+    /// The order of a list or a [window](Self::window). After an order that was given before, this one is for records that are equal under
+    /// that.
+    #[must_use]
+    pub fn order_by(self, order: Order) -> Self {
+        let topic = self.topic.order_by(order);
+        Self { topic, ..self }
+    }
+
+    /// Subscribes to the first records under the order alone, this many: from 1 to 1000.
+    #[must_use]
+    pub fn window(self, records: usize) -> Self {
+        let topic = self.topic.window(records);
+        Self { topic, ..self }
+    }
+
     /// Subscribes to the records that match: a snapshot first, or what has changed since a cursor, then every change.
     ///
     /// # Errors
-    /// When the collection is unknown, or the filter does not fit it.
+    /// When the collection is unknown, or the filter, the order or the window does not fit it.
     pub async fn subscribe(&self, since: Option<Cursor>) -> Result<Subscription, EngineError> {
         let topic = self.topic.clone();
         self.handle.engine().subscribe(topic, since).await
@@ -90,11 +108,12 @@ impl<T> HandleQuery<T> {
 }
 
 impl<T: DeserializeOwned> HandleQuery<T> {
-    /// Reads at most `limit` of the records that match, in the order of their ids, starting after the id `after`. A record that does not
-    /// fit the type is left out, and logged.
+    /// Reads at most `limit` of the records that match, in the order that was asked for or that of their ids, starting after the id `after`.
+    /// A record that does not fit the type is left out, and logged.
     ///
     /// # Errors
-    /// When the collection is unknown, the filter does not fit it, `after` is of another kind than its ids, or the store fails.
+    /// When the collection is unknown, the filter or the order does not fit it, `after` is of another kind than its ids or given with an
+    /// order, or the store fails.
     pub async fn list(
         &self,
         after: Option<RecordId>,
@@ -103,20 +122,24 @@ impl<T: DeserializeOwned> HandleQuery<T> {
         let (engine, name) = (self.handle.engine(), self.handle.name());
         let collection = engine.known_collection(name)?;
         collection.check_after(after.as_ref())?;
+        if after.is_some() && !self.topic.query.order.is_empty() {
+            let message = "after: a list with an order begins at its first record";
+            return Err(Refusal::Malformed(message.into()).into());
+        }
         let matching = Grant::full().narrowed(&self.topic.query, &collection);
         let matching = matching.map_err(Refusal::BadQuery)?;
-        let narrowing = matching.narrowing();
-        let (mut records, mut after) = (Vec::new(), after);
-        while records.len() < limit {
-            let limit = PageLimit {
-                rows: limit - records.len(),
-                bytes: MAX_PAGE_BYTES,
-            };
-            let store = engine.store();
-            let page = store.list(name, after, limit, narrowing.as_ref()).await?;
-            after = page.records.last().map(|last| last.id.clone());
+        let page = PageLimit {
+            rows: limit,
+            bytes: MAX_PAGE_BYTES,
+        };
+        let after = after.map(SortKey::from);
+        let mut pages = Pages::of(&**engine.store(), &collection, &matching, after, page);
+        let mut records = Vec::new();
+        while records.len() < limit
+            && let Some(page) = pages.next().await?
+        {
             for record in page.records {
-                if !matching.shows(&record) {
+                if records.len() >= limit || !matching.shows(&record) {
                     continue;
                 }
                 match self.handle.typed(record) {
@@ -126,9 +149,6 @@ impl<T: DeserializeOwned> HandleQuery<T> {
                     }
                     Err(error) => return Err(error),
                 }
-            }
-            if !page.more {
-                break;
             }
         }
         Ok(records)

@@ -57,7 +57,7 @@ impl Readiness {
             None => NotReady::StoreSilent,
             Some(StoreError::Unavailable(_)) => NotReady::StoreUnavailable,
             Some(StoreError::Schema(_) | StoreError::NotPrepared { .. }) => NotReady::Tables,
-            Some(StoreError::Backend(_)) => NotReady::StoreFailed,
+            Some(StoreError::Backend(_) | StoreError::Unordered(_)) => NotReady::StoreFailed,
         });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), asked));
         asked

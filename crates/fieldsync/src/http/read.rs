@@ -8,6 +8,7 @@ use ::http::header::{
 use ::http::{Method, Response, StatusCode};
 use bytes::Bytes;
 
+use crate::engine::caller::Next;
 use crate::engine::permissions::Permissions;
 use crate::http::body::Body;
 use crate::http::conditional::{if_match, if_none_match};
@@ -16,39 +17,30 @@ use crate::http::reply::{Rejection, WithHeader as _, empty, json, to_json};
 use crate::http::request::Request;
 use crate::model::entity_tag::entity_tag_of;
 use crate::model::percent::percent_encode;
-use crate::model::query::Query;
+use crate::model::query::{MAX_WINDOW, Query, read_window};
 use crate::model::record::RecordKey;
 use crate::model::refusal::Refusal;
 use crate::protocol::Problem;
 use crate::schema::collection::Collection;
-
-/// The largest page, and the size of a page if the request does not give one.
-const MAX_PAGE_RECORDS: usize = 1000;
+use crate::schema::grant::Grant;
+use crate::schema::sorting::SortKey;
 
 pub(crate) async fn page(
     request: &Request<'_>,
     collection: &Collection,
     permissions: &Permissions,
 ) -> Result<Response<Body>, Rejection> {
-    let limit = match request.parameter("limit")? {
-        None => MAX_PAGE_RECORDS,
-        Some(text) => Some(text)
-            .filter(|text| !text.starts_with('+'))
-            .and_then(|text| text.parse().ok())
-            .filter(|limit| (1..=MAX_PAGE_RECORDS).contains(limit))
-            .ok_or_else(|| Rejection::malformed("limit", "must be an integer from 1 to 1000"))?,
-    };
-    let after = match request.parameter("after")? {
-        None => None,
-        Some(text) => {
-            let id = collection.parse_id(&text);
-            Some(id.ok_or_else(|| Rejection::malformed("after", "must be the id of a record"))?)
-        }
-    };
-    let is_later_page = after.is_some();
+    let limit = request.parameter("limit")?;
+    let limit = limit
+        .map(|text| read_window(&text).map_err(|message| Rejection::malformed("limit", &message)));
+    let limit = limit.transpose()?.unwrap_or(MAX_WINDOW);
     let query = request.query(&["limit", "after"])?;
     let grant = permissions.read.narrowed(&query, collection);
     let grant = grant.map_err(Rejection::bad_query)?;
+    let after = request.parameter("after")?;
+    let is_later_page = after.is_some();
+    let after = after.map(|text| place(request, &text, collection, &grant));
+    let after = after.transpose()?;
     let page = request
         .caller
         .page(after, limit, collection, &grant)
@@ -76,11 +68,40 @@ pub(crate) async fn page(
         return Ok(response);
     };
     let (mount_path, name) = (request.mount_path(), collection.name());
-    let next = percent_encode(&next.to_string());
+    let next = match next {
+        Next::AfterRecord(key) if grant.sorting.is_none() => key.id.to_string(),
+        Next::AfterRecord(key) | Next::After(key) => {
+            request
+                .engine
+                .seal_place(collection, &grant, page.cursor, key)
+        }
+    };
+    let next = percent_encode(&next);
     let and = if query.is_empty() { "" } else { "&" };
     let link =
         format!("<{mount_path}/{name}/?after={next}&limit={limit}{and}{query}>; rel=\"next\"");
     Ok(response.with_text(LINK, link))
+}
+
+/// The place that the parameter `after` names: what a `Link` has, or in a list in the order of the ids a record.
+fn place(
+    request: &Request<'_>,
+    text: &str,
+    collection: &Collection,
+    grant: &Grant,
+) -> Result<SortKey, Rejection> {
+    let of_link = request.engine.open_place(collection, grant, text);
+    let of_record = || {
+        collection
+            .parse_id(text)
+            .filter(|_| grant.sorting.is_none())
+    };
+    let place = of_link.or_else(|| of_record().map(SortKey::from));
+    let message = match grant.sorting {
+        None => "must be the id of a record, or what the Link of this list has",
+        Some(_) => "must be what the Link of this list has: its order has places of its own",
+    };
+    place.ok_or_else(|| Rejection::malformed("after", message))
 }
 
 /// Whether the request prefers a list with the number of all records that match (RFC 7240; the preference is PostgREST's).
@@ -98,6 +119,7 @@ pub(crate) async fn record(
 ) -> Result<Response<Body>, Rejection> {
     let collection = Arc::clone(&key.collection);
     let query = request.query(&[])?;
+    query.check_of_record().map_err(Rejection::bad_query)?;
     let grant = permissions.read.narrowed(&query, &permissions.collection);
     let grant = grant.map_err(Rejection::bad_query)?;
     let view = request

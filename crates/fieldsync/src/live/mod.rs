@@ -15,4 +15,7 @@ pub(crate) mod subscriber_reads;
 pub(crate) mod subscription;
 pub(crate) mod update;
 mod update_stream;
+mod updates_read;
 pub(crate) mod validity;
+pub(crate) mod window;
+mod window_updates;

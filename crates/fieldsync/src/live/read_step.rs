@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::live::window::{Phase, Window};
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
@@ -9,6 +10,7 @@ use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::schema::sorting::SortKey;
 use crate::store::error::StoreError;
 use crate::store::page::PageLimit;
 use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE, read_changes_and_rows};
@@ -20,6 +22,9 @@ const PIECE: PageLimit = PageLimit {
     bytes: 64 * 1024,
 };
 
+/// The fewest rows that are read for a window.
+const MIN_PIECE_ROWS: usize = 8;
+
 /// What to read next from the store.
 ///
 /// The pieces of a snapshot are read at different positions. Between two pieces the subscriber receives what has
@@ -29,10 +34,36 @@ const PIECE: PageLimit = PageLimit {
 pub(crate) enum ReadStep {
     /// The changes after the subscriber's position.
     CatchUp,
-    /// The piece of a snapshot after this id.
-    SnapshotPiece { after: Option<RecordId> },
-    /// The changes since the piece that ends with this id, when they are too many to read with the next piece.
-    ChangesBetweenPieces { after: Option<RecordId> },
+    /// The piece of a snapshot after this record.
+    SnapshotPiece { after: Option<SortKey> },
+    /// The changes since the piece that ends with this record, when they are too many to read with the next piece.
+    ChangesBetweenPieces { after: Option<SortKey> },
+}
+
+impl ReadStep {
+    /// Reads the records that a window lacks.
+    pub(crate) fn of_window(window: &Window) -> Self {
+        let after = window.reach().cloned();
+        Self::SnapshotPiece { after }
+    }
+}
+
+/// The piece that a window needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    /// The number of records that are missing.
+    missing: usize,
+    /// Whether the subscriber has records of before, so that it must learn what has changed since.
+    goes_on: bool,
+}
+
+impl Piece {
+    pub(crate) fn of(window: &Window) -> Self {
+        Self {
+            missing: window.missing(),
+            goes_on: window.phase != Phase::Snapshot || !window.is_blank(),
+        }
+    }
 }
 
 /// The result of a [`ReadStep`].
@@ -50,13 +81,13 @@ pub(crate) enum Then {
     /// Live changes, or further missed ones.
     CatchUp,
     /// The piece of a snapshot after this id, or further changes before it.
-    ChangesBetweenPieces { after: Option<RecordId> },
+    ChangesBetweenPieces { after: Option<SortKey> },
     /// This piece of a snapshot.
     SnapshotPiece {
         records: Vec<Record>,
         /// The position at which the records were read.
         position: Position,
-        after: Option<RecordId>,
+        after: Option<SortKey>,
         is_last: bool,
     },
 }
@@ -70,6 +101,8 @@ pub(crate) struct Reader {
     pub(crate) position: Position,
     /// Which partial changes it needs whole.
     pub(crate) fill: Fill,
+    /// What its window needs, if it has one.
+    pub(crate) window: Option<Piece>,
 }
 
 impl Reader {
@@ -97,7 +130,7 @@ impl Reader {
     async fn read_piece(
         &self,
         store: &dyn Store,
-        after: Option<RecordId>,
+        after: Option<SortKey>,
     ) -> Result<StepResult, StoreError> {
         let topic = &self.topic;
         if let Some(id) = topic.id.clone() {
@@ -115,13 +148,19 @@ impl Reader {
             let log = LogRead::default();
             return Ok(StepResult { log, then });
         }
-        let narrowing = self.grant.narrowing();
-        let page = store
-            .list(&topic.collection, after.clone(), PIECE, narrowing.as_ref())
-            .await?;
+        let rows = match self.window {
+            // Some more, since records may be hidden.
+            Some(piece) => piece.missing.max(MIN_PIECE_ROWS).min(PIECE.rows),
+            None => PIECE.rows,
+        };
+        let listing = self
+            .grant
+            .listing(after.clone(), PageLimit { rows, ..PIECE });
+        let page = store.list(&topic.collection, &listing).await?;
         let position = page.head;
         let mut log = LogRead::default();
-        if after.is_some() && position != self.position {
+        let goes_on = self.window.map_or(after.is_some(), |piece| piece.goes_on);
+        if goes_on && position != self.position {
             log = self.read_log(store).await?;
         }
         if let ChangesSince::Changes { changes, more } = &mut log.changes {

@@ -14,24 +14,24 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use crate::live::hub::{Hub, Listener, RingRead};
-use crate::live::message_size::{MESSAGE, size_of_change, size_of_record};
-use crate::live::read_step::{ReadStep, Reader, StepResult, Then, is_in_pieces_up_to};
+use crate::live::read_step::{Piece, ReadStep, Reader, StepResult, Then, is_in_pieces_up_to};
 use crate::live::ring::Entry;
 use crate::live::since::Since;
 use crate::live::subscriber_reads::{SubscriberReads, Turn};
 use crate::live::update::Update;
 use crate::live::validity::Validity;
+use crate::live::window::{Phase, Window};
 use crate::metrics;
-use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
+use crate::model::change::{Action, Change};
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
 use crate::model::record::{Record, RecordId};
 use crate::model::topic::Topic;
 use crate::schema::change_view::UnknownMembership;
-use crate::schema::collection::Collection;
+use crate::schema::collection::{CaptureChoice, Collection};
 use crate::schema::grant::Grant;
 use crate::schema::index_key::IndexKey;
-use crate::store::page::PageMeter;
+use crate::schema::sorting::SortKey;
 use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE};
 
 /// The delay before a failed read is retried.
@@ -57,22 +57,24 @@ pub(crate) enum Event {
 /// about 256 KiB, or one change or record.
 pub struct Subscription {
     topic: Topic,
-    collection: Arc<Collection>,
-    grant: Arc<Grant>,
+    pub(super) collection: Arc<Collection>,
+    pub(super) grant: Arc<Grant>,
     pub(crate) shape: Shape,
     /// The shape of the collection under the grant. Its cursors serve for every query.
     pub(crate) collection_shape: Shape,
     reads: Arc<SubscriberReads>,
     /// Which partial changes the subscriber needs whole.
-    fill: Fill,
+    pub(super) fill: Fill,
     listener: Listener,
     /// The position up to which the log has been read.
-    position: Position,
+    pub(super) position: Position,
     /// What has been read and not delivered yet.
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     /// The turn in which the events were read. It ends when they are delivered.
     turn: Option<Turn>,
     state: State,
+    /// Which records the subscriber has, if it has asked for the first of an order.
+    window: Option<Box<Window>>,
     /// The subscription ends with it.
     pub(crate) validity: Validity,
 }
@@ -102,7 +104,7 @@ impl Subscription {
         let shape = collection.shape(&grant);
         let of_record = topic.id.as_ref().map(|id| vec![IndexKey::of_record(id)]);
         let listener = hub.listen(of_record.or_else(|| grant.keys()));
-        let position = hub.head();
+        let (position, window) = (hub.head(), Window::of(&grant).map(Box::new));
         let mut subscription = Self {
             topic,
             collection: Arc::clone(collection),
@@ -116,10 +118,15 @@ impl Subscription {
             events: VecDeque::new(),
             turn: None,
             state: State::Ended,
+            window,
             validity: Validity::unlimited(),
         };
         match since {
             Since::Snapshot => subscription.start(ReadStep::SnapshotPiece { after: None }),
+            // A window is small: its snapshot is read as a whole.
+            Since::InSnapshot(..) if subscription.window.is_some() => {
+                subscription.reset(ResetReason::View);
+            }
             Since::Lost(reason) => subscription.reset(reason),
             Since::Position(since) => {
                 // After a reset of the log the position is useless, and the subscription starts at the head.
@@ -130,7 +137,8 @@ impl Subscription {
             }
             Since::Cursor(cursor) => subscription.resume(cursor, ReadStep::CatchUp),
             Since::InSnapshot(cursor, after) => {
-                subscription.resume(cursor, ReadStep::SnapshotPiece { after: Some(after) });
+                let after = Some(after.into());
+                subscription.resume(cursor, ReadStep::SnapshotPiece { after });
             }
         }
         subscription
@@ -140,7 +148,17 @@ impl Subscription {
     fn resume(&mut self, cursor: Cursor, step: ReadStep) {
         if cursor.shape == self.shape || cursor.shape == self.collection_shape {
             self.position = cursor.position;
-            self.start(step);
+            match &mut self.window {
+                // The table may have changes of others that the log does not have yet: what the subscriber has can't be told from it.
+                Some(_) if self.collection.capture_choice() == Some(CaptureChoice::On) => {
+                    self.start(ReadStep::SnapshotPiece { after: None });
+                }
+                Some(window) => {
+                    window.phase = Phase::Resuming;
+                    self.start(step);
+                }
+                None => self.start(step),
+            }
         } else if cursor.shape.schema == self.shape.schema {
             self.reset(ResetReason::View);
         } else {
@@ -219,6 +237,7 @@ impl Subscription {
                         grant: Arc::clone(&self.grant),
                         position: self.position,
                         fill: self.fill.clone(),
+                        window: self.window.as_deref().map(Piece::of),
                     };
                     self.state = State::Reading(self.reads.start(step.clone(), reader), step);
                 }
@@ -254,6 +273,10 @@ impl Subscription {
 
     /// Queues the live changes of which the subscriber sees something, and moves to the position after them.
     fn queue_entries(&mut self, entries: &[Arc<Entry>], position: Position) {
+        if let Some(window) = self.window.take() {
+            self.window = Some(self.queue_in_window(window, entries, position));
+            return;
+        }
         for entry in entries {
             if self.fill.includes(&entry.change, &self.collection) {
                 // Another node has logged the change without values that this subscriber needs.
@@ -277,11 +300,14 @@ impl Subscription {
         metrics::reset(self.collection.name(), reason.word());
         self.listener.accept_reset();
         self.push(Update::Reset(reason));
+        if let Some(window) = &mut self.window {
+            window.restart();
+        }
         self.start(ReadStep::SnapshotPiece { after: None });
     }
 
     /// Starts a step, when everything read so far is delivered.
-    fn start(&mut self, step: ReadStep) {
+    pub(super) fn start(&mut self, step: ReadStep) {
         self.state = State::Next(step);
     }
 
@@ -291,6 +317,10 @@ impl Subscription {
         match changes {
             ChangesSince::OutOfRange(reason) => self.reset(reason),
             ChangesSince::Changes { changes, more } => {
+                if let Some(window) = self.window.take() {
+                    self.window = Some(self.apply_to_window(window, &changes, more, &rows, then));
+                    return;
+                }
                 let applied = self.apply_changes(&changes, more, &rows, then);
                 if let Err(UnknownMembership) = applied {
                     self.reset(ResetReason::View);
@@ -316,8 +346,9 @@ impl Subscription {
                 }
             }
             Then::ChangesBetweenPieces { after } => {
-                let is_selected = is_in_pieces_up_to(after.clone());
-                self.queue_changes(changes, rows, is_selected, after.as_ref())?;
+                let last = after.as_ref().map(|after| &after.id);
+                let is_selected = is_in_pieces_up_to(last.cloned());
+                self.queue_changes(changes, rows, is_selected, last)?;
                 self.start(if more {
                     ReadStep::ChangesBetweenPieces { after }
                 } else {
@@ -330,6 +361,7 @@ impl Subscription {
                 after,
                 is_last,
             } => {
+                let after = after.map(|after| after.id);
                 let is_selected = is_in_pieces_up_to(after.clone());
                 self.queue_changes(changes, rows, is_selected, after.as_ref())?;
                 let after = records.last().map(|record| record.id.clone()).or(after);
@@ -338,6 +370,7 @@ impl Subscription {
                 if is_last {
                     self.go_live();
                 } else {
+                    let after = after.map(SortKey::from);
                     self.start(ReadStep::SnapshotPiece { after });
                 }
             }
@@ -345,104 +378,17 @@ impl Subscription {
         Ok(())
     }
 
-    fn go_live(&mut self) {
-        self.state = State::Live;
+    pub(super) fn go_live(&mut self) {
+        self.go_on_live();
         let cursor = self.cursor(self.position);
         self.push(Update::Live { cursor });
     }
 
-    fn push(&mut self, update: Update) {
+    pub(super) fn go_on_live(&mut self) {
+        self.state = State::Live;
+    }
+
+    pub(super) fn push(&mut self, update: Update) {
         self.events.push_back(Event::Other(Box::new(update)));
-    }
-
-    /// Queues the records of a piece of a snapshot, in parts that fit a message. Unless it is the last piece, it ends with the
-    /// record `after`.
-    fn queue_records(&mut self, records: Vec<Record>, after: Option<&RecordId>) {
-        let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
-        let grant = Arc::clone(&self.grant);
-        for record in records.into_iter().filter(|record| grant.shows(record)) {
-            let record = Record {
-                id: record.id,
-                fields: grant.view.project_fields(&record.fields),
-            };
-            let bytes = size_of_record(&record);
-            if !meter.take(bytes) {
-                let records = std::mem::take(&mut part);
-                let last: Option<RecordId> =
-                    records.last().map(|record: &Record| record.id.clone());
-                self.queue(|cursor| Update::Snapshot { records, cursor }, last.as_ref());
-                meter = PageMeter::new(MESSAGE);
-                meter.take(bytes);
-            }
-            part.push(record);
-        }
-        let records = part;
-        self.queue(|cursor| Update::Snapshot { records, cursor }, after);
-    }
-
-    /// Queues an update that ends at the position: with its cursor, or within a snapshot with the place after this record.
-    fn queue(&mut self, update: impl FnOnce(Option<Cursor>) -> Update, after: Option<&RecordId>) {
-        let cursor = self.cursor(self.position);
-        let Some(after) = after.map(RecordId::to_string) else {
-            return self.push(update(Some(cursor)));
-        };
-        let part = (update(None), Resume { cursor, after });
-        self.events.push_back(Event::InSnapshot(Box::new(part)));
-    }
-
-    /// Queues the selected changes in folded pages, and moves to the position after the last change. Within a snapshot, these
-    /// come after the piece that ends with the record `after`.
-    fn queue_changes(
-        &mut self,
-        changes: &[Change],
-        rows: &HashMap<RecordId, Option<Record>>,
-        is_selected: impl Fn(&Change) -> bool,
-        after: Option<&RecordId>,
-    ) -> Result<(), UnknownMembership> {
-        let (mut meter, mut page) = (PageMeter::new(MESSAGE), FoldedChanges::default());
-        for change in changes {
-            let on_topic = self.topic.id.clone().is_none_or(|id| change.key.id == id);
-            let is_wanted = on_topic && is_selected(change);
-            let folded = if is_wanted {
-                self.folded(change, rows)?
-            } else {
-                None
-            };
-            if let Some(folded) = folded {
-                let bytes = size_of_change(&folded);
-                if !meter.take(bytes) {
-                    let changes = std::mem::take(&mut page).changes;
-                    self.queue(|cursor| Update::Changes { changes, cursor }, after);
-                    meter = PageMeter::new(MESSAGE);
-                    meter.take(bytes);
-                }
-                page.push(folded);
-            }
-            self.position = change.position;
-        }
-        if !page.changes.is_empty() {
-            let changes = page.changes;
-            self.queue(|cursor| Update::Changes { changes, cursor }, after);
-        }
-        Ok(())
-    }
-
-    /// The change as the subscriber sees it, with its missing values if it needs them. `None` if it sees nothing of it.
-    fn folded(
-        &self,
-        change: &Change,
-        rows: &HashMap<RecordId, Option<Record>>,
-    ) -> Result<Option<FoldedChange>, UnknownMembership> {
-        let grant = &self.grant;
-        if !self.fill.includes(change, &self.collection) {
-            let view = change.view(grant)?;
-            return Ok(view.map(|view| FoldedChange::of(&view, grant)));
-        }
-        let row = rows.get(&change.key.id).and_then(Option::as_ref);
-        let Some((filled, action)) = change.filled(row, grant)? else {
-            return Ok(None);
-        };
-        let view = filled.view_as(action, grant);
-        Ok(view.map(|view| FoldedChange::of(&view, grant)))
     }
 }

@@ -10,6 +10,7 @@
 //! item   = quoted | {any except "," and ")"}
 //! quoted = '"' {any except '"' and "\" | "\" any} '"'
 //! column = bare | quoted
+//! term   = column ["." ("asc" | "desc")] ["." ("nullsfirst" | "nullslast")]
 //! ```
 
 use std::fmt;
@@ -17,11 +18,14 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::model::filter::{Condition, Filter, Operand, Operator};
+use crate::model::order::{Order, asc, desc};
 
 /// The most comparisons of a filter.
 const MAX_CONDITIONS: usize = 32;
 /// The most values of an `in`.
 const MAX_VALUES: usize = 100;
+/// The most terms of an order.
+const MAX_TERMS: usize = 8;
 /// The most groups within each other.
 const MAX_DEPTH: usize = 4;
 
@@ -58,6 +62,30 @@ pub(crate) fn read_columns(text: &str) -> Result<Vec<String>, String> {
     }
     reader.end()?;
     Ok(columns)
+}
+
+/// Reads the terms of an order, separated by commas.
+pub(crate) fn read_order(text: &str) -> Result<Vec<Order>, String> {
+    let mut reader = Reader {
+        rest: text,
+        count: 0,
+    };
+    let mut order: Vec<Order> = Vec::new();
+    loop {
+        let term = reader.term()?;
+        if order.iter().any(|known| known.field == term.field) {
+            return Err(format!("has {:?} twice", term.field));
+        }
+        order.push(term);
+        if order.len() > MAX_TERMS {
+            return Err(format!("may have at most {MAX_TERMS} fields"));
+        }
+        if !reader.take(",") {
+            break;
+        }
+    }
+    reader.end()?;
+    Ok(order)
 }
 
 struct Reader<'a> {
@@ -201,6 +229,23 @@ impl Reader<'_> {
         Ok(name.to_owned())
     }
 
+    fn term(&mut self) -> Read<Order> {
+        let field = self.column()?;
+        let term = if self.take(".desc") {
+            desc(field)
+        } else {
+            self.take(".asc");
+            asc(field)
+        };
+        Ok(if self.take(".nullsfirst") {
+            term.nulls_first()
+        } else if self.take(".nullslast") {
+            term.nulls_last()
+        } else {
+            term
+        })
+    }
+
     fn item(&mut self) -> Read<String> {
         if self.rest.starts_with('"') {
             return self.quoted();
@@ -282,6 +327,21 @@ fn negated(is_negated: bool, condition: Condition) -> Condition {
         Condition::Not(Box::new(condition))
     } else {
         condition
+    }
+}
+
+/// As a term of the grammar.
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Column(&self.field))?;
+        if self.is_descending {
+            f.write_str(".desc")?;
+        }
+        match (self.nulls_first, self.is_descending) {
+            (true, false) => f.write_str(".nullsfirst"),
+            (false, true) => f.write_str(".nullslast"),
+            _ => Ok(()),
+        }
     }
 }
 

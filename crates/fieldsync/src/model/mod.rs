@@ -16,6 +16,7 @@ pub(crate) mod filter;
 pub(crate) mod filter_text;
 pub(crate) mod log_bounds;
 pub(crate) mod merge_patch;
+pub(crate) mod order;
 pub(crate) mod outcome;
 pub(crate) mod percent;
 pub(crate) mod precondition;

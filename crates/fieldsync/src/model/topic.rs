@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::filter::Filter;
+use crate::model::order::Order;
 use crate::model::query::Query;
 use crate::model::record::{RecordId, RecordKey};
 
@@ -53,6 +54,21 @@ impl Topic {
     pub fn select<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
         let query = Arc::make_mut(&mut self.query);
         query.select = Some(fields.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The order of a [window](Self::window). After an order that was given before, this one is for records that are equal under that.
+    #[must_use]
+    pub fn order_by(mut self, order: Order) -> Self {
+        Arc::make_mut(&mut self.query).order.push(order);
+        self
+    }
+
+    /// Only the first records under the order, this many: from 1 to 1000. After each update with a cursor the subscriber has these
+    /// records and no others.
+    #[must_use]
+    pub fn window(mut self, records: usize) -> Self {
+        Arc::make_mut(&mut self.query).window = Some(records);
         self
     }
 

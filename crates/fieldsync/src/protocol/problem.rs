@@ -111,9 +111,10 @@ impl From<&EngineError> for Problem {
                 StoreError::Unavailable(_) => {
                     Self::unavailable("the store is unavailable; try again")
                 }
-                StoreError::Schema(_) | StoreError::NotPrepared { .. } | StoreError::Backend(_) => {
-                    Self::internal()
-                }
+                StoreError::Schema(_)
+                | StoreError::NotPrepared { .. }
+                | StoreError::Unordered(_)
+                | StoreError::Backend(_) => Self::internal(),
             },
             EngineError::Unreadable { .. } => Self::internal(),
         }

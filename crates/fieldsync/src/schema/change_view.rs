@@ -78,7 +78,10 @@ impl Change {
     /// Whether the change lacks values that the holder of this grant needs: to tell whether it sees the record, or to receive it whole.
     pub(crate) fn lacks_for(&self, grant: &Grant) -> bool {
         let arrives = |action| matches!(action, Ok(Some(Action::Create | Action::Enter)));
-        !grant.is_for_all() && (grant.lacks(&self.after) || arrives(self.visible_action(grant)))
+        // Whatever the change is of, its record may come into a window.
+        grant.window.is_some()
+            || !grant.is_for_all()
+                && (grant.lacks(&self.after) || arrives(self.visible_action(grant)))
     }
 
     /// The change as it is logged: an update without its large values that did not change, so that the log grows with what
@@ -169,15 +172,6 @@ impl Change {
         names.filter(|name| self.after.contains_key(*name) && grant.view.shows(name))
     }
 
-    /// The change as the holder of this grant sees it. `None` if nothing visible changed.
-    pub(crate) fn view<'a>(
-        &'a self,
-        grant: &Grant,
-    ) -> Result<Option<ChangeView<'a>>, UnknownMembership> {
-        let action = self.visible_action(grant)?;
-        Ok(action.and_then(|action| self.view_as(action, grant)))
-    }
-
     /// What the change does to the records that exist for the holder of this grant. `None` if nothing visible changed.
     pub(crate) fn visible_action(
         &self,
@@ -192,8 +186,8 @@ impl Change {
         Ok(is_visible.then_some(action))
     }
 
-    /// As [`Change::view`], with the result of an earlier [`Change::visible_action`]. The app's test for records is not
-    /// called again, since it may return something else now.
+    /// The change as the holder of this grant sees it, with the result of an earlier [`Change::visible_action`]: the app's test for records
+    /// may return something else now. `None` if nothing visible changed.
     pub(crate) fn view_as<'a>(&'a self, action: Action, grant: &Grant) -> Option<ChangeView<'a>> {
         let changed = match action {
             Action::Create | Action::Delete | Action::Enter | Action::Leave => ChangedFields::All,
@@ -357,6 +351,10 @@ mod tests {
         }
     }
 
+    fn view<'a>(change: &'a Change, grant: &Grant) -> Option<ChangeView<'a>> {
+        change.view_as(change.visible_action(grant).unwrap()?, grant)
+    }
+
     #[track_caller]
     fn check(actions: &[Action], expected: Action, expected_fields: serde_json::Value) {
         let grant = Grant::full();
@@ -371,7 +369,7 @@ mod tests {
             .collect();
         let mut folded = FoldedChanges::default();
         for change in &changes {
-            let view = change.view(&grant).unwrap().unwrap();
+            let view = view(change, &grant).unwrap();
             folded.push(FoldedChange::of(&view, &grant));
         }
         let folded = folded.changes;
@@ -415,17 +413,18 @@ mod tests {
     fn a_change_of_only_hidden_fields_is_not_visible() {
         let grant = Grant::full().with_view(View::only(["a"]));
         assert!(
-            change(Action::Update, json!({"a": 1, "b": 2}), json!({"b": 1}))
-                .view(&grant)
-                .unwrap()
-                .is_none()
+            view(
+                &change(Action::Update, json!({"a": 1, "b": 2}), json!({"b": 1})),
+                &grant
+            )
+            .is_none()
         );
         let change = change(
             Action::Update,
             json!({"a": 1, "b": 2}),
             json!({"a": 0, "b": 1}),
         );
-        let folded = FoldedChange::of(&change.view(&grant).unwrap().unwrap(), &grant);
+        let folded = FoldedChange::of(&view(&change, &grant).unwrap(), &grant);
         assert_eq!(
             (folded.fields, folded.record),
             (fields(json!({"a": 1})), fields(json!({"a": 1})))

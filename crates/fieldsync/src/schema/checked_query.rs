@@ -15,6 +15,7 @@ use crate::schema::field_type::{FieldType, Schema};
 use crate::schema::grant::{Grant, View};
 use crate::schema::predicate::{Node, Predicate};
 use crate::schema::row_filter::RowFilter;
+use crate::schema::sorting::Sorting;
 
 impl Grant {
     /// This grant, for this collection. The errors name the fields of its filter at fault.
@@ -31,7 +32,7 @@ impl Grant {
     ) -> Result<Self, FieldErrors> {
         let shows = |name: &str| self.view.shows(name);
         let asked = query.filter.as_ref().map(|filter| {
-            let predicate = Predicate::of(filter, collection, shows)?;
+            let predicate = Predicate::asked(filter, collection, shows)?;
             Ok(Arc::new(predicate))
         });
         let select = query.select.iter().flatten();
@@ -45,9 +46,25 @@ impl Grant {
             Some(_) => self.view.and(&View::only(select)),
         };
         let asked = asked.transpose()?;
+        let sorting = match (&*query.order, query.window) {
+            ([], None) => None,
+            (order, _) => Some(Arc::new(Sorting::of(order, collection, shows)?)),
+        };
+        let is_left_out = |name: &str| query.window.is_some() && !view.shows(name);
+        if let Some(term) = (sorting.iter().flat_map(|sorting| &sorting.order))
+            .find(|term| is_left_out(&term.field))
+        {
+            let message = format!(
+                "{:?} must be selected: who has a window sorts by it",
+                term.field
+            );
+            return Err(FieldErrors::one("select", message));
+        }
         Ok(Self {
             view,
             asked,
+            sorting,
+            window: query.window,
             ..self.clone()
         })
     }
@@ -77,6 +94,22 @@ impl Predicate {
     ) -> Result<Self, FieldErrors> {
         let resolver = Resolver { collection, shows };
         resolver.node(&filter.0).map(Self)
+    }
+
+    /// As [`Predicate::of`], of a query: it may ask only about what the collection allows.
+    fn asked(
+        filter: &Filter,
+        collection: &Collection,
+        shows: impl Fn(&str) -> bool,
+    ) -> Result<Self, FieldErrors> {
+        let predicate = Self::of(filter, collection, shows)?;
+        match predicate.field_where(&|field| !collection.is_filterable(field)) {
+            Some(field) => Err(refused(
+                field,
+                "can't be asked about: see the collection's filterable fields",
+            )),
+            None => Ok(predicate),
+        }
     }
 }
 
@@ -111,7 +144,8 @@ impl<S: Fn(&str) -> bool> Resolver<'_, S> {
             Condition::Compare(field, operator, operand) => {
                 let (schema, comparison) = self.comparison(field)?;
                 let is_equality = matches!(operator, Operator::Eq | Operator::Neq);
-                if !is_equality && !comparison.has_order() {
+                let has_order = comparison.has_order() || self.collection.is_orderable_text(field);
+                if !is_equality && !has_order {
                     return Err(refused(
                         field,
                         "has no order: only eq, neq, in and is can be asked",

@@ -17,6 +17,7 @@ use crate::schema::grant::Grant;
 use crate::schema::hooks::Hooks;
 use crate::schema::json_schema::read_fields;
 use crate::schema::names::name_fault;
+use crate::schema::queryable::Queryable;
 
 /// Records of one kind, stored in one table of the app.
 ///
@@ -52,6 +53,7 @@ pub struct Collection {
     pub(super) shows_database_messages: bool,
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
     pub(super) has_row_filters: bool,
+    pub(super) queryable: Queryable,
     pub(super) hooks: Hooks,
     /// Why the engine can't start with this collection.
     pub(super) fault: Option<String>,
@@ -104,6 +106,7 @@ impl Collection {
             shows_database_messages: false,
             authorizer: None,
             has_row_filters: true,
+            queryable: Queryable::default(),
             hooks: Hooks::default(),
             fault,
             schema_identity: OnceLock::new(),

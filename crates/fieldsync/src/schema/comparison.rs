@@ -38,7 +38,7 @@ impl Comparison {
         }
     }
 
-    /// Whether one value can be less than another. Texts are in the order of their database.
+    /// Whether one value can be less than another in every collection. Texts have an order only where their collection says so.
     pub(crate) fn has_order(self) -> bool {
         !matches!(self, Self::Boolean | Self::Text)
     }

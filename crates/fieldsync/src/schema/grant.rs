@@ -13,6 +13,7 @@ use crate::schema::index_key::IndexKey;
 use crate::schema::narrowing::Narrowing;
 use crate::schema::predicate::Predicate;
 use crate::schema::row_filter::RowFilter;
+use crate::schema::sorting::Sorting;
 use crate::schema::values::Values;
 
 /// The most keys by which the hub finds a subscription. One with more is asked about every change.
@@ -100,6 +101,10 @@ pub struct Grant {
     pub(crate) readable: Option<RowFilter>,
     /// The records that a query asks for, of those that the grant is for. All of them without it.
     pub(crate) asked: Option<Arc<Predicate>>,
+    /// The order in which a query asks for them. That of the ids without it.
+    pub(crate) sorting: Option<Arc<Sorting>>,
+    /// How many of the first records a query asks for. All of them without it.
+    pub(crate) window: Option<usize>,
 }
 
 impl Grant {
@@ -225,6 +230,10 @@ impl Grant {
         let rows = self.rows.as_ref();
         rows.is_some_and(|rows| rows.predicate().is_none_or(|rows| rows.lacks(fields)))
             || self.asked.as_ref().is_some_and(|asked| asked.lacks(fields))
+            || self
+                .window
+                .and(self.sorting.as_ref())
+                .is_some_and(|sorting| sorting.reads(|field| !fields.contains_key(field)))
     }
 
     /// What a store can be asked: it excludes no record that this shows.
@@ -250,6 +259,13 @@ impl Grant {
         }
         if let Some(asked) = &self.asked {
             asked.hash(&mut hasher);
+        }
+        if let Some(window) = self.window {
+            hasher.text("window");
+            hasher.list(window);
+            if let Some(sorting) = &self.sorting {
+                sorting.hash(&mut hasher);
+            }
         }
         hasher.bits()
     }

@@ -52,8 +52,13 @@ impl Predicate {
 
     /// Whether a value that this reads is missing.
     pub(crate) fn lacks(&self, fields: &Fields) -> bool {
-        self.0
-            .reads(&|field| field != "id" && !fields.contains_key(field))
+        self.field_where(&|field| field != "id" && !fields.contains_key(field))
+            .is_some()
+    }
+
+    /// A field that this reads and of which the other is true.
+    pub(crate) fn field_where(&self, is_one: &dyn Fn(&str) -> bool) -> Option<&str> {
+        self.0.field_where(is_one)
     }
 
     /// What a database can be asked, if anything: it excludes no record that this admits.
@@ -143,15 +148,16 @@ impl Node {
         }
     }
 
-    /// Whether it reads a field of which this is true.
-    fn reads(&self, is_one: &dyn Fn(&str) -> bool) -> bool {
+    fn field_where(&self, is_one: &dyn Fn(&str) -> bool) -> Option<&str> {
         match self {
             Self::Compare { field, .. }
             | Self::In { field, .. }
             | Self::IsNull(field)
-            | Self::Is(field, _) => is_one(field),
-            Self::And(parts) | Self::Or(parts) => parts.iter().any(|part| part.reads(is_one)),
-            Self::Not(part) => part.reads(is_one),
+            | Self::Is(field, _) => Some(&**field).filter(|field| is_one(field)),
+            Self::And(parts) | Self::Or(parts) => {
+                parts.iter().find_map(|part| part.field_where(is_one))
+            }
+            Self::Not(part) => part.field_where(is_one),
         }
     }
 }

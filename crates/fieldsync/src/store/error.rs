@@ -20,6 +20,11 @@ pub enum StoreError {
         /// What the database refused.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A list can't be ordered by these fields: the database has another order than their values.
+    #[error(
+        "can't be ordered by {0}: its column has values in several forms, which the database orders as they are stored"
+    )]
+    Unordered(String),
     /// The operation failed for another reason.
     #[error("the store failed")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -1,6 +1,7 @@
 //! The in-memory store, for tests and small demos. Its tables and logs are in `memory_table` and `memory_log`.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -9,13 +10,15 @@ use async_trait::async_trait;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::cursor_key::CursorKey;
-use crate::model::record::{Record, RecordId, RecordKey, size_of_fields};
+use crate::model::record::{Fields, Record, RecordId, RecordKey, size_of_fields};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
-use crate::schema::narrowing::Narrowing;
+use crate::schema::sorting::{SortKey, Sorting};
 use crate::schema::table_description::TableDescription;
+use crate::schema::values::Values;
 use crate::store::error::StoreError;
+use crate::store::listing::Listing;
 use crate::store::memory_state::{State, UsedKey};
 use crate::store::memory_table::record;
 use crate::store::page::{PageLimit, PageMeter, RecordPage};
@@ -30,7 +33,7 @@ use crate::write::captured::Captured;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fieldsync::backend::{PageLimit, Store};
+/// use fieldsync::backend::{Listing, PageLimit, Store};
 /// use fieldsync::{Collection, MemoryStore};
 /// use serde_json::json;
 ///
@@ -41,7 +44,8 @@ use crate::write::captured::Captured;
 ///
 /// let store = MemoryStore::new();
 /// store.prepare(&[users]).await?;
-/// let page = store.list("users", None, PageLimit { rows: 100, bytes: 10_000 }, None).await?;
+/// let listing = Listing::by_id(None, PageLimit { rows: 100, bytes: 10_000 });
+/// let page = store.list("users", &listing).await?;
 /// assert_eq!((page.records.len(), page.head.offset), (0, 0));
 /// # Ok(())
 /// # }
@@ -93,6 +97,24 @@ impl Clone for MemoryStore {
             collections: RwLock::new(collections),
         }
     }
+}
+
+/// The rows in an order, after a place.
+fn sorted<'a>(
+    rows: &'a BTreeMap<RecordId, Fields>,
+    sorting: &Sorting,
+    after: Option<&SortKey>,
+) -> Vec<(&'a RecordId, &'a Fields)> {
+    let keyed = rows.iter().map(|(id, row)| {
+        let key = sorting.key_of(&Values::new(id, row));
+        (key, (id, row))
+    });
+    let follows = |(key, _): &(SortKey, _)| {
+        after.is_none_or(|after| sorting.compare(key, after) == Ordering::Greater)
+    };
+    let mut keyed: Vec<_> = keyed.filter(follows).collect();
+    keyed.sort_by(|(one, _), (other, _)| sorting.compare(one, other));
+    keyed.into_iter().map(|(_, row)| row).collect()
 }
 
 #[async_trait]
@@ -190,25 +212,23 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    async fn list(
-        &self,
-        collection: &str,
-        after: Option<RecordId>,
-        limit: PageLimit,
-        _narrowing: Option<&Narrowing>,
-    ) -> Result<RecordPage, StoreError> {
+    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
         let collection = self.collection(collection)?;
         let state = self.read();
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let rows = state
-            .table(&collection)
-            .rows
-            .range((after, Bound::Unbounded));
-        let mut meter = PageMeter::new(limit);
+        let rows = &state.table(&collection).rows;
+        let rows: Vec<_> = match (&listing.sorting, &listing.after) {
+            (Some(sorting), after) => sorted(rows, sorting, after.as_ref()),
+            (None, None) => rows.iter().collect(),
+            (None, Some(after)) => {
+                let range = (Bound::Excluded(after.id.clone()), Bound::Unbounded);
+                rows.range(range).collect()
+            }
+        };
+        let mut meter = PageMeter::new(listing.limit);
         let records = rows
-            .map(|(id, row)| (record(&collection, id.clone(), row), row))
+            .into_iter()
             .take_while(|(_, row)| meter.take(size_of_fields(row)))
-            .map(|(record, _)| record)
+            .map(|(id, row)| record(&collection, id.clone(), row))
             .collect();
         Ok(RecordPage {
             records,

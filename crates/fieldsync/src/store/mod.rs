@@ -3,6 +3,7 @@
 
 pub(crate) mod error;
 pub(crate) mod from_table;
+pub(crate) mod listing;
 pub(crate) mod memory;
 pub(crate) mod memory_log;
 pub(crate) mod memory_state;

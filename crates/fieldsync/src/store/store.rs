@@ -12,9 +12,9 @@ use crate::model::cursor::Position;
 use crate::model::cursor_key::CursorKey;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
-use crate::schema::narrowing::Narrowing;
 use crate::schema::table_description::TableDescription;
 use crate::store::error::StoreError;
+use crate::store::listing::Listing;
 use crate::store::page::{PageLimit, RecordPage};
 use crate::write::batch::{Batch, GroupResult};
 
@@ -91,21 +91,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: PageLimit,
     ) -> Result<Vec<Option<Record>>, StoreError>;
 
-    /// Reads the records whose ids follow `after`, in the order of their ids, up to the limit, and the end of the
-    /// collection's log, in one consistent read. Rows that the app's own SQL has written are included.
+    /// Reads the records that follow a place in an order, up to a limit, and the end of the collection's log, in one consistent read.
+    /// Rows that the app's own SQL has written are included.
     ///
-    /// The page has at least one record if any follows `after`. No more of the table is read into memory than the limit and one
-    /// row.
+    /// The page has at least one record if any follows. No more of the table is read into memory than the limit and one row.
     ///
-    /// Records that do not meet the narrowing may be left out, as far as the database can tell, and the indexes that it has for that
-    /// should be used.
-    async fn list(
-        &self,
-        collection: &str,
-        after: Option<RecordId>,
-        limit: PageLimit,
-        narrowing: Option<&Narrowing>,
-    ) -> Result<RecordPage, StoreError>;
+    /// Records that do not meet the narrowing may be left out, as far as the database can tell. The indexes that it has for that, and for
+    /// the order, should be used.
+    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError>;
 
     /// Reads the changes after a position, in order: up to the limit, and at least one if the log contains any.
     ///

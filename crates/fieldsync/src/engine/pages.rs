@@ -1,0 +1,83 @@
+//! Reads the records that a grant shows from the store, page by page.
+
+use std::time::{Duration, Instant};
+
+use crate::error::EngineError;
+use crate::model::field_errors::FieldErrors;
+use crate::model::refusal::Refusal;
+use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
+use crate::schema::sorting::SortKey;
+use crate::store::error::StoreError;
+use crate::store::listing::Listing;
+use crate::store::page::{PageLimit, RecordPage};
+use crate::store::store::Store;
+
+/// How long a list may look for records that match its query.
+const MAX_TIME: Duration = Duration::from_secs(5);
+
+/// The pages of a collection, as the store reads them. They may have records that the grant does not show.
+pub(crate) struct Pages<'a> {
+    store: &'a dyn Store,
+    collection: &'a Collection,
+    grant: &'a Grant,
+    listing: Listing,
+    is_last: bool,
+    begun: Instant,
+}
+
+impl<'a> Pages<'a> {
+    /// The pages after a place, in the order of the grant's query.
+    pub(crate) fn of(
+        store: &'a dyn Store,
+        collection: &'a Collection,
+        grant: &'a Grant,
+        after: Option<SortKey>,
+        limit: PageLimit,
+    ) -> Self {
+        Self {
+            store,
+            collection,
+            grant,
+            listing: grant.listing(after, limit),
+            is_last: false,
+            begun: Instant::now(),
+        }
+    }
+
+    /// The next page. `None` after the last one.
+    ///
+    /// # Errors
+    /// When the store fails. An order that its database does not have is a bad query.
+    pub(crate) async fn next(&mut self) -> Result<Option<RecordPage>, EngineError> {
+        if self.is_last {
+            return Ok(None);
+        }
+        let read = self.store.list(self.collection.name(), &self.listing).await;
+        let page = read.map_err(|error| match error {
+            StoreError::Unordered(_) => {
+                Refusal::BadQuery(FieldErrors::one("order", error.to_string())).into()
+            }
+            error => EngineError::from(error),
+        })?;
+        self.is_last = !page.more;
+        let last = page.records.last().map(|last| self.grant.place_of(last));
+        self.listing.after = last.or(self.listing.after.take());
+        Ok(Some(page))
+    }
+
+    /// Whether the store has more.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.is_last
+    }
+
+    /// The place up to which the store was read.
+    pub(crate) fn place(&self) -> Option<&SortKey> {
+        self.listing.after.as_ref()
+    }
+
+    /// Whether this has taken so long that it must end.
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        self.begun.elapsed() > MAX_TIME
+    }
+}
