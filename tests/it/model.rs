@@ -186,6 +186,9 @@ impl Store for Restorable {
     async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
         self.store().list(collection, listing).await
     }
+    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError> {
+        self.store().explain(collection, listing).await
+    }
     async fn changes(
         &self,
         collection: &str,

@@ -63,6 +63,9 @@ impl Store for Moody {
     async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
         self.store.list(collection, listing).await
     }
+    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError> {
+        self.store.explain(collection, listing).await
+    }
     async fn changes(
         &self,
         collection: &str,

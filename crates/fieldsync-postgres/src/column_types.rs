@@ -25,6 +25,8 @@ pub(crate) enum Format {
     NaiveTime,
     Integer,
     Number,
+    /// `real`.
+    Real,
     Boolean,
     Json,
     Jsonb,
@@ -51,7 +53,7 @@ impl Format {
             Self::Time | Self::LocalTime | Self::KeyTime => "timestamptz",
             Self::NaiveTime => "timestamp",
             Self::Integer => "bigint",
-            Self::Number => "double precision",
+            Self::Number | Self::Real => "double precision",
             Self::Boolean => "boolean",
             Self::Json => "json",
             Self::Jsonb => "jsonb",
@@ -180,7 +182,8 @@ pub(crate) fn format(field: &FieldType, declared: &DeclaredType) -> Result<Forma
             fits.then_some(Format::Integer).ok_or_else(expected)
         }
         FieldType::Number { .. } => match name {
-            "float4" | "float8" => Ok(Format::Number),
+            "float4" => Ok(Format::Real),
+            "float8" => Ok(Format::Number),
             _ if is_short_numeric(declared) => Ok(Format::ShortNumeric),
             _ => Err(
                 "double precision, real, or numeric of at most 15 digits; a string field keeps every digit of a numeric"

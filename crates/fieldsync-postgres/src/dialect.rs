@@ -190,7 +190,8 @@ impl Dialect for Postgres {
             | Format::Time
             | Format::LocalTime
             | Format::NaiveTime
-            | Format::Integer => true,
+            | Format::Integer
+            | Format::Number => true,
             // What a `real` stores is another number than the double that it is compared with.
             _ => return None,
         };
@@ -238,7 +239,7 @@ impl Dialect for Postgres {
         let read = match format {
             Format::Integer => text.parse().ok().map(integer_value),
             // JSON has neither infinity nor NaN, which stay text.
-            Format::Number | Format::ShortNumeric => {
+            Format::Number | Format::Real | Format::ShortNumeric => {
                 let number = text.parse::<f64>().ok();
                 number.filter(|number| number.is_finite()).map(Value::from)
             }

@@ -347,6 +347,20 @@ impl Store for PostgresStore {
         }
     }
 
+    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError> {
+        let tables = self.tables.current();
+        let (sql, parameters) = list_statement(tables.of(collection)?, listing, listing.limit);
+        let client = self.client().await?;
+        // A generic plan has parameters in place of values.
+        let explaining = async {
+            let sql = format!("explain (costs off) {sql}");
+            let rows = run(&client, &sql, parameters).await?;
+            let lines = rows.iter().map(|row| row.try_get::<_, String>(0));
+            Ok::<_, Failure>(lines.collect::<Result<Vec<_>, _>>()?.join("\n"))
+        };
+        Ok(client.within(ANSWER_TIMEOUT, explaining).await?)
+    }
+
     async fn changes(
         &self,
         collection: &str,

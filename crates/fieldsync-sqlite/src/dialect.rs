@@ -31,6 +31,14 @@ fn uuid_texts(uuid: &str) -> String {
     format!("{uuid}, upper({uuid}), replace({uuid}, '-', ''), upper(replace({uuid}, '-', ''))")
 }
 
+/// The texts that a UUID may be stored as. The parameter is one without hyphens.
+fn simple_uuid_texts(uuid: &str) -> String {
+    let parts = [(1, 8), (9, 4), (13, 4), (17, 4), (21, 12)];
+    let parts = parts.map(|(first, length)| format!("substr({uuid}, {first}, {length})"));
+    let hyphenated = parts.join(" || '-' || ");
+    format!("{uuid}, upper({uuid}), {hyphenated}, upper({hyphenated})")
+}
+
 fn bytes(base64: &str) -> SqlValue<'_> {
     match STANDARD.decode(base64) {
         Ok(bytes) => SqlValue::Bytes(bytes.into()),
@@ -132,6 +140,19 @@ impl Dialect for Sqlite {
     ) -> Option<String> {
         let operator = side.operator();
         match (format, field) {
+            (Format::Time(form), FieldType::DateTime)
+            | (Format::NaiveTime(form), FieldType::LocalDateTime) => {
+                return Some(form.comparison(column, side, parameter));
+            }
+            (Format::SimpleUuid, FieldType::Uuid) if side == Side::Equal => {
+                return Some(format!("{column} in ({})", simple_uuid_texts(parameter)));
+            }
+            // Text before blobs.
+            (Format::BlobUuid, FieldType::Uuid) => {
+                return Some(format!(
+                    "({column} {operator} {parameter} or ({column} >= '' and {column} < x''))"
+                ));
+            }
             // Numbers are stored as numbers, whatever their form. Text in such a column is no value of the field.
             (
                 Format::Integer | Format::Number,
@@ -140,7 +161,13 @@ impl Dialect for Sqlite {
             (Format::Boolean, FieldType::Boolean) if side == Side::Equal => {}
             // A collation makes more texts equal, not fewer.
             (Format::Text, FieldType::Text { .. }) if side == Side::Equal => {}
-            // Others may have stored times, dates and UUIDs in several forms.
+            (Format::Text, FieldType::Uuid) if side == Side::Equal => {}
+            // What is no date is after all of them.
+            (Format::Text, FieldType::Date) if side == Side::AtMost => {
+                return Some(format!("({column} <= {parameter} or {column} >= ':')"));
+            }
+            (Format::Text, FieldType::Date) => {}
+            // Others may have stored decimals and times of day in several forms.
             _ => return None,
         }
         Some(format!("{column} {operator} {parameter}"))
@@ -269,7 +296,10 @@ impl Dialect for Sqlite {
                 Timestamp::from_sql_text(&text).map(|time| time_value(format, time))
             }
             Format::SimpleUuid => {
-                let uuid = text.parse::<Uuid>().ok();
+                // In no mixed case, so that an index finds it.
+                let is_usual = matches!(text.len(), 32 | 36)
+                    && (text == text.to_lowercase() || text == text.to_uppercase());
+                let uuid = text.parse::<Uuid>().ok().filter(|_| is_usual);
                 uuid.map(|uuid| Value::from(uuid.hyphenated().to_string()))
             }
             Format::Json => from_json(&text).ok(),

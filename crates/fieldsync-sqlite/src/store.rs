@@ -11,8 +11,8 @@ use fieldsync::backend::{
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
-    TableRegistry, read_changes, read_cursor_key, read_page, read_record, read_records, run_ready,
-    script, trim,
+    Row, SqlValue, TableRegistry, Transaction as _, read_changes, read_cursor_key, read_page,
+    read_record, read_records, run_ready, script, trim,
 };
 use rusqlite::TransactionBehavior;
 use tokio::sync::{Notify, oneshot};
@@ -265,6 +265,25 @@ impl Store for SqliteStore {
         let table = Arc::clone(self.0.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
             run_ready(read_page(transaction, tables, &table, &listing))
+        })
+        .await
+    }
+
+    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError> {
+        let listing = listing.clone();
+        let table = Arc::clone(self.0.tables.current().of(collection)?);
+        self.read(move |transaction, _| {
+            let statement = table.list(&listing, listing.limit.rows);
+            let sql = format!("explain query plan {}", statement.sql);
+            let mut plan: Vec<String> = Vec::new();
+            let mut read = |row: &dyn Row| {
+                if let SqlValue::Text(step) = row.value(3).map_err(StoreError::Backend)? {
+                    plan.push(step.into_owned());
+                }
+                Ok(true)
+            };
+            run_ready(transaction.query(&sql, &statement.parameters, &mut read))?;
+            Ok(plan.join("\n"))
         })
         .await
     }

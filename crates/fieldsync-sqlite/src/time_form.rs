@@ -1,6 +1,7 @@
 //! The forms in which frameworks store times in SQLite. A column is written in the form that it has.
 
 use fieldsync::Timestamp;
+use fieldsync_sql::Side;
 
 /// How a column stores times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,23 @@ impl TimeForm {
             } else {
                 digits.min(6)
             },
+        }
+    }
+
+    /// The condition that a column in this form has a time, or one that is at least or at most that. Its own index serves it. Rows whose
+    /// form is another are among those that meet it.
+    pub(crate) fn comparison(self, column: &str, side: Side, time: &str) -> String {
+        let Self::Text { .. } = self else {
+            return format!("({column} {} {time} or {column} >= '')", side.operator());
+        };
+        // Text begins with the date at its offset, which is at most a day away.
+        let day = |days: &str| format!("date(substr({time}, 1, 19), '{days} days')");
+        let at_least = format!("{column} >= coalesce({}, '')", day("-1"));
+        let at_most = format!("{column} < coalesce({}, x'')", day("+2"));
+        match side {
+            Side::Equal => format!("({at_least} and {at_most})"),
+            Side::AtLeast => at_least,
+            Side::AtMost => at_most,
         }
     }
 

@@ -88,6 +88,10 @@ impl Timestamp {
     #[must_use]
     pub fn from_sql_text(text: &str) -> Option<Self> {
         let after_date = text.get(10..)?;
+        // With hyphens: then such texts are in the order of their dates.
+        if text.as_bytes().get(4) != Some(&b'-') {
+            return None;
+        }
         let Some(at) = after_date.find(['Z', 'z', '+', '-']) else {
             return Self::parse(text, 0);
         };

@@ -237,6 +237,10 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn explain(&self, _: &str, _: &Listing) -> Result<String, StoreError> {
+        Ok("all records of the table, in memory".to_owned())
+    }
+
     async fn changes(
         &self,
         collection: &str,

@@ -100,6 +100,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// the order, should be used.
     async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError>;
 
+    /// How the database reads such a page, in its own words: which indexes serve it. Without values, since it may be logged.
+    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError>;
+
     /// Reads the changes after a position, in order: up to the limit, and at least one if the log contains any.
     ///
     /// If the log does not contain the position, the result says why. [`ResetReason::Epoch`] if the position has
