@@ -1,9 +1,12 @@
-//! The statement that reads a page of records.
+//! The statement that reads a page of records, and its rows.
 
-use fieldsync::backend::{Listing, PageLimit};
+use fieldsync::backend::{Listing, PageLimit, RecordPage};
+use fieldsync_sql::{Row as _, SqlValue, missing_head};
+use tokio_postgres::Row;
 
 use crate::dialect::Table;
-use crate::value::Parameter;
+use crate::error::Failure;
+use crate::value::{Parameter, PostgresRow};
 
 /// The statement, and its parameters. The limit stands in place of the listing's.
 pub(crate) fn list_statement(
@@ -23,4 +26,24 @@ pub(crate) fn list_statement(
     let (filter, order) = (rows.filter, rows.order);
     let sql = format!("{before}{filter} order by {order}{behind}");
     (sql, parameters)
+}
+
+/// The page in the rows of such a statement, or of one that reads a single record.
+pub(crate) fn record_page(table: &Table, rows: &[Row]) -> Result<RecordPage, Failure> {
+    let first = rows.first();
+    let first = first.ok_or_else(|| missing_head(&table.collection))?;
+    let head = fieldsync_sql::head(&PostgresRow(first), 0)?;
+    let (mut records, mut more) = (Vec::with_capacity(rows.len()), false);
+    for row in rows {
+        // A table without records gives one row, without a record.
+        if !matches!(PostgresRow(row).value(4), Ok(SqlValue::Null)) {
+            records.extend(table.readable(&PostgresRow(row), 4));
+            more = row.try_get::<_, Option<bool>>(3)?.is_some();
+        }
+    }
+    Ok(RecordPage {
+        records,
+        more,
+        head,
+    })
 }

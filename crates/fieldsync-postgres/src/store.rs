@@ -10,18 +10,15 @@ use fieldsync::backend::{
     Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{
-    MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, check_order, missing_head, script,
-};
+use fieldsync_sql::{MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, check_order, script};
 use tokio::sync::Semaphore;
-use tokio_postgres::Row;
 
 use crate::address::{Address, TEXT_SETTINGS};
 use crate::connection::{ANSWER_TIMEOUT, Connection, begin};
 use crate::dialect::{Postgres, Table, Tables, id_arrays};
 use crate::doorbell::Doorbell;
 use crate::error::{ConnectError, Failure, is_not_allowed};
-use crate::list_statement::list_statement;
+use crate::list_statement::{list_statement, record_page};
 use crate::log_captured::{Check, log_captured};
 use crate::logged_errors::LoggedErrors;
 use crate::pipeline::run;
@@ -229,25 +226,6 @@ impl PostgresStore {
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
         record_page(table, &rows)
     }
-}
-
-fn record_page(table: &Table, rows: &[Row]) -> Result<RecordPage, Failure> {
-    let first = rows.first();
-    let first = first.ok_or_else(|| missing_head(&table.collection))?;
-    let head = fieldsync_sql::head(&PostgresRow(first), 0)?;
-    let (mut records, mut more) = (Vec::with_capacity(rows.len()), false);
-    for row in rows {
-        // A table without records gives one row, without a record.
-        if !matches!(PostgresRow(row).value(4), Ok(SqlValue::Null)) {
-            records.extend(table.readable(&PostgresRow(row), 4));
-            more = row.try_get::<_, Option<bool>>(3)?.is_some();
-        }
-    }
-    Ok(RecordPage {
-        records,
-        more,
-        head,
-    })
 }
 
 #[async_trait]

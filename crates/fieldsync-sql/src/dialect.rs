@@ -7,7 +7,6 @@ use fieldsync::backend::{FieldType, Ids};
 use serde_json::Value;
 
 use crate::catalog::{ColumnInfo, DeclaredType};
-use crate::listing::SortColumn;
 use crate::value::SqlValue;
 
 /// How a column compares with a value.
@@ -31,6 +30,15 @@ impl Side {
             Self::AtMost => "<=",
         }
     }
+}
+
+/// A column, as rows are ordered by it.
+#[derive(Debug)]
+pub struct SortColumn {
+    /// The expression that rows are ordered by.
+    pub column: String,
+    /// The parameter, as it compares with that.
+    pub parameter: String,
 }
 
 /// The SQL of one database. Implemented by a type without values; all functions are pure.

@@ -65,10 +65,10 @@ pub use catalog::{
 pub use condition::Condition;
 pub use constraint::{Constraint, Rejection, likeliest};
 pub use cursor_key::{HAS_CURSOR_KEY, cursor_key, read_cursor_key};
-pub use dialect::{Dialect, KeyMismatch, Side, SideTableTypes, ValueKind};
+pub use dialect::{Dialect, KeyMismatch, Side, SideTableTypes, SortColumn, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
-pub use listing::{PageRows, SortColumn};
+pub use listing::PageRows;
 pub use log::{
     LogPage, MAX_HISTORY_BYTES, RecordHistory, change, change_values, head, log_bounds,
     missing_head, tag,

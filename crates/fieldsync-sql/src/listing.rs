@@ -6,7 +6,7 @@ use fieldsync::RecordId;
 use fieldsync::backend::{Ids, Listing, SortKey, Sorting, split_composite};
 use serde_json::Value;
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, SortColumn};
 use crate::layout::TableLayout;
 use crate::value::SqlValue;
 
@@ -19,15 +19,6 @@ pub struct PageRows {
     pub order: String,
     /// The values of the parameters, in their order.
     pub parameters: Vec<SqlValue<'static>>,
-}
-
-/// A column, as rows are ordered by it.
-#[derive(Debug)]
-pub struct SortColumn {
-    /// The expression that rows are ordered by.
-    pub column: String,
-    /// The parameter, as it compares with that.
-    pub parameter: String,
 }
 
 /// A term of an order.

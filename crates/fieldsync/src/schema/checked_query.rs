@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::model::field_errors::FieldErrors;
 use crate::model::filter::{Condition, Filter, Operand, Operator};
 use crate::model::filter_text::text_of;
+use crate::model::order::Order;
 use crate::model::query::Query;
 use crate::schema::collection::Collection;
 use crate::schema::comparison::Comparison;
@@ -110,6 +111,46 @@ impl Predicate {
             )),
             None => Ok(predicate),
         }
+    }
+}
+
+impl Sorting {
+    /// Checks an order. The errors name `order`, and the field at fault.
+    ///
+    /// `shows`: which fields may be asked about. Another one is refused like a field that does not exist.
+    pub(crate) fn of(
+        order: &[Order],
+        collection: &Collection,
+        shows: impl Fn(&str) -> bool,
+    ) -> Result<Self, FieldErrors> {
+        let mut sorting = Self {
+            order: Vec::new(),
+            comparisons: Vec::new(),
+            ids_descend: false,
+            has_composite_ids: collection.key_columns().len() > 1,
+        };
+        for term in order {
+            let name = &term.field;
+            if name == "id" {
+                sorting.ids_descend = term.is_descending;
+                // No two records have the same id.
+                break;
+            }
+            let refused = |message: &str| FieldErrors::one("order", format!("{name:?} {message}"));
+            let field = collection.field(name).filter(|_| shows(name));
+            let field = field.ok_or_else(|| refused("is not a known field"))?;
+            let comparison = Comparison::of(&field.schema.kind);
+            let comparison = comparison.filter(|comparison| {
+                comparison.has_order()
+                    || *comparison == Comparison::Text && collection.is_orderable_text(name)
+            });
+            let message = "has no order: numbers, times and UUIDs have one, and texts that the collection calls orderable";
+            sorting
+                .comparisons
+                .push(comparison.ok_or_else(|| refused(message))?);
+            sorting.order.push(term.clone());
+        }
+        Ok(sorting)
     }
 }
 

@@ -5,10 +5,8 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use crate::model::canonical::CanonicalHasher;
-use crate::model::field_errors::FieldErrors;
 use crate::model::order::Order;
 use crate::model::record::{Record, RecordId, split_composite};
-use crate::schema::collection::Collection;
 use crate::schema::comparison::Comparison;
 use crate::schema::values::Values;
 
@@ -36,50 +34,12 @@ impl From<RecordId> for SortKey {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sorting {
     pub(crate) order: Vec<Order>,
-    comparisons: Vec<Comparison>,
-    ids_descend: bool,
-    has_composite_ids: bool,
+    pub(super) comparisons: Vec<Comparison>,
+    pub(super) ids_descend: bool,
+    pub(super) has_composite_ids: bool,
 }
 
 impl Sorting {
-    /// Checks an order. The errors name `order`, and the field at fault.
-    ///
-    /// `shows`: which fields may be asked about. Another one is refused like a field that does not exist.
-    pub(crate) fn of(
-        order: &[Order],
-        collection: &Collection,
-        shows: impl Fn(&str) -> bool,
-    ) -> Result<Self, FieldErrors> {
-        let mut sorting = Self {
-            order: Vec::new(),
-            comparisons: Vec::new(),
-            ids_descend: false,
-            has_composite_ids: collection.key_columns().len() > 1,
-        };
-        for term in order {
-            let name = &term.field;
-            if name == "id" {
-                sorting.ids_descend = term.is_descending;
-                // No two records have the same id.
-                break;
-            }
-            let refused = |message: &str| FieldErrors::one("order", format!("{name:?} {message}"));
-            let field = collection.field(name).filter(|_| shows(name));
-            let field = field.ok_or_else(|| refused("is not a known field"))?;
-            let comparison = Comparison::of(&field.schema.kind);
-            let comparison = comparison.filter(|comparison| {
-                comparison.has_order()
-                    || *comparison == Comparison::Text && collection.is_orderable_text(name)
-            });
-            let message = "has no order: numbers, times and UUIDs have one, and texts that the collection calls orderable";
-            sorting
-                .comparisons
-                .push(comparison.ok_or_else(|| refused(message))?);
-            sorting.order.push(term.clone());
-        }
-        Ok(sorting)
-    }
-
     /// The order by fields.
     #[must_use]
     pub fn order(&self) -> &[Order] {
