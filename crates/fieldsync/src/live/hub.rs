@@ -310,6 +310,11 @@ impl Listener {
         read_entries(entries, position, ring.head, limit)
     }
 
+    /// The position after the newest change in the ring.
+    pub(crate) fn head(&self) -> Position {
+        self.hub.head()
+    }
+
     /// Whether all subscriptions have ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.hub.read().closed

@@ -6,6 +6,7 @@ pub(crate) mod hub;
 mod hub_index;
 pub(crate) mod hub_registry;
 pub(crate) mod lapse;
+mod log_pages;
 pub(crate) mod message_size;
 pub(crate) mod read_step;
 pub(crate) mod revocations;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::live::log_pages::LogPages;
 use crate::live::window::{Phase, Window};
 use crate::model::change::Change;
-use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::topic::Topic;
@@ -13,7 +13,7 @@ use crate::schema::grant::Grant;
 use crate::schema::sorting::SortKey;
 use crate::store::error::StoreError;
 use crate::store::page::PageLimit;
-use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE, read_changes_and_rows};
+use crate::store::read_changes::{Fill, LogPage, LogRead, read_rows};
 use crate::store::store::Store;
 
 /// How much of a table is read into a piece of a snapshot.
@@ -99,6 +99,8 @@ pub(crate) struct Reader {
     pub(crate) topic: Topic,
     pub(crate) grant: Arc<Grant>,
     pub(crate) position: Position,
+    /// The offset up to which the log is known to have changes.
+    pub(crate) head: u64,
     /// Which partial changes it needs whole.
     pub(crate) fill: Fill,
     /// What its window needs, if it has one.
@@ -111,25 +113,33 @@ impl Reader {
         &self,
         step: ReadStep,
         store: &dyn Store,
+        pages: &LogPages,
     ) -> Result<StepResult, StoreError> {
         let then = match step {
-            ReadStep::SnapshotPiece { after } => return self.read_piece(store, after).await,
+            ReadStep::SnapshotPiece { after } => return self.read_piece(store, pages, after).await,
             ReadStep::CatchUp => Then::CatchUp,
             ReadStep::ChangesBetweenPieces { after } => Then::ChangesBetweenPieces { after },
         };
-        let log = self.read_log(store).await?;
+        let log = self.read_log(store, pages, self.head).await?;
         Ok(StepResult { log, then })
     }
 
-    async fn read_log(&self, store: &dyn Store) -> Result<LogRead, StoreError> {
-        let (collection, since) = (&self.collection, self.position);
-        let limit = SUBSCRIBER_PAGE;
-        read_changes_and_rows(store, collection, since, limit, &self.fill, &self.topic).await
+    /// Reads the changes since the position: at least those up to this offset, or a full page.
+    async fn read_log(
+        &self,
+        store: &dyn Store,
+        pages: &LogPages,
+        up_to: u64,
+    ) -> Result<LogRead, StoreError> {
+        let collection = &self.collection;
+        let page = pages.read(store, collection, self.position, up_to).await?;
+        read_rows(store, collection, page, &self.fill, &self.topic).await
     }
 
     async fn read_piece(
         &self,
         store: &dyn Store,
+        pages: &LogPages,
         after: Option<SortKey>,
     ) -> Result<StepResult, StoreError> {
         let topic = &self.topic;
@@ -161,10 +171,10 @@ impl Reader {
         let mut log = LogRead::default();
         let goes_on = self.window.map_or(after.is_some(), |piece| piece.goes_on);
         if goes_on && position != self.position {
-            log = self.read_log(store).await?;
+            log = self.read_log(store, pages, position.offset).await?;
         }
-        if let ChangesSince::Changes { changes, more } = &mut log.changes {
-            let reaches_piece = |change: &Change| change.position.offset >= position.offset;
+        if let LogPage::Changes { changes, more } = &mut log.page {
+            let reaches_piece = |change: &Arc<Change>| change.position.offset >= position.offset;
             if *more && !changes.last().is_some_and(reaches_piece) {
                 // There are more changes than one read returns. They are read first, then this piece again.
                 let then = Then::ChangesBetweenPieces { after };

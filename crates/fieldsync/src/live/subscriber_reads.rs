@@ -1,7 +1,8 @@
 //! The reads that subscribers make of the store: a bounded number at a time, so that other reads find the store free.
 
+use std::collections::HashMap;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::live::log_pages::LogPages;
 use crate::live::read_step::{ReadStep, Reader, StepResult};
 use crate::store::error::StoreError;
 use crate::store::store::Store;
@@ -25,6 +27,8 @@ const MAX_TURN: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct SubscriberReads {
     store: Arc<dyn Store>,
+    /// The pages of each collection's log.
+    pages: Mutex<HashMap<Arc<str>, Arc<LogPages>>>,
     permits: Semaphore,
     /// For the pieces of long snapshots. Each is as much work as many short reads, which should not wait for them.
     long: Semaphore,
@@ -35,6 +39,7 @@ impl SubscriberReads {
         let permits = store.max_subscriber_reads().max(1);
         Self {
             store,
+            pages: Mutex::default(),
             permits: Semaphore::new(permits),
             long: Semaphore::new(max_long_reads().min(permits.div_ceil(2))),
         }
@@ -51,12 +56,20 @@ impl SubscriberReads {
                 false => None,
             };
             let _permit = reads.permits.acquire().await;
-            let read = reader.execute(step, &*reads.store).await;
+            let pages = reads.pages(reader.collection.name());
+            let read = reader.execute(step, &*reads.store, &pages).await;
             if answer.send(read).is_ok() {
                 sleep(MAX_TURN).await;
             }
         });
         Turn { answered, task }
+    }
+}
+
+impl SubscriberReads {
+    fn pages(&self, collection: &Arc<str>) -> Arc<LogPages> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(pages.entry(Arc::clone(collection)).or_default())
     }
 }
 

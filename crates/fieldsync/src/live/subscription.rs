@@ -23,7 +23,6 @@ use crate::live::validity::Validity;
 use crate::live::window::{Phase, Window};
 use crate::metrics;
 use crate::model::change::{Action, Change};
-use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
 use crate::model::record::{Record, RecordId};
 use crate::model::topic::Topic;
@@ -32,7 +31,7 @@ use crate::schema::collection::{CaptureChoice, Collection};
 use crate::schema::grant::Grant;
 use crate::schema::index_key::IndexKey;
 use crate::schema::sorting::SortKey;
-use crate::store::read_changes::{Fill, LogRead, SUBSCRIBER_PAGE};
+use crate::store::read_changes::{Fill, LogPage, LogRead, SUBSCRIBER_PAGE};
 
 /// The delay before a failed read is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -236,6 +235,7 @@ impl Subscription {
                         topic: self.topic.clone(),
                         grant: Arc::clone(&self.grant),
                         position: self.position,
+                        head: self.listener.head().offset,
                         fill: self.fill.clone(),
                         window: self.window.as_deref().map(Piece::of),
                     };
@@ -313,10 +313,10 @@ impl Subscription {
 
     /// Queues what a step has read, and starts the next step or goes live.
     fn apply(&mut self, StepResult { log, then }: StepResult) {
-        let LogRead { changes, rows } = log;
-        match changes {
-            ChangesSince::OutOfRange(reason) => self.reset(reason),
-            ChangesSince::Changes { changes, more } => {
+        let LogRead { page, rows } = log;
+        match page {
+            LogPage::OutOfRange(reason) => self.reset(reason),
+            LogPage::Changes { changes, more } => {
                 if let Some(window) = self.window.take() {
                     self.window = Some(self.apply_to_window(window, &changes, more, &rows, then));
                     return;
@@ -331,7 +331,7 @@ impl Subscription {
 
     fn apply_changes(
         &mut self,
-        changes: &[Change],
+        changes: &[Arc<Change>],
         more: bool,
         rows: &HashMap<RecordId, Option<Record>>,
         then: Then,

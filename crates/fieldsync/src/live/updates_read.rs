@@ -53,7 +53,7 @@ impl Subscription {
     /// come after the piece that ends with the record `after`.
     pub(super) fn queue_changes(
         &mut self,
-        changes: &[Change],
+        changes: &[Arc<Change>],
         rows: &HashMap<RecordId, Option<Record>>,
         is_selected: impl Fn(&Change) -> bool,
         after: Option<&RecordId>,

@@ -56,7 +56,7 @@ impl Subscription {
     pub(super) fn apply_to_window(
         &mut self,
         mut window: Box<Window>,
-        changes: &[Change],
+        changes: &[Arc<Change>],
         more: bool,
         rows: &HashMap<RecordId, Option<Record>>,
         then: Then,

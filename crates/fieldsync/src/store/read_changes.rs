@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
-use crate::model::cursor::Position;
+use crate::model::cursor::{Position, ResetReason};
 use crate::model::record::{Record, RecordId};
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
@@ -32,24 +32,31 @@ const ROWS_PAGE: PageLimit = PageLimit {
     bytes: 64 * 1024,
 };
 
-/// Changes of a log, and the current rows that fill the partial ones.
-#[derive(Debug)]
-pub(crate) struct LogRead {
-    pub(crate) changes: ChangesSince,
-    /// The current row of each record with a change that is to be filled. `None` if the record does not exist.
-    pub(crate) rows: HashMap<RecordId, Option<Record>>,
+/// A page of a log, which subscribers share, or why there is none.
+#[derive(Debug, Clone)]
+pub(crate) enum LogPage {
+    Changes {
+        changes: Vec<Arc<Change>>,
+        more: bool,
+    },
+    OutOfRange(ResetReason),
 }
 
-impl Default for LogRead {
+impl Default for LogPage {
     fn default() -> Self {
-        Self {
-            changes: ChangesSince::Changes {
-                changes: Vec::new(),
-                more: false,
-            },
-            rows: HashMap::new(),
+        Self::Changes {
+            changes: Vec::new(),
+            more: false,
         }
     }
+}
+
+/// Changes of a log, and the current rows that fill the partial ones.
+#[derive(Debug, Default)]
+pub(crate) struct LogRead {
+    pub(crate) page: LogPage,
+    /// The current row of each record with a change that is to be filled. `None` if the record does not exist.
+    pub(crate) rows: HashMap<RecordId, Option<Record>>,
 }
 
 /// Which partial changes are to be filled from the current rows.
@@ -88,21 +95,20 @@ pub(crate) async fn read_changes(
     Ok(result)
 }
 
-/// Reads changes as [`read_changes`], and the rows that fill them, in one read of the table. The changes end before the
-/// first that lacks a row for which the page has no room.
-pub(crate) async fn read_changes_and_rows(
+/// Reads the rows that fill the changes of a page, in one read of the table. The changes end before the first that lacks a row for which
+/// the page has no room.
+pub(crate) async fn read_rows(
     store: &dyn Store,
     collection: &Collection,
-    since: Position,
-    limit: PageLimit,
+    page: LogPage,
     fill: &Fill,
     topic: &Topic,
 ) -> Result<LogRead, StoreError> {
     let mut read = LogRead {
-        changes: read_changes(store, collection, since, limit).await?,
+        page,
         rows: HashMap::new(),
     };
-    let ChangesSince::Changes { changes, more } = &mut read.changes else {
+    let LogPage::Changes { changes, more } = &mut read.page else {
         return Ok(read);
     };
     let is_filled = |change: &Change| {
@@ -119,7 +125,8 @@ pub(crate) async fn read_changes_and_rows(
     }
     let rows = store.get_many(collection.name(), &ids, ROWS_PAGE).await?;
     read.rows = ids.iter().cloned().zip(rows).collect();
-    let lacks_row = |change: &Change| is_filled(change) && !read.rows.contains_key(&change.key.id);
+    let lacks_row =
+        |change: &Arc<Change>| is_filled(change) && !read.rows.contains_key(&change.key.id);
     if let Some(end) = changes.iter().position(lacks_row) {
         changes.truncate(end);
         *more = true;
