@@ -12,6 +12,7 @@ mod cut_snapshots;
 mod database;
 mod demo;
 mod random;
+mod random_rights;
 #[cfg(feature = "services")]
 mod slow_links;
 mod slow_rules;
