@@ -135,8 +135,9 @@ pub use model::timestamp::Timestamp;
 pub use model::topic::Topic;
 pub use schema::authorizer::Authorizer;
 pub use schema::collection::Collection;
-pub use schema::grant::{Grant, View};
+pub use schema::grant::Grant;
 pub use schema::reads::{Reads, reads};
+pub use schema::view::View;
 pub use store::memory::MemoryStore;
 pub use store::store::Retention;
 

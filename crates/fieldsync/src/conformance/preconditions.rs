@@ -10,7 +10,7 @@ use crate::model::entity_tag::entity_tag;
 use crate::model::precondition::Precondition;
 use crate::model::record::RecordId;
 use crate::model::refusal::Refusal;
-use crate::schema::grant::View;
+use crate::schema::view::View;
 
 async fn tag(node: &Node, id: RecordId) -> String {
     let record = node.get(&note(&id)).await.expect("the note exists");

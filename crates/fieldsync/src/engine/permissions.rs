@@ -6,7 +6,8 @@ use crate::model::cursor::Cursor;
 use crate::model::outcome::Outcome;
 use crate::model::record::{Fields, RecordId};
 use crate::schema::collection::Collection;
-use crate::schema::grant::{Grant, View};
+use crate::schema::grant::Grant;
+use crate::schema::view::View;
 
 /// What a principal may do with a collection, and what it sees of it.
 #[derive(Debug, Clone)]

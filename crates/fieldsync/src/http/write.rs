@@ -20,7 +20,7 @@ use crate::model::entity_tag::entity_tag_of;
 use crate::model::percent::percent_encode;
 use crate::model::record::{Fields, RecordKey};
 use crate::schema::collection::Collection;
-use crate::schema::grant::View;
+use crate::schema::view::View;
 
 pub(crate) async fn create<B>(
     request: &Request<'_>,

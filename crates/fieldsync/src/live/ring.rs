@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::model::change::{Action, Change};
 use crate::model::cursor::{Position, ResetReason};
-use crate::schema::grant::View;
+use crate::schema::view::View;
 
 /// The most changes in a ring.
 pub(crate) const MAX_RING_CHANGES: usize = 1024;

@@ -328,7 +328,7 @@ mod tests {
     use crate::model::cursor::Position;
     use crate::model::record::RecordKey;
     use crate::model::timestamp::Timestamp;
-    use crate::schema::grant::View;
+    use crate::schema::view::View;
 
     fn fields(value: serde_json::Value) -> Fields {
         serde_json::from_value(value).unwrap()

@@ -13,10 +13,11 @@ use crate::schema::collection::Collection;
 use crate::schema::comparison::Comparison;
 use crate::schema::field::Ids;
 use crate::schema::field_type::{FieldType, Schema};
-use crate::schema::grant::{Grant, View};
+use crate::schema::grant::Grant;
 use crate::schema::predicate::{Node, Predicate};
 use crate::schema::row_filter::RowFilter;
 use crate::schema::sorting::Sorting;
+use crate::schema::view::View;
 
 impl Grant {
     /// This grant, for this collection. The errors name the fields of its filter at fault.

@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(people.fault(), None);
         let grants = [
             Grant::full(),
-            Grant::full().with_view(crate::schema::grant::View::only(["name", "age"])),
+            Grant::full().with_view(crate::schema::view::View::only(["name", "age"])),
             Grant::full().with_rows_fn("owner=17", |_| true),
         ];
         let shapes = grants.map(|grant| people.shape(&grant));

@@ -1,87 +1,22 @@
-//! What an authorizer grants: visible fields, writable fields and records. [`View::project`] is the one projection
-//! through which every field leaves.
+//! What an authorizer grants: visible fields, writable fields and records.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::model::canonical::CanonicalHasher;
 use crate::model::filter::Filter;
-use crate::model::record::{Fields, Record, RecordId};
+use crate::model::record::{Fields, Record};
 use crate::schema::index_key::IndexKey;
 use crate::schema::narrowing::Narrowing;
 use crate::schema::predicate::Predicate;
 use crate::schema::row_filter::RowFilter;
 use crate::schema::sorting::Sorting;
 use crate::schema::values::Values;
+use crate::schema::view::View;
 
 /// The most keys by which the hub finds a subscription. One with more is asked about every change.
 const MAX_KEYS: usize = 100;
-
-/// Which fields are visible. Subscribers with equal views share one encoding of each change.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct View {
-    /// All fields without it.
-    only: Option<Arc<BTreeSet<String>>>,
-}
-
-impl View {
-    /// Every field.
-    #[must_use]
-    pub fn full() -> Self {
-        Self::default()
-    }
-
-    /// Only these fields. The id is always visible.
-    pub fn only<N: Into<String>>(fields: impl IntoIterator<Item = N>) -> Self {
-        Self {
-            only: Some(Arc::new(fields.into_iter().map(Into::into).collect())),
-        }
-    }
-
-    /// Whether the field is visible.
-    #[must_use]
-    pub fn shows(&self, field: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(field))
-    }
-
-    /// The fields that both this and the other view show.
-    pub(crate) fn and(&self, other: &Self) -> Self {
-        match (&self.only, &other.only) {
-            (Some(one), Some(other)) => Self::only(one.intersection(other).cloned()),
-            (only, None) | (None, only) => Self { only: only.clone() },
-        }
-    }
-
-    /// The record as this view shows it: one flat object of the visible fields and the id.
-    #[must_use]
-    pub fn project(&self, id: RecordId, fields: &Fields) -> Fields {
-        let mut visible = self.project_fields(fields);
-        visible.insert(
-            "id".into(),
-            serde_json::to_value(id).expect("an id is a number or a string"),
-        );
-        visible
-    }
-
-    /// The visible fields.
-    #[must_use]
-    pub fn project_fields(&self, fields: &Fields) -> Fields {
-        let Some(only) = &self.only else {
-            return fields.clone();
-        };
-        let visible = fields.iter().filter(|(name, _)| only.contains(*name));
-        visible
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    }
-
-    /// [`View::project`] as a JSON value.
-    pub(crate) fn project_record(&self, record: &Record) -> Value {
-        Value::Object(self.project(record.id.clone(), &record.fields))
-    }
-}
 
 /// What a principal is granted for one kind of access to one collection.
 ///
@@ -250,10 +185,7 @@ impl Grant {
     /// The identity of what this grant shows: its visible fields and its records.
     pub(crate) fn identity(&self) -> u32 {
         let mut hasher = CanonicalHasher::new("view/1");
-        if let Some(only) = hasher.option(self.view.only.as_ref()) {
-            hasher.list(only.len());
-            only.iter().for_each(|name| hasher.text(name));
-        }
+        self.view.hash(&mut hasher);
         if let Some(rows) = hasher.option(self.rows.as_ref()) {
             rows.hash(&mut hasher);
         }

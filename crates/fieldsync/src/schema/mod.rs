@@ -30,3 +30,4 @@ pub(crate) mod sorting;
 pub(crate) mod table_description;
 pub(crate) mod to_json_schema;
 pub(crate) mod values;
+pub(crate) mod view;
