@@ -137,6 +137,10 @@ pub use schema::authorizer::Authorizer;
 pub use schema::collection::Collection;
 pub use schema::grant::Grant;
 pub use schema::reads::{Reads, reads};
+pub use schema::rules::{
+    On, PrincipalIs, PrincipalName, Rule, Rules, everyone, exists, on, owner, principal,
+    principal_name, role, signed_in,
+};
 pub use schema::view::View;
 pub use store::memory::MemoryStore;
 pub use store::store::Retention;

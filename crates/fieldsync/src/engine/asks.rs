@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::engine::memberships::Memberships;
 use crate::metrics::Limit;
 use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;
@@ -58,6 +59,7 @@ pub(crate) async fn authorize(
     collection: &Collection,
     principal: &Principal,
     access: Access,
+    memberships: Memberships<'_>,
 ) -> Result<Grant, Refusal> {
     let name = collection.name();
     let Some(authorizer) = collection.authorizer() else {
@@ -68,7 +70,8 @@ pub(crate) async fn authorize(
         // Only who may know of the collection learns more than that it does not exist.
         _ if principal.is_expired() => Err(Denied::Expired.into()),
         granted => {
-            let grant = granted?.checked(collection);
+            let grant = memberships.resolve(granted?, collection).await?;
+            let grant = grant.checked(collection);
             Ok(grant.map_err(|errors| {
                 tracing::error!(collection = %name, %errors, "a rule's filter does not fit its collection: nothing is granted");
                 Denied::unavailable(errors)

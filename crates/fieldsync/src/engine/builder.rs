@@ -183,7 +183,7 @@ impl EngineBuilder {
     /// Checks the description, creates or checks the tables, and starts the engine's tasks on the current tokio runtime.
     ///
     /// # Errors
-    /// When a collection is faulty or has no authorizer, when a setting can't work, when a table does not fit its
+    /// When a collection is faulty, has no authorizer, or has rules that can't mean what they say, when a setting can't work, when a table does not fit its
     /// collection, or when the store fails.
     ///
     /// # Panics
@@ -276,7 +276,7 @@ fn check_collections(
         }
         if collection.authorizer().is_none() {
             return fault(
-                "has no authorizer: add one with .authorize(…) or .authorize_fn(…), or call .open_to_everyone()"
+                "has no authorizer: add rules with .rules(…), .authorize_fn(…) or .authorize(…), or call .open_to_everyone()"
                     .into(),
             );
         }
@@ -293,6 +293,13 @@ fn check_collections(
             ));
         }
         by_name.insert(name, Arc::new(collection));
+    }
+    for (name, collection) in &by_name {
+        let rules = collection.ruled_by();
+        if let Some(Err(fault)) = rules.map(|rules| rules.check(collection, &by_name)) {
+            let collection = Arc::clone(name);
+            return Err(StartError::Collection { collection, fault });
+        }
     }
     Ok(by_name)
 }

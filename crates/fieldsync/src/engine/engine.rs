@@ -12,6 +12,7 @@ use crate::engine::capture::CaptureTask;
 use crate::engine::drain::{DrainReport, InProgress, Work};
 use crate::engine::gauges::Gauges;
 use crate::engine::group_commit::GroupCommit;
+use crate::engine::memberships::Memberships;
 use crate::engine::permissions::Permissions;
 use crate::engine::readiness::{NotReady, Readiness};
 use crate::engine::settings::Settings;
@@ -229,10 +230,11 @@ impl Engine {
         let Some(principal) = principal else {
             return Ok(Permissions::full(collection));
         };
-        let granted = authorize(&collection, principal, access).await?;
+        let authorize = |access| authorize(&collection, principal, access, self.memberships());
+        let granted = authorize(access).await?;
         let read = match access {
             Access::Read => granted.clone(),
-            _ => match authorize(&collection, principal, Access::Read).await {
+            _ => match authorize(Access::Read).await {
                 Ok(read) => read,
                 Err(Refusal::Denied(Denied::Unavailable(source))) => {
                     return Err(Refusal::Denied(Denied::Unavailable(source)).into());
@@ -384,6 +386,14 @@ impl Engine {
     /// The names of the collections, in their order.
     pub fn collection_names(&self) -> impl Iterator<Item = &str> {
         self.inner.collections.keys().map(|name| &**name)
+    }
+
+    /// Where the records are on which rules depend.
+    pub(crate) fn memberships(&self) -> Memberships<'_> {
+        Memberships {
+            store: &*self.inner.store,
+            collections: &self.inner.collections,
+        }
     }
 
     pub(crate) fn collections(&self) -> &BTreeMap<Arc<str>, Arc<Collection>> {

@@ -13,6 +13,7 @@ pub(crate) mod gauges;
 pub(crate) mod group_commit;
 pub(crate) mod handle_query;
 pub(crate) mod list_places;
+pub(crate) mod memberships;
 pub(crate) mod origins;
 pub(crate) mod pages;
 pub(crate) mod permissions;

@@ -23,7 +23,14 @@ impl Grant {
     /// This grant, for this collection. The errors name the fields of its filter at fault.
     pub(crate) fn checked(self, collection: &Collection) -> Result<Self, FieldErrors> {
         let rows = self.rows.map(|rows| rows.checked(collection)).transpose()?;
-        Ok(Self { rows, ..self })
+        let set = self.set.into_iter().map(|(field, value)| {
+            let typed = values_of_field(collection, &field, vec![value.clone()]);
+            // A value that the field can't have refuses the edit.
+            let typed = typed.unwrap_or_default().pop();
+            (field, typed.unwrap_or(value))
+        });
+        let set = set.collect();
+        Ok(Self { rows, set, ..self })
     }
 
     /// This grant to read, for what a query asks for. A field that the grant does not show is refused like one that does not exist.
@@ -153,6 +160,31 @@ impl Sorting {
         }
         Ok(sorting)
     }
+}
+
+/// How the values of a field, or of the id, compare.
+pub(crate) fn comparison_of(
+    collection: &Collection,
+    field: &str,
+) -> Result<Comparison, FieldErrors> {
+    let shows = |_: &str| true;
+    let resolver = Resolver { collection, shows };
+    Ok(resolver.comparison(field)?.1)
+}
+
+/// These values in the form in which the field has them, without those that it can't have. A text is read as the field's type.
+pub(crate) fn values_of_field(
+    collection: &Collection,
+    field: &str,
+    values: Vec<Value>,
+) -> Result<Vec<Value>, FieldErrors> {
+    let shows = |_: &str| true;
+    let schema = Resolver { collection, shows }.schema(field)?;
+    let values = values.into_iter().map(|value| match value {
+        Value::String(text) => value_of(field, &Operand::Text(text), &schema),
+        other => value_of(field, &Operand::Json(other), &schema),
+    });
+    Ok(values.filter_map(Result::ok).collect())
 }
 
 struct Resolver<'a, S> {

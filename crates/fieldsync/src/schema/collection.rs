@@ -18,6 +18,7 @@ use crate::schema::hooks::Hooks;
 use crate::schema::json_schema::read_fields;
 use crate::schema::names::name_fault;
 use crate::schema::queryable::Queryable;
+use crate::schema::rules::Rules;
 
 /// Records of one kind, stored in one table of the app.
 ///
@@ -52,6 +53,8 @@ pub struct Collection {
     pub(super) capture: Option<CaptureChoice>,
     pub(super) shows_database_messages: bool,
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
+    /// If the authorizer is rules as data.
+    pub(super) rules: Option<Arc<Rules>>,
     pub(super) has_row_filters: bool,
     pub(super) queryable: Queryable,
     pub(super) hooks: Hooks,
@@ -105,6 +108,7 @@ impl Collection {
             capture: None,
             shows_database_messages: false,
             authorizer: None,
+            rules: None,
             has_row_filters: true,
             queryable: Queryable::default(),
             hooks: Hooks::default(),
@@ -252,6 +256,10 @@ impl Collection {
 
     pub(crate) fn authorizer(&self) -> Option<&Arc<dyn Authorizer>> {
         self.authorizer.as_ref()
+    }
+
+    pub(crate) fn ruled_by(&self) -> Option<&Rules> {
+        self.rules.as_deref()
     }
 
     /// Why the engine can't start with this collection.

@@ -12,6 +12,8 @@ use crate::model::refusal::Refusal;
 use crate::schema::authorizer::{AuthorizeFn, Authorizer, OpenToEveryone};
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::schema::rule_grants::AuthorizeByRules;
+use crate::schema::rules::Rules;
 
 impl Collection {
     /// Allows every principal to read and write every record. Anonymous principals are included.
@@ -22,12 +24,34 @@ impl Collection {
         open
     }
 
-    /// Sets the authorizer, which decides what each principal may do.
+    /// Sets the authorizer, which decides what each principal may do. [`Collection::rules`] is shorter where rules as data can say it.
     #[must_use]
     pub fn authorize(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Some(Arc::new(authorizer));
+        self.rules = None;
         self.has_row_filters = true;
         self
+    }
+
+    /// Sets rules as data, which decide what each principal may do.
+    ///
+    /// ```
+    /// # use fieldsync::{Collection, Rules, everyone, owner, principal_name};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+    /// # #[serde(default)]
+    /// # struct Post { author: String, text: String }
+    /// let posts = Collection::of::<Post>("posts").rules(
+    ///     Rules::new()
+    ///         .read(everyone())
+    ///         .write(owner("author").set("author", principal_name())),
+    /// );
+    /// ```
+    #[must_use]
+    pub fn rules(self, rules: Rules) -> Self {
+        let rules = Arc::new(rules);
+        let mut ruled = self.authorize(AuthorizeByRules(Arc::clone(&rules)));
+        ruled.rules = Some(rules);
+        ruled
     }
 
     /// Sets a closure that decides what each principal may do. Implement [`Authorizer`] for rules that need to wait.

@@ -1,13 +1,15 @@
 //! What an authorizer grants: visible fields, writable fields and records.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::model::canonical::CanonicalHasher;
 use crate::model::filter::Filter;
-use crate::model::record::{Fields, Record};
+use crate::model::record::{Fields, Record, RecordKey};
 use crate::schema::index_key::IndexKey;
+use crate::schema::member_rows::{Members, RowsOfRule};
 use crate::schema::narrowing::Narrowing;
 use crate::schema::predicate::Predicate;
 use crate::schema::row_filter::RowFilter;
@@ -40,6 +42,8 @@ pub struct Grant {
     pub(crate) sorting: Option<Arc<Sorting>>,
     /// How many of the first records a query asks for. All of them without it.
     pub(crate) window: Option<usize>,
+    /// For a grant to create: the fields that the record has, whatever its creator sends.
+    pub(crate) set: Vec<(String, Value)>,
 }
 
 impl Grant {
@@ -102,6 +106,35 @@ impl Grant {
             rows: Some(RowFilter::test(name, admits)),
             ..self
         }
+    }
+
+    /// Limits the grant to the records that these rules admit.
+    pub(crate) fn with_rows_of_rules(self, rules: Vec<RowsOfRule>) -> Self {
+        let rows = Some(RowFilter::OfRules(rules.into()));
+        Self { rows, ..self }
+    }
+
+    /// What the grant relies on other records for, to write or to read.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Members> {
+        let rows = self.rows.iter().chain(&self.readable);
+        rows.filter_map(RowFilter::member_rows)
+            .flat_map(|rows| rows.members())
+    }
+
+    /// This grant without what it relied on records for that are no longer as they were.
+    pub(crate) fn as_of<'a>(
+        &self,
+        row: impl Fn(&RecordKey) -> Option<&'a Record> + Copy,
+    ) -> Cow<'_, Self> {
+        if self.members().next().is_none() {
+            return Cow::Borrowed(self);
+        }
+        let as_of = |rows: &Option<RowFilter>| rows.as_ref().map(|rows| rows.as_of(row));
+        Cow::Owned(Self {
+            rows: as_of(&self.rows),
+            readable: as_of(&self.readable),
+            ..self.clone()
+        })
     }
 
     /// This grant to write, for a principal that has the other grant to read.

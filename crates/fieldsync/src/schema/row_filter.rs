@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::model::canonical::CanonicalHasher;
 use crate::model::filter::Filter;
-use crate::model::record::Record;
+use crate::model::record::{Record, RecordKey};
+use crate::schema::member_rows::{MemberRows, RowsOfRule};
 use crate::schema::predicate::Predicate;
 use crate::schema::values::Values;
 
@@ -15,6 +16,9 @@ use crate::schema::values::Values;
 pub(crate) enum RowFilter {
     /// As the app's rule wrote it, for a collection that is not known yet.
     Unchecked(Arc<Filter>),
+    /// Before the store was asked what these rules depend on.
+    OfRules(Arc<[RowsOfRule]>),
+    Members(Arc<MemberRows>),
     Predicate(Arc<Predicate>),
     Test(Test),
 }
@@ -42,7 +46,8 @@ impl RowFilter {
     /// Whether the record meets the condition. The app's test may panic.
     pub(crate) fn admits(&self, values: &Values<'_>) -> bool {
         match self {
-            Self::Unchecked(_) => false,
+            Self::Unchecked(_) | Self::OfRules(_) => false,
+            Self::Members(rows) => rows.all().admits(values),
             Self::Predicate(predicate) => predicate.admits(values),
             Self::Test(test) => (test.admits)(&values.to_record()),
         }
@@ -62,14 +67,32 @@ impl RowFilter {
     pub(crate) fn predicate(&self) -> Option<&Arc<Predicate>> {
         match self {
             Self::Predicate(predicate) => Some(predicate),
-            Self::Unchecked(_) | Self::Test(_) => None,
+            Self::Members(rows) => Some(rows.all()),
+            Self::Unchecked(_) | Self::OfRules(_) | Self::Test(_) => None,
+        }
+    }
+
+    pub(crate) fn member_rows(&self) -> Option<&MemberRows> {
+        match self {
+            Self::Members(rows) => Some(rows),
+            _ => None,
+        }
+    }
+
+    /// The condition without what it relied on records for that are no longer as they were.
+    pub(crate) fn as_of<'a>(&self, row: impl Fn(&RecordKey) -> Option<&'a Record>) -> Self {
+        match self {
+            Self::Members(rows) => Self::Predicate(Arc::new(rows.as_of(row))),
+            other => other.clone(),
         }
     }
 
     pub(crate) fn hash(&self, hasher: &mut CanonicalHasher) {
         match self {
             Self::Unchecked(filter) => hasher.text(&filter.to_string()),
+            Self::OfRules(_) => hasher.text("rules"),
             Self::Predicate(predicate) => predicate.hash(hasher),
+            Self::Members(rows) => rows.all().hash(hasher),
             Self::Test(test) => hasher.text(&test.name),
         }
     }
@@ -78,8 +101,10 @@ impl RowFilter {
 impl fmt::Debug for RowFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Neither shows values that a rule compares with.
-            Self::Unchecked(_) | Self::Predicate(_) => f.write_str("Filter"),
+            // None shows values that a rule compares with.
+            Self::Unchecked(_) | Self::OfRules(_) | Self::Members(_) | Self::Predicate(_) => {
+                f.write_str("Filter")
+            }
             Self::Test(test) => f.debug_tuple("Test").field(&test.name).finish(),
         }
     }

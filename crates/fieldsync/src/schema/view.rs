@@ -77,6 +77,15 @@ impl View {
         }
     }
 
+    /// The fields that the view names, whether it shows them or not.
+    pub(crate) fn named_fields(&self) -> impl Iterator<Item = &String> {
+        let fields = match &self.0 {
+            Fieldset::All => None,
+            Fieldset::Only(fields) | Fieldset::Except(fields) => Some(fields),
+        };
+        fields.into_iter().flat_map(|fields| fields.iter())
+    }
+
     /// The record as this view shows it: one flat object of the visible fields and the id.
     #[must_use]
     pub fn project(&self, id: RecordId, fields: &Fields) -> Fields {

@@ -221,6 +221,7 @@ impl Decision<'_> {
         check_denied(denied)?;
         let mut given = given;
         if let Some(principal) = self.principal {
+            given.extend(self.grant.set.iter().cloned());
             let sent = given.clone();
             catch_panic(|| collection.hooks().on_create(principal, &mut given))?;
             let is_unknown = |name: &&String| collection.field(name).is_none();
