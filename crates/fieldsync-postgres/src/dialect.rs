@@ -32,10 +32,11 @@ pub(crate) struct PostgresStatements {
     pub(crate) list: [String; 2],
     /// Reads and locks the records with the ids of an array.
     pub(crate) lock: String,
+    /// Reads the records with the ids of an array, and keeps others from changing them.
+    pub(crate) lock_shared: String,
     /// Reads the records with the ids of an array.
     pub(crate) select_all: String,
-    /// Takes what was captured of some records, with their rows as they are now: one statement sees one state of both. The
-    /// parameters are the log and the most records.
+    /// Takes what was captured of some records, with their rows at the same moment. The parameters are the log and the most records.
     pub(crate) take: String,
     /// Whether row-level security may let this role read records that it may not lock.
     pub(crate) has_row_security: bool,
@@ -300,13 +301,7 @@ impl PostgresStatements {
         let head = side.render::<Postgres>(
             "select h.epoch, h.last, h.last_tag, r.* from fieldsync_heads h left join lateral",
         );
-        // The size of text that is stored out of line is known without reading it.
-        let columns = layout.columns.iter().enumerate();
-        let bytes = columns.map(|(n, column)| match &column.format {
-            Format::Time | Format::LocalTime | Format::NaiveTime => " + 8".to_owned(),
-            _ => format!(" + coalesce(octet_length(c{}), 0)", n + layout.key.len()),
-        });
-        let bytes: String = bytes.collect();
+        let bytes = size_of_columns(layout);
         let list = [
             format!(
                 "{head} (select more, {names}, position from \
@@ -322,7 +317,8 @@ impl PostgresStatements {
             ),
         ];
         let captured = side.render::<Postgres>("fieldsync_captured");
-        let (ids, wanted_ids) = (among_ids(layout), unnested_ids(layout, true));
+        let by_ids = format!("select {all} from {table} where {}", among_ids(layout));
+        let wanted_ids = unnested_ids(layout, true);
         let wanted_is = key_of_text(layout, table, |number| format!("w.k{number}"));
         let taken_is = key_of_text(layout, table, |number| captured_part(layout, number));
         Self {
@@ -340,7 +336,8 @@ impl PostgresStatements {
                 bytes_parameter = layout.key.len() + 2,
             ),
             list,
-            lock: format!("select {all} from {table} where {ids} order by {order} for update"),
+            lock: format!("{by_ids} order by {order} for update"),
+            lock_shared: format!("{by_ids} order by {order} for share"),
             take: format!(
                 "with wanted as materialized (select distinct key from \
                    (select key, sum(bytes) over (order by key rows between unbounded preceding and 1 preceding) as bytes_before from \
@@ -356,10 +353,20 @@ impl PostgresStatements {
                  order by taken.seq",
                 numbered("r.c"),
             ),
-            select_all: format!("select {all} from {table} where {ids}"),
+            select_all: by_ids,
             has_row_security,
         }
     }
+}
+
+/// What to add for the columns `c0` and so on to a row's size. That of text that is stored out of line is known without reading it.
+fn size_of_columns(layout: &TableLayout<Postgres>) -> String {
+    let columns = layout.columns.iter().enumerate();
+    let sizes = columns.map(|(n, column)| match &column.format {
+        Format::Time | Format::LocalTime | Format::NaiveTime => " + 8".to_owned(),
+        _ => format!(" + coalesce(octet_length(c{}), 0)", n + layout.key.len()),
+    });
+    sizes.collect()
 }
 
 /// The condition that a row has one of the ids in the first parameters, an array for each key column.

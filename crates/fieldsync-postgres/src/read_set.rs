@@ -32,7 +32,7 @@ pub(crate) async fn read(
     timeout: Duration,
 ) -> Result<Read, Failure> {
     let keys = batch.idempotency_keys();
-    let mut records = records_by_collection(batch);
+    let mut records = by_collection(batch.records().into_keys());
     // Another app may have other names for the collections.
     records.sort_by_key(|(collection, _)| tables.log_of(collection).ok());
     let bases: Vec<_> = batch.bases().into_iter().collect();
@@ -97,6 +97,7 @@ pub(crate) async fn read(
         (found.captured, _) = captured::writes(tables, &results.next()?)?;
         results.next()?;
     }
+    lock_relied_on(client, tables, batch, &mut found).await?;
     // Repetitions are rare, so that they take round trips of their own.
     found.replays = log::found_keys(client, tables, &used_keys).await?;
     Ok(Read { set: found, locked })
@@ -140,9 +141,45 @@ fn read_records(
     Ok(())
 }
 
-fn records_by_collection(batch: &Batch) -> Vec<(Arc<str>, Vec<RecordId>)> {
+/// Reads the records because of which principals may make the edits, and keeps others from changing them. Which these are depends on
+/// the rows, so that they take a round trip of their own.
+async fn lock_relied_on(
+    client: &Object,
+    tables: &Tables,
+    batch: &Batch,
+    found: &mut ReadSet,
+) -> Result<(), Failure> {
+    let mut records = by_collection(batch.relied_on(found));
+    if records.is_empty() {
+        return Ok(());
+    }
+    records.sort_by_key(|(collection, _)| tables.log_of(collection).ok());
+    let mut steps = Vec::with_capacity(records.len());
+    for (collection, ids) in &records {
+        let table = tables.of(collection)?;
+        // What is read-only may be a view, of which no row can be locked.
+        let sql = match table.definition.is_writable() {
+            true => &table.own.lock_shared,
+            false => &table.own.select_all,
+        };
+        steps.push(Step::query(client, sql, id_arrays(table, ids)).await?);
+    }
+    let mut results = in_order(client, &steps).await;
+    for (collection, _) in &records {
+        let table = tables.of(collection)?;
+        for row in results.next().map_err(Failure::of_row_lock)? {
+            if let Some(record) = table.readable(&PostgresRow(&row), 0) {
+                let key = RecordKey::new(Arc::clone(collection), record.id.clone());
+                found.records.insert(key, record);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn by_collection(keys: impl IntoIterator<Item = RecordKey>) -> Vec<(Arc<str>, Vec<RecordId>)> {
     let mut records: Vec<(Arc<str>, Vec<RecordId>)> = Vec::new();
-    for key in batch.records().into_keys() {
+    for key in keys {
         match records.last_mut() {
             Some((collection, ids)) if *collection == key.collection => ids.push(key.id),
             _ => records.push((key.collection, vec![key.id])),

@@ -288,6 +288,12 @@ async fn read_set<T: Transaction>(
             found.records.insert(key, record);
         }
     }
+    for key in batch.relied_on(&found) {
+        let table = tables.of(&key.collection)?;
+        if let Some(record) = get(transaction, table, &table.lock, &key.id).await? {
+            found.records.insert(key, record);
+        }
+    }
     for (name, count) in batch.ids_to_reserve() {
         let table = tables.of(&name)?;
         let ids = reserve_ids(transaction, table, count).await?;

@@ -193,7 +193,7 @@ pub mod backend {
         #[doc(hidden)]
         pub use crate::conformance::{
             bases, captures, constraints, edits, faults, groups, history, ids, keys, log,
-            notifications, open_cursor, preconditions, reads, run, tables, trimming, types,
+            notifications, open_cursor, preconditions, reads, rights, run, tables, trimming, types,
         };
     }
 

@@ -38,6 +38,8 @@ pub mod preconditions;
 #[doc(hidden)]
 pub mod reads;
 #[doc(hidden)]
+pub mod rights;
+#[doc(hidden)]
 pub mod tables;
 #[doc(hidden)]
 pub mod trimming;
@@ -195,6 +197,12 @@ macro_rules! __store_tests {
                 records_with_uuids_are_listed_in_the_order_of_their_ids
                 rows_written_by_another_program_are_read_at_once
             ;
+            rights:
+                a_right_ends_with_the_record_that_it_rests_on
+                a_record_can_be_moved_only_to_where_a_right_is
+                a_right_ends_within_a_batch
+                a_commit_waits_for_a_lock_of_the_record_that_a_right_rests_on
+            ;
             history:
                 the_table_equals_the_fold_of_the_log
             ;
@@ -260,6 +268,7 @@ mod tests {
             include_str!("notifications.rs"),
             include_str!("preconditions.rs"),
             include_str!("reads.rs"),
+            include_str!("rights.rs"),
             include_str!("tables.rs"),
             include_str!("trimming.rs"),
             include_str!("types.rs"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::engine::memberships::Memberships;
+use crate::engine::permissions::Permissions;
 use crate::metrics::Limit;
 use crate::model::access::{Access, Denied};
 use crate::model::principal::Principal;
@@ -54,8 +55,35 @@ impl Asks {
     }
 }
 
+/// Asks a collection's authorizer what a principal may do, and what it may read.
+pub(crate) async fn permissions(
+    collection: Arc<Collection>,
+    principal: &Principal,
+    access: Access,
+    memberships: Memberships<'_>,
+) -> Result<Permissions, Refusal> {
+    let authorize = |access| authorize(&collection, principal, access, memberships);
+    let granted = authorize(access).await?;
+    let (access, read) = match access {
+        Access::Read => {
+            let read = granted.for_reading();
+            (read.clone(), read)
+        }
+        _ => match authorize(Access::Read).await {
+            Ok(read) => (granted, read),
+            Err(unavailable @ Refusal::Denied(Denied::Unavailable(_))) => return Err(unavailable),
+            Err(_) => (granted, Grant::invisible()),
+        },
+    };
+    Ok(Permissions {
+        collection,
+        access,
+        read,
+    })
+}
+
 /// Asks a collection's authorizer. An expired principal is granted nothing.
-pub(crate) async fn authorize(
+async fn authorize(
     collection: &Collection,
     principal: &Principal,
     access: Access,

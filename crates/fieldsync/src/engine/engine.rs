@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::engine::asks::{Asks, authorize};
+use crate::engine::asks::{Asks, permissions};
 use crate::engine::capture::CaptureTask;
 use crate::engine::drain::{DrainReport, InProgress, Work};
 use crate::engine::gauges::Gauges;
@@ -24,7 +24,7 @@ use crate::live::subscriber_reads::SubscriberReads;
 use crate::live::subscription::Subscription;
 use crate::live::validity::Validity;
 use crate::metrics::Limit;
-use crate::model::access::{Access, Denied};
+use crate::model::access::Access;
 use crate::model::cursor::{Cursor, Position};
 use crate::model::edit::Edit;
 use crate::model::outcome::Outcome;
@@ -33,7 +33,6 @@ use crate::model::record::RecordKey;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
-use crate::schema::grant::Grant;
 use crate::store::store::Store;
 use crate::write::batch::Group;
 
@@ -230,23 +229,7 @@ impl Engine {
         let Some(principal) = principal else {
             return Ok(Permissions::full(collection));
         };
-        let authorize = |access| authorize(&collection, principal, access, self.memberships());
-        let granted = authorize(access).await?;
-        let read = match access {
-            Access::Read => granted.clone(),
-            _ => match authorize(Access::Read).await {
-                Ok(read) => read,
-                Err(Refusal::Denied(Denied::Unavailable(source))) => {
-                    return Err(Refusal::Denied(Denied::Unavailable(source)).into());
-                }
-                Err(_) => Grant::invisible(),
-            },
-        };
-        Ok(Permissions {
-            collection,
-            access: granted,
-            read,
-        })
+        Ok(permissions(collection, principal, access, self.memberships()).await?)
     }
 
     /// Applies several edits as a whole or not at all, and returns an outcome for each.

@@ -121,6 +121,12 @@ impl Grant {
             .flat_map(|rows| rows.members())
     }
 
+    /// This grant for reading, which does not ask again about the records that it relies on.
+    pub(crate) fn for_reading(self) -> Self {
+        let rows = self.rows.map(RowFilter::for_reading);
+        Self { rows, ..self }
+    }
+
     /// This grant without what it relied on records for that are no longer as they were.
     pub(crate) fn as_of<'a>(
         &self,

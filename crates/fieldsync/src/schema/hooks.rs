@@ -81,6 +81,11 @@ impl Hooks {
         }
     }
 
+    /// Whether fields of new records may be set.
+    pub(crate) fn has_on_create(&self) -> bool {
+        self.on_create.is_some()
+    }
+
     /// Whether there is a `validate` or a `check` to run.
     pub(crate) fn has_checks(&self) -> bool {
         self.validate.is_some() || self.check.is_some()

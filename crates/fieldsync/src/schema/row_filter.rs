@@ -79,6 +79,14 @@ impl RowFilter {
         }
     }
 
+    /// The condition as it was when the rule was asked, without the records that it relied on.
+    pub(crate) fn for_reading(self) -> Self {
+        match self {
+            Self::Members(rows) => Self::Predicate(Arc::clone(rows.all())),
+            other => other,
+        }
+    }
+
     /// The condition without what it relied on records for that are no longer as they were.
     pub(crate) fn as_of<'a>(&self, row: impl Fn(&RecordKey) -> Option<&'a Record>) -> Self {
         match self {

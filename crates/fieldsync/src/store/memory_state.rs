@@ -86,10 +86,9 @@ impl State {
             });
             Some((key, Replay { edit, change, row }))
         };
-        let record = |(key, collection): (RecordKey, Arc<Collection>)| {
-            let record = self
-                .table(&collection)
-                .record(&collection, key.id.clone())?;
+        let record = |key: RecordKey| {
+            let collection = &collections[&key.collection];
+            let record = self.table(collection).record(collection, key.id.clone())?;
             Some((key, record))
         };
         let since = |(key, base): (RecordKey, Position)| {
@@ -109,7 +108,7 @@ impl State {
             };
             ((key, base), changes)
         };
-        ReadSet {
+        let mut read = ReadSet {
             captured: Vec::new(),
             reserved_ids: HashMap::new(),
             replays: batch
@@ -117,9 +116,12 @@ impl State {
                 .into_iter()
                 .filter_map(replay)
                 .collect(),
-            records: batch.records().into_iter().filter_map(record).collect(),
+            records: batch.records().into_keys().filter_map(record).collect(),
             since: batch.bases().into_iter().map(since).collect(),
-        }
+        };
+        let relied_on = batch.relied_on(&read).into_iter();
+        read.records.extend(relied_on.filter_map(record));
+        read
     }
 
     /// Executes a mutation, and returns the row after it.

@@ -59,7 +59,7 @@ pub struct RefusedEdit {
 pub struct ReadSet {
     /// Of [`Batch::idempotency_keys`], those that were used in the last 24 hours.
     pub replays: HashMap<IdempotencyKey, Replay>,
-    /// Of [`Batch::records`], those that exist.
+    /// Of [`Batch::records`], and then of [`Batch::relied_on`], those that exist.
     pub records: HashMap<RecordKey, Record>,
     /// Of [`Batch::bases`], the changes of the record since that position.
     pub since: HashMap<(RecordKey, Position), ChangesSince>,
@@ -182,7 +182,7 @@ impl Batch {
         wanted
     }
 
-    fn edits(&self) -> impl Iterator<Item = &(Edit, Arc<Collection>, Grant)> {
+    pub(crate) fn edits(&self) -> impl Iterator<Item = &(Edit, Arc<Collection>, Grant)> {
         self.groups.iter().flat_map(|group| &group.edits)
     }
 }

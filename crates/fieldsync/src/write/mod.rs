@@ -9,5 +9,6 @@ pub(crate) mod decide;
 pub(crate) mod mutation;
 pub(crate) mod plan;
 pub(crate) mod planner;
+pub(crate) mod relied_on;
 pub(crate) mod results;
 pub(crate) mod settle;

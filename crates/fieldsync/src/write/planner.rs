@@ -133,6 +133,8 @@ impl Planner {
         undo: &mut Undo,
     ) -> Result<Planned, Refusal> {
         let (edit, collection, grant) = &group.edits[edit_at];
+        // What was true when the rule was asked may have changed, also by an earlier edit of the batch.
+        let grant = &grant.as_of(|key| self.rows.get(key));
         // The key is looked up before any precondition: a repetition gets the outcome of the first edit.
         let key = group.idempotency_key(edit);
         if let Some(key) = &key
