@@ -108,6 +108,7 @@ pub use engine::caller::{Caller, Page};
 pub use engine::collection_handle::CollectionHandle;
 pub use engine::drain::DrainReport;
 pub use engine::engine::Engine;
+pub use engine::explain::Explanation;
 pub use engine::gauges::{CollectionStats, Stats};
 pub use engine::handle_query::HandleQuery;
 pub use engine::permissions::RecordView;

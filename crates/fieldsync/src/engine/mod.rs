@@ -9,6 +9,7 @@ pub(crate) mod collection_handle;
 pub(crate) mod cursors;
 pub(crate) mod drain;
 pub(crate) mod engine;
+pub(crate) mod explain;
 pub(crate) mod gauges;
 pub(crate) mod group_commit;
 pub(crate) mod handle_query;
