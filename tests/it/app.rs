@@ -202,11 +202,17 @@ async fn listen_by_axum(engine: &Engine) -> SocketAddr {
     address
 }
 
-/// The login of the tests. The headers are trusted: `x-user` with the name, `x-session`, and `x-expires` with the microseconds
-/// since 1970.
+/// A claim of the login of the tests.
+pub(crate) struct Role(pub(crate) String);
+
+/// The login of the tests. The headers are trusted: `x-user` with the name, `x-role`, `x-session`, and `x-expires` with the
+/// microseconds since 1970.
 fn principal<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Principal> {
     let text = |name| header(name).map(|value| str::from_utf8(value).unwrap().to_owned());
     let mut principal = Principal::named(text("x-user")?);
+    if let Some(role) = text("x-role") {
+        principal = principal.with(Role(role));
+    }
     if let Some(session) = text("x-session") {
         principal = principal.session(session);
     }

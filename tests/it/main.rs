@@ -69,6 +69,7 @@ mod refused_edits;
 #[cfg(feature = "services")]
 mod reverse_proxies;
 mod rules;
+mod rules_as_data;
 mod rust_api;
 mod rust_types;
 mod sealed_cursors;
