@@ -7,7 +7,7 @@
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::{Router, extract::Request, response::IntoResponse, response::Response, routing::post};
-use fieldsync::{Collection, Denied, Engine, Grant, Principal};
+use fieldsync::{Collection, Engine, Principal, Rules, signed_in};
 use std::{collections::BTreeMap, error::Error};
 use tokio::sync::RwLock;
 
@@ -42,10 +42,8 @@ async fn identify(mut request: Request, next: Next) -> Response {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let notes = Collection::of::<Note>("notes").authorize_fn(|user, _| match user.name() {
-        Some(_) => Ok(Grant::full()),
-        None => Err(Denied::Unauthenticated),
-    });
+    let rules = Rules::new().read_and_write(signed_in());
+    let notes = Collection::of::<Note>("notes").rules(rules);
     let store = fieldsync_sqlite::SqliteStore::open("notes.db").await?;
     let engine = Engine::builder().collection(notes).store(store);
     let engine = engine.start().await?;
