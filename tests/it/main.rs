@@ -47,6 +47,7 @@ mod hidden_data;
 mod http;
 mod http2;
 mod imports;
+mod indexes;
 mod isolation;
 mod layering;
 mod leaks;

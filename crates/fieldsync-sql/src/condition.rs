@@ -63,14 +63,15 @@ impl<D: Dialect> TableLayout<D> {
                     parameters.push(D::encode_key(&key.format, &id));
                     D::key_condition(&key.format, &key.of(qualifier), &parameter)
                 });
-                Some(joined(conditions.collect(), "or"))
+                Some(one_of(&key.of(qualifier), conditions.collect()))
             }
             Narrowing::OneOf(field, values) => {
                 let column = column(field)?;
                 let conditions = values.iter().map(|value| {
                     self.compared(column, Side::Equal, value, qualifier, first, parameters)
                 });
-                Some(joined(conditions.collect::<Option<_>>()?, "or"))
+                let conditions = conditions.collect::<Option<_>>()?;
+                Some(one_of(&column.of(qualifier), conditions))
             }
             Narrowing::AtLeast(field, value) => {
                 let side = Side::AtLeast;
@@ -124,6 +125,20 @@ impl<D: Dialect> TableLayout<D> {
         let sql = D::comparison(&column.format, &field.schema.kind, &name, side, &parameter)?;
         parameters.push(D::encode(&column.format, value).into_owned());
         Some(sql)
+    }
+}
+
+/// The condition that one of these holds, of which each says that the column equals something.
+fn one_of(column: &str, conditions: Vec<String>) -> String {
+    let value = |condition: &String| {
+        let rest = condition.strip_prefix(column)?.strip_prefix(" = ");
+        rest.map(str::to_owned)
+    };
+    let values: Option<Vec<_>> = conditions.iter().map(value).collect();
+    match values {
+        // Databases read an index once for a list, but once for each part of an `or`.
+        Some(values) if values.len() > 1 => format!("{column} in ({})", values.join(", ")),
+        _ => joined(conditions, "or"),
     }
 }
 
