@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::column_types::{self, Format};
-use crate::time_form::TimeForm;
+use crate::time_form::{TimeForm, rare};
 
 pub(crate) type Table = fieldsync_sql::Table<Sqlite>;
 pub(crate) type Tables = fieldsync_sql::Tables<Sqlite>;
@@ -162,15 +162,15 @@ impl Dialect for Sqlite {
             // A collation makes more texts equal, not fewer.
             (Format::Text, FieldType::Text { .. }) if side == Side::Equal => {}
             (Format::Text, FieldType::Uuid) if side == Side::Equal => {}
-            // What is no date is after all of them.
-            (Format::Text, FieldType::Date) if side == Side::AtMost => {
-                return Some(format!("({column} <= {parameter} or {column} >= ':')"));
-            }
             (Format::Text, FieldType::Date) => {}
             // Others may have stored decimals and times of day in several forms.
             _ => return None,
         }
-        Some(format!("{column} {operator} {parameter}"))
+        let comparison = format!("{column} {operator} {parameter}");
+        Some(match side {
+            Side::Equal => comparison,
+            Side::AtLeast | Side::AtMost => rare(&comparison),
+        })
     }
 
     fn sorted(format: &Format, field: &FieldType, column: &str, parameter: &str) -> SortColumn {

@@ -60,7 +60,7 @@ impl Comparison {
                 )
             }
             Self::Text | Self::Uuid => Some(one.as_str()?.cmp(other.as_str()?)),
-            Self::Time => Some(TimeKey::of(one.as_str()?).cmp(&TimeKey::of(other.as_str()?))),
+            Self::Time => Some(time(one)?.cmp(&time(other)?)),
         }
     }
 }
@@ -85,6 +85,13 @@ fn digits(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         _ => None,
     }
+}
+
+/// `None` for a text that is no time. A column of text may have any.
+fn time(value: &Value) -> Option<TimeKey<'_>> {
+    let text = value.as_str()?;
+    let begins = |letter: char| letter.is_ascii_digit() || letter == '-';
+    (text.starts_with(begins) || text == "infinity").then(|| TimeKey::of(text))
 }
 
 fn double(value: &Value) -> Option<f64> {
