@@ -57,6 +57,7 @@ mod live_queries;
 mod log_secrecy;
 #[cfg(feature = "services")]
 mod log_size;
+mod membership;
 mod metrics;
 mod model;
 mod mounting;

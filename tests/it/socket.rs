@@ -102,6 +102,14 @@ impl Socket {
         }
     }
 
+    /// The types of what came before the pong that was waited for.
+    pub(crate) fn take_before_pong(&mut self) -> Vec<String> {
+        let messages = self.before_pong.drain(..);
+        messages
+            .map(|message| message["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
     /// The next JSON message, or the close code when the connection ends.
     pub(crate) async fn next(&mut self) -> Result<Value, u16> {
         if let Some(message) = self.before_pong.pop_front() {

@@ -19,7 +19,7 @@ enum Kind {
 }
 
 /// All metrics.
-const METRICS: [(&str, Kind, Unit, &str); 18] = {
+const METRICS: [(&str, Kind, Unit, &str); 19] = {
     use Kind::{Counter, Gauge, Histogram};
     [
         (
@@ -111,6 +111,12 @@ const METRICS: [(&str, Kind, Unit, &str); 18] = {
             Counter,
             Unit::Count,
             "Subscriptions that started again with a snapshot, by collection and reason",
+        ),
+        (
+            "fieldsync_asked_again_total",
+            Counter,
+            Unit::Count,
+            "Questions to the app's authorizer because of a change that it reads, by collection and result",
         ),
         (
             "fieldsync_captured_changes_total",
@@ -230,6 +236,12 @@ pub(crate) fn committed(edits: usize, took: Duration, is_ok: bool) {
 pub(crate) fn captured(collection: &Arc<str>, changes: usize) {
     counter!("fieldsync_captured_changes_total", "collection" => Arc::clone(collection))
         .increment(changes as u64);
+}
+
+/// Counts a rule that was asked again.
+pub(crate) fn asked_again(collection: &Arc<str>, result: &'static str) {
+    counter!("fieldsync_asked_again_total", "collection" => Arc::clone(collection), "result" => result)
+        .increment(1);
 }
 
 /// Counts a subscription that starts again.

@@ -62,24 +62,37 @@ pub(crate) async fn permissions(
     access: Access,
     memberships: Memberships<'_>,
 ) -> Result<Permissions, Refusal> {
-    let authorize = |access| authorize(&collection, principal, access, memberships);
-    let granted = authorize(access).await?;
-    let (access, read) = match access {
-        Access::Read => {
-            let read = granted.for_reading();
-            (read.clone(), read)
-        }
-        _ => match authorize(Access::Read).await {
-            Ok(read) => (granted, read),
-            Err(unavailable @ Refusal::Denied(Denied::Unavailable(_))) => return Err(unavailable),
-            Err(_) => (granted, Grant::invisible()),
-        },
+    if access == Access::Read {
+        let read = readable(&collection, principal, memberships).await?;
+        return Ok(Permissions {
+            collection,
+            access: read.clone(),
+            read,
+            asked: None,
+        });
+    }
+    let granted = authorize(&collection, principal, access, memberships).await?;
+    let read = match authorize(&collection, principal, Access::Read, memberships).await {
+        Ok(read) => read,
+        Err(unavailable @ Refusal::Denied(Denied::Unavailable(_))) => return Err(unavailable),
+        Err(_) => Grant::invisible(),
     };
     Ok(Permissions {
         collection,
-        access,
+        access: granted,
         read,
+        asked: None,
     })
+}
+
+/// Asks a collection's authorizer what a principal may read.
+pub(crate) async fn readable(
+    collection: &Collection,
+    principal: &Principal,
+    memberships: Memberships<'_>,
+) -> Result<Grant, Refusal> {
+    let granted = authorize(collection, principal, Access::Read, memberships).await?;
+    Ok(granted.for_reading())
 }
 
 /// Asks a collection's authorizer. An expired principal is granted nothing.

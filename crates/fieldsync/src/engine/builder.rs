@@ -14,10 +14,13 @@ use crate::engine::drain::WorkInProgress;
 use crate::engine::engine::Engine;
 use crate::engine::gauges::{Gauges, Tally};
 use crate::engine::group_commit::GroupCommit;
+use crate::engine::reasking::ask_again;
 use crate::engine::settings::Settings;
 use crate::error::StartError;
+use crate::live::dependencies::Dependencies;
 use crate::live::feed::{Feed, FeedChange};
 use crate::live::hub_registry::HubRegistry;
+use crate::live::rights::Rights;
 use crate::metrics;
 use crate::model::cursor_key::CursorKey;
 use crate::model::cursor_seal::CursorKeys;
@@ -200,14 +203,22 @@ impl EngineBuilder {
         })?;
         let collections = check_collections(collections)?;
         check_settings(&settings, &collections)?;
+        let dependencies = check_reads(&collections)?;
         let own = own_collections().into_iter().map(Arc::new);
         let all: Vec<_> = collections.values().cloned().chain(own).collect();
         store.prepare(&all).await?;
         if settings.cursor_keys.is_empty() {
             settings.cursor_keys = CursorKeys::new([store.cursor_key().await?]);
         }
-        let hubs = Arc::new(HubRegistry::new(all, store.heads().await?));
-        let notifications = Arc::new(NotificationQueue::default());
+        let (heads, notifications) = (store.heads().await?, Arc::<NotificationQueue>::default());
+        let (rights, to_ask_again) = Rights::new(
+            dependencies,
+            &collections,
+            &heads,
+            settings.retention,
+            Arc::clone(&notifications),
+        );
+        let hubs = Arc::new(HubRegistry::new(all, heads, rights));
         let group_commit = GroupCommit::start(
             Arc::clone(&store),
             settings.max_record_bytes,
@@ -235,10 +246,17 @@ impl EngineBuilder {
             capture_behind,
         });
         metrics::describe();
+        let reasking = ask_again(
+            to_ask_again,
+            Arc::clone(&gauges.asks),
+            Arc::clone(&store),
+            collections.clone(),
+        );
         let mut tasks = vec![
             tokio::spawn(Arc::clone(&gauges).export()).abort_handle(),
             tokio::spawn(tail).abort_handle(),
             tokio::spawn(trim).abort_handle(),
+            tokio::spawn(reasking).abort_handle(),
         ];
         if let Some(broker) = broker {
             tasks.push(tokio::spawn(notifications.publish(broker)).abort_handle());
@@ -292,7 +310,7 @@ fn check_collections(
                 other.name()
             ));
         }
-        by_name.insert(name, Arc::new(collection));
+        by_name.insert(name, Arc::new(collection.with_reads_of_authorizer()));
     }
     for (name, collection) in &by_name {
         let rules = collection.ruled_by();
@@ -302,6 +320,16 @@ fn check_collections(
         }
     }
     Ok(by_name)
+}
+
+/// What the rules of the collections read.
+fn check_reads(
+    collections: &BTreeMap<Arc<str>, Arc<Collection>>,
+) -> Result<Dependencies, StartError> {
+    Dependencies::of(collections).map_err(|unknown| StartError::Collection {
+        collection: unknown.collection,
+        fault: unknown.fault,
+    })
 }
 
 fn check_settings(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::engine::asks::{Asks, permissions};
+use crate::engine::asks::Asks;
 use crate::engine::capture::CaptureTask;
 use crate::engine::drain::{DrainReport, InProgress, Work};
 use crate::engine::gauges::Gauges;
@@ -113,7 +113,10 @@ impl Engine {
         Self {
             inner: Arc::new(Inner {
                 collections,
-                subscriber_reads: Arc::new(SubscriberReads::new(Arc::clone(&store))),
+                subscriber_reads: Arc::new(SubscriberReads::new(
+                    Arc::clone(&store),
+                    Arc::clone(&gauges.hubs.rights.looks),
+                )),
                 store,
                 group_commit,
                 settings,
@@ -205,9 +208,8 @@ impl Engine {
         // Only the records of a window have an order: who has all sorts them.
         grant.sorting = grant.sorting.filter(|_| grant.window.is_some());
         let reads = Arc::clone(subscriber_reads);
-        Ok(Subscription::new(
-            topic, collection, grant, shape, hub, reads, since,
-        ))
+        let subscription = Subscription::new(topic, collection, grant, shape, hub, reads, since);
+        Ok(subscription.standing_on(permissions.asked.clone()))
     }
 
     pub(crate) fn hub(&self, collection: &str) -> &Arc<Hub> {
@@ -216,20 +218,6 @@ impl Engine {
 
     pub(crate) fn asks(&self) -> &Asks {
         &self.inner.gauges.asks
-    }
-
-    /// Asks the collection's authorizer what a principal may do, and what it may read.
-    pub(crate) async fn permissions(
-        &self,
-        principal: Option<&Principal>,
-        access: Access,
-        collection: &str,
-    ) -> Result<Permissions, EngineError> {
-        let collection = self.known_collection(collection)?;
-        let Some(principal) = principal else {
-            return Ok(Permissions::full(collection));
-        };
-        Ok(permissions(collection, principal, access, self.memberships()).await?)
     }
 
     /// Applies several edits as a whole or not at all, and returns an outcome for each.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::live::standing::Asked;
 use crate::model::cursor::Cursor;
 use crate::model::outcome::Outcome;
 use crate::model::record::{Fields, RecordId};
@@ -17,6 +18,8 @@ pub(crate) struct Permissions {
     pub(crate) access: Grant,
     /// The grant to read. The same as `access` for reading.
     pub(crate) read: Grant,
+    /// What streams under the grant to read stand on, if the rule may be asked again.
+    pub(crate) asked: Option<Asked>,
 }
 
 /// A record as a principal sees it.
@@ -38,7 +41,13 @@ impl Permissions {
             collection,
             access: Grant::full(),
             read: Grant::full(),
+            asked: None,
         }
+    }
+
+    /// Whether the rule would maybe answer otherwise by now.
+    pub(crate) fn are_stale(&self) -> bool {
+        self.asked.as_ref().is_some_and(Asked::is_stale)
     }
 
     /// The grant to write that an edit is decided under.

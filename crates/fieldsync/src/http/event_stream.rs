@@ -70,7 +70,13 @@ impl EventStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        match self.messages.poll_next(context) {
+        let next = self.messages.poll_next(context);
+        if !self.messages.take_denied().is_empty() {
+            // The client asks again, and is told why.
+            self.ended = true;
+            return Poll::Ready(None);
+        }
+        match next {
             Poll::Ready(Ok((number, message))) => {
                 let mut event = Vec::new();
                 self.write_event(&mut event, number, &message);

@@ -315,6 +315,10 @@ impl Listener {
         self.hub.head()
     }
 
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     /// Whether all subscriptions have ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.hub.read().closed

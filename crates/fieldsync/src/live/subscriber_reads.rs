@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::live::log_pages::LogPages;
+use crate::live::looks::Looks;
 use crate::live::read_step::{ReadStep, Reader, StepResult};
 use crate::store::error::StoreError;
 use crate::store::store::Store;
@@ -32,16 +33,18 @@ pub(crate) struct SubscriberReads {
     permits: Semaphore,
     /// For the pieces of long snapshots. Each is as much work as many short reads, which should not wait for them.
     long: Semaphore,
+    looks: Arc<Looks>,
 }
 
 impl SubscriberReads {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, looks: Arc<Looks>) -> Self {
         let permits = store.max_subscriber_reads().max(1);
         Self {
             store,
             pages: Mutex::default(),
             permits: Semaphore::new(permits),
             long: Semaphore::new(max_long_reads().min(permits.div_ceil(2))),
+            looks,
         }
     }
 
@@ -50,19 +53,31 @@ impl SubscriberReads {
         let reads = Arc::clone(self);
         let (answer, answered) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let is_long = matches!(step, ReadStep::SnapshotPiece { after: Some(_) });
-            let _long = match is_long {
-                true => Some(reads.long.acquire().await),
-                false => None,
-            };
-            let _permit = reads.permits.acquire().await;
+            let mut turn = reads.take_turn(&step).await;
             let pages = reads.pages(reader.collection.name());
-            let read = reader.execute(step, &*reads.store, &pages).await;
+            let read = reader.execute(step.clone(), &*reads.store, &pages).await;
+            if reader.collection.is_dependent() {
+                // What was read may follow something that a rule reads. The look waits for nobody's turn.
+                drop(turn);
+                reads.looks.next().await;
+                turn = reads.take_turn(&step).await;
+            }
             if answer.send(read).is_ok() {
                 sleep(MAX_TURN).await;
             }
+            drop(turn);
         });
         Turn { answered, task }
+    }
+
+    /// Waits for the turn of a step.
+    async fn take_turn(&self, step: &ReadStep) -> Permits<'_> {
+        let is_long = matches!(step, ReadStep::SnapshotPiece { after: Some(_) });
+        let long = match is_long {
+            true => self.long.acquire().await.ok(),
+            false => None,
+        };
+        (long, self.permits.acquire().await.ok())
     }
 }
 
@@ -72,6 +87,9 @@ impl SubscriberReads {
         Arc::clone(pages.entry(Arc::clone(collection)).or_default())
     }
 }
+
+/// For a long piece, and for the read.
+type Permits<'a> = (Option<SemaphorePermit<'a>>, Option<SemaphorePermit<'a>>);
 
 /// Long snapshots leave processors to other requests.
 fn max_long_reads() -> usize {

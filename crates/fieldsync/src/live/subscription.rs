@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use crate::live::gate::Gate;
 use crate::live::hub::{Hub, Listener, RingRead};
 use crate::live::read_step::{Piece, ReadStep, Reader, StepResult, Then, is_in_pieces_up_to};
 use crate::live::ring::Entry;
@@ -25,6 +26,7 @@ use crate::metrics;
 use crate::model::change::{Action, Change};
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
 use crate::model::record::{Record, RecordId};
+use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::change_view::UnknownMembership;
 use crate::schema::collection::{CaptureChoice, Collection};
@@ -44,6 +46,8 @@ pub(crate) enum Event {
     /// A part of a snapshot that is not its last, or changes before its next part. The snapshot can go on from here.
     InSnapshot(Box<(Update, Resume)>),
     Other(Box<Update>),
+    /// The rule was asked again, and denies it. The subscription has ended.
+    Denied(Box<Refusal>),
 }
 
 /// A stream of [`Update`]s.
@@ -55,30 +59,32 @@ pub(crate) enum Event {
 /// A subscriber that does not poll uses memory only for its position and for the updates that it has already read: at most
 /// about 256 KiB, or one change or record.
 pub struct Subscription {
-    topic: Topic,
+    pub(super) topic: Topic,
     pub(super) collection: Arc<Collection>,
     pub(super) grant: Arc<Grant>,
     pub(crate) shape: Shape,
     /// The shape of the collection under the grant. Its cursors serve for every query.
     pub(crate) collection_shape: Shape,
-    reads: Arc<SubscriberReads>,
+    pub(super) reads: Arc<SubscriberReads>,
     /// Which partial changes the subscriber needs whole.
     pub(super) fill: Fill,
-    listener: Listener,
+    pub(super) listener: Listener,
     /// The position up to which the log has been read.
     pub(super) position: Position,
     /// What has been read and not delivered yet.
     pub(super) events: VecDeque<Event>,
     /// The turn in which the events were read. It ends when they are delivered.
     turn: Option<Turn>,
-    state: State,
+    pub(super) state: State,
     /// Which records the subscriber has, if it has asked for the first of an order.
     window: Option<Box<Window>>,
+    /// Closed while the rule is asked again on which the subscription stands.
+    pub(super) gate: Option<Box<Gate>>,
     /// The subscription ends with it.
     pub(crate) validity: Validity,
 }
 
-enum State {
+pub(super) enum State {
     /// Reads the store next, when everything read so far is delivered.
     Next(ReadStep),
     /// Reads the store.
@@ -119,6 +125,7 @@ impl Subscription {
             state: State::Ended,
             window,
             validity: Validity::unlimited(),
+            gate: None,
         };
         match since {
             Since::Snapshot => subscription.start(ReadStep::SnapshotPiece { after: None }),
@@ -175,23 +182,6 @@ impl Subscription {
         &self.grant
     }
 
-    /// Reads no current rows for the sake of [`FoldedChange::record`], where nothing else needs them. The records of updates
-    /// may then lack values.
-    pub(crate) fn without_records(mut self) -> Self {
-        self.fill = Fill::For(Arc::clone(&self.grant));
-        self
-    }
-
-    /// The position up to which the subscriber has received everything, for every topic of the collection. `None` while it catches
-    /// up.
-    pub(crate) fn live_cursor(&self) -> Option<Cursor> {
-        let is_live = matches!(self.state, State::Live) && self.events.is_empty();
-        is_live.then_some(Cursor {
-            position: self.position,
-            shape: self.collection_shape,
-        })
-    }
-
     /// A cursor of this subscription.
     pub(crate) fn cursor(&self, position: Position) -> Cursor {
         Cursor {
@@ -203,6 +193,10 @@ impl Subscription {
     /// Polls for the next event. `None` when the subscription has ended.
     pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
+            // Before anything is delivered, and after it was read.
+            if let Some(last) = ready!(self.poll_gate(context)) {
+                return Poll::Ready(last);
+            }
             let event = self.events.pop_front();
             if self.events.is_empty() {
                 self.turn = None;

@@ -27,20 +27,23 @@ impl Stream for Subscription {
             return Poll::Ready(None);
         }
         let event = ready!(self.poll_event(context));
-        Poll::Ready(event.map(|event| match event {
-            Event::InSnapshot(part) => part.0,
-            Event::Other(update) => *update,
-            Event::Change(entry, action) => {
-                let view = entry
-                    .change
-                    .view_as(action, self.grant())
-                    .expect("the change was visible when it was queued");
-                let change = FoldedChange::of(&view, self.grant());
-                Update::Change {
-                    change,
-                    cursor: self.cursor(entry.change.position),
+        Poll::Ready(event.and_then(|event| {
+            Some(match event {
+                Event::InSnapshot(part) => part.0,
+                Event::Other(update) => *update,
+                Event::Denied(_) => return None,
+                Event::Change(entry, action) => {
+                    let view = entry
+                        .change
+                        .view_as(action, self.grant())
+                        .expect("the change was visible when it was queued");
+                    let change = FoldedChange::of(&view, self.grant());
+                    Update::Change {
+                        change,
+                        cursor: self.cursor(entry.change.position),
+                    }
                 }
-            }
+            })
         }))
     }
 }

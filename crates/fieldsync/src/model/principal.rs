@@ -154,6 +154,19 @@ impl Principal {
         self.expires_at.is_some_and(|at| at <= SystemTime::now())
     }
 
+    /// Whether the app has made both alike: a rule can't tell them apart.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let claims = match (&self.claims, &other.claims) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        claims
+            && self.name == other.name
+            && self.session == other.session
+            && self.expires_at == other.expires_at
+    }
+
     pub(crate) fn expiry(&self) -> Option<SystemTime> {
         self.expires_at
     }

@@ -13,6 +13,7 @@ use crate::live::update::Update;
 use crate::model::change::{Action, FoldedChange};
 use crate::model::cursor::{Cursor, Place};
 use crate::model::cursor_seal::CursorKeys;
+use crate::model::refusal::Refusal;
 use crate::protocol::close::Close;
 use crate::protocol::messages::{ServerMessage, change_body, change_message};
 
@@ -37,6 +38,8 @@ pub(crate) enum Next {
     Message(Message),
     /// It has caught up: everything that follows is live.
     Live,
+    /// The rule was asked again, and denies the subscription by now. Nothing follows.
+    Denied(Box<Refusal>),
 }
 
 /// A message, and what a server-sent event says of it besides.
@@ -106,6 +109,9 @@ impl MessageStream {
     /// What is next, or why the connection is to be closed.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Next, Close>> {
         loop {
+            if let Some(ended) = ready!(self.poll_pending(context)) {
+                return Poll::Ready(ended);
+            }
             if let Some(json) = self.pending.pop_front() {
                 return Poll::Ready(Ok(Next::Message(Message {
                     json,
@@ -127,6 +133,7 @@ impl MessageStream {
                     (update, Some(Place::InSnapshot(resume)))
                 }
                 Event::Other(update) => (*update, None),
+                Event::Denied(refusal) => return Poll::Ready(Ok(Next::Denied(refusal))),
             };
             let Some(feed) = &self.feed else {
                 return Poll::Ready(Ok(match update {
@@ -146,6 +153,22 @@ impl MessageStream {
                 Update::Snapshot { .. } | Update::Change { .. } | Update::Live { .. } => {}
             }
         }
+    }
+
+    /// Polls until the messages that were made before may be sent. If the stream has ended, this is what it ends with.
+    fn poll_pending(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Next, Close>>> {
+        if self.pending.is_empty() {
+            return Poll::Ready(None);
+        }
+        let shape = self.subscription.collection_shape;
+        let last = ready!(self.subscription.poll_gate(context));
+        if last.is_some() || self.subscription.collection_shape != shape {
+            self.pending.clear();
+        }
+        Poll::Ready(last.map(|last| match last {
+            Some(Event::Denied(refusal)) => Ok(Next::Denied(refusal)),
+            _ => Err(Close::Restart),
+        }))
     }
 
     /// The message for an update, and its place if it is within a snapshot.

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use crate::live::subscription::Subscription;
 use crate::model::cursor::{Cursor, Place};
+use crate::model::refusal::Refusal;
 use crate::protocol::close::Close;
 use crate::protocol::message_stream::{Message, MessageStream, Next};
 use crate::protocol::messages::live_message;
@@ -17,6 +18,8 @@ pub(crate) struct MessageStreams {
     next: usize,
     /// The collections with a subscription that has caught up, while another one was not live.
     owed: Vec<Arc<str>>,
+    /// The names of the subscriptions that a rule has denied by now, with what it answered.
+    denied: Vec<(Arc<str>, Refusal)>,
 }
 
 impl MessageStreams {
@@ -26,6 +29,7 @@ impl MessageStreams {
             streams: Vec::with_capacity(1),
             next: 0,
             owed: Vec::new(),
+            denied: Vec::new(),
         }
     }
 
@@ -97,6 +101,11 @@ impl MessageStreams {
         ended
     }
 
+    /// Takes the names of the subscriptions that a rule has denied meanwhile, with what it answered.
+    pub(crate) fn take_denied(&mut self) -> Vec<(Arc<str>, Refusal)> {
+        std::mem::take(&mut self.denied)
+    }
+
     /// The cursor up to which all subscriptions to a collection have received everything. `None` while one of them catches up, or if
     /// there is none.
     pub(crate) fn live_cursor(&self, collection: &str) -> Option<Cursor> {
@@ -140,10 +149,9 @@ impl MessageStreams {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<(usize, Message), Close>> {
-        let count = self.streams.len();
         let mut turn = 0;
-        while turn < count {
-            let number = (self.next + turn) % count;
+        while turn < self.streams.len() {
+            let number = (self.next + turn) % self.streams.len();
             match self.streams[number].poll_next(context) {
                 Poll::Pending => turn += 1,
                 Poll::Ready(Ok(Next::Live)) => {
@@ -152,6 +160,12 @@ impl MessageStreams {
                     if !self.owed.contains(collection) {
                         self.owed.push(Arc::clone(collection));
                     }
+                }
+                Poll::Ready(Ok(Next::Denied(refusal))) => {
+                    let sub = self.streams.remove(number).sub;
+                    self.denied.push((sub, *refusal));
+                    // The numbers have changed.
+                    turn = 0;
                 }
                 Poll::Ready(Ok(Next::Message(message))) => {
                     self.next = number + 1;

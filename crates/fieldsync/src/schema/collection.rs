@@ -18,6 +18,7 @@ use crate::schema::hooks::Hooks;
 use crate::schema::json_schema::read_fields;
 use crate::schema::names::name_fault;
 use crate::schema::queryable::Queryable;
+use crate::schema::reads::Reads;
 use crate::schema::rules::Rules;
 
 /// Records of one kind, stored in one table of the app.
@@ -57,6 +58,8 @@ pub struct Collection {
     pub(super) rules: Option<Arc<Rules>>,
     pub(super) has_row_filters: bool,
     pub(super) queryable: Queryable,
+    /// What the rules read besides the principal.
+    pub(super) reads: Vec<Reads>,
     pub(super) hooks: Hooks,
     /// Why the engine can't start with this collection.
     pub(super) fault: Option<String>,
@@ -111,6 +114,7 @@ impl Collection {
             rules: None,
             has_row_filters: true,
             queryable: Queryable::default(),
+            reads: Vec::new(),
             hooks: Hooks::default(),
             fault,
             schema_identity: OnceLock::new(),

@@ -7,6 +7,7 @@ pub(crate) mod checked_query;
 pub(crate) mod checks;
 pub(crate) mod collection;
 pub(crate) mod collection_queries;
+pub(crate) mod collection_reads;
 pub(crate) mod collection_rules;
 pub(crate) mod collection_table;
 pub(crate) mod comparison;

@@ -27,20 +27,21 @@ use crate::live::subscription::Subscription;
 use crate::metrics::{self, Limit};
 use crate::model::access::Denied;
 use crate::model::cursor::{Position, ResetReason};
-use crate::model::cursor_seal::{CursorError, CursorKeys};
+use crate::model::cursor_seal::CursorError;
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::protocol::{
-    ClientMessage, Close, MessageStream, MessageStreams, Problem, Start, Subscribe, error_message,
+    ClientMessage, Close, MessageStream, MessageStreams, Problem, Subscribe, error_message,
     subscribed_message, synced_message, unsubscribed_message,
 };
-use crate::schema::collection::Collection;
 use crate::websocket::counted_io::BytesWritten;
 use crate::websocket::handshake::{Accepted, Subprotocol};
 use crate::websocket::heartbeat::{bytes_taken, heartbeats, ping, time_to_take};
 use crate::websocket::message_rate::MessageRate;
-use crate::websocket::openings::{Openings, Waiting, ask};
+use crate::websocket::openings::{
+    Openings, Waiting, ask, malformed_cursor, no_such_topic, problem_of, start,
+};
 use crate::websocket::syncs::Syncs;
 
 /// About how many bytes are written before the socket is flushed and read again.
@@ -234,6 +235,14 @@ impl<'a> Connection<'a> {
             return Poll::Ready(Ok(answer));
         }
         let next = self.streams.poll_next(context);
+        for (sub, refusal) in self.streams.take_denied() {
+            self.end_denied(&sub, refusal)?;
+        }
+        if next.is_pending()
+            && let Some(answer) = self.answers.pop_front()
+        {
+            return Poll::Ready(Ok(answer));
+        }
         if next.is_pending()
             && let Some(cursor) =
                 (self.syncs).take_reached(&self.streams, |name| self.openings.are_about(name))
@@ -360,12 +369,10 @@ impl<'a> Connection<'a> {
 
     /// Opens the subscriptions that have waited for this answer.
     fn open(&mut self, answer: Result<Permissions, EngineError>, waiting: Vec<Waiting>) {
-        let problem = |error: EngineError| match error {
-            EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
-            error => Box::new(Problem::logged(&error)),
-        };
-        let (answer, keys) = (answer.map_err(problem), self.engine.cursor_keys());
+        let (answer, keys) = (answer.map_err(problem_of), self.engine.cursor_keys());
         match &answer {
+            // If they are stale, all are held until the rule has answered again.
+            Ok(permissions) if permissions.are_stale() => {}
             Ok(permissions) => self.regrant(permissions),
             // What the rule allowed before, it does not allow any more.
             Err(problem) if problem.status.is_client_error() => {
@@ -380,10 +387,10 @@ impl<'a> Connection<'a> {
         }
         for Waiting { request, topic, .. } in waiting {
             let opened = answer.clone().and_then(|permissions| {
-                let topic = topic.map_err(|errors| problem(Refusal::BadQuery(errors).into()))?;
+                let topic = topic.map_err(|errors| problem_of(Refusal::BadQuery(errors).into()))?;
                 let since = start(&request.start, &permissions.collection, keys)?;
                 let opened = self.engine.open(topic, since, &permissions);
-                opened.map_err(problem)
+                opened.map_err(problem_of)
             });
             match opened {
                 Ok(subscription) => {
@@ -398,6 +405,16 @@ impl<'a> Connection<'a> {
 }
 
 impl Connection<'_> {
+    /// Says that the rule was asked again, and denies a subscription by now. A feed says nothing, but ends with its last collection.
+    fn end_denied(&mut self, sub: &str, refusal: Refusal) -> Result<(), Close> {
+        match self.subprotocol {
+            Subprotocol::V1 => self.refuse(Some(sub), &problem_of(refusal.into())),
+            Subprotocol::Feed if self.streams.len() == 0 => return Err(Close::Policy),
+            Subprotocol::Feed => {}
+        }
+        Ok(())
+    }
+
     /// Starts the subscriptions to a collection anew that were made under another grant: one `live` is for all of them.
     fn regrant(&mut self, permissions: &Permissions) {
         let (engine, collection) = (self.engine, &permissions.collection);
@@ -411,27 +428,6 @@ impl Connection<'_> {
             self.refuse(Some(&sub), &Problem::logged(&error));
         }
     }
-}
-
-/// Where a subscription to this collection starts. Only who may know of the collection learns that a text is malformed.
-fn start(start: &Start, collection: &Collection, keys: &CursorKeys) -> Result<Since, Box<Problem>> {
-    let since = match start {
-        Start::Snapshot => Ok(Since::Snapshot),
-        Start::Since(cursor) => Since::cursor(cursor, collection, keys),
-        Start::Resume(place) => Since::resume(place, collection, keys),
-    };
-    since.map_err(|_| malformed_cursor("since must be a cursor, and resume a resume"))
-}
-
-fn malformed_cursor(what: &str) -> Box<Problem> {
-    let detail = format!("{what}, from this server");
-    let status = StatusCode::BAD_REQUEST;
-    Box::new(Problem::new(status, "malformed-cursor", detail))
-}
-
-fn no_such_topic() -> Box<Problem> {
-    let detail = "the topic does not exist";
-    Box::new(Problem::new(StatusCode::NOT_FOUND, "not-found", detail))
 }
 
 /// The message that was received, or how the connection ended.

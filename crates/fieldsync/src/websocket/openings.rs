@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::http::StatusCode;
 use tokio::time::timeout;
 
 use crate::engine::engine::Engine;
 use crate::engine::permissions::Permissions;
 use crate::error::EngineError;
+use crate::live::since::Since;
 use crate::metrics::Limit;
 use crate::model::access::{Access, Denied};
+use crate::model::cursor_seal::CursorKeys;
 use crate::model::field_errors::FieldErrors;
 use crate::model::principal::Principal;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
-use crate::protocol::Subscribe;
+use crate::protocol::{Problem, Start, Subscribe};
+use crate::schema::collection::Collection;
 
 /// How long the app's rule may take to authorize a subscription.
 const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -119,4 +123,37 @@ pub(crate) async fn ask(engine: &Engine, principal: Principal, collection: Arc<s
     };
     let asked = timeout(AUTHORIZE_TIMEOUT, asking).await;
     asked.unwrap_or_else(timed_out)
+}
+
+/// Where a subscription to this collection starts. Only who may know of the collection learns that a text is malformed.
+pub(crate) fn start(
+    start: &Start,
+    collection: &Collection,
+    keys: &CursorKeys,
+) -> Result<Since, Box<Problem>> {
+    let since = match start {
+        Start::Snapshot => Ok(Since::Snapshot),
+        Start::Since(cursor) => Since::cursor(cursor, collection, keys),
+        Start::Resume(place) => Since::resume(place, collection, keys),
+    };
+    since.map_err(|_| malformed_cursor("since must be a cursor, and resume a resume"))
+}
+
+pub(crate) fn malformed_cursor(what: &str) -> Box<Problem> {
+    let detail = format!("{what}, from this server");
+    let status = StatusCode::BAD_REQUEST;
+    Box::new(Problem::new(status, "malformed-cursor", detail))
+}
+
+pub(crate) fn no_such_topic() -> Box<Problem> {
+    let detail = "the topic does not exist";
+    Box::new(Problem::new(StatusCode::NOT_FOUND, "not-found", detail))
+}
+
+/// What tells the client of an error. One that the principal may not know of is like one that does not exist.
+pub(crate) fn problem_of(error: EngineError) -> Box<Problem> {
+    match error {
+        EngineError::Refused(Refusal::NoSuchCollection(_)) => no_such_topic(),
+        error => Box::new(Problem::logged(&error)),
+    }
 }
