@@ -379,7 +379,7 @@ mod while_a_rule_is_asked {
 
 /// A broker that is down.
 #[derive(Debug)]
-struct Down;
+pub(crate) struct Down;
 
 #[async_trait]
 impl Broker for Down {
