@@ -96,6 +96,9 @@ impl Socket {
             if message.is_pong() {
                 return;
             }
+            if message.is_ping() {
+                continue;
+            }
             let text = message.as_text().expect("a message or a pong");
             self.before_pong
                 .push_back(serde_json::from_str(text).unwrap());

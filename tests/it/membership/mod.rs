@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::app::{App, On, Server};
 use crate::events::Events;
 use crate::socket::{Mirror, Socket};
+use crate::tasks::within_limit;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -260,4 +261,15 @@ async fn subscription(app: &App, user: &str) -> Subscription {
     let mut subscription = caller.subscribe("tasks", None).await.unwrap();
     while !matches!(subscription.next().await, Some(Update::Live { .. })) {}
     subscription
+}
+
+/// Waits until this is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let waiting = async {
+        while !is_so() {
+            ticks.tick().await;
+        }
+    };
+    within_limit(what, waiting).await;
 }

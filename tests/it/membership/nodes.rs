@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Database, OfMembers, subscription};
+use super::{Database, OfMembers, subscription, until};
 use crate::app::{App, On, Server};
 use crate::socket::Socket;
 use crate::tasks::{Tasks, within_limit};
@@ -75,17 +75,6 @@ async fn read(
         received
     });
     (reader, changes)
-}
-
-/// Waits until this is so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    let waiting = async {
-        while !is_so() {
-            ticks.tick().await;
-        }
-    };
-    within_limit(what, waiting).await;
 }
 
 async fn canaries_reach_no_removed_member(server: Server, on: On) {

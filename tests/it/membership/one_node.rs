@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fieldsync::{Collection, Engine, MemoryStore, Principal, ResetReason, Update, reads};
 use futures_util::StreamExt as _;
 
-use super::{Database, Member, Mood, OfMembers, Task, Window, events, subscription};
+use super::{Database, Member, Mood, OfMembers, Task, Window, events, subscription, until};
 use crate::app::{App, On, Server};
 use crate::socket::Socket;
 use crate::tasks::within_limit;
@@ -143,7 +143,6 @@ async fn a_a_member_of_fewer_projects_starts_anew_with_what_is_left(world: World
     app.task(2, "canary").await;
     app.task(1, "second").await;
     ada.until("second").await;
-    ada.mirror.catch_up(&mut ada.socket).await;
     assert_eq!(ada.mirror.resets, ["view"]);
     assert_eq!(ada.titles(), ["first", "second"]);
     assert_eq!(feed.next().await, Err(1013));
@@ -192,12 +191,8 @@ async fn a_a_rule_that_fails_shows_nothing_until_it_answers(World { rule, app, .
         app.touch("ada").await;
         app.task(1, title).await;
         bob.until(title).await;
-        let asked_twice = async {
-            while rule.asked.lock().unwrap().len() < 2 {
-                tokio::task::yield_now().await;
-            }
-        };
-        within_limit("the rule", asked_twice).await;
+        let has_asked_twice = || rule.asked.lock().unwrap().len() >= 2;
+        until("the rule", has_asked_twice).await;
         // The heartbeat says nothing of it either.
         ada.socket.ping().await;
         assert_eq!(ada.socket.take_before_pong(), [""; 0]);
