@@ -115,6 +115,7 @@ pub use engine::permissions::RecordView;
 pub use engine::signals::Stopped;
 pub use error::{EngineError, StartError};
 pub use live::feed::FeedChange;
+pub use live::mirror::Mirror;
 pub use live::subscription::Subscription;
 pub use live::update::Update;
 pub use model::access::{Access, Denied};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::broker::broker::Broker;
@@ -20,6 +21,7 @@ use crate::error::StartError;
 use crate::live::dependencies::Dependencies;
 use crate::live::feed::{Feed, FeedChange};
 use crate::live::hub_registry::HubRegistry;
+use crate::live::mirror::{Mirror, Reflection};
 use crate::live::rights::Rights;
 use crate::metrics;
 use crate::model::cursor_key::CursorKey;
@@ -38,6 +40,7 @@ pub struct EngineBuilder {
     collections: Vec<Collection>,
     store: Option<Arc<dyn Store>>,
     broker: Option<Arc<dyn Broker>>,
+    mirrors: Vec<Arc<dyn Reflection>>,
     settings: Settings,
 }
 
@@ -64,6 +67,15 @@ impl EngineBuilder {
     /// Notifies the other nodes through this broker. Without a broker they find changes within the poll interval.
     pub fn broker(mut self, broker: impl Broker) -> Self {
         self.broker = Some(Arc::new(broker));
+        self
+    }
+
+    /// Fills this mirror of a collection, and keeps it up to date.
+    pub fn mirror<T>(mut self, mirror: &Mirror<T>) -> Self
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.mirrors.push(mirror.reflection());
         self
     }
 
@@ -196,6 +208,7 @@ impl EngineBuilder {
             collections,
             store,
             broker,
+            mirrors,
             mut settings,
         } = self;
         let store = store.ok_or_else(|| {
@@ -203,22 +216,24 @@ impl EngineBuilder {
         })?;
         let collections = check_collections(collections)?;
         check_settings(&settings, &collections)?;
-        let dependencies = check_reads(&collections)?;
+        let dependencies = check_reads(&collections, &mirrors)?;
         let own = own_collections().into_iter().map(Arc::new);
         let all: Vec<_> = collections.values().cloned().chain(own).collect();
         store.prepare(&all).await?;
         if settings.cursor_keys.is_empty() {
             settings.cursor_keys = CursorKeys::new([store.cursor_key().await?]);
         }
-        let (heads, notifications) = (store.heads().await?, Arc::<NotificationQueue>::default());
+        let notifications = Arc::new(NotificationQueue::default());
         let (rights, to_ask_again) = Rights::new(
             dependencies,
+            mirrors,
             &collections,
-            &heads,
+            &*store,
             settings.retention,
             Arc::clone(&notifications),
-        );
-        let hubs = Arc::new(HubRegistry::new(all, heads, rights));
+        )
+        .await?;
+        let hubs = Arc::new(HubRegistry::new(all, store.heads().await?, rights));
         let group_commit = GroupCommit::start(
             Arc::clone(&store),
             settings.max_record_bytes,
@@ -261,6 +276,7 @@ impl EngineBuilder {
         if let Some(broker) = broker {
             tasks.push(tokio::spawn(notifications.publish(broker)).abort_handle());
         }
+        gauges.hubs.rights.ready().await;
         tracing::info!(collections = collections.len(), "fieldsync is ready");
         Ok(Engine::new(
             collections,
@@ -322,10 +338,25 @@ fn check_collections(
     Ok(by_name)
 }
 
-/// What the rules of the collections read.
+/// What the rules of the collections read. Each mirror must have a collection, and its field.
 fn check_reads(
     collections: &BTreeMap<Arc<str>, Arc<Collection>>,
+    mirrors: &[Arc<dyn Reflection>],
 ) -> Result<Dependencies, StartError> {
+    for mirror in mirrors {
+        let name = mirror.collection();
+        let Some(collection) = collections.get(name) else {
+            return Err(StartError::Incomplete(format!(
+                "the mirror of {name:?} has no collection of that name"
+            )));
+        };
+        let field = mirror.field();
+        if let Some(field) = field.filter(|field| !collection.can_name_principals(field)) {
+            return Err(StartError::Incomplete(format!(
+                "the mirror of {name:?} finds by the field {field:?}, which must be a field with text, integers or UUIDs, or id"
+            )));
+        }
+    }
     Dependencies::of(collections).map_err(|unknown| StartError::Collection {
         collection: unknown.collection,
         fault: unknown.fault,

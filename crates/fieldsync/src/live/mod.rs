@@ -11,6 +11,8 @@ pub(crate) mod lapse;
 mod log_pages;
 pub(crate) mod looks;
 pub(crate) mod message_size;
+pub(crate) mod mirror;
+mod mirrors;
 pub(crate) mod read_step;
 mod regrant;
 pub(crate) mod revocations;

@@ -13,6 +13,8 @@ use tokio::time::{sleep, timeout};
 use crate::broker::relay::NotificationQueue;
 use crate::live::dependencies::{Concerned, Dependencies};
 use crate::live::looks::{Look, Looks};
+use crate::live::mirror::Reflection;
+use crate::live::mirrors::Mirrors;
 use crate::live::ring::{MAX_RING_BYTES, MAX_RING_CHANGES};
 use crate::live::standing::{Standing, Standings};
 use crate::model::change::Change;
@@ -32,13 +34,19 @@ const MAX_PAUSE: Duration = Duration::from_millis(25);
 /// How long a look waits for the writes of others to be logged. Other collections do not wait for longer.
 const CAPTURE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long the start of an engine waits for its mirrors. Until they are up to date, rules that read them can't answer.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What rules read, and who stands on their answers.
 #[derive(Debug)]
 pub(crate) struct Rights {
     dependencies: Dependencies,
+    mirrors: Mirrors,
+    /// Whether others may write to what rules read, or what has a mirror.
+    may_be_captured: bool,
     pub(crate) standings: Arc<Standings>,
     pub(crate) looks: Arc<Looks>,
-    /// Up to where this node has applied each log that rules read.
+    /// Up to where this node has applied each log that rules read, or that a mirror follows.
     applied: Mutex<HashMap<Arc<str>, Position>>,
     /// What this node has committed to collections whose rules read others, and has not announced, and its size in memory.
     waiting: Mutex<(Waiting, usize)>,
@@ -71,42 +79,56 @@ pub(crate) struct Found {
 }
 
 impl Rights {
-    /// The rights under these rules, and the standings to ask about again.
-    pub(crate) fn new(
+    /// The rights under these rules, and the standings to ask about again. The mirrors are filled.
+    pub(crate) async fn new(
         dependencies: Dependencies,
+        mirrors: Vec<Arc<dyn Reflection>>,
         collections: &BTreeMap<Arc<str>, Arc<Collection>>,
-        heads: &[(Arc<str>, Position)],
+        store: &dyn Store,
         retention: Retention,
         notifications: Arc<NotificationQueue>,
-    ) -> (Self, mpsc::UnboundedReceiver<Arc<Standing>>) {
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Arc<Standing>>), StoreError> {
         let looks = Arc::new(Looks::new());
         let dependent = collections.values().filter(|one| one.is_dependent());
         let dependent = dependent.map(|one| Arc::clone(one.name()));
         let (standings, queued) = Standings::new(dependent, Arc::clone(&looks));
-        let applied = heads.iter().filter(|(name, _)| dependencies.include(name));
+        let mirrors = Mirrors::new(mirrors, &looks);
+        let heads = store.heads().await?.into_iter();
+        let read = heads.filter(|(name, _)| dependencies.include(name));
+        let mut applied: HashMap<_, _> = read.collect();
+        applied.extend(mirrors.fill_all(store, collections).await?);
         let rights = Self {
-            applied: Mutex::new(applied.cloned().collect()),
+            applied: Mutex::new(applied),
+            may_be_captured: dependencies.may_be_captured() || mirrors.may_be_captured(collections),
             dependencies,
+            mirrors,
             standings,
             looks,
             waiting: Mutex::default(),
             retention,
             notifications,
         };
-        (rights, queued)
+        Ok((rights, queued))
+    }
+
+    /// Resolves when the mirrors are up to date for the first time, or when that takes long.
+    pub(crate) async fn ready(&self) {
+        if !self.mirrors.is_empty() {
+            let _ = timeout(READY_TIMEOUT, self.looks.next()).await;
+        }
     }
 
     /// How often to look. Streams whose rules read collections pause if no look is made for longer.
     pub(crate) fn poll_interval(&self, poll: Duration) -> Duration {
-        match self.dependencies.is_empty() {
+        match self.dependencies.is_empty() && self.mirrors.is_empty() {
             true => poll,
             false => poll.min(MAX_POLL_INTERVAL),
         }
     }
 
-    /// Whether a rule reads this collection, so that its changes are to be looked for at once.
+    /// Whether a rule reads this collection, or a mirror follows it, so that its changes are to be looked for at once.
     pub(crate) fn are_decided_by(&self, collection: &str) -> bool {
-        self.dependencies.include(collection)
+        self.dependencies.include(collection) || self.mirrors.include(collection)
     }
 
     /// Keeps what this node has committed until a look is complete.
@@ -135,7 +157,7 @@ impl Rights {
 
     /// Has the writes of others logged, where they may be to something that rules read. Returns the changes.
     pub(crate) async fn log_captured(&self, store: &dyn Store) -> (Vec<Arc<Change>>, Captured) {
-        if !self.dependencies.may_be_captured() {
+        if !self.may_be_captured {
             return (Vec::new(), Captured::All);
         }
         let begun = Instant::now();
@@ -155,7 +177,7 @@ impl Rights {
         (changes, Captured::Some)
     }
 
-    /// Applies a page of each log that rules read, up to these heads.
+    /// Applies a page of each log that rules read or mirrors follow, up to these heads.
     pub(crate) async fn apply(
         &self,
         store: &dyn Store,
@@ -166,10 +188,7 @@ impl Rights {
             is_complete: true,
             ..Found::default()
         };
-        let read = heads
-            .iter()
-            .filter(|(name, _)| self.dependencies.include(name));
-        for (name, head) in read {
+        for (name, head) in heads {
             let (Some(collection), Some(position)) = (collections.get(name), self.applied_of(name))
             else {
                 continue;
@@ -177,27 +196,38 @@ impl Rights {
             if position == *head {
                 continue;
             }
-            let (changes, reached) = match store.changes(name, position, HUB_PAGE).await? {
-                ChangesSince::Changes { changes, .. } => up_to(changes, position, *head),
+            let reached = match store.changes(name, position, HUB_PAGE).await? {
+                ChangesSince::Changes { changes, .. } => {
+                    let (changes, reached) = up_to(changes, position, *head);
+                    let concerned = self.dependencies.concerned(name, &changes);
+                    let adapted = changes.into_iter().map(|mut change| {
+                        change.adapt_to(collection);
+                        Arc::new(change)
+                    });
+                    let adapted: Vec<_> = adapted.collect();
+                    // The rules that are asked again find the mirrors up to date.
+                    self.mirrors.apply(store, collection, &adapted).await?;
+                    for (reader, concerned) in concerned {
+                        self.standings.invalidate(&reader, &concerned);
+                    }
+                    found.changes.insert(Arc::clone(name), adapted);
+                    reached
+                }
                 ChangesSince::OutOfRange(reason) => {
                     tracing::warn!(collection = %name, %reason, "changes that rules read were missed: all are asked again");
+                    let reached = match self.mirrors.include(name) {
+                        true => self.mirrors.fill(store, collection).await?,
+                        false => *head,
+                    };
                     for reader in self.dependencies.readers_of(name) {
                         self.standings.invalidate(reader, &Concerned::All);
                     }
-                    (Vec::new(), *head)
+                    reached
                 }
             };
-            for (reader, concerned) in self.dependencies.concerned(name, &changes) {
-                self.standings.invalidate(&reader, &concerned);
-            }
             lock(&self.applied).insert(Arc::clone(name), reached);
             found.is_complete &= reached == *head;
             found.more |= reached != *head && reached != position;
-            let adapted = changes.into_iter().map(|mut change| {
-                change.adapt_to(collection);
-                Arc::new(change)
-            });
-            found.changes.insert(Arc::clone(name), adapted.collect());
         }
         Ok(found)
     }
@@ -208,6 +238,7 @@ impl Rights {
 
     /// Notes that everything up to a look is applied.
     pub(crate) fn complete(&self, look: &Look) {
+        self.mirrors.complete();
         if self.looks.complete(look) {
             self.standings.wake_all();
         }
