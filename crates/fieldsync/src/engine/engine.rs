@@ -175,6 +175,8 @@ impl Engine {
             .group_commit
             .commit_and_announce(group, in_progress);
         let outcomes = committed.await.inspect_err(count_limit)?;
+        let written = permissions.iter().map(|granted| granted.collection.name());
+        self.gauges().hubs.rights.followed(written).await;
 
         // Project: return only what the caller may read of each record.
         let projected = permissions.iter().zip(outcomes);

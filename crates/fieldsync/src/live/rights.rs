@@ -37,6 +37,9 @@ const CAPTURE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the start of an engine waits for its mirrors. Until they are up to date, rules that read them can't answer.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an edit of what rules read waits until this node has applied it.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What rules read, and who stands on their answers.
 #[derive(Debug)]
 pub(crate) struct Rights {
@@ -109,6 +112,13 @@ impl Rights {
             notifications,
         };
         Ok((rights, queued))
+    }
+
+    /// After a commit to these collections: resolves when this node has applied it, if rules read one of them. Or when that takes long.
+    pub(crate) async fn followed(&self, mut written: impl Iterator<Item = &Arc<str>>) {
+        if written.any(|name| self.are_decided_by(name)) {
+            let _ = timeout(FOLLOW_TIMEOUT, self.looks.next()).await;
+        }
     }
 
     /// Resolves when the mirrors are up to date for the first time, or when that takes long.

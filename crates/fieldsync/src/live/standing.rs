@@ -182,14 +182,16 @@ impl Standing {
     fn invalidate(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         self.version.fetch_add(1, Ordering::AcqRel);
-        self.have_asked(&mut state);
+        let is_due = state.becomes_due();
+        drop(state);
+        self.ask_if(is_due);
     }
 
-    /// Has the rule asked, unless nobody waits for the answer or it is being asked already.
-    fn have_asked(self: &Arc<Self>, state: &mut State) {
-        if !state.streams.is_empty() && !state.is_asked {
+    /// Has the rule asked. No lock is held: this wakes a task.
+    fn ask_if(self: &Arc<Self>, is_due: bool) {
+        if is_due {
             // It fails when the engine has ended.
-            state.is_asked = self.standings.queue.send(Arc::clone(self)).is_ok();
+            let _ = self.standings.queue.send(Arc::clone(self));
         }
     }
 
@@ -205,7 +207,9 @@ impl Standing {
         let mut state = lock(&self.state);
         (state.is_asked, state.failures) = (false, 0);
         if version != self.version() {
-            return self.have_asked(&mut state);
+            let is_due = state.becomes_due();
+            drop(state);
+            return self.ask_if(is_due);
         }
         state.answer = Some((version, answer));
         let wakers = state.take_wakers();
@@ -239,9 +243,9 @@ impl Standing {
             .answer
             .as_ref()
             .is_some_and(|(as_of, _)| *as_of == current);
-        if version != current && !is_answered {
-            self.have_asked(&mut state);
-        }
+        let is_due = version != current && !is_answered && state.becomes_due();
+        drop(state);
+        self.ask_if(is_due);
         (number, waker)
     }
 
@@ -257,6 +261,13 @@ impl Drop for Standing {
 }
 
 impl State {
+    /// Whether the rule is to be asked now: somebody waits for the answer, and it is not being asked already.
+    fn becomes_due(&mut self) -> bool {
+        let is_due = !self.streams.is_empty() && !self.is_asked;
+        self.is_asked |= is_due;
+        is_due
+    }
+
     fn take_wakers(&self) -> Vec<Waker> {
         let streams = self.streams.values();
         streams.filter_map(|waker| waker.take()).collect()
