@@ -1,6 +1,8 @@
 //! A rule that reads who is a member is asked again when that changes, for the streams that are open: on this node and on others, by
 //! edits and by SQL.
 
+mod asks;
+mod mirrored;
 mod nodes;
 mod one_node;
 
@@ -22,6 +24,36 @@ use crate::app::{App, On, Server};
 use crate::events::Events;
 use crate::socket::{Mirror, Socket};
 use crate::tasks::within_limit;
+
+/// Makes tests of cases, which take the `World` beside them.
+macro_rules! on_store {
+    ($module:ident $server:ident $on:ident $($case:ident,)+) => {
+        mod $module {
+            use super::World;
+            use $crate::app::{On, Server};
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                let world = World::start(Server::$server, On::$on).await;
+                super::$case(world).await;
+            })+
+        }
+    };
+}
+
+/// Makes one test per store and web framework of each case, which takes the `World` beside it.
+macro_rules! on_every_store {
+    ($($cases:tt)+) => {
+        $crate::membership::on_store!(on_memory Axum Memory $($cases)+);
+        $crate::membership::on_store!(on_sqlite Axum Sqlite $($cases)+);
+        $crate::membership::on_store!(by_actix Actix Sqlite $($cases)+);
+        #[cfg(feature = "services")]
+        $crate::membership::on_store!(on_postgres Axum Postgres $($cases)+);
+        #[cfg(feature = "services")]
+        $crate::membership::on_store!(by_actix_on_postgres Actix Postgres $($cases)+);
+        $crate::membership::on_store!(by_poem Poem Memory $($cases)+);
+    };
+}
+use {on_every_store, on_store};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -154,9 +186,9 @@ impl Database {
         true
     }
 
-    /// A node with this rule.
-    async fn node(&self, server: Server, rule: &Arc<OfMembers>, builder: EngineBuilder) -> App {
-        let builder = match self {
+    /// Adds a store.
+    async fn store(&self, builder: EngineBuilder) -> EngineBuilder {
+        match self {
             Self::Memory(store) => builder.store(store.clone()),
             Self::Sqlite(folder) => {
                 let store = SqliteStore::open(folder.path().join("app.db")).await;
@@ -167,7 +199,12 @@ impl Database {
                 let store = fieldsync_postgres::PostgresStore::connect(url).await;
                 builder.store(store.unwrap())
             }
-        };
+        }
+    }
+
+    /// A node with this rule.
+    async fn node(&self, server: Server, rule: &Arc<OfMembers>, builder: EngineBuilder) -> App {
+        let builder = self.store(builder).await;
         let app = App::with(server, builder, tempfile::tempdir().unwrap()).await;
         let _ = rule.engine.set(app.engine.clone());
         app

@@ -9,14 +9,15 @@ use fieldsync::backend::{
     Store, StoreError, TableDescription,
 };
 use fieldsync::{
-    Collection, CursorKey, MemoryStore, Record, RecordId, RecordKey, Retention, Update, async_trait,
+    Collection, CursorKey, MemoryStore, Mirror, Principal, Record, RecordId, RecordKey, Retention,
+    Update, async_trait,
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Database, OfMembers, subscription, until};
+use super::{Database, Member, OfMembers, subscription, until};
 use crate::app::{App, On, Server};
 use crate::socket::Socket;
 use crate::tasks::{Tasks, within_limit};
@@ -165,16 +166,27 @@ on_three_nodes!(
     a_b_canaries_reach_no_removed_member_by_actix_on_postgres Actix Postgres,
 );
 
-/// A store from which its node can be cut off: nothing is answered until the connection is back.
+/// Which answers of the store do not come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Missing {
+    Nothing,
+    /// The node reads the store, but does not learn where its logs end.
+    Heads,
+    /// The node is cut off from the store.
+    All,
+}
+
+/// A store whose answers can be held back.
 #[derive(Debug)]
 struct Cut {
     store: MemoryStore,
-    is_cut: watch::Receiver<bool>,
+    missing: watch::Receiver<Missing>,
 }
 
 impl Cut {
     async fn connected(&self) -> &MemoryStore {
-        let _ = self.is_cut.clone().wait_for(|is_cut| !is_cut).await;
+        let mut missing = self.missing.clone();
+        let _ = missing.wait_for(|missing| *missing != Missing::All).await;
         &self.store
     }
 }
@@ -231,7 +243,11 @@ impl Store for Cut {
         self.store.max_subscriber_reads()
     }
     async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
-        self.connected().await.heads().await
+        let mut missing = self.missing.clone();
+        let _ = missing
+            .wait_for(|missing| *missing == Missing::Nothing)
+            .await;
+        self.store.heads().await
     }
     async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
         self.connected().await.cursor_key().await
@@ -248,8 +264,10 @@ async fn a_a_node_that_is_cut_off_from_the_store_pauses_until_it_is_back() {
     let rules = [(); 2].map(|()| Arc::new(OfMembers::default()));
     let other = database.node(Server::Axum, &rules[0], rules[0].builder());
     let other = other.await;
-    let (cut, is_cut) = watch::channel(false);
-    let builder = rules[1].builder().broker(Down).store(Cut { store, is_cut });
+    let (cut, missing) = watch::channel(Missing::Nothing);
+    let members = Mirror::<Member>::of("members");
+    let builder = rules[1].builder().mirror(&members);
+    let builder = builder.broker(Down).store(Cut { store, missing });
     let node = App::with(Server::Axum, builder, tempfile::tempdir().unwrap()).await;
     rules[1].engine.set(node.engine.clone()).unwrap();
     other.add("ada", 1).await;
@@ -263,7 +281,7 @@ async fn a_a_node_that_is_cut_off_from_the_store_pauses_until_it_is_back() {
     let change = within_limit("a change", open.next()).await;
     assert!(matches!(change, Some(Update::Change { .. })));
     // The subscriptions of the two have it, and have not taken it.
-    cut.send_replace(true);
+    cut.send_replace(Missing::All);
     let cut_at = Instant::now();
     other.remove("ada").await;
     other.task(1, "canary").await;
@@ -272,7 +290,8 @@ async fn a_a_node_that_is_cut_off_from_the_store_pauses_until_it_is_back() {
     assert!(cut_at.elapsed() <= 2 * POLL + Duration::from_millis(500));
     assert!(ada.next().now_or_never().is_none());
     assert!(bob.next().now_or_never().is_none());
-    cut.send_replace(false);
+    assert!(members.all().is_err());
+    cut.send_replace(Missing::Nothing);
     let titles = async {
         let mut titles = Vec::new();
         while titles.last().is_none_or(|title| title != "canary") {
@@ -285,4 +304,41 @@ async fn a_a_node_that_is_cut_off_from_the_store_pauses_until_it_is_back() {
     };
     assert_eq!(within_limit("changes", titles).await, ["before", "canary"]);
     assert_eq!(within_limit("the end", ada.next()).await, None);
+    assert_eq!(members.all().unwrap().len(), 1);
+}
+
+/// The subscriptions read the store themselves: from a cursor, and a snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_a_what_is_read_from_the_store_waits_for_what_came_before_it() {
+    let store = MemoryStore::new();
+    let database = Database::Memory(store.clone());
+    let rules = [(); 2].map(|()| Arc::new(OfMembers::default()));
+    let other = database.node(Server::Axum, &rules[0], rules[0].builder());
+    let other = other.await;
+    let (held, missing) = watch::channel(Missing::Nothing);
+    let builder = rules[1]
+        .builder()
+        .broker(Down)
+        .store(Cut { store, missing });
+    let node = App::with(Server::Axum, builder, tempfile::tempdir().unwrap()).await;
+    rules[1].engine.set(node.engine.clone()).unwrap();
+    other.add("ada", 1).await;
+    other.task(1, "first").await;
+    let ada = node.engine.on_behalf_of(Principal::named("ada"));
+    let page = ada.list("tasks", None, 10).await.unwrap();
+    let mut subscriptions = [
+        ada.subscribe("tasks", Some(page.cursor)).await.unwrap(),
+        ada.subscribe("tasks", None).await.unwrap(),
+    ];
+    held.send_replace(Missing::Heads);
+    other.remove("ada").await;
+    other.task(1, "canary").await;
+    for subscription in &mut subscriptions {
+        let shown = timeout(Duration::from_millis(100), subscription.next()).await;
+        assert!(shown.is_err(), "{shown:?}");
+    }
+    held.send_replace(Missing::Nothing);
+    for subscription in &mut subscriptions {
+        assert_eq!(within_limit("the end", subscription.next()).await, None);
+    }
 }

@@ -5,36 +5,12 @@ use std::sync::Arc;
 use fieldsync::{Collection, Engine, MemoryStore, Principal, ResetReason, Update, reads};
 use futures_util::StreamExt as _;
 
-use super::{Database, Member, Mood, OfMembers, Task, Window, events, subscription, until};
+use super::{
+    Database, Member, Mood, OfMembers, Task, Window, events, on_every_store, subscription, until,
+};
 use crate::app::{App, On, Server};
 use crate::socket::Socket;
 use crate::tasks::within_limit;
-
-/// Makes one test per store and web framework of each case.
-macro_rules! on_store {
-    ($module:ident $server:ident $on:ident $($case:ident,)+) => {
-        mod $module {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                let world = World::start(Server::$server, On::$on).await;
-                super::$case(world).await;
-            })+
-        }
-    };
-}
-macro_rules! on_every_store {
-    ($($cases:tt)+) => {
-        on_store!(on_memory Axum Memory $($cases)+);
-        on_store!(on_sqlite Axum Sqlite $($cases)+);
-        on_store!(by_actix Actix Sqlite $($cases)+);
-        #[cfg(feature = "services")]
-        on_store!(on_postgres Axum Postgres $($cases)+);
-        #[cfg(feature = "services")]
-        on_store!(by_actix_on_postgres Actix Postgres $($cases)+);
-        on_store!(by_poem Poem Memory $($cases)+);
-    };
-}
 
 on_every_store!(
     a_a_removed_member_sees_nothing_more,
