@@ -10,6 +10,7 @@ use crate::app::{App, On, Server};
 on_every_store!(
     a_a_rule_that_reads_a_mirror_denies_who_was_removed,
     a_a_mirror_that_is_not_whole_answers_nothing,
+    a_a_rule_may_read_its_own_collection,
 );
 
 struct World {
@@ -136,6 +137,47 @@ async fn a_a_mirror_that_is_not_whole_answers_nothing(world: World) {
     while !refused().await {}
     // Who is connected is not asked about, since nothing of it has changed.
     ada.until("third").await;
+}
+
+/// Members see the members of their projects.
+async fn a_a_rule_may_read_its_own_collection(world: World) {
+    let mirror = Mirror::<Member>::of("members").by("user_id");
+    let of_user = mirror.clone();
+    let members = Collection::of::<Member>("members")
+        .capture()
+        .authorize_fn(move |who, _| {
+            let of_user = of_user.find(who.name().unwrap_or_default())?;
+            let projects = of_user.iter().map(|member| member.project);
+            Ok(Grant::full().with_rows(Filter::is_in("project", projects)))
+        })
+        .reads(reads("members").principal_by("user_id"));
+    let node = world
+        .node(Engine::builder().collection(members).mirror(&mirror))
+        .await;
+    node.add("ada", 1).await;
+    node.add("bob", 1).await;
+    let mut ada = Window::open_on(&node, "ada", "members").await;
+    assert_eq!(ada.mirror.records.len(), 2);
+    // Two changes of one transaction, and one that follows.
+    let of_ada = node.member_ids("ada").await.pop().unwrap();
+    let edits = vec![
+        Edit::create("members", json!({"user_id": "eve", "project": 1})),
+        Edit::patch(("members", of_ada), json!({"project": 2})),
+    ];
+    node.engine.transaction(edits).await.unwrap();
+    node.add("canary", 1).await;
+    node.add("cyd", 2).await;
+    let users = |window: &Window| {
+        let records = window.mirror.records.values();
+        let users = records.map(|member| member["user_id"].as_str().unwrap().to_owned());
+        users.collect::<Vec<_>>()
+    };
+    while users(&ada) != ["ada", "cyd"] {
+        let message = ada.socket.next().await.unwrap();
+        assert!(!message.to_string().contains("canary"), "{message}");
+        ada.mirror.apply(&message);
+    }
+    assert_eq!(ada.mirror.resets, ["view"]);
 }
 
 #[tokio::test]

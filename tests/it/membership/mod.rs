@@ -253,8 +253,12 @@ struct Window {
 
 impl Window {
     async fn open(app: &App, user: &str) -> Self {
+        Self::open_on(app, user, "tasks").await
+    }
+
+    async fn open_on(app: &App, user: &str, topic: &str) -> Self {
         let mut socket = Socket::v1_as(app, user).await;
-        socket.subscribe("tasks", None).await;
+        socket.subscribe(topic, None).await;
         let mut mirror = Mirror::default();
         mirror.catch_up(&mut socket).await;
         Self { socket, mirror }

@@ -76,13 +76,15 @@ async fn ask(
     let collection = standing.collection.name();
     match answer {
         Err(Refusal::Denied(Denied::Unavailable(error))) => {
-            let delay = standing.fail();
+            let (delay, is_first) = standing.fail();
             metrics::asked_again(collection, "failed");
-            tracing::warn!(
-                error = &*error as &dyn std::error::Error,
-                %collection,
-                "a rule that was asked again has failed: its subscriptions are held, retrying"
-            );
+            if is_first {
+                tracing::warn!(
+                    error = &*error as &dyn std::error::Error,
+                    %collection,
+                    "a rule that was asked again has failed: its subscriptions are held, retrying"
+                );
+            }
             Some((standing, delay))
         }
         answer => {

@@ -235,7 +235,7 @@ mod tests {
         });
         let dependencies = Dependencies::of(&collections.into()).unwrap();
         let named = change(Create, none(), ada());
-        let concerned = dependencies.concerned("members", &[named.clone()]);
+        let concerned = dependencies.concerned("members", std::slice::from_ref(&named));
         let ada = Concerned::Named(["ada".into()].into());
         assert_eq!(
             concerned.into_iter().collect::<Vec<_>>(),

@@ -100,7 +100,7 @@ pub(crate) trait Reflection: fmt::Debug + Send + Sync {
     fn clear(&self);
 
     /// Puts these records in the place of what they were before.
-    fn put(&self, collection: &Collection, records: Vec<Record>);
+    fn put(&self, collection: &Collection, records: &[Record]);
 
     fn remove(&self, id: &RecordId);
 
@@ -112,30 +112,22 @@ impl<T> Mirror<T> {
     /// The mirror of a collection. It is empty until the engine has started.
     #[must_use]
     pub fn of(collection: &str) -> Self {
-        Self(Arc::new(Inner {
-            collection: collection.into(),
-            by: None,
-            max_records: MAX_RECORDS,
-            looks: OnceLock::new(),
-            state: RwLock::default(),
-        }))
+        Self::with(collection.into(), None, MAX_RECORDS)
     }
 
     /// Finds records by the values of this field: [`Mirror::find`].
     #[must_use]
     pub fn by(self, field: &str) -> Self {
-        Self::with(
-            self.0.collection.clone(),
-            Some(field.into()),
-            self.0.max_records,
-        )
+        let collection = Arc::clone(&self.0.collection);
+        Self::with(collection, Some(field.into()), self.0.max_records)
     }
 
     /// The most records that it may hold. A collection with more is too large for a mirror, which then is unavailable until the app
     /// starts again. 100,000 by default.
     #[must_use]
     pub fn max_records(self, records: usize) -> Self {
-        Self::with(self.0.collection.clone(), self.0.by.clone(), records)
+        let collection = Arc::clone(&self.0.collection);
+        Self::with(collection, self.0.by.clone(), records)
     }
 
     fn with(collection: Arc<str>, by: Option<Arc<str>>, max_records: usize) -> Self {
@@ -241,10 +233,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflection for Inner<T> {
         };
     }
 
-    fn put(&self, collection: &Collection, records: Vec<Record>) {
+    fn put(&self, collection: &Collection, records: &[Record]) {
         let mut state = self.write();
         for Record { id, fields } in records {
-            state.remove(&id);
+            state.remove(id);
             if state.is_too_small {
                 return;
             }
@@ -263,16 +255,16 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflection for Inner<T> {
                 "id" => Some(id.to_string()),
                 field => text_of(fields.get(field)?),
             });
-            let own = Value::Object(collection.own_fields(&fields));
+            let own = Value::Object(collection.own_fields(fields));
             match serde_json::from_value(own) {
-                Ok(fields) => state.insert(id, Arc::new(fields), value),
+                Ok(fields) => state.insert(id.clone(), Arc::new(fields), value),
                 Err(_) => {
                     tracing::error!(
                         collection = %self.collection,
                         %id,
                         "a record does not fit the type of a mirror: rules that read it can't answer"
                     );
-                    state.unreadable.insert(id);
+                    state.unreadable.insert(id.clone());
                 }
             }
         }

@@ -83,7 +83,7 @@ impl Mirrors {
         let head = page.head;
         loop {
             let last = page.records.last().map(|record| record.id.clone());
-            self.put(collection, page.records);
+            self.put(collection, &page.records);
             if !page.more {
                 return Ok(head);
             }
@@ -113,16 +113,16 @@ impl Mirrors {
                 }),
             };
             match record {
-                Some(record) => self.put(collection, vec![record]),
+                Some(record) => self.put(collection, &[record]),
                 None => self.of(name).for_each(|mirror| mirror.remove(id)),
             }
         }
         Ok(())
     }
 
-    fn put(&self, collection: &Collection, records: Vec<Record>) {
+    fn put(&self, collection: &Collection, records: &[Record]) {
         for mirror in self.of(collection.name()) {
-            mirror.put(collection, records.clone());
+            mirror.put(collection, records);
         }
     }
 

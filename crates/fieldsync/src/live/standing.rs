@@ -217,12 +217,12 @@ impl Standing {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// The rule has failed. It is to be asked again after this delay.
-    pub(crate) fn fail(&self) -> Duration {
+    /// The rule has failed. It is to be asked again after this delay. Returns also whether it had not failed before.
+    pub(crate) fn fail(&self) -> (Duration, bool) {
         let mut state = lock(&self.state);
-        let delay = FIRST_DELAY * 2_u32.saturating_pow(state.failures);
-        state.failures += 1;
-        delay.min(MAX_DELAY)
+        let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(state.failures));
+        state.failures = state.failures.saturating_add(1);
+        (delay.min(MAX_DELAY), state.failures == 1)
     }
 
     /// The answer that holds, if the rule has given it.

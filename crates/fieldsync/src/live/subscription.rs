@@ -54,7 +54,8 @@ pub(crate) enum Event {
 ///
 /// The stream never fails: while the store can't be read, it retries. It ends when the engine drains or is dropped, after the
 /// updates that it has already read; and at once when its principal [expires](crate::Principal::expires_at) or is
-/// [revoked](crate::Engine::revoke). Dropping the stream ends the subscription.
+/// [revoked](crate::Engine::revoke), or may not read the topic any more ([`Collection::reads`](crate::Collection::reads)). Dropping the
+/// stream ends the subscription.
 ///
 /// A subscriber that does not poll uses memory only for its position and for the updates that it has already read: at most
 /// about 256 KiB, or one change or record.

@@ -44,7 +44,8 @@ pub trait Authorizer: fmt::Debug + Send + Sync + 'static {
         collection: &str,
     ) -> Result<Grant, Denied>;
 
-    /// What the authorizer reads to decide. A change of these collections asks it again for the subscriptions that are open.
+    /// What the authorizer reads to decide: the engine wants to know when it starts. A change of these collections asks it again for the
+    /// subscriptions that are open, which receive nothing until it has answered.
     fn reads(&self) -> Vec<Reads> {
         Vec::new()
     }
