@@ -91,13 +91,19 @@ async fn canaries_reach_no_removed_member(server: Server, on: On) {
     // The number of the removal that was committed, or 0.
     let removed = Arc::new(AtomicUsize::new(0));
     let stopped = Arc::new(AtomicBool::new(false));
+    let canaries = Arc::new(AtomicUsize::new(0));
     let writers = nodes.iter().cloned().map(|node| {
         let (removed, stopped) = (Arc::clone(&removed), Arc::clone(&stopped));
+        let canaries = Arc::clone(&canaries);
+        let mut pace = tokio::time::interval(Duration::from_millis(3));
         tasks.spawn(async move {
             while !stopped.load(Ordering::SeqCst) {
                 // Its transaction begins after the removal was committed, if it is a canary.
-                let title = ["load", "canary 1", "canary 2"][removed.load(Ordering::SeqCst)];
-                node.task(1, title).await;
+                let removal = removed.load(Ordering::SeqCst);
+                node.task(1, ["load", "canary 1", "canary 2"][removal])
+                    .await;
+                canaries.fetch_add(usize::from(removal > 0), Ordering::SeqCst);
+                pace.tick().await;
             }
         })
     });
@@ -125,6 +131,9 @@ async fn canaries_reach_no_removed_member(server: Server, on: On) {
         }
         removed.store(round, Ordering::SeqCst);
         let removed_at = Instant::now();
+        let before = canaries.load(Ordering::SeqCst);
+        let has_canaries = || canaries.load(Ordering::SeqCst) >= before + 10;
+        until("canaries", has_canaries).await;
         for reader in adas {
             let received = tasks.wait("the end", reader).await.unwrap();
             assert!(received.texts.last().unwrap().contains("403"));
