@@ -1,6 +1,7 @@
 //! A rule that reads who is a member is asked again when that changes, for the streams that are open: on this node and on others, by
 //! edits and by SQL.
 
+mod as_data;
 mod asks;
 mod mirrored;
 mod nodes;

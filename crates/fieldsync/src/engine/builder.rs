@@ -11,9 +11,8 @@ use crate::broker::broker::Broker;
 use crate::broker::relay::NotificationQueue;
 use crate::engine::asks::Asks;
 use crate::engine::capture::Capture;
-use crate::engine::drain::WorkInProgress;
 use crate::engine::engine::Engine;
-use crate::engine::gauges::{Gauges, Tally};
+use crate::engine::gauges::Gauges;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::reasking::ask_again;
 use crate::engine::settings::Settings;
@@ -211,9 +210,8 @@ impl EngineBuilder {
             mirrors,
             mut settings,
         } = self;
-        let store = store.ok_or_else(|| {
-            StartError::Incomplete("the engine has no store: add one with .store(…)".into())
-        })?;
+        let no_store = "the engine has no store: add one with .store(…)";
+        let store = store.ok_or_else(|| StartError::Incomplete(no_store.into()))?;
         let collections = check_collections(collections)?;
         check_settings(&settings, &collections)?;
         let dependencies = check_reads(&collections, &mirrors)?;
@@ -252,14 +250,8 @@ impl EngineBuilder {
         };
         let capture = capture.start(settings.poll_interval);
         let trim = trim(Arc::clone(&store), settings.retention);
-        let gauges = Arc::new(Gauges {
-            hubs,
-            asks: Arc::new(Asks::about(collections.keys())),
-            in_progress: WorkInProgress::default(),
-            event_streams: Tally::default(),
-            unconfirmed_bytes: Tally::default(),
-            capture_behind,
-        });
+        let asks = Asks::about(collections.keys());
+        let gauges = Arc::new(Gauges::new(hubs, asks, capture_behind));
         metrics::describe();
         let reasking = ask_again(
             to_ask_again,
@@ -276,9 +268,8 @@ impl EngineBuilder {
         if let Some(broker) = broker {
             tasks.push(tokio::spawn(notifications.publish(broker)).abort_handle());
         }
-        gauges.hubs.rights.ready().await;
         tracing::info!(collections = collections.len(), "fieldsync is ready");
-        Ok(Engine::new(
+        let engine = Engine::new(
             collections,
             store,
             gauges,
@@ -286,7 +277,10 @@ impl EngineBuilder {
             settings,
             capture,
             tasks,
-        ))
+        );
+        // The tasks end with the engine, also if the future is dropped now.
+        engine.gauges().hubs.rights.ready().await;
+        Ok(engine)
     }
 }
 

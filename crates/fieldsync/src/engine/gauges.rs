@@ -78,6 +78,21 @@ pub(crate) struct Gauges {
 }
 
 impl Gauges {
+    pub(crate) fn new(
+        hubs: Arc<HubRegistry>,
+        asks: Asks,
+        capture_behind: Arc<BehindSince>,
+    ) -> Self {
+        Self {
+            hubs,
+            asks: Arc::new(asks),
+            in_progress: WorkInProgress::default(),
+            event_streams: Tally::default(),
+            unconfirmed_bytes: Tally::default(),
+            capture_behind,
+        }
+    }
+
     pub(crate) fn read(&self) -> Stats {
         let in_progress = self.in_progress.counts();
         let collections = self.hubs.figures().map(|(name, hub)| {
