@@ -365,6 +365,11 @@ async fn a_members_of_a_project_read_its_tasks_and_editors_write_them(app: App) 
 
     remove(&app.engine, "members", membership).await;
     assert_eq!(ids(&app, "ada", "tasks/").await, [seven]);
+    // What is open follows.
+    assert_eq!(resumed.expect("reset").await["reason"], "view");
+    let shown = resumed.expect("snapshot").await;
+    assert_eq!(shown["records"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["records"][0]["id"], seven);
     check(
         &app,
         vec![

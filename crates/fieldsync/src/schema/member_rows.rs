@@ -15,17 +15,27 @@ use crate::schema::values::Values;
 #[derive(Debug, Clone)]
 pub(crate) struct RowsOfRule {
     pub(crate) filter: Option<Filter>,
-    /// The field of the owner has the name of the principal. No record has a name that the field can't have.
-    pub(crate) owner: Option<Filter>,
+    /// The field of the owner has the name of the principal.
+    pub(crate) owner: Option<IsName>,
     pub(crate) exists: Option<WantedMembers>,
+}
+
+/// A field has the name of a principal, exactly: to a field of numbers, `07` is not the name of whom it has as 7. So a change of a record
+/// names the principals whom it concerns.
+#[derive(Debug, Clone)]
+pub(crate) struct IsName {
+    pub(crate) field: String,
+    pub(crate) name: String,
 }
 
 /// The records of another collection that a rule asks about.
 #[derive(Debug, Clone)]
 pub(crate) struct WantedMembers {
     pub(crate) collection: Arc<str>,
-    /// Which of its records count. None has a name of a principal that its field can't have.
-    pub(crate) filter: Filter,
+    /// Its field that has the name of the principal.
+    pub(crate) principal: IsName,
+    /// What else its records must meet.
+    pub(crate) filter: Option<Filter>,
     /// Its field that has the value of the other.
     pub(crate) theirs: String,
     /// The field of the records that the rule is about.

@@ -6,11 +6,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::model::access::{Access, Denied};
-use crate::model::filter::{Condition, Filter, Operand, Operator};
 use crate::model::principal::Principal;
 use crate::schema::authorizer::Authorizer;
 use crate::schema::grant::Grant;
-use crate::schema::member_rows::{RowsOfRule, WantedMembers};
+use crate::schema::member_rows::{IsName, RowsOfRule, WantedMembers};
 use crate::schema::reads::{Reads, reads};
 use crate::schema::rules::{Entry, Exists, Rule, Rules, Who};
 use crate::schema::view::View;
@@ -97,21 +96,16 @@ fn common<'a>(views: impl Iterator<Item = &'a View>) -> View {
 impl Rule {
     /// The records that the rule admits to the principal with this name.
     fn rows_for(&self, name: &str) -> RowsOfRule {
-        let is_name = |field: &str| {
-            let name = Operand::Text(name.to_owned());
-            Filter(Condition::Compare(field.to_owned(), Operator::Eq, name))
+        let is_name = |field: &String| IsName {
+            field: field.clone(),
+            name: name.to_owned(),
         };
-        let wanted = |exists: &Exists| {
-            let mine = is_name(&exists.principal.field);
-            WantedMembers {
-                collection: Arc::clone(&exists.collection),
-                filter: match &exists.principal.filter {
-                    Some(filter) => mine.and(filter.clone()),
-                    None => mine,
-                },
-                theirs: exists.on.theirs.clone(),
-                ours: exists.on.ours.clone(),
-            }
+        let wanted = |exists: &Exists| WantedMembers {
+            collection: Arc::clone(&exists.collection),
+            principal: is_name(&exists.principal.field),
+            filter: exists.principal.filter.clone(),
+            theirs: exists.on.theirs.clone(),
+            ours: exists.on.ours.clone(),
         };
         RowsOfRule {
             filter: self.rows.clone(),
@@ -130,6 +124,7 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::filter::Filter;
     use crate::schema::rules::{
         everyone, exists, on, owner, principal, principal_name, role, signed_in,
     };
