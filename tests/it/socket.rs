@@ -105,12 +105,9 @@ impl Socket {
         }
     }
 
-    /// The types of what came before the pong that was waited for.
-    pub(crate) fn take_before_pong(&mut self) -> Vec<String> {
-        let messages = self.before_pong.drain(..);
-        messages
-            .map(|message| message["type"].as_str().unwrap().to_owned())
-            .collect()
+    /// What came before the pong that was waited for.
+    pub(crate) fn take_before_pong(&mut self) -> Vec<Value> {
+        self.before_pong.drain(..).collect()
     }
 
     /// The next JSON message, or the close code when the connection ends.
