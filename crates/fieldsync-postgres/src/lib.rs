@@ -51,6 +51,8 @@ mod privileges;
 mod list_statement;
 mod log;
 
+mod trim;
+
 // How statements are sent.
 mod pipeline;
 

@@ -8,11 +8,8 @@ use fieldsync::backend::{
     Change, ChangesSince, CommitOutput, HeadUpdate, IdempotencyKey, LogBounds, MAX_BASE_DISTANCE,
     PageLimit, Position, Replay, StoreError,
 };
-use fieldsync::{CursorKey, RecordId, RecordKey, ResetReason, Retention, Timestamp};
-use fieldsync_sql::{
-    Dialect as _, LogPage, MAX_HISTORY_BYTES, MAX_TRIMMED, RecordHistory, SqlValue, TrimScan,
-    Trimmed,
-};
+use fieldsync::{CursorKey, RecordId, RecordKey, ResetReason, Timestamp};
+use fieldsync_sql::{Dialect as _, LogPage, MAX_HISTORY_BYTES, RecordHistory, SqlValue};
 use tokio_postgres::Row;
 
 use crate::dialect::{Postgres, Table, Tables, id_arrays};
@@ -316,49 +313,4 @@ pub(crate) async fn finish(
     }
     results.next()?;
     Ok(())
-}
-
-/// Deletes what is beyond the retention from one log, at most `limit` changes.
-pub(crate) async fn trim(
-    client: &Object,
-    tables: &Tables,
-    collection: &str,
-    retention: Retention,
-    limit: usize,
-) -> Result<Trimmed, Failure> {
-    let log = tables.log_of(collection)?;
-    let name = || Parameter::text(&**log);
-    let limit_parameter = Parameter::Integer(limit as i64 + 1);
-    let rows = run(
-        client,
-        &tables.own.trim_candidates,
-        [name(), limit_parameter],
-    )
-    .await?;
-    let Some(row) = rows.first() else {
-        return Ok(Trimmed::default());
-    };
-    let head: i64 = row.try_get(3)?;
-    let mut scan = TrimScan::new(retention, head.cast_unsigned(), limit);
-    for row in &rows {
-        if !scan.push(&PostgresRow(row))? {
-            break;
-        }
-    }
-    let trimmed = scan.finish();
-    if let Some((offset, tag)) = trimmed.last {
-        let (offset, tag) = (Parameter::Integer(offset), Parameter::Integer(tag));
-        run(client, &tables.log.trim, [name(), offset.clone()]).await?;
-        run(client, &tables.log.mark_trimmed, [offset, tag, name()]).await?;
-    }
-    Ok(trimmed)
-}
-
-/// Deletes idempotency keys that are too old, at most [`MAX_TRIMMED`]. Returns how many.
-pub(crate) async fn forget(client: &Object, tables: &Tables) -> Result<usize, Failure> {
-    let statement = client.prepare_cached(&tables.log.forget).await?;
-    let oldest = fieldsync_sql::oldest_idempotency_key();
-    let limit = MAX_TRIMMED as i64;
-    let deleted = client.execute(&statement, &[&oldest, &limit]).await?;
-    Ok(deleted as usize)
 }

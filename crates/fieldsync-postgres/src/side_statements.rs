@@ -83,7 +83,7 @@ impl SideStatements {
                    on k.principal = wanted.principal and k.key = wanted.key where k.at > $3"#,
             ),
             trim_candidates: render(
-                r#"select c."offset", c.tag, c.at, h.last
+                r#"select c."offset", c.tag, c.at, h.last, h.epoch
                    from (select * from fieldsync_heads where log = $1 for update) h
                    join fieldsync_changes c on c.log = h.log and c."offset" > h.trimmed
                    order by c."offset" limit $2"#,

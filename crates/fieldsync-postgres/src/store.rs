@@ -10,19 +10,20 @@ use fieldsync::backend::{
     Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
-use fieldsync_sql::{MAX_TRIMMED, Row as _, SqlValue, TableRegistry, Trimmed, check_order, script};
+use fieldsync_sql::{Row as _, SqlValue, TableRegistry, check_order, script};
 use tokio::sync::Semaphore;
 
 use crate::address::{Address, TEXT_SETTINGS};
 use crate::connection::{ANSWER_TIMEOUT, Connection, begin};
-use crate::dialect::{Postgres, Table, Tables, id_arrays};
+use crate::dialect::{Postgres, Table, id_arrays};
 use crate::doorbell::Doorbell;
-use crate::error::{ConnectError, Failure, is_not_allowed};
+use crate::error::{ConnectError, Failure};
 use crate::list_statement::{list_statement, record_page};
 use crate::log_captured::{Check, log_captured};
 use crate::logged_errors::LoggedErrors;
 use crate::pipeline::run;
 use crate::pooler::shares_a_session;
+use crate::trim::trim;
 use crate::value::{Parameter, PostgresRow};
 use crate::{introspection, log, prepare, writer};
 
@@ -380,50 +381,6 @@ impl Store for PostgresStore {
         let trimmed = tokio::spawn(async move { trim(&pool, &tables, retention).await });
         let failed = |error: tokio::task::JoinError| Err(StoreError::Backend(error.into()));
         trimmed.await.unwrap_or_else(failed)
-    }
-}
-
-/// Trims unless the role may only read, or the server is a standby: then others do.
-async fn trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, StoreError> {
-    match try_trim(pool, tables, retention).await {
-        Err(Failure::Postgres(error)) if is_not_allowed(&error) => Ok(false),
-        trimmed => Ok(trimmed?),
-    }
-}
-
-async fn try_trim(pool: &Pool, tables: &Tables, retention: Retention) -> Result<bool, Failure> {
-    let client = Connection::of(pool).await?;
-    let (mut left, mut more) = (MAX_TRIMMED, false);
-    for collection in tables.collections() {
-        let trimming = trim_log(&client, tables, collection, retention, left);
-        let trimmed = client.within(ANSWER_TIMEOUT, trimming).await?;
-        left -= trimmed.count;
-        more |= trimmed.more;
-    }
-    let forgetting = log::forget(&client, tables);
-    let keys = client.within(ANSWER_TIMEOUT, forgetting).await?;
-    Ok(more || keys == MAX_TRIMMED)
-}
-
-async fn trim_log(
-    client: &Connection,
-    tables: &Tables,
-    collection: &str,
-    retention: Retention,
-    limit: usize,
-) -> Result<Trimmed, Failure> {
-    client.batch_execute("begin").await?;
-    match log::trim(client, tables, collection, retention, limit).await {
-        Ok(trimmed) => {
-            client.batch_execute("commit").await?;
-            Ok(trimmed)
-        }
-        Err(failure) => {
-            if client.batch_execute("rollback").await.is_err() {
-                client.lose();
-            }
-            Err(failure)
-        }
     }
 }
 

@@ -31,6 +31,8 @@ mod side_tables;
 
 mod log;
 
+mod log_sizes;
+
 mod trim;
 
 mod idempotency;
@@ -73,7 +75,8 @@ pub use log::{
     LogPage, MAX_HISTORY_BYTES, RecordHistory, change, change_values, head, log_bounds,
     missing_head, tag,
 };
-pub use log_access::{head_updates, read_changes, read_head, read_heads, trim};
+pub use log_access::{head_updates, read_changes, read_changes_of, read_head, read_heads, trim};
+pub use log_sizes::{LogSizes, MAX_MEASURED};
 pub use parts::{Attempt, Lock, LockTimeouts, Part, Parts, commit_in_parts, text_of};
 pub use prepare::{Found, FoundTable, MissingTable, Preparation, prepare, script};
 pub use record_access::{

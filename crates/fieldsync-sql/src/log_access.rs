@@ -14,6 +14,7 @@ use crate::idempotency::{idempotency_record, idempotency_values, oldest_idempote
 use crate::log::{
     LogPage, RecordHistory, change, change_values, head, log_bounds, missing_head, tag,
 };
+use crate::log_sizes::MAX_MEASURED;
 use crate::tables::Tables;
 use crate::transaction::{Transaction, first};
 use crate::trim::{MAX_TRIMMED, TrimScan, Trimmed};
@@ -118,8 +119,11 @@ async fn in_range<T: Transaction>(
     Ok(locate(tag.flatten())?.map_or(Ok(bounds), Err))
 }
 
-/// Reads the changes of one record after a position, or why they cannot be read.
-pub(crate) async fn read_changes_of<T: Transaction>(
+/// Reads the changes of one record after a position, or why they cannot be read. The transaction must see one state of the database.
+///
+/// # Errors
+/// The driver's.
+pub async fn read_changes_of<T: Transaction>(
     transaction: &mut T,
     tables: &Tables<T::Dialect>,
     key: &RecordKey,
@@ -291,9 +295,11 @@ async fn trim_log<T: Transaction>(
     limit: usize,
 ) -> Result<Trimmed, T::Error> {
     let bounds = read_bounds(transaction, tables, &tables.log.lock_bounds, collection).await?;
-    let mut scan = TrimScan::new(retention, bounds.head.offset, limit);
     let log = tables.log_of(collection)?;
     let name = || SqlValue::text(&**log);
+    let is_behind = measure(transaction, tables, log, &bounds).await?;
+    let beyond = tables.sizes.beyond(log, retention.bytes);
+    let mut scan = TrimScan::new(retention, bounds.head.offset, beyond, limit);
     let trimmed = SqlValue::Integer(bounds.trimmed.offset.cast_signed());
     let parameters = [name(), trimmed, SqlValue::Integer(limit as i64 + 1)];
     transaction
@@ -301,7 +307,8 @@ async fn trim_log<T: Transaction>(
             scan.push(row)
         })
         .await?;
-    let trimmed = scan.finish();
+    let mut trimmed = scan.finish();
+    trimmed.more |= is_behind;
     if let Some((offset, tag)) = trimmed.last {
         let (offset, tag) = (SqlValue::Integer(offset), SqlValue::Integer(tag));
         let parameters = [name(), offset.clone()];
@@ -312,6 +319,36 @@ async fn trim_log<T: Transaction>(
             .await?;
     }
     Ok(trimmed)
+}
+
+/// Reads the sizes of changes that are not known yet. Whether there are more.
+async fn measure<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    log: &Arc<str>,
+    bounds: &LogBounds,
+) -> Result<bool, T::Error> {
+    let [trimmed, head] = [bounds.trimmed, bounds.head].map(|end| end.offset.cast_signed());
+    let epoch = bounds.head.epoch.cast_signed();
+    let known = tables.sizes.known_up_to(log, epoch, trimmed, head);
+    if known == head {
+        return Ok(false);
+    }
+    let parameters = [
+        SqlValue::text(&**log),
+        SqlValue::Integer(known),
+        SqlValue::Integer(MAX_MEASURED as i64),
+    ];
+    let mut read = 0;
+    let mut add = |row: &dyn Row| {
+        read += 1;
+        tables.sizes.add(log, row)?;
+        Ok(true)
+    };
+    transaction
+        .query(&tables.log.sizes, &parameters, &mut add)
+        .await?;
+    Ok(read == MAX_MEASURED)
 }
 
 #[cfg(test)]

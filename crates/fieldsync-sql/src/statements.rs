@@ -31,6 +31,9 @@ pub struct LogStatements {
     /// The oldest changes of a log: offset, tag, and time. The parameters are the log, the offset up to which the log
     /// was trimmed, and the most rows.
     pub trim_candidates: String,
+    /// The sizes of the changes after an offset: offset and bytes, for [`LogSizes`](crate::LogSizes). The parameters are the log, the offset,
+    /// and the most rows.
+    pub sizes: String,
     /// Deletes the changes up to an offset. The parameters are the log and the offset.
     pub trim: String,
     /// Moves the position up to which a log was trimmed. The parameters are the offset, the tag, and the log.
@@ -102,6 +105,11 @@ impl LogStatements {
             trim_candidates: render(
                 r#"select "offset", tag, at from fieldsync_changes where log = $1 and "offset" > $2 order by "offset" limit $3"#,
             ),
+            sizes: render(&format!(
+                r#"select "offset", cast(octet_length(after) as {}) + octet_length(former) from fieldsync_changes
+                   where log = $1 and "offset" > $2 order by "offset" limit $3"#,
+                D::SIDE_TABLE_TYPES.integer
+            )),
             trim: render(r#"delete from fieldsync_changes where log = $1 and "offset" <= $2"#),
             mark_trimmed: render(
                 "update fieldsync_heads set trimmed = $1, trimmed_tag = $2 where log = $3",

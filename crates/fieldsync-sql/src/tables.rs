@@ -7,6 +7,7 @@ use fieldsync::Collection;
 use fieldsync::backend::{SchemaMismatch, StoreError};
 
 use crate::dialect::Dialect;
+use crate::log_sizes::LogSizes;
 use crate::side_tables::SideSchema;
 use crate::statements::LogStatements;
 use crate::table::Table;
@@ -25,6 +26,8 @@ pub struct Tables<D: Dialect> {
     pub own: Arc<D::SideStatements>,
     /// The schema of the side tables.
     pub side: SideSchema,
+    /// The sizes of the logs, as far as they are known.
+    pub sizes: LogSizes,
 }
 
 impl<D: Dialect> Default for Tables<D> {
@@ -44,6 +47,7 @@ impl<D: Dialect> Tables<D> {
             log: Arc::new(LogStatements::new::<D>(&side)),
             own: Arc::new(D::side_statements(&|sql| side.render::<D>(sql))),
             side,
+            sizes: LogSizes::default(),
         }
     }
 

@@ -16,6 +16,8 @@ pub const MAX_TRIMMED: usize = 1000;
 pub struct TrimScan {
     /// Changes up to this offset are beyond the retention's count.
     beyond_count: u64,
+    /// Changes up to this offset are beyond the retention's bytes.
+    beyond_bytes: i64,
     /// Changes from before this time are beyond the retention's age.
     oldest: i64,
     limit: usize,
@@ -35,10 +37,12 @@ pub struct Trimmed {
 }
 
 impl TrimScan {
-    /// A scan that deletes at most `limit` changes. `head` is the offset of the last change.
+    /// A scan that deletes at most `limit` changes. `head` is the offset of the last change. `beyond_bytes`: see
+    /// [`LogSizes::beyond`](crate::LogSizes::beyond).
     #[must_use]
-    pub fn new(retention: Retention, head: u64, limit: usize) -> Self {
+    pub fn new(retention: Retention, head: u64, beyond_bytes: i64, limit: usize) -> Self {
         Self {
+            beyond_bytes,
             beyond_count: head.saturating_sub(retention.count),
             oldest: micros_before_now(retention.age),
             limit,
@@ -54,7 +58,10 @@ impl TrimScan {
     pub fn push<R: Row + ?Sized>(&mut self, row: &R) -> Result<bool, StoreError> {
         let row = SideTableRow::new(row, "fieldsync_changes", &["offset", "tag", "at"], 0);
         let (offset, tag, at) = (row.integer(0)?, row.integer(1)?, row.integer(2)?);
-        if offset.cast_unsigned() > self.beyond_count && at > self.oldest {
+        let is_kept = offset.cast_unsigned() > self.beyond_count
+            && offset > self.beyond_bytes
+            && at > self.oldest;
+        if is_kept {
             return Ok(false);
         }
         if self.trimmed.count == self.limit {
@@ -98,7 +105,11 @@ mod tests {
 
     /// Scans a log of changes 1 to 9 of which the first `old` are too old.
     fn scan(retention: Retention, old: i64, limit: usize) -> Trimmed {
-        let mut scan = TrimScan::new(retention, 9, limit);
+        scan_beyond(0, retention, old, limit)
+    }
+
+    fn scan_beyond(bytes: i64, retention: Retention, old: i64, limit: usize) -> Trimmed {
+        let mut scan = TrimScan::new(retention, 9, bytes, limit);
         let now = Timestamp::now().as_micros();
         for offset in 1..10 {
             let at = if offset <= old { 0 } else { now };
@@ -110,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_beyond_age_or_count_are_trimmed_up_to_the_limit() {
+    fn changes_beyond_age_count_or_bytes_are_trimmed_up_to_the_limit() {
         let by_age = Retention::default();
         let mut by_count = Retention::default();
         by_count.count = 2;
@@ -125,5 +136,7 @@ mod tests {
         assert_eq!(scan(by_age, 4, 3), trimmed(3, true));
         assert_eq!(scan(by_count, 0, 100), trimmed(7, false));
         assert_eq!(scan(by_count, 8, 100), trimmed(8, false));
+        assert_eq!(scan_beyond(5, by_age, 4, 100), trimmed(5, false));
+        assert_eq!(scan_beyond(3, by_age, 4, 100), trimmed(4, false));
     }
 }

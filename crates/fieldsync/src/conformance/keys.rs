@@ -214,6 +214,7 @@ async fn trim_all(node: &Node) {
     let keep_none = Retention {
         age: Duration::from_secs(24 * 3600),
         count: 0,
+        ..Retention::default()
     };
     while node.store.trim(keep_none).await.expect("trim") {}
 }

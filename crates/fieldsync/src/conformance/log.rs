@@ -146,6 +146,7 @@ pub async fn offsets_are_never_reused<F: Fixture>() {
     let keep_none = Retention {
         age: std::time::Duration::from_secs(3600),
         count: 0,
+        ..Retention::default()
     };
     while node.store.trim(keep_none).await.expect("trim") {}
     drop(node);

@@ -183,6 +183,7 @@ macro_rules! __store_tests {
             trimming:
                 trimming_keeps_the_newest_changes
                 trimming_deletes_changes_that_are_too_old
+                trimming_keeps_the_newest_bytes
                 a_cursor_at_the_end_of_a_fully_trimmed_log_resumes
                 one_trim_deletes_a_bounded_number_of_changes
                 one_trim_deletes_a_bounded_number_of_keys

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Fixture;
-use super::node::{Node, database_with_notes, note};
+use super::node::{Node, database_with_notes, note, notes};
 
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::{Position, ResetReason};
@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Trims until no change or key exceeds the retention.
 async fn trim(node: &Node, age: Duration, count: u64) {
-    let retention = Retention { age, count };
+    let retention = Retention::default().with_age(age).with_count(count);
     while node.store.trim(retention).await.expect("trim") {}
 }
 
@@ -95,6 +95,48 @@ pub async fn trimming_deletes_changes_that_are_too_old<F: Fixture>() {
     assert_eq!(offsets(node.since(log[1].position, 10).await), [3]);
 }
 
+pub async fn trimming_keeps_the_newest_bytes<F: Fixture>() {
+    let (database, node) = database_with_notes::<F>().await;
+    for _ in 0..10 {
+        node.create(json!({"body": "x".repeat(100_000)})).await;
+    }
+    let log = node.log("notes").await;
+    let trim = async |node: &Node, bytes| {
+        let retention = Retention::default().with_bytes(bytes);
+        while node.store.trim(retention).await.expect("trim") {}
+    };
+    trim(&node, 1_100_000).await;
+    assert_eq!(
+        node.log("notes").await,
+        log,
+        "no change exceeds the retention"
+    );
+    trim(&node, 450_000).await;
+    assert_eq!(
+        node.since(log[4].position, 10).await,
+        ChangesSince::OutOfRange(ResetReason::Trimmed)
+    );
+    let kept = async |node: &Node, position| {
+        let mut kept = Vec::new();
+        let mut position = position;
+        while let ChangesSince::Changes { changes, more } = node.since(position, 10).await {
+            kept.extend(changes.iter().map(|change| change.position.offset));
+            let Some(last) = changes.last().filter(|_| more) else {
+                return kept;
+            };
+            position = last.position;
+        }
+        panic!("the position is out of range")
+    };
+    assert_eq!(kept(&node, log[5].position).await, [7, 8, 9, 10]);
+    // Another node trims what was added since, and what it deletes counts no longer for the first.
+    let other = Node::start(&database, [notes()]).await;
+    node.create(json!({"body": "x".repeat(100_000)})).await;
+    trim(&other, 450_000).await;
+    trim(&node, 450_000).await;
+    assert_eq!(kept(&node, log[6].position).await, [8, 9, 10, 11]);
+}
+
 pub async fn a_cursor_at_the_end_of_a_fully_trimmed_log_resumes<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     node.create(json!({})).await;
@@ -144,7 +186,7 @@ pub async fn one_trim_deletes_a_bounded_number_of_changes<F: Fixture>() {
     let (_database, node) = database_with_notes::<F>().await;
     create_notes(&node, 2 * F::TRIM_STEP + 1, |edit, _| edit).await;
     let log = node.log("notes").await;
-    let keep_none = Retention { age: DAY, count: 0 };
+    let keep_none = Retention::default().with_age(DAY).with_count(0);
     for step in 1..=2 {
         assert!(
             node.store.trim(keep_none).await.expect("trim"),

@@ -120,7 +120,8 @@ impl EngineBuilder {
         self
     }
 
-    /// How long the logs keep changes. By default 7 days, and at most 1,000,000 changes of each collection.
+    /// How long the logs keep changes. By default 7 days, and at most 1,000,000 changes and 4 GiB of
+    /// each collection.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.settings.retention = retention;
         self

@@ -166,7 +166,7 @@ impl Store for MemoryStore {
         let output = settled.finish(&heads);
         for change in &output.logged {
             let log = state.log_mut(&collections[&change.key.collection]);
-            log.changes.push_back(Arc::clone(change));
+            log.push(Arc::clone(change));
         }
         let now = Timestamp::now();
         for record in output.idempotency_records {

@@ -8,8 +8,10 @@ use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
 use crate::model::log_bounds::LogBounds;
+use crate::model::record::json_size;
 use crate::model::timestamp::Timestamp;
 use crate::store::page::{PageLimit, PageMeter};
+use crate::store::store::Retention;
 
 /// The log of one collection: the changes after `trimmed`, up to `head`.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct MemoryLog {
     pub(crate) head: Position,
     pub(crate) trimmed: Position,
     pub(crate) changes: VecDeque<Arc<Change>>,
+    /// The size of the changes, as JSON.
+    bytes: u64,
 }
 
 impl MemoryLog {
@@ -30,6 +34,21 @@ impl MemoryLog {
             head: start,
             trimmed: start,
             changes: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Appends the change after the last one.
+    pub(crate) fn push(&mut self, change: Arc<Change>) {
+        self.bytes += size_of(&change);
+        self.changes.push_back(change);
+    }
+
+    /// Deletes the oldest change.
+    pub(crate) fn delete_first(&mut self) {
+        if let Some(first) = self.changes.pop_front() {
+            self.bytes -= size_of(&first);
+            self.trimmed = first.position;
         }
     }
 
@@ -71,8 +90,15 @@ impl MemoryLog {
     }
 
     /// Whether the first change exceeds the retention.
-    pub(crate) fn exceeds(&self, count: u64, oldest: Timestamp) -> bool {
-        let first = self.changes.front();
-        first.is_some_and(|first| first.at <= oldest || self.changes.len() as u64 > count)
+    pub(crate) fn exceeds(&self, retention: Retention, oldest: Timestamp) -> bool {
+        self.changes.front().is_some_and(|first| {
+            first.at <= oldest
+                || self.changes.len() as u64 > retention.count
+                || self.bytes > retention.bytes
+        })
     }
+}
+
+fn size_of(change: &Change) -> u64 {
+    (json_size(&change.after) + json_size(&change.previous)) as u64
 }

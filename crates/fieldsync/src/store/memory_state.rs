@@ -184,16 +184,12 @@ impl State {
         let (mut changes, mut keys) = (TRIM_STEP, TRIM_STEP);
         let (oldest, oldest_key) = (ago(retention.age), ago(IDEMPOTENCY_KEY_RETENTION));
         for log in self.logs.values_mut() {
-            while log.exceeds(retention.count, oldest) {
+            while log.exceeds(retention, oldest) {
                 if changes == 0 {
                     return true;
                 }
                 changes -= 1;
-                let first = log
-                    .changes
-                    .pop_front()
-                    .expect("a log that exceeds it has changes");
-                log.trimmed = first.position;
+                log.delete_first();
             }
         }
         while let Some((at, key)) = self.key_ages.front()

@@ -175,7 +175,7 @@ pub struct LoggedCaptures {
     pub more: bool,
 }
 
-/// How long the changes of a log are kept. A change that exceeds either limit may be deleted.
+/// How long the changes of a log are kept. A change that exceeds any of the limits may be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Retention {
@@ -183,6 +183,9 @@ pub struct Retention {
     pub age: Duration,
     /// The maximum number of changes of a collection. 1,000,000 by default.
     pub count: u64,
+    /// The maximum size of the changes of a collection together, in bytes of JSON. 4 GiB by default. Some 64 KiB of changes are deleted at a
+    /// time.
+    pub bytes: u64,
 }
 
 impl Retention {
@@ -190,6 +193,12 @@ impl Retention {
     #[must_use]
     pub fn with_age(self, age: Duration) -> Self {
         Self { age, ..self }
+    }
+
+    /// Keeps this many bytes of changes of a collection.
+    #[must_use]
+    pub fn with_bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
     }
 
     /// Keeps this many changes of a collection.
@@ -204,6 +213,7 @@ impl Default for Retention {
         Self {
             age: Duration::from_secs(7 * 24 * 3600),
             count: 1_000_000,
+            bytes: 4 * 1024 * 1024 * 1024,
         }
     }
 }
