@@ -74,6 +74,13 @@ impl Store for Moody {
     ) -> Result<ChangesSince, StoreError> {
         self.store.changes(collection, since, limit).await
     }
+    async fn changes_of(
+        &self,
+        key: &RecordKey,
+        since: Position,
+    ) -> Result<ChangesSince, StoreError> {
+        self.store.changes_of(key, since).await
+    }
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
         self.store.tables().await
     }

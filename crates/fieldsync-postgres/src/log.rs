@@ -108,13 +108,14 @@ fn since_parameters<'a>(
     since: Position,
     id: Option<&RecordId>,
     limit: PageLimit,
-) -> [Parameter<'a>; 5] {
+) -> [Parameter<'a>; 6] {
     [
         Parameter::text(log),
         Parameter::Integer(since.offset.cast_signed()),
         id.map_or(SqlValue::Null, Postgres::encode_id).into(),
         Parameter::Integer(i64::try_from(limit.rows.max(1)).unwrap_or(i64::MAX)),
         Parameter::Integer(i64::try_from(limit.bytes).unwrap_or(i64::MAX)),
+        Parameter::Integer(since.epoch.cast_signed()),
     ]
 }
 
@@ -176,6 +177,18 @@ pub(crate) fn changes_of(
         history.push(change);
     }
     Ok(history.finish())
+}
+
+/// The same, on its own.
+pub(crate) async fn read_changes_of(
+    client: &Object,
+    tables: &Tables,
+    key: &RecordKey,
+    position: Position,
+) -> Result<ChangesSince, Failure> {
+    let step = since(client, tables, key, position).await?;
+    let rows = in_order(client, &[step]).await.next()?;
+    changes_of(tables.of(&key.collection)?, &rows, position)
 }
 
 /// The ends of the log if the position is in range, or why it is not.

@@ -14,7 +14,7 @@ pub(crate) struct SideStatements {
     pub(crate) heads_of: String,
     /// Moves the heads, which are locked. The parameters are arrays of logs, offsets, and tags.
     pub(crate) advance: String,
-    /// The changes of a log, or of one of its records, among the next `$4`, up to `$5` bytes; and in each row what tells
+    /// The changes of a log of the epoch `$6`, or of one of its records if there are at most `$4`, among the next `$4`, up to `$5` bytes; and in each row what tells
     /// whether the position is in range: the ends of the log, and the tag of the change at the position.
     pub(crate) since: String,
     /// The keys that were used since a time. The parameters are arrays of principals and of keys, and the time.
@@ -73,7 +73,8 @@ impl SideStatements {
                        (select *, sum(octet_length(after) + octet_length(former)) over (order by "offset"
                                     rows between unbounded preceding and 1 preceding) as bytes_before
                         from fieldsync_changes where log = h.log and "offset" > $2
-                          and "offset" <= least($2, 1::bigint << 62) + $4 and ($3::text is null or id = $3)) c
+                          and "offset" <= least($2, 1::bigint << 62) + $4 and h.epoch = $6
+                          and ($3::text is null or id = $3 and h.last <= least($2, 1::bigint << 62) + $4)) c
                       where bytes_before is null or bytes_before < $5) c on true
                    where h.log = $1 order by c."offset""#,
             ),

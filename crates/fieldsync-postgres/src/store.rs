@@ -353,6 +353,16 @@ impl Store for PostgresStore {
         Ok(client.within(ANSWER_TIMEOUT, read).await?)
     }
 
+    async fn changes_of(
+        &self,
+        key: &RecordKey,
+        since: Position,
+    ) -> Result<ChangesSince, StoreError> {
+        let (tables, client) = (self.tables.current(), self.client().await?);
+        let reading = log::read_changes_of(&client, &tables, key, since);
+        Ok(client.within(ANSWER_TIMEOUT, reading).await?)
+    }
+
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
         let client = self.client().await?;
         let described = introspection::tables(&*client);

@@ -11,8 +11,8 @@ use fieldsync::backend::{
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
-    Row, SqlValue, TableRegistry, Transaction as _, read_changes, read_cursor_key, read_page,
-    read_record, read_records, run_ready, script, trim,
+    Row, SqlValue, TableRegistry, Transaction as _, read_changes, read_changes_of, read_cursor_key,
+    read_page, read_record, read_records, run_ready, script, trim,
 };
 use rusqlite::TransactionBehavior;
 use tokio::sync::{Notify, oneshot};
@@ -298,6 +298,18 @@ impl Store for SqliteStore {
         self.read(move |transaction, tables| {
             let reading = read_changes(transaction, tables, &collection, since, limit);
             run_ready(reading)
+        })
+        .await
+    }
+
+    async fn changes_of(
+        &self,
+        key: &RecordKey,
+        since: Position,
+    ) -> Result<ChangesSince, StoreError> {
+        let key = key.clone();
+        self.read(move |transaction, tables| {
+            run_ready(read_changes_of(transaction, tables, &key, since))
         })
         .await
     }

@@ -245,6 +245,13 @@ impl Store for Cut {
             .changes(collection, since, limit)
             .await
     }
+    async fn changes_of(
+        &self,
+        key: &RecordKey,
+        since: Position,
+    ) -> Result<ChangesSince, StoreError> {
+        self.connected().await.changes_of(key, since).await
+    }
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
         self.connected().await.tables().await
     }

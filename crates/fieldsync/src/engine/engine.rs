@@ -14,6 +14,7 @@ use crate::engine::gauges::Gauges;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::memberships::Memberships;
 use crate::engine::permissions::Permissions;
+use crate::engine::read_ahead::read_ahead;
 use crate::engine::readiness::{NotReady, Readiness};
 use crate::engine::settings::Settings;
 use crate::error::EngineError;
@@ -158,6 +159,8 @@ impl Engine {
             };
             granted.collection.take_given_id(&mut edit)?;
             granted.collection.check_lookups(&edit)?;
+            let hub = self.hub(granted.collection.name());
+            read_ahead(&mut edit, hub, &*self.inner.store).await?;
             authorized.push((edit, Arc::clone(&granted.collection), granted.write_grant()));
             permissions.push(granted);
         }

@@ -19,6 +19,7 @@ pub(crate) mod memberships;
 pub(crate) mod origins;
 pub(crate) mod pages;
 pub(crate) mod permissions;
+mod read_ahead;
 pub(crate) mod readiness;
 mod reasking;
 pub(crate) mod revoke;

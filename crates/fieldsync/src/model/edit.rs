@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::model::access::Access;
 use crate::model::canonical::CanonicalHasher;
+use crate::model::changes_since::History;
 use crate::model::cursor::{Cursor, Position};
 use crate::model::exact_number::restore;
 use crate::model::field_errors::FieldErrors;
@@ -31,6 +32,8 @@ pub struct Edit {
     pub(crate) preconditions: Vec<Precondition>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) base: Option<Position>,
+    /// What has changed in the record since the base, as far as it was read before the transaction.
+    pub(crate) history: Option<History>,
 }
 
 #[derive(Clone)]
@@ -211,6 +214,7 @@ impl Edit {
         };
         Self {
             base: Some(nowhere),
+            history: Some(History::Lost),
             ..self
         }
     }
@@ -259,6 +263,19 @@ impl Edit {
             | EditKind::Update(..)
             | EditKind::Refresh(_)
             | EditKind::Malformed(_) => Access::Update,
+        }
+    }
+
+    pub(crate) fn has_idempotency_key(&self) -> bool {
+        self.idempotency_key.is_some()
+    }
+
+    /// The position after which the edit's transaction reads what has changed since the base.
+    pub(crate) fn base_to_read(&self) -> Option<Position> {
+        match &self.history {
+            None => self.base,
+            Some(History::Lost) => None,
+            Some(History::UpTo(position, _)) => Some(*position),
         }
     }
 
@@ -327,6 +344,7 @@ impl Edit {
             preconditions: Vec::new(),
             idempotency_key: None,
             base: None,
+            history: None,
         }
     }
 }

@@ -251,6 +251,15 @@ impl Store for MemoryStore {
         Ok(self.read().changes_after(&collection, since, limit))
     }
 
+    async fn changes_of(
+        &self,
+        key: &RecordKey,
+        since: Position,
+    ) -> Result<ChangesSince, StoreError> {
+        let collection = self.collection(&key.collection)?;
+        Ok(self.read().changes_of(&collection, &key.id, since))
+    }
+
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
         Ok(Vec::new())
     }

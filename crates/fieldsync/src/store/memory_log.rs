@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
-use crate::model::cursor::Position;
+use crate::model::cursor::{Position, ResetReason};
 use crate::model::log_bounds::LogBounds;
-use crate::model::record::json_size;
+use crate::model::record::{RecordId, json_size};
 use crate::model::timestamp::Timestamp;
 use crate::store::page::{PageLimit, PageMeter};
 use crate::store::store::Retention;
+use crate::write::batch::MAX_BASE_DISTANCE;
 
 /// The log of one collection: the changes after `trimmed`, up to `head`.
 #[derive(Debug)]
@@ -54,6 +55,40 @@ impl MemoryLog {
 
     /// The changes after a position, up to the limit.
     pub(crate) fn changes_after(&self, since: Position, limit: PageLimit) -> ChangesSince {
+        let skipped = match self.skipped(since) {
+            Ok(skipped) => skipped,
+            Err(reason) => return ChangesSince::OutOfRange(reason),
+        };
+        let mut meter = PageMeter::new(limit);
+        let changes: Vec<Change> = self
+            .changes
+            .range(skipped..)
+            .take_while(|change| meter.take(change.size_in_memory()))
+            .map(|change| Change::clone(change))
+            .collect();
+        let more = skipped + changes.len() < self.changes.len();
+        ChangesSince::Changes { changes, more }
+    }
+
+    /// The changes of one record after a position.
+    pub(crate) fn changes_of(&self, id: &RecordId, since: Position) -> ChangesSince {
+        let skipped = match self.skipped(since) {
+            Ok(skipped) => skipped,
+            Err(reason) => return ChangesSince::OutOfRange(reason),
+        };
+        if self.head.offset - since.offset > MAX_BASE_DISTANCE {
+            return ChangesSince::OutOfRange(ResetReason::Trimmed);
+        }
+        let changes = self.changes.range(skipped..);
+        let changes = changes.filter(|change| change.key.id == *id);
+        ChangesSince::Changes {
+            changes: changes.map(|change| Change::clone(change)).collect(),
+            more: false,
+        }
+    }
+
+    /// How many changes of the log a position has behind it, or why it is out of range.
+    fn skipped(&self, since: Position) -> Result<usize, ResetReason> {
         let bounds = LogBounds {
             head: self.head,
             trimmed: self.trimmed,
@@ -68,19 +103,7 @@ impl MemoryLog {
         };
         let tag_at = || Ok::<_, Infallible>(Some(self.changes[skipped() - 1].position.tag));
         let Ok(out_of_range) = bounds.locate(since, tag_at);
-        if let Some(reason) = out_of_range {
-            return ChangesSince::OutOfRange(reason);
-        }
-        let skipped = skipped();
-        let mut meter = PageMeter::new(limit);
-        let changes: Vec<Change> = self
-            .changes
-            .range(skipped..)
-            .take_while(|change| meter.take(change.size_in_memory()))
-            .map(|change| Change::clone(change))
-            .collect();
-        let more = skipped + changes.len() < self.changes.len();
-        ChangesSince::Changes { changes, more }
+        out_of_range.map_or_else(|| Ok(skipped()), Err)
     }
 
     /// The change with this offset, if the log contains it.

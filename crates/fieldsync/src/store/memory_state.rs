@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
-use crate::model::cursor::{Position, ResetReason};
+use crate::model::cursor::Position;
 use crate::model::cursor_key::CursorKey;
 use crate::model::outcome::{IdempotencyKey, IdempotencyRecord, Replay};
-use crate::model::record::{Record, RecordKey};
+use crate::model::record::{Record, RecordId, RecordKey};
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
 use crate::store::error::SchemaMismatch;
@@ -17,7 +17,7 @@ use crate::store::memory_log::MemoryLog;
 use crate::store::memory_table::MemoryTable;
 use crate::store::page::PageLimit;
 use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention};
-use crate::write::batch::{Batch, MAX_BASE_DISTANCE, ReadSet};
+use crate::write::batch::{Batch, ReadSet};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
 
 #[derive(Debug, Default)]
@@ -92,20 +92,7 @@ impl State {
             Some((key, record))
         };
         let since = |(key, base): (RecordKey, Position)| {
-            let limit = PageLimit {
-                rows: usize::try_from(MAX_BASE_DISTANCE).unwrap_or(usize::MAX),
-                bytes: usize::MAX,
-            };
-            let changes = match self.changes_after(&collections[&key.collection], base, limit) {
-                ChangesSince::Changes { more: true, .. } => {
-                    ChangesSince::OutOfRange(ResetReason::Trimmed)
-                }
-                ChangesSince::Changes { mut changes, more } => {
-                    changes.retain(|change| change.key == key);
-                    ChangesSince::Changes { changes, more }
-                }
-                out_of_range @ ChangesSince::OutOfRange(_) => out_of_range,
-            };
+            let changes = self.changes_of(&collections[&key.collection], &key.id, base);
             ((key, base), changes)
         };
         let mut read = ReadSet {
@@ -157,14 +144,16 @@ impl State {
         since: Position,
         limit: PageLimit,
     ) -> ChangesSince {
-        let mut since = self.log(collection).changes_after(since, limit);
-        if let ChangesSince::Changes { changes, .. } = &mut since {
-            for change in changes {
-                // Another app may have another name for the collection of this table.
-                change.key.collection = Arc::clone(collection.name());
-            }
-        }
-        since
+        named(self.log(collection).changes_after(since, limit), collection)
+    }
+
+    pub(super) fn changes_of(
+        &self,
+        collection: &Collection,
+        id: &RecordId,
+        since: Position,
+    ) -> ChangesSince {
+        named(self.log(collection).changes_of(id, since), collection)
     }
 
     pub(super) fn update_head(
@@ -225,6 +214,16 @@ impl State {
     pub(super) fn log_mut(&mut self, collection: &Collection) -> &mut MemoryLog {
         self.logs.get_mut(collection.table_name()).expect(PREPARED)
     }
+}
+
+/// Changes with the name that this app has for the collection of their table.
+fn named(mut since: ChangesSince, collection: &Collection) -> ChangesSince {
+    if let ChangesSince::Changes { changes, .. } = &mut since {
+        for change in changes {
+            change.key.collection = Arc::clone(collection.name());
+        }
+    }
+    since
 }
 
 /// No collection has this name.

@@ -120,6 +120,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: PageLimit,
     ) -> Result<ChangesSince, StoreError>;
 
+    /// Reads the changes of one record after a position, as a transaction does for [`Batch::bases`]: all of them, or
+    /// [`ChangesSince::OutOfRange`] also where the position is more than [`MAX_BASE_DISTANCE`](crate::backend::MAX_BASE_DISTANCE)
+    /// changes behind the end of the log, or the changes take more bytes than a page. It does not keep writers waiting.
+    async fn changes_of(
+        &self,
+        key: &RecordKey,
+        since: Position,
+    ) -> Result<ChangesSince, StoreError>;
+
     /// Describes the tables and views of which collections can be made. Empty if the store has none but those of its
     /// collections.
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError>;

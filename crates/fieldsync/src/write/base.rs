@@ -15,9 +15,10 @@ pub(crate) enum SinceBase<'a> {
     NoBase,
     /// The log does not contain the base.
     Unknown,
-    /// The changes in the log, and after them the changes of earlier edits in the batch. Of the latter these are the
-    /// previous values, `None` where they are unknown.
+    /// The changes in the log, of which some were read before the transaction, and after them the changes of earlier edits in the batch. Of
+    /// the latter these are the previous values, `None` where they are unknown.
     Changes {
+        read_ahead: &'a [Change],
         logged: &'a [Change],
         planned: &'a [Option<Fields>],
     },
@@ -45,7 +46,12 @@ pub(crate) fn check_base(
         return Ok(());
     }
     let is_readable = catch_panic(|| grant.is_readable(row))?;
-    let SinceBase::Changes { logged, planned } = since else {
+    let SinceBase::Changes {
+        read_ahead,
+        logged,
+        planned,
+    } = since
+    else {
         let hidden = Fields::new();
         let fields = if is_readable { &row.fields } else { &hidden };
         let current = grant.view.project(row.id.clone(), fields);
@@ -59,7 +65,7 @@ pub(crate) fn check_base(
     let mut conflicts = BTreeMap::new();
     // A conflict in a hidden field would reveal that the field has changed.
     for name in names.into_iter().filter(|name| grant.view.shows(name)) {
-        let Some(base) = value_at_base(name, logged, planned) else {
+        let Some(base) = value_at_base(name, read_ahead.iter().chain(*logged), planned) else {
             continue;
         };
         let theirs = row.fields.get(name).filter(|_| is_readable);
@@ -84,10 +90,10 @@ pub(crate) fn check_base(
 )]
 fn value_at_base<'a>(
     name: &str,
-    logged: &'a [Change],
+    mut logged: impl Iterator<Item = &'a Change>,
     planned: &'a [Option<Fields>],
 ) -> Option<Option<&'a serde_json::Value>> {
-    if let Some(change) = logged.iter().find(|change| change.affects(name)) {
+    if let Some(change) = logged.find(|change| change.affects(name)) {
         let existed = change.action != Action::Create;
         return Some(change.previous.get(name).filter(|_| existed));
     }

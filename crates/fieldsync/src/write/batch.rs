@@ -152,11 +152,12 @@ impl Batch {
     /// The records and positions for which the store reads the changes since the position.
     ///
     /// Where the position is more than [`MAX_BASE_DISTANCE`] changes behind, or the changes take more bytes than a page
-    /// of the log, the store returns [`ChangesSince::OutOfRange`], since other edits wait while the log is read.
+    /// of the log, the store returns [`ChangesSince::OutOfRange`], since other edits wait while the log is read. The engine reads
+    /// ahead of the transaction what is far back.
     #[must_use]
     pub fn bases(&self) -> HashSet<(RecordKey, Position)> {
         self.edits()
-            .filter_map(|(edit, ..)| Some((edit.key()?, edit.base?)))
+            .filter_map(|(edit, ..)| Some((edit.key()?, edit.base_to_read()?)))
             .collect()
     }
 

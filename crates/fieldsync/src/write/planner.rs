@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::model::change::{Action, Change};
-use crate::model::changes_since::ChangesSince;
+use crate::model::changes_since::{ChangesSince, History};
 use crate::model::cursor::Position;
 use crate::model::edit::Edit;
 use crate::model::field_errors::FieldErrors;
@@ -243,14 +243,22 @@ impl Planner {
     }
 
     /// What has changed in an edit's record since its base.
-    fn since(&self, edit: &Edit) -> SinceBase<'_> {
-        let (Some(key), Some(base)) = (edit.key(), edit.base) else {
+    fn since<'a>(&'a self, edit: &'a Edit) -> SinceBase<'a> {
+        let (Some(key), Some(_)) = (edit.key(), edit.base) else {
             return SinceBase::NoBase;
+        };
+        let Some(base) = edit.base_to_read() else {
+            return SinceBase::Unknown;
+        };
+        let read_ahead = match &edit.history {
+            Some(History::UpTo(_, changes)) => changes.as_slice(),
+            _ => &[],
         };
         let planned = self.planned.get(&key);
         let planned = planned.map(Vec::as_slice).unwrap_or_default();
         match self.logged.get(&(key, base)) {
             Some(ChangesSince::Changes { changes, .. }) => SinceBase::Changes {
+                read_ahead,
                 logged: changes,
                 planned,
             },
