@@ -12,7 +12,7 @@ use std::task::Waker;
 use futures_util::task::AtomicWaker;
 
 use crate::live::hub_index::{HubIndex, KeyState};
-use crate::live::ring::{Entry, MAX_RING_BYTES, MAX_RING_CHANGES, Ring};
+use crate::live::ring::{Entry, Ring};
 use crate::model::change::Change;
 use crate::model::cursor::{Position, ResetReason};
 use crate::schema::index_key::IndexKey;
@@ -65,6 +65,7 @@ impl Hub {
             head,
             entries: VecDeque::new(),
             bytes: 0,
+            frame_bytes: Arc::default(),
             generation: 0,
             reset_reason: ResetReason::Epoch,
             closed: false,
@@ -79,7 +80,8 @@ impl Hub {
     pub(crate) fn figures(&self) -> HubFigures {
         let (head, ring_bytes) = {
             let ring = self.read();
-            (ring.head, ring.bytes)
+            let frames = ring.frame_bytes.load(Ordering::Relaxed);
+            (ring.head, ring.bytes + frames)
         };
         let listeners = self.listeners.lock();
         let listeners = listeners.unwrap_or_else(PoisonError::into_inner);
@@ -134,11 +136,8 @@ impl Hub {
         for entry in &appended {
             listeners.index.note(entry, &mut concerned);
         }
-        while ring.entries.len() > MAX_RING_CHANGES || ring.bytes > MAX_RING_BYTES {
-            let Some(entry) = ring.entries.pop_front() else {
-                break;
-            };
-            ring.bytes -= entry.bytes;
+        let evicted = ring.evict();
+        for entry in &evicted {
             listeners.index.evict(&entry.change);
         }
         drop(ring);
@@ -149,6 +148,7 @@ impl Hub {
         let wakers = of_collection.chain(&concerned);
         let wakers: Vec<Waker> = wakers.filter_map(|waker| waker.take()).collect();
         drop(listeners);
+        evicted.iter().for_each(|entry| entry.drop_frames());
         // No lock is held here: waking a task may drop its listener, which locks the listeners.
         wakers.into_iter().for_each(Waker::wake);
         complete
@@ -162,6 +162,7 @@ impl Hub {
             head,
             entries: VecDeque::new(),
             bytes: 0,
+            frame_bytes: Arc::default(),
             generation,
             reset_reason,
             closed,
@@ -370,10 +371,12 @@ fn read_entries<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::ring::{Frame, FrameKey, FrameKind, MAX_RING_BYTES};
     use crate::model::change::Action;
     use crate::model::record::{Fields, RecordKey};
     use crate::model::timestamp::Timestamp;
     use crate::schema::comparison::Comparison;
+    use crate::schema::view::View;
 
     const LIMIT: PageLimit = PageLimit {
         rows: 10,
@@ -428,6 +431,56 @@ mod tests {
         assert!(hub.append(&[change(4, 7), change(5, 7)]));
         hub.note_store_head(position(5, 7));
         assert_eq!((hub.figures().lag, hub.figures().subscriptions), (0, 0));
+    }
+
+    /// Encodes a frame of this size of an entry.
+    fn encode(entry: &Entry, sub: &str, bytes: usize) {
+        let key = FrameKey {
+            kind: FrameKind::Whole(sub.into(), 1),
+            view: View::full(),
+            action: Action::Create,
+        };
+        let json = vec![b'x'; bytes].into();
+        entry.frame(key, || Frame::without_cursor(json));
+    }
+
+    #[test]
+    fn frames_count_as_memory_of_the_ring_and_go_with_their_change() {
+        const MIB: usize = 1024 * 1024;
+        let hub = hub(0, 1);
+        let RingRead::Entries(pinned, _) = hub.listen(None).read_after(position(0, 7), LIMIT)
+        else {
+            panic!("entries")
+        };
+        let before = hub.figures().ring_bytes;
+        for sub in 0..8 {
+            encode(&pinned[0], &sub.to_string(), MIB);
+        }
+        assert_eq!(hub.figures().ring_bytes, before + 8 * MIB);
+        // The same frame is kept once.
+        encode(&pinned[0], "0", MIB);
+        assert_eq!(hub.figures().ring_bytes, before + 8 * MIB);
+        for offset in 2..100 {
+            assert!(hub.append(&[change(offset, 7)]));
+            let ring = hub.read();
+            let newest = Arc::clone(ring.entries.back().unwrap());
+            drop(ring);
+            for sub in 0..4 {
+                encode(&newest, &sub.to_string(), MIB);
+            }
+            assert!(hub.figures().ring_bytes <= 2 * MAX_RING_BYTES);
+        }
+        assert!(hub.append(&[change(100, 7)]));
+        assert!(hub.figures().ring_bytes <= MAX_RING_BYTES);
+        // A subscriber that has not taken the first change holds only the change.
+        let key = FrameKey {
+            kind: FrameKind::Whole("0".into(), 1),
+            view: View::full(),
+            action: Action::Create,
+        };
+        assert!(pinned[0].encoded(&key).is_none());
+        encode(&pinned[0], "0", MIB);
+        assert!(pinned[0].encoded(&key).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The ring of a collection's recent changes, and the frames that were encoded from them.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use crate::schema::view::View;
 /// The most changes in a ring.
 pub(crate) const MAX_RING_CHANGES: usize = 1024;
 
-/// The most bytes that the changes of a ring may take in memory.
+/// The most bytes that the changes of a ring may take in memory, with the frames that are kept of them. Until the next change, the frames
+/// alone may take as much.
 pub(crate) const MAX_RING_BYTES: usize = 16 * 1024 * 1024;
 
 /// The most encoded frames that are kept per change.
@@ -27,6 +29,8 @@ pub(crate) struct Ring {
     pub(crate) entries: VecDeque<Arc<Entry>>,
     /// The approximate number of bytes that the entries take in memory.
     pub(crate) bytes: usize,
+    /// The number of bytes that the frames of the entries take.
+    pub(crate) frame_bytes: Arc<AtomicUsize>,
     /// How often the ring was reset. A subscriber of an older generation starts again with a snapshot.
     pub(crate) generation: u64,
     /// The reason of the last reset.
@@ -45,7 +49,24 @@ impl Ring {
             change,
             bytes,
             frames: Mutex::default(),
+            frame_bytes: AtomicUsize::new(0),
+            of_ring: Arc::clone(&self.frame_bytes),
         }));
+    }
+
+    /// Takes out the oldest entries until the rest fits. Their frames are still to be dropped.
+    pub(crate) fn evict(&mut self) -> Vec<Arc<Entry>> {
+        let mut evicted = Vec::new();
+        let mut frames = self.frame_bytes.load(Ordering::Relaxed);
+        while self.entries.len() > MAX_RING_CHANGES || self.bytes + frames > MAX_RING_BYTES {
+            let Some(entry) = self.entries.pop_front() else {
+                break;
+            };
+            self.bytes -= entry.bytes;
+            frames = frames.saturating_sub(entry.frame_bytes.load(Ordering::Relaxed));
+            evicted.push(entry);
+        }
+        evicted
     }
 
     /// Whether the ring has another change at the offset of this position, so that the position belongs to another log.
@@ -72,7 +93,17 @@ pub(crate) struct Entry {
     pub(crate) change: Arc<Change>,
     /// The approximate number of bytes that the change takes in memory.
     pub(crate) bytes: usize,
-    frames: Mutex<Vec<(FrameKey, Frame)>>,
+    frames: Mutex<Frames>,
+    /// The number of bytes that the frames take.
+    frame_bytes: AtomicUsize,
+    /// The same of the whole ring.
+    of_ring: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Frames {
+    kept: Vec<(FrameKey, Frame)>,
+    is_evicted: bool,
 }
 
 /// A change as one message.
@@ -94,22 +125,36 @@ impl Entry {
     /// The frame with this key, if it was encoded before.
     pub(crate) fn encoded(&self, key: &FrameKey) -> Option<Frame> {
         let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut frames = frames.iter();
-        let (_, frame) = frames.find(|(known, _)| known == key)?;
+        let mut kept = frames.kept.iter();
+        let (_, frame) = kept.find(|(known, _)| known == key)?;
         Some(frame.clone())
     }
 
     /// The frame with this key. It is encoded by the first caller.
     pub(crate) fn frame(&self, key: FrameKey, encode: impl FnOnce() -> Frame) -> Frame {
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == key) {
+        if let Some((_, frame)) = frames.kept.iter().find(|(known, _)| *known == key) {
             return frame.clone();
         }
         let frame = encode();
-        if frames.len() < MAX_SHARED_FRAMES {
-            frames.push((key, frame.clone()));
+        let bytes = frame.json.len() + frame.cursor.len();
+        let has_room = frames.kept.len() < MAX_SHARED_FRAMES
+            && self.of_ring.load(Ordering::Relaxed) + bytes <= MAX_RING_BYTES;
+        if has_room && !frames.is_evicted {
+            frames.kept.push((key, frame.clone()));
+            self.frame_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.of_ring.fetch_add(bytes, Ordering::Relaxed);
         }
         frame
+    }
+
+    /// Drops the frames, and keeps no more: subscribers that have not taken the change yet hold only the change.
+    pub(crate) fn drop_frames(&self) {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.is_evicted = true;
+        frames.kept = Vec::new();
+        let bytes = self.frame_bytes.swap(0, Ordering::Relaxed);
+        self.of_ring.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
