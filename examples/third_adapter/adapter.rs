@@ -31,7 +31,7 @@ impl Endpoint for Live {
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let (principal, upgrade) = (principal_of(&request), request.take_upgrade());
         let (parts, _) = http::Request::from(request).into_parts();
-        let (response, accepted) = accept(&self.0, &parts);
+        let (response, accepted) = accept(&self.0, &principal, &parts);
         if let Some(accepted) = accepted {
             let (engine, upgrade) = (self.0.clone(), upgrade?);
             tokio::spawn(async move {

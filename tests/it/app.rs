@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::serve::ListenerExt as _;
 use fieldsync::{
     Access, Action, Authorizer, Collection, Denied, Engine, EngineBuilder, FieldErrors, Grant,
-    MemoryStore, Principal, Timestamp,
+    Limits, MemoryStore, Principal, Timestamp,
 };
 use fieldsync_sqlite::SqliteStore;
 use schemars::JsonSchema;
@@ -105,6 +105,13 @@ pub(crate) fn builder() -> EngineBuilder {
             }
         })
         .allow_origin("https://friend.example")
+}
+
+/// The usual limits but for these.
+pub(crate) fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
 }
 
 impl App {
@@ -205,11 +212,19 @@ async fn listen_by_axum(engine: &Engine) -> SocketAddr {
 /// A claim of the login of the tests.
 pub(crate) struct Role(pub(crate) String);
 
-/// The login of the tests. The headers are trusted: `x-user` with the name, `x-role`, `x-session`, and `x-expires` with the
+/// The login of the tests. The headers are trusted: `x-user` with the name, `x-limit-key`, `x-role`, `x-session`, and `x-expires` with the
 /// microseconds since 1970.
 fn principal<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Principal> {
     let text = |name| header(name).map(|value| str::from_utf8(value).unwrap().to_owned());
-    let mut principal = Principal::named(text("x-user")?);
+    let limit_key = text("x-limit-key");
+    let mut principal = match text("x-user") {
+        Some(name) => Principal::named(name),
+        None if limit_key.is_some() => Principal::anonymous(),
+        None => return None,
+    };
+    if let Some(key) = limit_key {
+        principal = principal.limit_key(key);
+    }
     if let Some(role) = text("x-role") {
         principal = principal.with(Role(role));
     }

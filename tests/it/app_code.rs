@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fieldsync::{
     Access, Collection, Denied, Edit, Engine, EngineBuilder, EngineError, FieldErrors, Grant,
-    MemoryStore, Principal, Refusal, StartError,
+    Limits, MemoryStore, Principal, Refusal, StartError,
 };
 use reqwest::header::RETRY_AFTER;
 use schemars::JsonSchema;
@@ -271,10 +271,11 @@ async fn a_later_edit_uses_the_id_of_an_earlier_one(app: App) {
 
 #[tokio::test]
 async fn a_setting_that_can_not_work_stops_the_start() {
+    let limited = |change: fn(&mut Limits)| Engine::builder().limits(crate::app::limits(change));
     let faulty = [
-        Engine::builder().max_body_bytes(0),
-        Engine::builder().max_message_bytes(0),
-        Engine::builder().max_subscriptions(0),
+        limited(|limits| limits.body_bytes = 0),
+        limited(|limits| limits.messages_per_second = 0),
+        limited(|limits| limits.principal_log_bytes_per_hour = 0),
         Engine::builder().heartbeat(Duration::ZERO),
         Engine::builder().poll_interval(Duration::ZERO),
     ];

@@ -7,7 +7,7 @@ use fieldsync::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::app::{App, Rule, on_every_store};
+use crate::app::{App, Rule, limits, on_every_store};
 use crate::socket::{Mirror, Socket};
 
 on_every_store!(with notes:
@@ -46,7 +46,12 @@ fn notes() -> EngineBuilder {
     };
     let secret = |_: &str, _: Access| Err(Denied::Hidden);
     Engine::builder()
-        .max_subscriptions(20)
+        .limits(limits(|limits| {
+            limits.subscriptions = 20;
+            // A window that is unmounted and mounted again sends many while its writer waits for a busy disk.
+            limits.messages_per_second = 100_000;
+            limits.record_bytes = 10_000_000;
+        }))
         .collection(
             Collection::from_schema("notes", &schema)
                 .validate(check)

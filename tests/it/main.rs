@@ -51,6 +51,7 @@ mod indexes;
 mod isolation;
 mod layering;
 mod leaks;
+mod limits;
 mod list_queries;
 mod live;
 mod live_queries;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use fieldsync::{Engine, EngineBuilder, Stats};
+use fieldsync::{Engine, EngineBuilder, Limits, Stats};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit, set_default_local_recorder,
@@ -11,7 +11,7 @@ use metrics::{
 use serde_json::json;
 use tokio::time::{Duration, sleep};
 
-use crate::app::{App, On, Server, builder, on_every_store};
+use crate::app::{App, On, Server, builder, limits, on_every_store};
 use crate::events::Events;
 use crate::socket::Socket;
 use crate::tasks::within_limit;
@@ -168,12 +168,21 @@ impl Recorder for Recorded {
     }
 }
 
+fn limited(change: impl FnOnce(&mut Limits)) -> EngineBuilder {
+    builder().limits(limits(change))
+}
+
 /// The recorder is that of the thread, on which the whole engine runs.
 #[tokio::test]
 async fn requests_refusals_limits_and_commits_are_counted() {
     let recorded = Recorded::default();
     let _recording = set_default_local_recorder(&recorded);
-    let app = App::start(Server::Axum, On::Sqlite, builder().max_body_bytes(1000)).await;
+    let app = App::start(
+        Server::Axum,
+        On::Sqlite,
+        limited(|limits| limits.body_bytes = 1000),
+    )
+    .await;
     app.create_user("Ada", "").await;
     let edits = ["Augusta", "Ada"]
         .map(|name| fieldsync::Edit::patch(("users", 1), json!({"first_name": name})));
@@ -243,7 +252,7 @@ async fn sockets_resets_and_writes_of_others_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.db");
     let store = fieldsync_sqlite::SqliteStore::open(&file).await.unwrap();
-    let builder = builder().max_subscriptions(1).store(store);
+    let builder = limited(|limits| limits.subscriptions = 1).store(store);
     let app = App::with(Server::Axum, builder, folder).await;
     let mut socket = Socket::v1(&app).await;
     let things = app.request("GET", "/api/things/").send().await.unwrap();

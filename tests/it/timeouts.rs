@@ -54,7 +54,7 @@ fn open(engine: &Engine, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ("sec-websocket-protocol", "fieldsync.v1"),
     ];
-    let (response, accepted) = accept(engine, &head("GET", "/", &headers));
+    let (response, accepted) = accept(engine, &Principal::anonymous(), &head("GET", "/", &headers));
     assert_eq!(response.status(), 101);
     let (peer, io) = tokio::io::duplex(buffer);
     let (engine, principal) = (engine.clone(), Principal::anonymous());

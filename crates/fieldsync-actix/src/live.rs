@@ -24,7 +24,7 @@ pub fn live(engine: &Engine) -> Route {
                 if !carries_a_socket(&parts.headers, &payload) {
                     parts.headers.remove(UPGRADE);
                 }
-                let (accepting, accepted) = accept(&engine, &parts);
+                let (accepting, accepted) = accept(&engine, &principal.0, &parts);
                 let Some(accepted) = accepted else {
                     let refused = response(accepting, request.version(), payload);
                     return Ok::<_, actix_web::Error>(refused);

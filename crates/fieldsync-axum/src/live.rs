@@ -34,7 +34,7 @@ pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S
         if parts.method == Method::CONNECT && parts.version == Version::HTTP_2 {
             parts.extensions.insert(ExtendedConnect);
         }
-        let (response, accepted) = accept(&engine, &parts);
+        let (response, accepted) = accept(&engine, &principal.0, &parts);
         let Some(accepted) = accepted else {
             return response.into_response();
         };

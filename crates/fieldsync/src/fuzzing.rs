@@ -19,6 +19,7 @@ use crate::model::cursor_key::CursorKey;
 use crate::model::cursor_seal::CursorKeys;
 use crate::model::exact_number::to_json_bytes;
 use crate::model::percent::{percent_decode, percent_encode};
+use crate::model::principal::Principal;
 use crate::model::query::Query;
 use crate::model::record::Record;
 use crate::protocol::{ClientMessage, Start, error_message};
@@ -163,7 +164,7 @@ pub fn handshake(input: &[u8]) {
     let Some(parts) = request_head(input) else {
         return;
     };
-    let (response, accepted) = accept(engine, &parts);
+    let (response, accepted) = accept(engine, &Principal::anonymous(), &parts);
     assert_eq!(accepted.is_some(), response.status() == 101);
     assert!(accepted.is_some() || response.status().is_client_error());
     if accepted.is_none() {

@@ -111,6 +111,7 @@ pub use engine::engine::Engine;
 pub use engine::explain::Explanation;
 pub use engine::gauges::{CollectionStats, Stats};
 pub use engine::handle_query::HandleQuery;
+pub use engine::limits::Limits;
 pub use engine::permissions::RecordView;
 pub use engine::signals::Stopped;
 pub use error::{EngineError, StartError};

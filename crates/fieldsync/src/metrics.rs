@@ -104,7 +104,7 @@ const METRICS: [(&str, Kind, Unit, &str); 19] = {
             "fieldsync_limits_total",
             Counter,
             Unit::Count,
-            "Requests, messages and connections that a limit has refused or ended, by limit",
+            "Requests, messages and connections that a limit has refused, delayed or ended, by limit",
         ),
         (
             "fieldsync_resets_total",
@@ -167,6 +167,12 @@ pub(crate) enum Limit {
     BadMessages,
     Subscriptions,
     SilentReader,
+    SnapshotReads,
+    Connections,
+    PrincipalConnections,
+    PrincipalEdits,
+    PrincipalKeys,
+    PrincipalLogBytes,
 }
 
 impl Limit {
@@ -187,6 +193,12 @@ impl Limit {
             Self::BadMessages => "bad_messages",
             Self::Subscriptions => "subscriptions",
             Self::SilentReader => "silent_reader",
+            Self::SnapshotReads => "snapshot_reads",
+            Self::Connections => "connections",
+            Self::PrincipalConnections => "principal_connections",
+            Self::PrincipalEdits => "principal_edits",
+            Self::PrincipalKeys => "principal_keys",
+            Self::PrincipalLogBytes => "principal_log_bytes",
         };
         counter!("fieldsync_limits_total", "limit" => limit).increment(1);
     }

@@ -69,6 +69,7 @@ pub(crate) async fn permissions(
             access: read.clone(),
             read,
             asked: None,
+            limited_by: None,
         });
     }
     let granted = authorize(&collection, principal, access, memberships).await?;
@@ -82,6 +83,7 @@ pub(crate) async fn permissions(
         access: granted,
         read,
         asked: None,
+        limited_by: None,
     })
 }
 

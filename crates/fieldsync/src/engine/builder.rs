@@ -14,6 +14,7 @@ use crate::engine::capture::Capture;
 use crate::engine::engine::Engine;
 use crate::engine::gauges::Gauges;
 use crate::engine::group_commit::GroupCommit;
+use crate::engine::limits::Limits;
 use crate::engine::reasking::ask_again;
 use crate::engine::settings::Settings;
 use crate::error::StartError;
@@ -127,37 +128,9 @@ impl EngineBuilder {
         self
     }
 
-    /// The maximum size of a request's body, in bytes. A longer body is refused with 413. 1 MiB by default.
-    pub fn max_body_bytes(mut self, bytes: usize) -> Self {
-        self.settings.max_body_bytes = bytes;
-        self
-    }
-
-    /// The maximum size of a record after an edit, in bytes of JSON. An edit that makes its record larger is refused with 413,
-    /// also one of the app itself. A record that is larger already, since others wrote it, may still be made smaller. 1 MiB by
-    /// default.
-    pub fn max_record_bytes(mut self, bytes: usize) -> Self {
-        self.settings.max_record_bytes = bytes;
-        self
-    }
-
-    /// The maximum number of edits in one transaction. A larger one is refused as a whole, before it is tried: other edits wait
-    /// while it runs. 1,000 by default.
-    pub fn max_transaction_edits(mut self, edits: usize) -> Self {
-        self.settings.max_transaction_edits = edits;
-        self
-    }
-
-    /// The maximum size of a message that a client sends on a socket, in bytes. A longer message closes the socket with 1009. 64 KiB
-    /// by default.
-    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
-        self.settings.max_message_bytes = bytes;
-        self
-    }
-
-    /// The maximum number of subscriptions on one socket. A further one is refused with 429. 1,000 by default.
-    pub fn max_subscriptions(mut self, subscriptions: usize) -> Self {
-        self.settings.max_subscriptions = subscriptions;
+    /// What clients may take. By default what fits a public server.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
         self
     }
 
@@ -235,7 +208,7 @@ impl EngineBuilder {
         let hubs = Arc::new(HubRegistry::new(all, store.heads().await?, rights));
         let group_commit = GroupCommit::start(
             Arc::clone(&store),
-            settings.max_record_bytes,
+            &settings.limits,
             Arc::clone(&hubs),
             Arc::clone(&notifications),
         );

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::engine::engine::{Engine, ProposedEdit};
 use crate::engine::pages::Pages;
 use crate::engine::permissions::{Permissions, RecordView};
+use crate::engine::usage::{OpenConnection, Refused};
 use crate::error::EngineError;
 use crate::live::since::Since;
 use crate::live::subscription::Subscription;
@@ -302,6 +303,16 @@ impl Caller<'_> {
         let permissions = self.permissions(Access::Read, &topic.collection).await?;
         let opened = self.engine.open(topic, since, &permissions)?;
         Ok(opened.until(self.validity()))
+    }
+
+    /// Opens a connection of this principal, unless there are too many.
+    pub(crate) fn connect(&self) -> Result<OpenConnection, Refused> {
+        self.engine.usage().connect(&self.principal)
+    }
+
+    /// Refuses what this principal asks to write, if it may make no edit now.
+    pub(crate) fn check_allowance(&self) -> Result<(), EngineError> {
+        Ok(self.engine.usage().check(&self.principal)?)
     }
 
     /// The validity of this principal, from now on.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::engine::asks::Asks;
 use crate::engine::capture::CaptureTask;
 use crate::engine::drain::{DrainReport, InProgress, Work};
+use crate::engine::edit_checks::{check_length, check_name, count_limit};
 use crate::engine::gauges::Gauges;
 use crate::engine::group_commit::GroupCommit;
 use crate::engine::memberships::Memberships;
@@ -17,14 +18,14 @@ use crate::engine::permissions::Permissions;
 use crate::engine::read_ahead::read_ahead;
 use crate::engine::readiness::{NotReady, Readiness};
 use crate::engine::settings::Settings;
+use crate::engine::usage::Usage;
 use crate::error::EngineError;
 use crate::live::hub::Hub;
 use crate::live::revocations::Revocations;
 use crate::live::since::Since;
-use crate::live::subscriber_reads::SubscriberReads;
+use crate::live::subscriber_reads::StoreReads;
 use crate::live::subscription::Subscription;
 use crate::live::validity::Validity;
-use crate::metrics::Limit;
 use crate::model::access::Access;
 use crate::model::cursor::{Cursor, Position};
 use crate::model::edit::Edit;
@@ -39,9 +40,6 @@ use crate::write::batch::Group;
 
 /// How long an edit may take, from the arrival of its request.
 const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The maximum length of a principal's name, in bytes.
-const MAX_NAME_BYTES: usize = 1024;
 
 /// The engine, as the app holds it: collections, their tables and their subscribers. A clone is cheap and is the same
 /// engine.
@@ -79,7 +77,7 @@ pub struct Engine {
 struct Inner {
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     store: Arc<dyn Store>,
-    subscriber_reads: Arc<SubscriberReads>,
+    subscriber_reads: Arc<StoreReads>,
     group_commit: GroupCommit,
     settings: Settings,
     gauges: Arc<Gauges>,
@@ -114,9 +112,10 @@ impl Engine {
         Self {
             inner: Arc::new(Inner {
                 collections,
-                subscriber_reads: Arc::new(SubscriberReads::new(
+                subscriber_reads: Arc::new(StoreReads::new(
                     Arc::clone(&store),
                     Arc::clone(&gauges.hubs.rights.looks),
+                    settings.limits.snapshot_reads,
                 )),
                 store,
                 group_commit,
@@ -145,7 +144,10 @@ impl Engine {
 
         // Authorize. The grant's condition on records is applied to the current row, inside the transaction.
         check_name(principal)?;
-        check_length(&edits, self.settings().max_transaction_edits)?;
+        check_length(edits.len(), self.settings().limits.transaction_edits)?;
+        let has_keys = edits.iter().any(|one| one.edit.has_idempotency_key());
+        let taken = self.usage().take_edits(principal, edits.len(), has_keys);
+        let without_keys = taken?;
         let mut permissions = Vec::with_capacity(edits.len());
         let mut authorized = Vec::with_capacity(edits.len());
         for proposed in edits {
@@ -172,6 +174,7 @@ impl Engine {
             principal: principal.cloned(),
             edits: authorized,
             deadline: arrived + EDIT_TIMEOUT,
+            without_keys,
         };
         let committed = self
             .inner
@@ -212,13 +215,18 @@ impl Engine {
         let mut grant = grant.map_err(Refusal::BadQuery)?;
         // Only the records of a window have an order: who has all sorts them.
         grant.sorting = grant.sorting.filter(|_| grant.window.is_some());
-        let reads = Arc::clone(subscriber_reads);
+        let reads = subscriber_reads.of(permissions.limited_by);
         let subscription = Subscription::new(topic, collection, grant, shape, hub, reads, since);
         Ok(subscription.standing_on(permissions.asked.clone()))
     }
 
     pub(crate) fn hub(&self, collection: &str) -> &Arc<Hub> {
         self.inner.gauges.hubs.of(collection)
+    }
+
+    /// What principals use of their limits.
+    pub(crate) fn usage(&self) -> &Arc<Usage> {
+        self.inner.group_commit.usage()
     }
 
     pub(crate) fn asks(&self) -> &Asks {
@@ -374,36 +382,6 @@ impl Engine {
 
     pub(crate) fn collections(&self) -> &BTreeMap<Arc<str>, Arc<Collection>> {
         &self.inner.collections
-    }
-}
-
-/// Refuses a name that no store can keep.
-fn check_name(principal: Option<&Principal>) -> Result<(), Refusal> {
-    let fits = |name: &str| name.len() <= MAX_NAME_BYTES && !name.contains('\0');
-    match principal.and_then(Principal::name) {
-        Some(name) if !fits(name) => Err(Refusal::AppFailed(
-            "the name of a principal must have at most 1024 bytes, and no NUL".into(),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a transaction that would keep other edits waiting for long.
-fn check_length(edits: &[ProposedEdit], limit: usize) -> Result<(), Refusal> {
-    let edits = edits.len();
-    if edits <= limit {
-        Ok(())
-    } else {
-        Limit::TransactionEdits.reached();
-        Err(Refusal::TooManyEdits { edits, limit })
-    }
-}
-
-fn count_limit(error: &EngineError) {
-    match error {
-        EngineError::Refused(Refusal::RecordTooLarge(_)) => Limit::RecordBytes.reached(),
-        EngineError::Refused(Refusal::Busy) => Limit::CommitQueue.reached(),
-        _ => {}
     }
 }
 

@@ -38,6 +38,10 @@ impl Engine {
             granted = ask().await;
         }
         let granted = granted?;
-        Ok(Permissions { asked, ..granted })
+        Ok(Permissions {
+            asked,
+            limited_by: self.usage().of(Some(principal)),
+            ..granted
+        })
     }
 }

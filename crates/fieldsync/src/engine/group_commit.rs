@@ -14,6 +14,8 @@ use tracing::Instrument as _;
 
 use crate::broker::relay::NotificationQueue;
 use crate::engine::drain::InProgress;
+use crate::engine::limits::Limits;
+use crate::engine::usage::Usage;
 use crate::error::EngineError;
 use crate::live::hub_registry::HubRegistry;
 use crate::metrics;
@@ -40,6 +42,7 @@ const STORE_GRACE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct GroupCommit {
     queue: mpsc::Sender<Submission>,
+    usage: Arc<Usage>,
 }
 
 #[derive(Debug)]
@@ -55,19 +58,26 @@ impl GroupCommit {
     /// Starts the task that commits. It ends when the last clone is dropped and the queue is empty.
     pub(crate) fn start(
         store: Arc<dyn Store>,
-        max_record_bytes: usize,
+        limits: &Limits,
         hubs: Arc<HubRegistry>,
         notifications: Arc<NotificationQueue>,
     ) -> Self {
+        let usage = Arc::new(Usage::new(limits));
         let (queue, submissions) = mpsc::channel(MAX_QUEUED_GROUPS);
         let committer = Committer {
             store,
-            max_record_bytes,
+            max_record_bytes: limits.record_bytes,
+            usage: Arc::clone(&usage),
             hubs,
             notifications,
         };
         tokio::spawn(commit_batches(submissions, Arc::new(committer)));
-        Self { queue }
+        Self { queue, usage }
+    }
+
+    /// What principals use of their limits. What is committed is charged here.
+    pub(crate) fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// Whether the task that commits lives. It ends with its runtime.
@@ -154,6 +164,7 @@ async fn commit_batches(mut queue: mpsc::Receiver<Submission>, committer: Arc<Co
 struct Committer {
     store: Arc<dyn Store>,
     max_record_bytes: usize,
+    usage: Arc<Usage>,
     hubs: Arc<HubRegistry>,
     notifications: Arc<NotificationQueue>,
 }
@@ -199,6 +210,9 @@ impl Committer {
                 // It waits for the lock in a batch of its own, until its deadline.
                 tokio::spawn(Arc::clone(&self).commit(vec![submission], Arc::default()));
                 continue;
+            }
+            if let Ok(outcomes) = &result {
+                self.usage.charge(&submission.group, outcomes);
             }
             // A caller that stopped waiting still has its edit committed.
             let _ = submission.reply.send(Ok(result));

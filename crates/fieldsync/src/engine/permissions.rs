@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::live::standing::Asked;
 use crate::model::cursor::Cursor;
 use crate::model::outcome::Outcome;
+use crate::model::principal::LimitedBy;
 use crate::model::record::{Fields, RecordId};
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
@@ -20,6 +21,8 @@ pub(crate) struct Permissions {
     pub(crate) read: Grant,
     /// What streams under the grant to read stand on, if the rule may be asked again.
     pub(crate) asked: Option<Asked>,
+    /// Whose turns its subscriptions take. Their own for the app itself.
+    pub(crate) limited_by: Option<LimitedBy>,
 }
 
 /// A record as a principal sees it.
@@ -42,6 +45,7 @@ impl Permissions {
             access: Grant::full(),
             read: Grant::full(),
             asked: None,
+            limited_by: None,
         }
     }
 

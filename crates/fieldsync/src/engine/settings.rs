@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::limits::Limits;
 use crate::engine::origins::Origins;
 use crate::live::feed::Feed;
 use crate::model::cursor_seal::CursorKeys;
@@ -18,16 +19,7 @@ pub(crate) struct Settings {
     pub(crate) origins: Origins,
     /// The plain feed of each collection that has one.
     pub(crate) feeds: BTreeMap<Arc<str>, Feed>,
-    /// The maximum size of a request's body, in bytes.
-    pub(crate) max_body_bytes: usize,
-    /// The maximum size of a record after an edit, as JSON.
-    pub(crate) max_record_bytes: usize,
-    /// The maximum number of edits in a transaction.
-    pub(crate) max_transaction_edits: usize,
-    /// The maximum size of a message from a client on a socket, in bytes.
-    pub(crate) max_message_bytes: usize,
-    /// The maximum number of subscriptions on one socket.
-    pub(crate) max_subscriptions: usize,
+    pub(crate) limits: Limits,
     /// How often the server sends a heartbeat on each connection.
     pub(crate) heartbeat: Duration,
     /// How often the heads of all collections are read, to find what the broker has lost.
@@ -42,26 +34,6 @@ impl Settings {
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let faults = [
             (
-                self.max_body_bytes == 0,
-                "max_body_bytes must be at least 1",
-            ),
-            (
-                self.max_record_bytes == 0,
-                "max_record_bytes must be at least 1",
-            ),
-            (
-                self.max_transaction_edits == 0,
-                "max_transaction_edits must be at least 1",
-            ),
-            (
-                self.max_message_bytes == 0,
-                "max_message_bytes must be at least 1",
-            ),
-            (
-                self.max_subscriptions == 0,
-                "max_subscriptions must be at least 1",
-            ),
-            (
                 !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&self.heartbeat),
                 "heartbeat must be between 100 ms and 1 hour",
             ),
@@ -71,7 +43,8 @@ impl Settings {
             ),
         ];
         let fault = faults.into_iter().find(|(is_fault, _)| *is_fault);
-        fault.map(|(_, message)| message)
+        let fault = fault.map(|(_, message)| message);
+        fault.or_else(|| self.limits.fault())
     }
 }
 
@@ -80,11 +53,7 @@ impl Default for Settings {
         Self {
             origins: Origins::default(),
             feeds: BTreeMap::new(),
-            max_body_bytes: 1024 * 1024,
-            max_record_bytes: 1024 * 1024,
-            max_transaction_edits: 1000,
-            max_message_bytes: 64 * 1024,
-            max_subscriptions: 1000,
+            limits: Limits::default(),
             heartbeat: Duration::from_secs(15),
             poll_interval: Duration::from_secs(1),
             retention: Retention::default(),

@@ -9,6 +9,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::Span;
 
 use crate::engine::gauges::Share;
+use crate::engine::usage::OpenConnection;
 use crate::http::event_id::EventId;
 use crate::live::validity::Validity;
 use crate::protocol::{Message, MessageStream, MessageStreams};
@@ -26,7 +27,7 @@ pub(crate) struct EventStream {
     validity: Validity,
     ended: bool,
     span: Span,
-    _open: Share,
+    _open: (OpenConnection, Share),
 }
 
 impl EventStream {
@@ -37,7 +38,7 @@ impl EventStream {
         heartbeat: Duration,
         validity: Validity,
         span: Span,
-        open: Share,
+        open: (OpenConnection, Share),
     ) -> Self {
         // Random, so that clients do not act all at once.
         let first_heartbeat = Instant::now() + heartbeat.mul_f64(fastrand::f64());

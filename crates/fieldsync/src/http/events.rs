@@ -20,7 +20,7 @@ use crate::model::access::Access;
 use crate::model::cursor::ResetReason;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
-use crate::protocol::MessageStream;
+use crate::protocol::{MessageStream, Problem};
 use crate::schema::collection::Collection;
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -136,7 +136,10 @@ fn stream(request: &Request<'_>, topics: Vec<Asked>) -> Result<Response<Body>, R
     if request.parts.method != Method::HEAD {
         let heartbeat = request.engine.settings().heartbeat;
         let span = connection_span("event_stream", None);
-        let open = request.engine.gauges().event_streams.share(1);
+        let open = (
+            request.caller.connect().map_err(Problem::from)?,
+            request.engine.gauges().event_streams.share(1),
+        );
         let validity = request.caller.validity();
         let events = EventStream::new(streams, id, heartbeat, validity, span, open);
         *response.body_mut() = Body::events(events);

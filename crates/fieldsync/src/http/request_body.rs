@@ -46,7 +46,7 @@ where
 {
     let headers = &request.parts.headers;
     check_media_type(headers, purpose)?;
-    let limit = request.engine.settings().max_body_bytes;
+    let limit = request.engine.settings().limits.body_bytes;
     let too_large = || {
         Limit::BodyBytes.reached();
         let detail = format!("the body is larger than {limit} bytes");

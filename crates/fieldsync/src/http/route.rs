@@ -121,6 +121,8 @@ where
     check_size(&parts.headers)?;
     if !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         engine.check_ready()?;
+        // Before the body is read, and before any rule is asked.
+        caller.check_allowance()?;
     }
     if parts.uri.path().trim_matches('/').is_empty() {
         return topics(request).await;

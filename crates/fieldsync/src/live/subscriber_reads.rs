@@ -1,8 +1,7 @@
 //! The reads that subscribers make of the store: a bounded number at a time, so that other reads find the store free.
 
 use std::collections::HashMap;
-use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,11 +13,16 @@ use tokio::time::sleep;
 use crate::live::log_pages::LogPages;
 use crate::live::looks::Looks;
 use crate::live::read_step::{ReadStep, Reader, StepResult};
+use crate::metrics::Limit;
+use crate::model::principal::LimitedBy;
 use crate::store::error::StoreError;
 use crate::store::store::Store;
 
 /// When a turn ends even though the subscriber has not taken what was read.
 const MAX_TURN: Duration = Duration::from_millis(20);
+
+/// How many pieces of snapshots are read for a principal at a time, or wait among those of others.
+const MAX_PIECES_OF_PRINCIPAL: usize = 2;
 
 /// The store, as the subscribers of an engine read it.
 ///
@@ -26,40 +30,93 @@ const MAX_TURN: Duration = Duration::from_millis(20);
 /// read, so that encoding it counts, too. A subscriber asks for the next page or piece only then, and so the subscribers take
 /// turns.
 #[derive(Debug)]
-pub(crate) struct SubscriberReads {
+pub(crate) struct StoreReads {
     store: Arc<dyn Store>,
     /// The pages of each collection's log.
     pages: Mutex<HashMap<Arc<str>, Arc<LogPages>>>,
     permits: Semaphore,
     /// For the pieces of long snapshots. Each is as much work as many short reads, which should not wait for them.
     long: Semaphore,
+    principals: Mutex<Principals>,
     looks: Arc<Looks>,
 }
 
-impl SubscriberReads {
-    pub(crate) fn new(store: Arc<dyn Store>, looks: Arc<Looks>) -> Self {
+/// The reads of the principals that have subscriptions.
+#[derive(Debug, Default)]
+struct Principals {
+    reads: HashMap<LimitedBy, Weak<SubscriberReads>>,
+    /// How many are kept before those are dropped that are over.
+    max: usize,
+}
+
+/// The reads of the subscribers of one principal, however many they are.
+#[derive(Debug)]
+pub(crate) struct SubscriberReads {
+    all: Arc<StoreReads>,
+    /// For the pieces of snapshots, which wait here and not among those of others. So principals take turns.
+    pieces: Option<Semaphore>,
+}
+
+impl StoreReads {
+    /// The reads of a store, of which this many at a time are of long snapshots.
+    pub(crate) fn new(store: Arc<dyn Store>, looks: Arc<Looks>, max_long: usize) -> Self {
         let permits = store.max_subscriber_reads().max(1);
         Self {
             store,
             pages: Mutex::default(),
             permits: Semaphore::new(permits),
-            long: Semaphore::new(max_long_reads().min(permits.div_ceil(2))),
+            long: Semaphore::new(max_long.min(permits.div_ceil(2))),
+            principals: Mutex::default(),
             looks,
         }
     }
 
+    /// The reads of the subscribers of a principal. A subscriber of which nothing is known is one for itself.
+    pub(crate) fn of(self: &Arc<Self>, principal: Option<LimitedBy>) -> Arc<SubscriberReads> {
+        let new = |pieces| {
+            Arc::new(SubscriberReads {
+                all: Arc::clone(self),
+                pieces,
+            })
+        };
+        let Some(principal) = principal else {
+            return new(None);
+        };
+        let principals = self.principals.lock();
+        let mut principals = principals.unwrap_or_else(PoisonError::into_inner);
+        let Principals { reads, max } = &mut *principals;
+        if let Some(known) = reads.get(&principal).and_then(Weak::upgrade) {
+            return known;
+        }
+        if reads.len() >= (*max).max(1000) {
+            reads.retain(|_, one| one.strong_count() > 0);
+            *max = reads.len() * 2;
+        }
+        let added = new(Some(Semaphore::new(MAX_PIECES_OF_PRINCIPAL)));
+        reads.insert(principal, Arc::downgrade(&added));
+        added
+    }
+
+    fn pages(&self, collection: &Arc<str>) -> Arc<LogPages> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(pages.entry(Arc::clone(collection)).or_default())
+    }
+}
+
+impl SubscriberReads {
     /// Starts a step of a subscriber.
     pub(crate) fn start(self: &Arc<Self>, step: ReadStep, reader: Reader) -> Turn {
         let reads = Arc::clone(self);
         let (answer, answered) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut turn = reads.take_turn(&step).await;
-            let pages = reads.pages(reader.collection.name());
-            let read = reader.execute(step.clone(), &*reads.store, &pages).await;
+            let pages = reads.all.pages(reader.collection.name());
+            let store = &*reads.all.store;
+            let read = reader.execute(step.clone(), store, &pages).await;
             if reader.collection.is_dependent() {
                 // What was read may follow something that a rule reads. The look waits for nobody's turn.
                 drop(turn);
-                reads.looks.next().await;
+                reads.all.looks.next().await;
                 turn = reads.take_turn(&step).await;
             }
             if answer.send(read).is_ok() {
@@ -72,29 +129,30 @@ impl SubscriberReads {
 
     /// Waits for the turn of a step.
     async fn take_turn(&self, step: &ReadStep) -> Permits<'_> {
+        let is_piece = matches!(step, ReadStep::SnapshotPiece { .. });
         let is_long = matches!(step, ReadStep::SnapshotPiece { after: Some(_) });
+        let own = match &self.pieces {
+            Some(pieces) if is_piece => pieces.acquire().await.ok(),
+            _ => None,
+        };
         let long = match is_long {
-            true => self.long.acquire().await.ok(),
+            true => counted(&self.all.long).await,
             false => None,
         };
-        (long, self.permits.acquire().await.ok())
+        [own, long, self.all.permits.acquire().await.ok()]
     }
 }
 
-impl SubscriberReads {
-    fn pages(&self, collection: &Arc<str>) -> Arc<LogPages> {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(pages.entry(Arc::clone(collection)).or_default())
+/// For a piece of the principal, for a long piece, and for the read.
+type Permits<'a> = [Option<SemaphorePermit<'a>>; 3];
+
+/// Waits for a permit, and counts if it must.
+async fn counted(semaphore: &Semaphore) -> Option<SemaphorePermit<'_>> {
+    if let Ok(permit) = semaphore.try_acquire() {
+        return Some(permit);
     }
-}
-
-/// For a long piece, and for the read.
-type Permits<'a> = (Option<SemaphorePermit<'a>>, Option<SemaphorePermit<'a>>);
-
-/// Long snapshots leave processors to other requests.
-fn max_long_reads() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (processors / 2).max(1)
+    Limit::SnapshotReads.reached();
+    semaphore.acquire().await.ok()
 }
 
 /// The turn of a subscriber. Dropping it ends the turn.

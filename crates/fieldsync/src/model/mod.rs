@@ -2,6 +2,7 @@
 //! gives the data its types and its rules.
 
 pub(crate) mod access;
+pub(crate) mod allowance;
 pub(crate) mod canonical;
 pub(crate) mod change;
 pub(crate) mod changes_since;

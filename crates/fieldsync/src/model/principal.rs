@@ -34,12 +34,17 @@ use std::time::{Instant, SystemTime};
 pub struct Principal {
     name: Option<Arc<str>>,
     session: Option<Arc<str>>,
+    limit_key: Option<Arc<str>>,
     expires_at: Option<SystemTime>,
     /// When the app began to check the credential.
     checked_at: Instant,
     /// One value per type. Most principals have none or one.
     claims: Option<Arc<[Claim]>>,
 }
+
+/// A principal as its limits count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LimitedBy(pub(crate) u64);
 
 type Claim = (TypeId, Arc<dyn Any + Send + Sync>);
 
@@ -50,6 +55,7 @@ impl Principal {
         Self {
             name: None,
             session: None,
+            limit_key: None,
             expires_at: None,
             checked_at: Instant::now(),
             claims: None,
@@ -73,6 +79,24 @@ impl Principal {
     pub fn session(self, id: impl Into<Arc<str>>) -> Self {
         Self {
             session: Some(id.into()),
+            ..self
+        }
+    }
+
+    /// Says by what the [limits](crate::Limits) of the principal count, in place of its name: for an anonymous one its address, for others
+    /// perhaps the organization that they share limits with. The address must be one that the client can't choose: that of the connection, or
+    /// what a proxy of the app's own says. Of an IPv6 address take the first 64 bits, since one client has all the rest.
+    ///
+    /// ```
+    /// use fieldsync::Principal;
+    ///
+    /// let visitor = Principal::anonymous().limit_key("192.0.2.1");
+    /// # let _ = visitor;
+    /// ```
+    #[must_use]
+    pub fn limit_key(self, key: impl Into<Arc<str>>) -> Self {
+        Self {
+            limit_key: Some(key.into()),
             ..self
         }
     }
@@ -165,6 +189,12 @@ impl Principal {
             && self.name == other.name
             && self.session == other.session
             && self.expires_at == other.expires_at
+    }
+
+    /// By what the limits of the principal count: whether it is a name, and the text. `None` if nothing tells it from others.
+    pub(crate) fn counted_by(&self) -> Option<(bool, &str)> {
+        let key = self.limit_key.as_deref().map(|key| (false, key));
+        key.or_else(|| self.name().map(|name| (true, name)))
     }
 
     pub(crate) fn expiry(&self) -> Option<SystemTime> {

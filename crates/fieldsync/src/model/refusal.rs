@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -53,18 +54,25 @@ pub enum Refusal {
     /// The edit conflicts with another record, which has the same unique value or refers to this record.
     #[error("conflict in fields: {0}")]
     Conflict(FieldErrors),
-    /// The record would be larger than [`EngineBuilder::max_record_bytes`](crate::EngineBuilder::max_record_bytes). The error
+    /// The record would be larger than [`Limits::record_bytes`](crate::Limits::record_bytes). The error
     /// names the largest field that the edit sets.
     #[error("record too large: {0}")]
     RecordTooLarge(FieldErrors),
-    /// The transaction has more edits than
-    /// [`EngineBuilder::max_transaction_edits`](crate::EngineBuilder::max_transaction_edits).
+    /// The transaction has more edits than [`Limits::transaction_edits`](crate::Limits::transaction_edits).
     #[error("a transaction of {edits} edits, of which at most {limit} are allowed")]
     TooManyEdits {
         /// The number of its edits.
         edits: usize,
         /// The limit.
         limit: usize,
+    },
+    /// The principal has used up one of its [limits](crate::Limits), for now. 429.
+    #[error("the principal has used up its limit of {limit}")]
+    OverLimit {
+        /// The limit, in words.
+        limit: String,
+        /// The time after which it may try again.
+        retry_after: Duration,
     },
     /// The principal may change the record, but not these fields of it.
     #[error("the principal may not set all of these fields: {0}")]

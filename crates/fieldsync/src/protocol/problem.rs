@@ -1,10 +1,12 @@
 //! Problem details (RFC 9457), the body of every refusal. The status for each error is chosen here and nowhere else.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ::http::StatusCode;
 use serde::{Serialize, Serializer};
 
+use crate::engine::usage::Refused;
 use crate::error::EngineError;
 use crate::model::access::Denied;
 use crate::model::field_errors::FieldErrors;
@@ -14,6 +16,9 @@ use crate::store::error::StoreError;
 
 /// The detail of a 500. It never contains the cause, which is logged.
 const SERVER_FAILED: &str = "the server failed to handle the request";
+
+/// The longest time that a client is asked to wait, in seconds.
+const MAX_RETRY_AFTER: f64 = 3600.0;
 
 /// A problem. It contains no value from the request, no SQL and no path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -68,6 +73,16 @@ impl Problem {
         }
     }
 
+    /// A 429 for a principal that has used up its limit, for now.
+    fn over_limit(limit: &str, retry_after: Duration) -> Self {
+        let seconds = retry_after.as_secs_f64().ceil().clamp(1.0, MAX_RETRY_AFTER);
+        let detail = format!("you have used up your limit of {limit}; nothing was stored");
+        Self {
+            retry_after: Some(seconds as u32),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "limit", detail)
+        }
+    }
+
     /// A 500.
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", SERVER_FAILED)
@@ -99,6 +114,15 @@ impl Problem {
     /// Whether a connection is closed after a few such problems: messages that are not JSON objects.
     pub(crate) fn counts_against_peer(&self) -> bool {
         self.kind == "bad-message"
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::ByNode => Self::unavailable("the server has all the connections it may have"),
+            Refused::ByPrincipal(refusal) => (&refusal).into(),
+        }
     }
 }
 
@@ -190,6 +214,7 @@ impl From<&Refusal> for Problem {
                 "too-many-edits",
                 refusal.to_string(),
             ),
+            Refusal::OverLimit { limit, retry_after } => Self::over_limit(limit, *retry_after),
             Refusal::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",

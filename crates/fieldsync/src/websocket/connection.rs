@@ -83,12 +83,12 @@ pub(crate) struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    pub(crate) fn new(engine: &'a Engine, accepted: Accepted, principal: Principal) -> Self {
+    pub(crate) fn new(engine: &'a Engine, accepted: &mut Accepted, principal: Principal) -> Self {
         Self {
             engine,
             principal,
             subprotocol: accepted.subprotocol,
-            since: accepted.since,
+            since: std::mem::take(&mut accepted.since),
             streams: MessageStreams::new(),
             openings: Openings::default(),
             syncs: Syncs::default(),
@@ -121,7 +121,7 @@ impl<'a> Connection<'a> {
         let heartbeat = engine.settings().heartbeat;
         let mut heartbeats = heartbeats(heartbeat);
         let (mut last_received, mut last_ping) = (Instant::now(), Instant::now());
-        let (mut taken, mut rate) = (0, MessageRate::new());
+        let (mut taken, mut rate) = (0, MessageRate::within(&engine.settings().limits));
         let mut unconfirmed = engine.gauges().unconfirmed_bytes.share(0);
         let mut messages = Vec::with_capacity(1);
         loop {
@@ -350,7 +350,7 @@ impl<'a> Connection<'a> {
             let detail = "the connection has a subscription with this name";
             return Err(refusal(StatusCode::CONFLICT, "subscribed", detail));
         }
-        let limit = self.engine.settings().max_subscriptions;
+        let limit = self.engine.settings().limits.subscriptions;
         if self.streams.len() + self.openings.len() >= limit {
             Limit::Subscriptions.reached();
             let detail = format!("a connection may have at most {limit} subscriptions");

@@ -14,10 +14,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::engine::engine::Engine;
 use crate::engine::origins::Origin;
+use crate::engine::usage::OpenConnection;
 use crate::http::{
     Body, Rejection, RequestId, WithHeader as _, check_size, empty, list_items, only_value,
 };
 use crate::model::cursor::Position;
+use crate::model::principal::Principal;
 use crate::protocol::Problem;
 
 /// The subprotocol's name.
@@ -29,13 +31,15 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const UPGRADES: HeaderValue = HeaderValue::from_static("Upgrade");
 
 /// An accepted handshake, to be passed to [`serve`](crate::adapter::serve).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Accepted {
     pub(crate) subprotocol: Subprotocol,
     /// The ends of the feeds' logs when the handshake was accepted, in the order of the feeds.
     pub(crate) since: Vec<Position>,
     /// The id of the handshake, for the log.
     pub(crate) request_id: RequestId,
+    /// Counts the connection, from the handshake on.
+    pub(crate) _open: OpenConnection,
 }
 
 /// Marks a request as an extended CONNECT of HTTP/2 with the protocol `websocket` (RFC 8441): an adapter puts it into the request's
@@ -57,10 +61,19 @@ pub(crate) enum Subprotocol {
 /// With an [`Accepted`] the response is the 101 (200 in HTTP/2, see [`ExtendedConnect`]), and [`serve`](crate::adapter::serve) takes the bytes that follow it.
 /// Without one the response says why the request was refused. Either way the adapter sends the response.
 #[must_use]
-pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepted>) {
+pub fn accept(
+    engine: &Engine,
+    principal: &Principal,
+    parts: &Parts,
+) -> (Response<Body>, Option<Accepted>) {
     let request_id = RequestId::of(&parts.headers);
     let span = tracing::error_span!("handshake", %request_id);
-    let (key, subprotocol) = match span.in_scope(|| check(engine, parts)) {
+    let checked = span.in_scope(|| {
+        let checked = check(engine, parts)?;
+        let open = engine.usage().connect(principal).map_err(Problem::from)?;
+        Ok::<_, Rejection>((checked, open))
+    });
+    let ((key, subprotocol), open) = match checked {
         Ok(checked) => checked,
         Err(rejection) => return (rejection.into_response(), None),
     };
@@ -82,6 +95,7 @@ pub fn accept(engine: &Engine, parts: &Parts) -> (Response<Body>, Option<Accepte
         subprotocol,
         since,
         request_id,
+        _open: open,
     };
     (response, Some(accepted))
 }

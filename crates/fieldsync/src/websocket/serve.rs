@@ -42,17 +42,17 @@ where
     serve_socket(engine, accepted, principal, io).instrument(span)
 }
 
-async fn serve_socket<S>(engine: Engine, accepted: Accepted, principal: Principal, io: S)
+async fn serve_socket<S>(engine: Engine, mut accepted: Accepted, principal: Principal, io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let _in_progress = engine.begin(Work::Connection);
     tracing::debug!("a WebSocket was opened");
-    let limits = Limits::default().max_payload_len(Some(engine.settings().max_message_bytes));
+    let limits = Limits::default().max_payload_len(Some(engine.settings().limits.message_bytes));
     let config = Config::default().flush_threshold(BUFFER_BYTES);
     let (io, written) = CountedIo::new(io);
     let mut socket = ServerBuilder::new().limits(limits).config(config).serve(io);
-    let mut connection = Connection::new(&engine, accepted, principal);
+    let mut connection = Connection::new(&engine, &mut accepted, principal);
     // A panic in the app's own code ends only this connection.
     let run = AssertUnwindSafe(connection.run(&mut socket, &written)).catch_unwind();
     let ended = match run.await {

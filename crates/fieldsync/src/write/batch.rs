@@ -40,6 +40,8 @@ pub(crate) struct Group {
     pub(crate) principal: Option<Principal>,
     pub(crate) edits: Vec<(Edit, Arc<Collection>, Grant)>,
     pub(crate) deadline: Instant,
+    /// Why the group may store no idempotency key, if so. An edit that was committed under its key before is still answered.
+    pub(crate) without_keys: Option<Refusal>,
 }
 
 /// The result of a group: an outcome per edit, or the first edit that was refused.

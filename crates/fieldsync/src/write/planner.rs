@@ -142,6 +142,11 @@ impl Planner {
         {
             return Ok(replay);
         }
+        if key.is_some()
+            && let Some(refusal) = &group.without_keys
+        {
+            return Err(refusal.clone());
+        }
         let reserved_id = self.reserved_id(edit, collection)?;
         let record_key = edit.key();
         let row = record_key.as_ref().and_then(|key| self.rows.get(key));
