@@ -1,9 +1,10 @@
 //! What a principal could learn from answers about what it may not read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fieldsync::{
-    Access, Collection, Denied, Engine, EngineBuilder, FieldErrors, Fields, Grant, View,
+    Access, Collection, Denied, Edit, Engine, EngineBuilder, FieldErrors, Fields, Filter, Grant,
+    View,
 };
 use serde_json::{Map, Value, json};
 
@@ -14,6 +15,8 @@ on_every_store!(with notes:
     a_names_of_fields_that_one_does_not_know_of_are_unknown,
     a_a_check_runs_whether_or_not_a_guess_of_a_hidden_value_is_right,
     a_a_malformed_cursor_does_not_tell_a_hidden_collection_from_none,
+    a_an_edit_of_hidden_fields_shows_by_the_time_of_the_last_edit_alone,
+    a_a_large_hidden_record_is_not_found_as_fast_as_none,
     s_a_request_with_many_unknown_fields_has_a_short_answer,
     s_each_subscription_beyond_the_limit_is_refused_and_the_socket_goes_on,
     x_an_unsubscribe_is_confirmed_so_that_a_new_subscription_begins_after_it,
@@ -28,6 +31,8 @@ fn notes() -> EngineBuilder {
         "grade": {"type": "integer"},
         "locked": {"type": "boolean", "default": false},
     }});
+    let text = json!({"type": "string", "default": ""});
+    let owned = json!({"type": "object", "properties": {"text": text, "secret": text}});
     let rule = |user: &str, _: Access| {
         let only = |fields: &[&str]| View::only(fields.iter().copied());
         Ok::<_, Denied>(match user {
@@ -44,6 +49,18 @@ fn notes() -> EngineBuilder {
         Some(before) if before["locked"] == true => Err(FieldErrors::one("", "the note is locked")),
         _ => Ok(()),
     };
+    let diary = |user: &str, _: Access| {
+        let only = |fields: &[&str]| Grant::full().with_view(View::only(fields.iter().copied()));
+        Ok::<_, Denied>(match user {
+            "boss" => Grant::full(),
+            "clerk" => only(&["text", "updated_at"]),
+            _ => only(&["text"]),
+        })
+    };
+    let own = |user: &str, _: Access| match user {
+        "boss" => Ok(Grant::full()),
+        _ => Ok(Grant::full().with_rows(Filter::eq("text", user))),
+    };
     let secret = |_: &str, _: Access| Err(Denied::Hidden);
     Engine::builder()
         .limits(limits(|limits| {
@@ -58,6 +75,12 @@ fn notes() -> EngineBuilder {
                 .authorize(Rule(rule)),
         )
         .collection(Collection::from_schema("secrets", &schema).authorize(Rule(secret)))
+        .collection(Collection::from_schema("owned", &owned).authorize(Rule(own)))
+        .collection(
+            Collection::from_schema("diaries", &owned)
+                .timestamps()
+                .authorize(Rule(diary)),
+        )
 }
 
 async fn ask(app: &App, user: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -137,6 +160,65 @@ async fn a_a_malformed_cursor_does_not_tell_a_hidden_collection_from_none(app: A
     assert_eq!(problems[0]["status"], 404);
     problems.dedup();
     assert_eq!(problems.len(), 1, "{problems:?}");
+}
+
+async fn a_an_edit_of_hidden_fields_shows_by_the_time_of_the_last_edit_alone(app: App) {
+    let created = ask(&app, "boss", "POST", "/api/diaries/", &json!({})).await;
+    let path = format!("/api/diaries/{}/", created.1["id"]);
+    let mut sockets = [
+        Socket::v1_as(&app, "eve").await,
+        Socket::v1_as(&app, "clerk").await,
+    ];
+    for socket in &mut sockets {
+        socket.subscribe("diaries", None).await;
+        while socket.next().await.unwrap()["type"] != "live" {}
+    }
+    for patch in [json!({"secret": "canary"}), json!({"text": "seen"})] {
+        let (status, _) = ask(&app, "boss", "PATCH", &path, &patch).await;
+        assert_eq!(status, 200);
+    }
+    let [eve, clerk] = &mut sockets;
+    // Whoever does not see when a record was last edited does not learn of edits of hidden fields.
+    assert_eq!(
+        eve.expect("change").await["fields"],
+        json!({"text": "seen"})
+    );
+    let fields = clerk.expect("change").await["fields"].clone();
+    let names = fields.as_object().unwrap().keys().collect::<Vec<_>>();
+    assert_eq!(names, ["updated_at"]);
+    let fields = clerk.expect("change").await["fields"].clone();
+    assert_eq!(fields["text"], "seen");
+}
+
+async fn a_a_large_hidden_record_is_not_found_as_fast_as_none(app: App) {
+    let large = json!({"text": "boss", "secret": "x".repeat(8_000_000)});
+    let create = Edit::create("owned", large);
+    let created = app.engine.transaction(vec![create]).await.unwrap();
+    let hidden = format!("/api/owned/{}/", created[0].id());
+    let (_, own) = ask(&app, "boss", "POST", "/api/owned/", &json!({"text": "eve"})).await;
+    let own = format!("/api/owned/{}/", own["id"]);
+    assert_eq!(ask(&app, "eve", "GET", &own, &json!({})).await.0, 200);
+    let mut times: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
+    let mut answers = Vec::new();
+    for _ in 0..9 {
+        for (path, times) in [&*hidden, "/api/owned/99/"].into_iter().zip(&mut times) {
+            let begun = Instant::now();
+            answers.push(ask(&app, "eve", "GET", path, &json!({})).await);
+            times.push(begun.elapsed());
+        }
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(answers[0].0, 404);
+    let [hidden, none] = times.map(|mut times| {
+        times.sort();
+        times[times.len() / 2]
+    });
+    eprintln!("hidden {hidden:?}, none {none:?}");
+    assert!(
+        hidden < none * 3 + Duration::from_millis(5),
+        "{hidden:?}, {none:?}"
+    );
 }
 
 async fn s_a_request_with_many_unknown_fields_has_a_short_answer(app: App) {

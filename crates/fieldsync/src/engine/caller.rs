@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::engine::{Engine, ProposedEdit};
+use crate::engine::narrowed_read::read_narrowed;
 use crate::engine::pages::Pages;
 use crate::engine::permissions::{Permissions, RecordView};
 use crate::engine::usage::{OpenConnection, Refused};
@@ -127,7 +128,8 @@ impl Caller<'_> {
         if !collection.has_id_kind(&key.id) {
             return Err(Refusal::NotFound(key).into());
         }
-        let (record, position) = self.engine.store().get(&key).await?;
+        let (record, position) =
+            read_narrowed(&**self.engine.store(), &key, collection, grant).await?;
         let record = record
             .filter(|record| grant.shows(record))
             .ok_or_else(|| Refusal::NotFound(key.clone()))?;

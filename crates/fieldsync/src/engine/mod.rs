@@ -18,6 +18,7 @@ pub(crate) mod handle_query;
 pub(crate) mod limits;
 pub(crate) mod list_places;
 pub(crate) mod memberships;
+mod narrowed_read;
 pub(crate) mod origins;
 pub(crate) mod pages;
 pub(crate) mod permissions;
