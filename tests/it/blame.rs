@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use fieldsync::backend::StoreError;
-use fieldsync::{Collection, Engine, StartError};
+use fieldsync::{Collection, Engine, Grant, StartError, View};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tracing_subscriber::filter::LevelFilter;
@@ -16,6 +16,7 @@ on_both_databases!(
     what_a_trigger_raises_is_logged_and_not_sent,
     what_a_trigger_raises_is_sent_if_the_app_shows_it,
     a_unique_index_on_an_expression_names_its_column,
+    a_a_hidden_column_of_a_unique_index_is_not_named,
     a_check_of_the_table_names_its_columns,
     a_column_that_is_no_field_and_refuses_null_is_the_servers_fault,
     a_constraint_of_another_table_blames_no_field,
@@ -193,6 +194,46 @@ async fn a_unique_index_on_an_expression_names_its_column(database: Database) {
     assert_eq!(status, 201);
     let reply = beside_others(&app, "POST", "/api/users/", user("Ada@example")).await;
     check(&reply, 409, &["email"]);
+}
+
+async fn a_a_hidden_column_of_a_unique_index_is_not_named(database: Database) {
+    database
+        .run(
+            "create table cards ($key, body text, badge text); \
+             create unique index one_badge on cards (badge); \
+             create unique index one_body on cards (badge, body)",
+        )
+        .await;
+    let cards = collection("cards", &["body", "badge"])
+        .capture()
+        .on_create(|_, card| {
+            let badge = card["body"].as_str().unwrap_or_default().len().to_string();
+            card.insert("badge".into(), badge.into());
+        })
+        .authorize_fn(|who, _| {
+            Ok(match who.name() {
+                Some("boss") => Grant::full(),
+                _ => Grant::full()
+                    .with_view(View::only(["body"]))
+                    .with_writable(View::only(["body"])),
+            })
+        });
+    let builder = Engine::builder().collection(cards);
+    let builder = database.store(builder, "postgres", "").await;
+    let app = App::with(Server::Axum, builder, tempfile::tempdir().unwrap()).await;
+    let create = async |who: &str, body: &str| {
+        let request = app.request("POST", "/api/cards/").header("x-user", who);
+        let reply = request.json(&json!({"body": body})).send().await.unwrap();
+        (
+            reply.status().as_u16(),
+            reply.json::<Value>().await.unwrap(),
+        )
+    };
+    assert_eq!(create("eve", "a").await.0, 201);
+    check(&create("boss", "b").await, 409, &["badge"]);
+    let reply = create("eve", "b").await;
+    check(&reply, 409, &[""]);
+    assert!(!reply.1.to_string().contains("badge"), "{}", reply.1);
 }
 
 async fn a_check_of_the_table_names_its_columns(database: Database) {

@@ -96,8 +96,9 @@ impl GroupCommit {
         let edits = group.edits.iter();
         let bytes = edits.map(|(edit, ..)| edit.size_in_memory()).sum();
         let (reply, replied) = oneshot::channel();
+        let group = Arc::new(group);
         let submission = Submission {
-            group: Arc::new(group),
+            group: Arc::clone(&group),
             bytes,
             reply,
             _in_progress: in_progress,
@@ -108,7 +109,7 @@ impl GroupCommit {
             Ok(Ok(())) => {}
         }
         match timeout_at((deadline + STORE_GRACE_TIMEOUT).into(), replied).await {
-            Ok(Ok(Ok(result))) => result.map_err(|refused| refused.refusal.into()),
+            Ok(Ok(Ok(result))) => result.map_err(|refused| group.shown(refused).into()),
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(_)) => Err(task_ended()),
             Err(_) => {

@@ -152,6 +152,11 @@ impl Grant {
         }
     }
 
+    /// Whether the principal that holds this grant to write knows of a field: it can see it or set it.
+    pub(crate) fn knows(&self, field: &str) -> bool {
+        self.view.shows(field) || self.writable.shows(field)
+    }
+
     /// Whether some records are hidden. Then previous values may not be shown either: the record may have been one of them.
     pub(crate) fn hides_records(&self) -> bool {
         self.rows.is_some() || self.readable.is_some()

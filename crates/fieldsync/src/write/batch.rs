@@ -196,6 +196,31 @@ impl Group {
         self.principal.as_ref().and_then(Principal::name)
     }
 
+    /// A refusal as the group's principal may see it: a field that it does not know of is not named.
+    pub(crate) fn shown(&self, RefusedEdit { edit, refusal }: RefusedEdit) -> Refusal {
+        let (_, _, grant) = &self.edits[edit];
+        match refusal {
+            Refusal::Conflict(errors) => {
+                let errors = errors.iter().flat_map(|(field, messages)| {
+                    let is_known = field.is_empty() || field == "id" || grant.knows(field);
+                    let field = if is_known { field } else { "" };
+                    messages.iter().map(move |message| (field, message.clone()))
+                });
+                Refusal::Conflict(errors.collect())
+            }
+            Refusal::DatabaseRefused {
+                message,
+                field,
+                is_shown,
+            } => Refusal::DatabaseRefused {
+                field: field.filter(|field| grant.knows(field)),
+                message,
+                is_shown,
+            },
+            refusal => refusal,
+        }
+    }
+
     /// The idempotency key of one of the group's edits, which belongs to the group's principal.
     pub(crate) fn idempotency_key(&self, edit: &Edit) -> Option<IdempotencyKey> {
         let key = edit.idempotency_key.clone()?;

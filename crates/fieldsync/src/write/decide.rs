@@ -127,7 +127,7 @@ impl Decision<'_> {
 
     /// Whether the principal knows of a field: it can see it or set it.
     fn is_known(&self, name: &str) -> bool {
-        self.grant.view.shows(name) || self.grant.writable.shows(name)
+        self.grant.knows(name)
     }
 
     fn not_found(&self, id: RecordId) -> Refusal {
