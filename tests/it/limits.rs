@@ -1,10 +1,12 @@
 //! What clients may take of a node, and what each principal may: whoever takes more is refused, and nobody else is.
 
-use fieldsync::{Edit, EngineBuilder, EngineError, Principal, Refusal};
+use fieldsync::{
+    Access, Collection, Denied, Edit, EngineBuilder, EngineError, Grant, Principal, Record, Refusal,
+};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::app::{App, builder, limits, on_every_store};
+use crate::app::{App, Rule, builder, limits, on_every_store};
 use crate::events::Events;
 use crate::socket::Socket;
 use crate::tasks::within_limit;
@@ -16,10 +18,21 @@ on_every_store!(with limited:
     s_idempotency_keys_beyond_a_principals_limit_are_not_stored,
     s_edits_that_fill_the_log_are_refused,
     s_messages_beyond_the_rate_close_the_socket,
+    s_a_page_of_many_hidden_records_ends_and_the_next_goes_on,
 );
 
 fn limited() -> EngineBuilder {
-    builder().limits(limits(|limits| {
+    let properties = json!({"owner": {"type": "string"}});
+    let schema = json!({"type": "object", "properties": properties});
+    // A closure, which no database can evaluate.
+    let own = |user: &str, _: Access| {
+        let (name, user) = (format!("of {user}"), user.to_owned());
+        let rows = move |note: &Record| note.fields["owner"] == user;
+        Ok::<_, Denied>(Grant::full().with_rows_fn(name, rows))
+    };
+    let notes = Collection::from_schema("notes", &schema).authorize(Rule(own));
+    builder().collection(notes).limits(limits(|limits| {
+        limits.list_records = 300;
         limits.connections = 8;
         limits.principal_connections = 3;
         limits.messages_per_second = 2;
@@ -244,4 +257,50 @@ async fn s_messages_beyond_the_rate_close_the_socket(app: App) {
         }
     }
     panic!("the socket is still open");
+}
+
+/// Reads a list to its end, as this user. Returns the number of records on each page, and the places in the links.
+async fn pages(app: &App, user: &str, query: &str) -> (Vec<usize>, Vec<String>) {
+    let (mut path, mut pages, mut places) = (format!("/api/notes/?{query}"), vec![], vec![]);
+    loop {
+        let request = app.request("GET", &path).header("x-user", user);
+        let reply = within_limit("a page", request.send()).await.unwrap();
+        assert_eq!(reply.status(), 200);
+        let link = reply.headers().get("link").cloned();
+        let page: Vec<Value> = reply.json().await.unwrap();
+        assert!(page.iter().all(|note| note["owner"] == user), "{page:?}");
+        pages.push(page.len());
+        let Some(link) = link else {
+            return (pages, places);
+        };
+        let link = link.to_str().unwrap().trim_start_matches('<');
+        path = link.split_once('>').unwrap().0.to_owned();
+        let place = path.split_once("after=").unwrap().1;
+        places.push(place.split('&').next().unwrap().to_owned());
+    }
+}
+
+async fn s_a_page_of_many_hidden_records_ends_and_the_next_goes_on(app: App) {
+    let notes = (0..1000).map(|number| {
+        let owner = if number == 650 || number == 990 {
+            "ada"
+        } else {
+            "bob"
+        };
+        Edit::create("notes", json!({"owner": owner}))
+    });
+    app.engine.transaction(notes.collect()).await.unwrap();
+    for query in ["limit=1", "limit=50", "limit=50&order=id.desc"] {
+        let (read, places) = pages(&app, "eve", query).await;
+        assert!(read.len() > 1 && read.len() <= 5, "{query}: {read:?}");
+        assert!(read.iter().all(|records| *records == 0), "{read:?}");
+        // No place is the id of a record, which would be hidden.
+        assert!(places.iter().all(|place| place.len() > 20), "{places:?}");
+        let (read, _) = pages(&app, "ada", query).await;
+        assert_eq!(read.iter().sum::<usize>(), 2, "{query}: {read:?}");
+    }
+    // In Rust, a list goes on until it has found something.
+    let ada = app.engine.on_behalf_of(Principal::named("ada"));
+    let page = ada.list("notes", None, 1).await.unwrap();
+    assert_eq!((page.records.len(), page.next.is_some()), (1, true));
 }

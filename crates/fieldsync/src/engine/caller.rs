@@ -163,6 +163,7 @@ impl Caller<'_> {
             limit,
             collection,
             &permissions.read,
+            usize::MAX,
         );
         let PageRead {
             records,
@@ -181,19 +182,22 @@ impl Caller<'_> {
         })
     }
 
-    /// Reads a page of the records that the grant shows, in the order of its query.
+    /// Reads a page of the records that the grant shows, in the order of its query. It ends when it is full, and when so many records were
+    /// read.
     pub(crate) async fn page(
         &self,
         after: Option<SortKey>,
         limit: usize,
         collection: &Collection,
         grant: &Grant,
+        max_read: usize,
     ) -> Result<PageRead, EngineError> {
         let limit = PageLimit {
             rows: limit,
             bytes: MAX_PAGE_BYTES,
         };
-        let mut pages = Pages::of(&**self.engine.store(), collection, grant, after, limit);
+        let pages = Pages::of(&**self.engine.store(), collection, grant, after, limit);
+        let mut pages = pages.up_to(max_read);
         let (mut meter, mut records, mut last) = (PageMeter::new(limit), Vec::new(), None);
         let mut position = None;
         // The page is filled: how many records are hidden between two visible ones must not show.
@@ -209,7 +213,7 @@ impl Caller<'_> {
                 records.push(visible);
                 last = Some(grant.place_of(record));
             }
-            if meter.is_full() || records.len() >= limit.rows || pages.is_out_of_time() {
+            if meter.is_full() || records.len() >= limit.rows || pages.is_spent() {
                 break;
             }
         }

@@ -36,6 +36,9 @@ pub struct Limits {
     /// Pieces of long snapshots that are read at the same time. By default half as many as there are processors. At most half of the reads that
     /// a store makes for subscribers are such. A further one waits for its turn, and principals take turns. `snapshot_reads`.
     pub snapshot_reads: usize,
+    /// Records that are read of the database for a page of a list: 10,000 by default, and not for longer than 5 s. Where a rule has a closure,
+    /// most of them may be hidden. The page then ends with what was found, if anything, and its `Link` goes on from there. `list_records`.
+    pub list_records: usize,
     /// Messages that a client may send on a WebSocket per second, pings and pongs included: 100 by default, and twenty times as many at once.
     /// One too many closes the WebSocket with 1008. `message_rate`.
     pub messages_per_second: u32,
@@ -70,6 +73,7 @@ impl Limits {
             principal_connections,
             subscriptions,
             snapshot_reads,
+            list_records,
             messages_per_second,
             message_bytes,
             body_bytes,
@@ -84,6 +88,7 @@ impl Limits {
             *principal_connections,
             *subscriptions,
             *snapshot_reads,
+            *list_records,
             *message_bytes,
             *body_bytes,
             *record_bytes,
@@ -104,6 +109,7 @@ impl Default for Limits {
             principal_connections: 100,
             subscriptions: 1000,
             snapshot_reads: (processors / 2).max(1),
+            list_records: 10_000,
             messages_per_second: 100,
             message_bytes: 64 * 1024,
             body_bytes: 1024 * 1024,

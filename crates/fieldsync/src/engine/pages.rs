@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
+use crate::metrics::Limit;
 use crate::model::field_errors::FieldErrors;
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
@@ -16,6 +17,9 @@ use crate::store::store::Store;
 /// How long a list may look for records that match its query.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
+/// The least number of records that the store is asked for after its first page: where most are hidden, one at a time would take long.
+const MIN_RECORDS: usize = 256;
+
 /// The pages of a collection, as the store reads them. They may have records that the grant does not show.
 pub(crate) struct Pages<'a> {
     store: &'a dyn Store,
@@ -24,6 +28,8 @@ pub(crate) struct Pages<'a> {
     listing: Listing,
     is_last: bool,
     begun: Instant,
+    /// How many more records may be read.
+    left: usize,
 }
 
 impl<'a> Pages<'a> {
@@ -42,6 +48,15 @@ impl<'a> Pages<'a> {
             listing: grant.listing(after, limit),
             is_last: false,
             begun: Instant::now(),
+            left: usize::MAX,
+        }
+    }
+
+    /// The same, until this many records were read.
+    pub(crate) fn up_to(self, records: usize) -> Self {
+        Self {
+            left: records,
+            ..self
         }
     }
 
@@ -61,6 +76,9 @@ impl<'a> Pages<'a> {
             error => EngineError::from(error),
         })?;
         self.is_last = !page.more;
+        self.left = self.left.saturating_sub(page.records.len());
+        let limit = &mut self.listing.limit;
+        limit.rows = limit.rows.max(MIN_RECORDS).min(self.left.max(1));
         let last = page.records.last().map(|last| self.grant.place_of(last));
         self.listing.after = last.or(self.listing.after.take());
         Ok(Some(page))
@@ -74,6 +92,15 @@ impl<'a> Pages<'a> {
     /// The place up to which the store was read.
     pub(crate) fn place(&self) -> Option<&SortKey> {
         self.listing.after.as_ref()
+    }
+
+    /// Whether this must end: it has taken long, or has read as many records as it may.
+    pub(crate) fn is_spent(&self) -> bool {
+        let is_spent = self.left == 0 || self.is_out_of_time();
+        if is_spent && self.has_more() {
+            Limit::ListRecords.reached();
+        }
+        is_spent
     }
 
     /// Whether this has taken so long that it must end.

@@ -41,9 +41,10 @@ pub(crate) async fn page(
     let is_later_page = after.is_some();
     let after = after.map(|text| place(request, &text, collection, &grant));
     let after = after.transpose()?;
+    let max_read = request.engine.settings().limits.list_records;
     let page = request
         .caller
-        .page(after, limit, collection, &grant)
+        .page(after, limit, collection, &grant, max_read)
         .await?;
     let cursor = request.engine.seal_cursor(collection.name(), page.cursor);
     let response =
