@@ -43,7 +43,7 @@ fn limited() -> EngineBuilder {
 }
 
 /// Asks for a WebSocket as this user, and lets go of it.
-async fn handshake(app: &App, who: (&str, &str)) -> (u16, HeaderMap) {
+pub(crate) async fn handshake(app: &App, who: (&str, &str)) -> (u16, HeaderMap) {
     let request = app.request("GET", "/ws/user-updates/");
     let request = request
         .header(who.0, who.1)

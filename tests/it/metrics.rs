@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use fieldsync::{Engine, EngineBuilder, Limits, Stats};
+use fieldsync::{Edit, Engine, EngineBuilder, EngineError, Limits, Principal, Refusal, Stats};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit, set_default_local_recorder,
@@ -13,6 +13,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::app::{App, On, Server, builder, limits, on_every_store};
 use crate::events::Events;
+use crate::limits::handshake;
 use crate::socket::Socket;
 use crate::tasks::within_limit;
 
@@ -218,6 +219,49 @@ async fn requests_refusals_limits_and_commits_are_counted() {
     for key in values.keys() {
         assert!(!key.to_lowercase().contains("secret"), "{key}");
     }
+}
+
+#[tokio::test]
+async fn what_a_principal_has_used_up_is_counted() {
+    let recorded = Recorded::default();
+    let _recording = set_default_local_recorder(&recorded);
+    let builder = limited(|limits| {
+        limits.connections = 2;
+        limits.principal_connections = 1;
+        limits.principal_edits_per_second = 1;
+        limits.principal_idempotency_keys = 2;
+        limits.principal_log_bytes_per_hour = 20_000;
+        limits.list_records = 1;
+    });
+    let app = App::start(Server::Axum, On::Memory, builder).await;
+    let _eve = Socket::v1_as(&app, "eve").await;
+    assert_eq!(handshake(&app, ("x-user", "eve")).await.0, 429);
+    let _ada = Socket::v1_as(&app, "ada").await;
+    assert_eq!(handshake(&app, ("x-user", "bob")).await.0, 503);
+    let thing = |bytes: usize| Edit::create("things", json!({"note": "x".repeat(bytes)}));
+    let with_key = |key: &str| vec![thing(1).with_idempotency_key(key)];
+    let refused = async |user: &str, first: Vec<Edit>, second: Vec<Edit>| {
+        let caller = app.engine.on_behalf_of(Principal::named(user));
+        caller.transaction(first).await.unwrap();
+        let refused = caller.transaction(second).await.unwrap_err();
+        let is_limit = matches!(refused, EngineError::Refused(Refusal::OverLimit { .. }));
+        assert!(is_limit, "{refused:?}");
+    };
+    refused("one", vec![thing(1); 20], vec![thing(1); 2]).await;
+    refused("two", with_key("a"), with_key("b")).await;
+    refused("three", vec![thing(12_000)], vec![thing(1)]).await;
+    let (status, _) = app
+        .send("GET", "/api/things/?limit=1&count=eq.7", &json!({}))
+        .await;
+    assert_eq!(status, 200);
+    recorded.check(&[
+        ("limits_total limit=connections", 1.0),
+        ("limits_total limit=principal_connections", 1.0),
+        ("limits_total limit=principal_edits", 1.0),
+        ("limits_total limit=principal_keys", 1.0),
+        ("limits_total limit=principal_log_bytes", 1.0),
+        ("limits_total limit=list_records", 1.0),
+    ]);
 }
 
 #[tokio::test]

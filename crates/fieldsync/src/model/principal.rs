@@ -63,7 +63,7 @@ impl Principal {
     }
 
     /// The principal with this name. Two principals with the same name are the same to fieldsync: they share
-    /// idempotency keys.
+    /// idempotency keys and [limits](crate::Limits).
     pub fn named(name: impl Into<Arc<str>>) -> Self {
         Self {
             name: Some(name.into()),
