@@ -19,7 +19,7 @@ enum Kind {
 }
 
 /// All metrics.
-const METRICS: [(&str, Kind, Unit, &str); 19] = {
+const METRICS: [(&str, Kind, Unit, &str); 20] = {
     use Kind::{Counter, Gauge, Histogram};
     [
         (
@@ -117,6 +117,12 @@ const METRICS: [(&str, Kind, Unit, &str); 19] = {
             Counter,
             Unit::Count,
             "Questions to the app's authorizer because of a change that it reads, by collection and result",
+        ),
+        (
+            "fieldsync_subscriber_reads_total",
+            Counter,
+            Unit::Count,
+            "Reads of the store for subscriptions, by collection: pages of the log, and pieces of snapshots",
         ),
         (
             "fieldsync_captured_changes_total",
@@ -255,6 +261,12 @@ pub(crate) fn captured(collection: &Arc<str>, changes: usize) {
 /// Counts a rule that was asked again.
 pub(crate) fn asked_again(collection: &Arc<str>, result: &'static str) {
     counter!("fieldsync_asked_again_total", "collection" => Arc::clone(collection), "result" => result)
+        .increment(1);
+}
+
+/// Counts a read of the store for subscribers.
+pub(crate) fn read_for_subscribers(collection: &Arc<str>) {
+    counter!("fieldsync_subscriber_reads_total", "collection" => Arc::clone(collection))
         .increment(1);
 }
 

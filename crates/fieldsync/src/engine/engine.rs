@@ -291,6 +291,10 @@ impl Engine {
         report
     }
 
+    pub(crate) fn subscriber_reads(&self) -> &StoreReads {
+        &self.inner.subscriber_reads
+    }
+
     pub(crate) fn gauges(&self) -> &Gauges {
         &self.inner.gauges
     }

@@ -36,6 +36,8 @@ pub struct Stats {
     pub requests: usize,
     /// Edits and transactions of edits that are being decided or committed.
     pub edits: usize,
+    /// Reads of the store for subscriptions since the start: pages of logs, which subscriptions share, and pieces of snapshots.
+    pub subscriber_reads: u64,
     /// Bytes that were written to WebSockets, and that their clients had not confirmed at the last heartbeat of each.
     pub unconfirmed_bytes: u64,
     /// The time since the store last returned the heads of its logs, which it is asked for once per poll interval. In JSON, it is
@@ -93,7 +95,7 @@ impl Gauges {
         }
     }
 
-    pub(crate) fn read(&self) -> Stats {
+    pub(crate) fn read(&self, subscriber_reads: u64) -> Stats {
         let in_progress = self.in_progress.counts();
         let collections = self.hubs.figures().map(|(name, hub)| {
             let stats = CollectionStats {
@@ -110,6 +112,7 @@ impl Gauges {
             event_streams: self.event_streams.total() as usize,
             requests: in_progress.requests,
             edits: in_progress.writes,
+            subscriber_reads,
             unconfirmed_bytes: self.unconfirmed_bytes.total(),
             store_silence: self.hubs.store_silence(),
             capture_behind: self.capture_behind.duration(),
@@ -123,7 +126,7 @@ impl Gauges {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.read().export();
+            self.read(0).export();
         }
     }
 }

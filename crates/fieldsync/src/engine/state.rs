@@ -10,7 +10,7 @@ impl Engine {
     /// The state of the engine in numbers, as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.gauges().read()
+        self.gauges().read(self.subscriber_reads().count())
     }
 
     /// Asks the store for the heads of its logs, as each edit does, for at most two seconds.

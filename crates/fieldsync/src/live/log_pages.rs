@@ -2,11 +2,13 @@
 //! After a connection was lost, thousands come back at once and have missed the same.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::metrics;
 use crate::model::change::Change;
 use crate::model::changes_since::ChangesSince;
 use crate::model::cursor::Position;
@@ -23,7 +25,11 @@ const MAX_PAGES: usize = 8;
 
 /// The pages of one collection that were read a moment ago, and those that are being read.
 #[derive(Debug, Default)]
-pub(crate) struct LogPages(Mutex<State>);
+pub(crate) struct LogPages {
+    state: Mutex<State>,
+    /// How often the store was read for subscribers, of all collections.
+    reads: Arc<AtomicU64>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -64,6 +70,18 @@ impl Kept {
 }
 
 impl LogPages {
+    /// Pages whose reads are counted here.
+    pub(crate) fn counted_by(reads: Arc<AtomicU64>) -> Self {
+        let state = Mutex::default();
+        Self { state, reads }
+    }
+
+    /// Counts a read of the store for a subscriber.
+    pub(crate) fn count_read(&self, collection: &Arc<str>) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        metrics::read_for_subscribers(collection);
+    }
+
     /// Reads the changes after a position: at least those up to this offset, or a full page.
     pub(crate) async fn read(
         &self,
@@ -80,6 +98,7 @@ impl LogPages {
                 Found::InProgress(mut ended) => drop(ended.changed().await),
             }
         };
+        self.count_read(collection.name());
         let read_at = Instant::now();
         let page = read_changes(store, collection, position, SUBSCRIBER_PAGE).await?;
         let (changes, more) = match page {
@@ -120,7 +139,7 @@ impl LogPages {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -148,6 +148,7 @@ impl Reader {
                 collection: Arc::clone(&topic.collection),
                 id,
             };
+            pages.count_read(&topic.collection);
             let (record, position) = store.get(&key).await?;
             let then = Then::SnapshotPiece {
                 records: Vec::from_iter(record),
@@ -166,6 +167,7 @@ impl Reader {
         let listing = self
             .grant
             .listing(after.clone(), PageLimit { rows, ..PIECE });
+        pages.count_read(&topic.collection);
         let page = store.list(&topic.collection, &listing).await?;
         let position = page.head;
         let mut log = LogRead::default();

@@ -1,6 +1,7 @@
 //! The reads that subscribers make of the store: a bounded number at a time, so that other reads find the store free.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub(crate) struct StoreReads {
     store: Arc<dyn Store>,
     /// The pages of each collection's log.
     pages: Mutex<HashMap<Arc<str>, Arc<LogPages>>>,
+    /// How often the store was read.
+    count: Arc<AtomicU64>,
     permits: Semaphore,
     /// For the pieces of long snapshots. Each is as much work as many short reads, which should not wait for them.
     long: Semaphore,
@@ -64,6 +67,7 @@ impl StoreReads {
         Self {
             store,
             pages: Mutex::default(),
+            count: Arc::default(),
             permits: Semaphore::new(permits),
             long: Semaphore::new(max_long.min(permits.div_ceil(2))),
             principals: Mutex::default(),
@@ -99,7 +103,13 @@ impl StoreReads {
 
     fn pages(&self, collection: &Arc<str>) -> Arc<LogPages> {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(pages.entry(Arc::clone(collection)).or_default())
+        let new = || Arc::new(LogPages::counted_by(Arc::clone(&self.count)));
+        Arc::clone(pages.entry(Arc::clone(collection)).or_insert_with(new))
+    }
+
+    /// How often the store was read so far. Subscribers that share a read count once.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 }
 
