@@ -21,6 +21,7 @@ mod nodes;
 mod pairs;
 mod plan;
 mod queries;
+mod reconnects;
 mod refused;
 mod server;
 #[path = "../../../tests/it/servers.rs"]
@@ -31,6 +32,7 @@ mod snapshots;
 mod stalled;
 mod subscribers;
 mod wait;
+mod windows;
 mod writes;
 
 use std::path::PathBuf;
@@ -91,6 +93,10 @@ enum Measurement {
     Introspection,
     /// The cost of a change among subscriptions with other queries, and the memory of a topic.
     Queries,
+    /// Live windows over a table that changes.
+    Windows,
+    /// Everybody comes back at once.
+    Reconnects,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -189,6 +195,12 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Queries) {
         queries::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Windows) {
+        windows::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Reconnects) {
+        reconnects::measure(plan, figures).await?;
     }
     let Some(cluster) = cluster else {
         return Ok(());

@@ -80,15 +80,7 @@ impl Server {
 
     /// The processor time of the server, in seconds.
     pub(crate) fn processor_time(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()?))?;
-        // The second field, the name, may contain spaces. It ends with the last bracket.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let mut fields = fields.split_whitespace().skip(11);
-        let mut ticks = || -> Result<f64> {
-            let field = fields.next().ok_or("/proc/PID/stat has too few fields")?;
-            Ok(field.parse()?)
-        };
-        Ok((ticks()? + ticks()?) * TICK)
+        processor_time(self.id()?)
     }
 
     /// The resident memory of the server, in bytes.
@@ -108,4 +100,17 @@ impl Server {
     fn id(&self) -> Result<u32> {
         Ok(self.process.id().ok_or("the server ended")?)
     }
+}
+
+/// The processor time of a process, in seconds.
+pub(crate) fn processor_time(process: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field, the name, may contain spaces. It ends with the last bracket.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || -> Result<f64> {
+        let field = fields.next().ok_or("/proc/PID/stat has too few fields")?;
+        Ok(field.parse()?)
+    };
+    Ok((ticks()? + ticks()?) * TICK)
 }

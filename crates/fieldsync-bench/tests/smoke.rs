@@ -65,6 +65,12 @@ fn snapshots_are_measured() {
     );
 }
 
+#[test]
+fn windows_and_reconnects_are_measured() {
+    check("windows", &["processor time per second, 20 windows"]);
+    check("reconnects", &["when 10 sockets with 20 topics"]);
+}
+
 #[cfg(feature = "services")]
 #[test]
 fn everything_is_measured_on_postgresql_and_redis_too() {
