@@ -171,8 +171,8 @@ impl EngineBuilder {
     /// Checks the description, creates or checks the tables, and starts the engine's tasks on the current tokio runtime.
     ///
     /// # Errors
-    /// When a collection is faulty, has no authorizer, or has rules that can't mean what they say, when a setting can't work, when a table does not fit its
-    /// collection, or when the store fails.
+    /// When a collection is faulty, has no authorizer, or has rules that can't mean what they say, when a setting can't work, when a table
+    /// does not fit its collection, or when the store fails.
     ///
     /// # Panics
     /// Outside a tokio runtime.
