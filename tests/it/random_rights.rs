@@ -417,10 +417,9 @@ impl<'a> World<'a> {
         let headers = format!("{:?}", reply.headers());
         let is_write = method != "GET" && reply.status().is_success();
         let text = reply.text().await.unwrap();
-        let mut inbox = inbox.lock().unwrap();
-        inbox.take(&headers);
-        inbox.take(&text);
-        drop(inbox);
+        for received in [headers, text] {
+            inbox.lock().unwrap().take(&received);
+        }
         if is_write {
             self.reread().await;
         }

@@ -161,7 +161,7 @@ impl Reader {
         }
         let rows = match self.window {
             // Some more, since records may be hidden.
-            Some(piece) => piece.missing.max(MIN_PIECE_ROWS).min(PIECE.rows),
+            Some(piece) => piece.missing.clamp(MIN_PIECE_ROWS, PIECE.rows),
             None => PIECE.rows,
         };
         let listing = self
