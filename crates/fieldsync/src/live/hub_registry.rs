@@ -160,12 +160,18 @@ impl HubRegistry {
     /// Reads the heads, and a page of each log that a hub lacks. Whether more remains: a log that is far ahead delays no other.
     async fn read_pages(&self, store: &dyn Store) -> Result<bool, StoreError> {
         let look = self.rights.looks.begin();
+        let mut waiting = self.rights.take_waiting();
+        // What depends on what rules read is delivered up to here. What others have written before that is logged afterwards, and then
+        // found in what rules read.
+        let limits = store.heads().await?;
         let (changes, captured) = self.rights.log_captured(store).await;
         for notification in self.announce(&changes) {
             self.rights.notifications.put(notification);
         }
-        let mut waiting = self.rights.take_waiting();
-        let mut heads = store.heads().await?;
+        let mut heads = match self.rights.may_be_captured {
+            true => store.heads().await?,
+            false => limits.clone(),
+        };
         *self
             .heads_read
             .lock()
@@ -185,14 +191,23 @@ impl HubRegistry {
                 continue;
             };
             hub.note_store_head(head);
-            if collection.is_dependent() && !is_complete {
-                continue;
+            let mut known = [waiting.remove(&name), found.changes.remove(&name)];
+            let mut end = head;
+            if collection.is_dependent() {
+                let limit = limits.iter().find(|(limited, _)| *limited == name);
+                let Some((_, limit)) = limit.filter(|_| is_complete) else {
+                    continue;
+                };
+                end = *limit;
+                more_remains |= end != head;
+                for changes in known.iter_mut().flatten() {
+                    changes.retain(|change| change.position.offset <= end.offset);
+                }
             }
-            let known = [waiting.remove(&name), found.changes.remove(&name)];
             for changes in known.iter().flatten() {
                 hub.append(changes);
             }
-            more_remains |= read_page(store, hub, collection, head).await?;
+            more_remains |= read_page(store, hub, collection, end).await?;
         }
         Ok(more_remains)
     }

@@ -46,7 +46,7 @@ pub(crate) struct Rights {
     dependencies: Dependencies,
     mirrors: Mirrors,
     /// Whether others may write to what rules read, or what has a mirror.
-    may_be_captured: bool,
+    pub(crate) may_be_captured: bool,
     pub(crate) standings: Arc<Standings>,
     pub(crate) looks: Arc<Looks>,
     /// Up to where this node has applied each log that rules read, or that a mirror follows.
