@@ -17,6 +17,7 @@ on_every_store!(with messages:
     records_that_are_equal_stand_in_the_order_of_their_ids,
     a_bad_order_is_refused_and_names_its_parameter,
     pages_of_an_order_follow_each_other,
+    an_order_without_a_limit_is_left_to_who_has_all,
 );
 
 /// `notes` have integer ids, `texts` have ids of text.
@@ -334,6 +335,34 @@ async fn pages_of_an_order_follow_each_other(app: App) {
     }
     let reply = app.request("GET", "/api/messages/?order=at&after=5").send();
     assert_eq!(reply.await.unwrap().status(), 400);
+}
+
+async fn an_order_without_a_limit_is_left_to_who_has_all(app: App) {
+    // Several pieces of a snapshot.
+    for room in 0..3 {
+        let create =
+            |at: i64| fieldsync::Edit::create("messages", json!({"room": room, "at": 500 - at}));
+        let edits = (0..200).map(create).collect();
+        app.engine.transaction(edits).await.unwrap();
+    }
+    let mut socket = Socket::v1(&app).await;
+    socket.subscribe("messages?room=neq.1&order=at", None).await;
+    let mut received = Vec::new();
+    loop {
+        let piece = socket.expect("snapshot").await;
+        received.extend(ids(&piece["records"]));
+        if piece["cursor"].is_string() {
+            break;
+        }
+    }
+    let expected: Vec<i64> = (1..=600).filter(|id| !(201..=400).contains(id)).collect();
+    assert_eq!(received, expected);
+    let id = create(&app, json!({"room": 0, "at": 0})).await;
+    let change = socket.expect("change").await;
+    assert_eq!(
+        (&change["action"], &change["id"]),
+        (&json!("create"), &json!(id))
+    );
 }
 
 /// Compares two records by an order as the URL has it, and then by their ids.

@@ -212,9 +212,7 @@ impl Engine {
         let of_record = topic.id.as_ref().map(|_| topic.query.check_of_record());
         let query = of_record.unwrap_or(Ok(()));
         let grant = query.and_then(|()| permissions.read.narrowed(&topic.query, collection));
-        let mut grant = grant.map_err(Refusal::BadQuery)?;
-        // Only the records of a window have an order: who has all sorts them.
-        grant.sorting = grant.sorting.filter(|_| grant.window.is_some());
+        let grant = grant.map_err(Refusal::BadQuery)?;
         let reads = subscriber_reads.of(permissions.limited_by);
         let subscription = Subscription::new(topic, collection, grant, shape, hub, reads, since);
         Ok(subscription.standing_on(permissions.asked.clone()))

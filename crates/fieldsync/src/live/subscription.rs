@@ -101,12 +101,14 @@ impl Subscription {
     pub(crate) fn new(
         topic: Topic,
         collection: &Arc<Collection>,
-        grant: Grant,
+        mut grant: Grant,
         collection_shape: Shape,
         hub: &Arc<Hub>,
         reads: Arc<SubscriberReads>,
         since: Since,
     ) -> Self {
+        // Only the records of a window have an order: who has all sorts them.
+        grant.sorting = grant.sorting.filter(|_| grant.window.is_some());
         let shape = collection.shape(&grant);
         let of_record = topic.id.as_ref().map(|id| vec![IndexKey::of_record(id)]);
         let listener = hub.listen(of_record.or_else(|| grant.keys()));
