@@ -21,6 +21,7 @@ mod nodes;
 mod pairs;
 mod plan;
 mod queries;
+mod reasking;
 mod reconnects;
 mod refused;
 mod server;
@@ -97,6 +98,8 @@ enum Measurement {
     Windows,
     /// Everybody comes back at once.
     Reconnects,
+    /// A rule is asked again for many subscriptions.
+    Reasking,
     /// Delays from one node to another, and writes with Redis down. Starts a PostgreSQL and a Redis.
     Nodes,
     /// The measured process.
@@ -201,6 +204,9 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Reconnects) {
         reconnects::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Reasking) {
+        reasking::measure(plan, figures).await?;
     }
     let Some(cluster) = cluster else {
         return Ok(());

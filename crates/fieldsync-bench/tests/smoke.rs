@@ -69,6 +69,10 @@ fn snapshots_are_measured() {
 fn windows_and_reconnects_are_measured() {
     check("windows", &["processor time per second, 20 windows"]);
     check("reconnects", &["when 10 sockets with 20 topics"]);
+    check(
+        "reasking",
+        &["while 50 subscriptions are asked about again"],
+    );
 }
 
 #[cfg(feature = "services")]
