@@ -15,6 +15,7 @@ mod random;
 mod random_rights;
 #[cfg(feature = "services")]
 mod slow_links;
+mod slow_queries;
 mod slow_rules;
 mod socket;
 mod tasks;

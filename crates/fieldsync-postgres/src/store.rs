@@ -21,11 +21,14 @@ use crate::error::{ConnectError, Failure};
 use crate::list_statement::{list_statement, record_page};
 use crate::log_captured::{Check, log_captured};
 use crate::logged_errors::LoggedErrors;
-use crate::pipeline::run;
+use crate::pipeline::{Step, in_order, run};
 use crate::pooler::shares_a_session;
 use crate::trim::trim;
 use crate::value::{Parameter, PostgresRow};
 use crate::{introspection, log, prepare, writer};
+
+/// How long a list may look for its records in one statement.
+const MAX_LIST_TIME: Duration = Duration::from_secs(5);
 
 /// The connections of a pool that `connect` creates.
 const MAX_CONNECTIONS: usize = 16;
@@ -227,6 +230,31 @@ impl PostgresStore {
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
         record_page(table, &rows)
     }
+
+    /// As [`read`](Self::read), for a statement that may look through a whole table: PostgreSQL cancels it after a while.
+    async fn read_for_a_while(
+        &self,
+        table: &Table,
+        sql: &str,
+        parameters: Vec<Parameter<'_>>,
+    ) -> Result<RecordPage, Failure> {
+        let client = self.client().await?;
+        let limit = MAX_LIST_TIME.as_millis();
+        let reading = async {
+            let begin = format!("begin read only; set local statement_timeout = {limit}");
+            let steps = [
+                Step::Simple(begin),
+                Step::query(&client, sql, parameters).await?,
+                Step::Simple("commit".into()),
+            ];
+            let mut results = in_order(&client, &steps).await;
+            let (begun, rows) = (results.next(), results.next());
+            begun?;
+            Ok::<_, Failure>(rows?)
+        };
+        let rows = client.within(ANSWER_TIMEOUT, reading).await?;
+        record_page(table, &rows)
+    }
 }
 
 #[async_trait]
@@ -316,7 +344,10 @@ impl Store for PostgresStore {
         loop {
             let limit = PageLimit { rows, bytes };
             let (sql, parameters) = list_statement(table, listing, limit);
-            let page = self.read(table, &sql, parameters).await?;
+            let page = match (&listing.narrowing, &listing.sorting) {
+                (None, None) => self.read(table, &sql, parameters).await?,
+                _ => self.read_for_a_while(table, &sql, parameters).await?,
+            };
             check_order(listing, &page.records)?;
             if !page.records.is_empty() || !page.more || rows >= usize::MAX / 4 {
                 return Ok(page);

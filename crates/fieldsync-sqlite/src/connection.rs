@@ -160,11 +160,11 @@ impl Session {
         }
         connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
         connection.busy_handler(Some(wait_for_others))?;
+        connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_too_late))?;
         match self.role {
             // It refuses every edit.
             Role::Writer if is_read_only => {}
             Role::Writer => {
-                connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_too_late))?;
                 let synchronous = self.options.synchronous.keyword();
                 connection.pragma_update(None, "synchronous", synchronous)?;
                 connection.pragma_update(None, "foreign_keys", true)?;

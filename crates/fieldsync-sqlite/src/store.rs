@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fieldsync::backend::{
@@ -17,9 +18,9 @@ use fieldsync_sql::{
 use rusqlite::TransactionBehavior;
 use tokio::sync::{Notify, oneshot};
 
-use crate::connection::{Open, Session};
+use crate::connection::{Open, Session, interrupted_at};
 use crate::dialect::{Sqlite, Tables};
-use crate::error::{Failure, OpenError};
+use crate::error::{Failure, OpenError, is_interrupted};
 use crate::options::SqliteOptions;
 use crate::transaction::Transaction;
 use crate::worker::Workers;
@@ -27,6 +28,9 @@ use crate::{drain, heads, introspection, prepare, writer};
 
 /// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
+
+/// How long a list may look for its records in one statement.
+const MAX_LIST_TIME: Duration = Duration::from_secs(5);
 
 /// How many of them may read for subscribers at a time.
 const MAX_SUBSCRIBER_READS: usize = 2;
@@ -170,6 +174,17 @@ impl SqliteStore {
     }
 }
 
+/// What an interrupted statement of a list means.
+fn too_long(failure: Failure) -> Failure {
+    match failure {
+        Failure::Sqlite(error) if is_interrupted(&error) => {
+            let message = "the list took too long: no index serves it";
+            StoreError::Unavailable(message.into()).into()
+        }
+        failure => failure,
+    }
+}
+
 impl SqliteOptions {
     /// Opens a database. Creates the file if it does not exist.
     ///
@@ -264,7 +279,9 @@ impl Store for SqliteStore {
         let listing = listing.clone();
         let table = Arc::clone(self.0.tables.current().of(collection)?);
         self.read(move |transaction, tables| {
-            run_ready(read_page(transaction, tables, &table, &listing))
+            let limit = Instant::now() + MAX_LIST_TIME;
+            let reading = || run_ready(read_page(transaction, tables, &table, &listing));
+            interrupted_at(Some(limit), reading).map_err(too_long)
         })
         .await
     }

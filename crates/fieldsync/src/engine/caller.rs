@@ -196,7 +196,7 @@ impl Caller<'_> {
             rows: limit,
             bytes: MAX_PAGE_BYTES,
         };
-        let pages = Pages::of(&**self.engine.store(), collection, grant, after, limit);
+        let pages = Pages::of(self.engine, collection, grant, after, limit);
         let mut pages = pages.up_to(max_read);
         let (mut meter, mut records, mut last) = (PageMeter::new(limit), Vec::new(), None);
         let mut position = None;
@@ -248,7 +248,7 @@ impl Caller<'_> {
             rows: 1000,
             bytes: MAX_PAGE_BYTES,
         };
-        let mut pages = Pages::of(&**self.engine.store(), collection, grant, None, limit);
+        let mut pages = Pages::of(self.engine, collection, grant, None, limit);
         let mut count = 0;
         while let Some(page) = pages.next().await? {
             let shown = page.records.iter().filter(|record| grant.shows(record));

@@ -18,6 +18,7 @@ use crate::engine::permissions::Permissions;
 use crate::engine::read_ahead::read_ahead;
 use crate::engine::readiness::{NotReady, Readiness};
 use crate::engine::settings::Settings;
+use crate::engine::slow_lists::SlowLists;
 use crate::engine::usage::Usage;
 use crate::error::EngineError;
 use crate::live::hub::Hub;
@@ -78,6 +79,7 @@ struct Inner {
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     store: Arc<dyn Store>,
     subscriber_reads: Arc<StoreReads>,
+    slow_lists: SlowLists,
     group_commit: GroupCommit,
     settings: Settings,
     gauges: Arc<Gauges>,
@@ -112,6 +114,7 @@ impl Engine {
         Self {
             inner: Arc::new(Inner {
                 collections,
+                slow_lists: SlowLists::default(),
                 subscriber_reads: Arc::new(StoreReads::new(
                     Arc::clone(&store),
                     Arc::clone(&gauges.hubs.rights.looks),
@@ -287,6 +290,10 @@ impl Engine {
         let report = self.inner.gauges.in_progress.finish(timeout).await;
         self.inner.capture.stop();
         report
+    }
+
+    pub(crate) fn slow_lists(&self) -> &SlowLists {
+        &self.inner.slow_lists
     }
 
     pub(crate) fn subscriber_reads(&self) -> &StoreReads {

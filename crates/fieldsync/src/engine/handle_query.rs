@@ -133,7 +133,7 @@ impl<T: DeserializeOwned> HandleQuery<T> {
             bytes: MAX_PAGE_BYTES,
         };
         let after = after.map(SortKey::from);
-        let mut pages = Pages::of(&**engine.store(), &collection, &matching, after, page);
+        let mut pages = Pages::of(engine, &collection, &matching, after, page);
         let mut records = Vec::new();
         while records.len() < limit
             && let Some(page) = pages.next().await?

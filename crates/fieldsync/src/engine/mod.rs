@@ -28,5 +28,6 @@ mod reasking;
 pub(crate) mod revoke;
 pub(crate) mod settings;
 pub(crate) mod signals;
+pub(crate) mod slow_lists;
 mod state;
 pub(crate) mod usage;

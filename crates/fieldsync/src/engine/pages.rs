@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::engine::Engine;
+use crate::engine::slow_lists::SLOW;
 use crate::error::EngineError;
 use crate::metrics::Limit;
 use crate::model::field_errors::FieldErrors;
@@ -12,7 +14,6 @@ use crate::schema::sorting::SortKey;
 use crate::store::error::StoreError;
 use crate::store::listing::Listing;
 use crate::store::page::{PageLimit, RecordPage};
-use crate::store::store::Store;
 
 /// How long a list may look for records that match its query.
 const MAX_TIME: Duration = Duration::from_secs(5);
@@ -22,7 +23,7 @@ const MIN_RECORDS: usize = 256;
 
 /// The pages of a collection, as the store reads them. They may have records that the grant does not show.
 pub(crate) struct Pages<'a> {
-    store: &'a dyn Store,
+    engine: &'a Engine,
     collection: &'a Collection,
     grant: &'a Grant,
     listing: Listing,
@@ -35,14 +36,14 @@ pub(crate) struct Pages<'a> {
 impl<'a> Pages<'a> {
     /// The pages after a place, in the order of the grant's query.
     pub(crate) fn of(
-        store: &'a dyn Store,
+        engine: &'a Engine,
         collection: &'a Collection,
         grant: &'a Grant,
         after: Option<SortKey>,
         limit: PageLimit,
     ) -> Self {
         Self {
-            store,
+            engine,
             collection,
             grant,
             listing: grant.listing(after, limit),
@@ -68,7 +69,11 @@ impl<'a> Pages<'a> {
         if self.is_last {
             return Ok(None);
         }
-        let read = self.store.list(self.collection.name(), &self.listing).await;
+        let store = self.engine.store();
+        let read = store.list(self.collection.name(), &self.listing).await;
+        if self.begun.elapsed() > SLOW {
+            self.engine.slow_lists().name(self.collection, self.grant);
+        }
         let page = read.map_err(|error| match error {
             StoreError::Unordered(_) => {
                 Refusal::BadQuery(FieldErrors::one("order", error.to_string())).into()
