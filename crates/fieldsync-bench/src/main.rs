@@ -196,18 +196,7 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     if all || matches!(command, Measurement::Bulk) {
         bulk::measure(plan, figures).await?;
     }
-    if all || matches!(command, Measurement::Queries) {
-        queries::measure(plan, figures).await?;
-    }
-    if all || matches!(command, Measurement::Windows) {
-        windows::measure(plan, figures).await?;
-    }
-    if all || matches!(command, Measurement::Reconnects) {
-        reconnects::measure(plan, figures).await?;
-    }
-    if all || matches!(command, Measurement::Reasking) {
-        reasking::measure(plan, figures).await?;
-    }
+    measure_streams(command, plan, figures).await?;
     let Some(cluster) = cluster else {
         return Ok(());
     };
@@ -228,6 +217,24 @@ async fn measure(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) 
     }
     if all || matches!(command, Measurement::Nodes) {
         nodes::measure(plan, &cluster, figures).await?;
+    }
+    Ok(())
+}
+
+/// What many subscriptions cost.
+async fn measure_streams(command: &Measurement, plan: &Plan, figures: &mut Vec<Figure>) -> Result {
+    let all = matches!(command, Measurement::All);
+    if all || matches!(command, Measurement::Queries) {
+        queries::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Windows) {
+        windows::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Reconnects) {
+        reconnects::measure(plan, figures).await?;
+    }
+    if all || matches!(command, Measurement::Reasking) {
+        reasking::measure(plan, figures).await?;
     }
     Ok(())
 }
