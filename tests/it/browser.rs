@@ -33,6 +33,12 @@ pub(crate) struct Browsers {
 
 impl Browsers {
     pub(crate) fn start() -> Self {
+        // The port that it chooses for both families of addresses may be taken meanwhile in one of them: then it ends.
+        let mut tries = (0..3).filter_map(|_| Self::try_start());
+        tries.next().expect("chromedriver does not start")
+    }
+
+    fn try_start() -> Option<Self> {
         let profile = tempfile::tempdir().unwrap();
         let mut driver = Command::new("chromedriver");
         driver
@@ -47,13 +53,18 @@ impl Browsers {
         let ready = lines
             .map_while(Result::ok)
             .find(|line| line.contains("started successfully on port"));
-        let line = ready.expect("chromedriver does not start");
+        let Some(line) = ready else {
+            // It has closed its output: it ends.
+            let _ = driver.kill();
+            let _ = driver.wait();
+            return None;
+        };
         let port = line.trim_end_matches('.').rsplit(' ').next().unwrap();
-        Self {
+        Some(Self {
             address: format!("http://127.0.0.1:{port}"),
             driver,
             _profile: profile,
-        }
+        })
     }
 
     pub(crate) async fn open(&self, url: &str) -> Window {
