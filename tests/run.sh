@@ -94,4 +94,5 @@ if [ "$mode" = full ] || command -v node >/dev/null; then
 fi
 
 step 'Tests'
-cargo test --locked --workspace ${features[@]+"${features[@]}"}
+# Most of them wait for something most of the time.
+RUST_TEST_THREADS=$(($(nproc) * 2)) cargo test --locked --workspace ${features[@]+"${features[@]}"}
