@@ -137,7 +137,15 @@ impl Change {
                 None => Ok(Some((self.without_values(), Action::Delete))),
             };
         }
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = row else {
+            // The change that deleted it may tell nothing more: the record was not one of those that are shown by then.
+            return Ok(match self.visible_action(grant)? {
+                Some(Action::Leave | Action::Delete) => {
+                    Some((self.without_values(), Action::Delete))
+                }
+                _ => None,
+            });
+        };
         let mut filled = self.clone();
         for (name, value) in &row.fields {
             if !filled.after.contains_key(name) {
@@ -326,6 +334,7 @@ mod tests {
     use super::*;
     use crate::model::change::FoldedChanges;
     use crate::model::cursor::Position;
+    use crate::model::query::Query;
     use crate::model::record::RecordKey;
     use crate::model::timestamp::Timestamp;
     use crate::schema::view::View;
@@ -407,6 +416,30 @@ mod tests {
         assert_eq!(action(false, true), Some(Action::Create));
         assert_eq!(action(true, true), Some(Action::Update));
         assert_eq!(action(true, false), Some(Action::Delete));
+    }
+
+    #[test]
+    fn a_record_that_left_before_it_was_deleted_has_its_end() {
+        let schema = json!({"type": "object", "properties": {
+            "open": {"type": "boolean"}, "body": {"type": "string"},
+        }});
+        let notes = Collection::from_schema("users", &schema).open_to_everyone();
+        let query = Query::read("open=is.true", &[]).unwrap();
+        let grant = Grant::full().narrowed(&query, &notes).unwrap();
+        // The body was left out of the log, and the record is gone.
+        let leaves = change(
+            Action::Update,
+            json!({"open": false}),
+            json!({"open": true}),
+        );
+        let (filled, action) = leaves.filled(None, &grant).unwrap().unwrap();
+        assert_eq!((action, filled.after), (Action::Delete, Fields::new()));
+        let enters = change(
+            Action::Update,
+            json!({"open": true}),
+            json!({"open": false}),
+        );
+        assert!(enters.filled(None, &grant).unwrap().is_none());
     }
 
     #[test]
