@@ -60,17 +60,22 @@ impl Looks {
 
     /// Notes that this node has applied what the look found. Returns whether the one before was too old.
     pub(crate) fn complete(&self, look: &Look) -> bool {
-        let was_too_old = !self.are_recent();
         let last = u64::try_from(look.began.as_millis()).unwrap_or(u64::MAX);
-        self.last.store(last, Ordering::SeqCst);
+        let before = self.last.swap(last, Ordering::SeqCst);
+        // As of after that: who has found the one before too old until then is to be woken.
+        let was_too_old = !self.is_recent(before);
         self.complete.send_replace(look.number);
         was_too_old
     }
 
     /// Whether the last look is recent enough to deliver anything that depends on what rules read.
     pub(crate) fn are_recent(&self) -> bool {
-        let last = Duration::from_millis(self.last.load(Ordering::SeqCst));
-        self.created.elapsed().saturating_sub(last) < MAX_AGE
+        self.is_recent(self.last.load(Ordering::SeqCst))
+    }
+
+    fn is_recent(&self, look: u64) -> bool {
+        let look = Duration::from_millis(look);
+        self.created.elapsed().saturating_sub(look) < MAX_AGE
     }
 
     /// Resolves when a look is complete that began after this was called.
