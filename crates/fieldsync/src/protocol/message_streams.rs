@@ -3,12 +3,19 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ::http::StatusCode;
+
 use crate::live::subscription::Subscription;
+use crate::metrics::Limit;
 use crate::model::cursor::{Cursor, Place};
 use crate::model::refusal::Refusal;
 use crate::protocol::close::Close;
 use crate::protocol::message_stream::{Message, MessageStream, Next};
 use crate::protocol::messages::live_message;
+use crate::protocol::problem::Problem;
+
+/// The most records of all windows of a connection: the server keeps the place of each.
+const MAX_WINDOW_RECORDS: usize = 50_000;
 
 /// The messages for the subscriptions of one connection.
 #[derive(Debug)]
@@ -48,6 +55,21 @@ impl MessageStreams {
 
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Refuses a window for whose places there is no room.
+    pub(crate) fn with_room(&self, new: Subscription) -> Result<Subscription, Box<Problem>> {
+        let windows = self.streams.iter().map(MessageStream::subscription);
+        let windows = windows.filter_map(|subscription| subscription.grant().window);
+        let asked = new.grant().window.unwrap_or_default();
+        if asked == 0 || windows.sum::<usize>() + asked <= MAX_WINDOW_RECORDS {
+            return Ok(new);
+        }
+        Limit::Subscriptions.reached();
+        let detail =
+            format!("the windows of a connection may have at most {MAX_WINDOW_RECORDS} records");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Err(Box::new(Problem::new(status, "limit", detail)))
     }
 
     /// The streams of this collection.

@@ -390,7 +390,7 @@ impl<'a> Connection<'a> {
                 let topic = topic.map_err(|errors| problem_of(Refusal::BadQuery(errors).into()))?;
                 let since = start(&request.start, &permissions.collection, keys)?;
                 let opened = self.engine.open(topic, since, &permissions);
-                opened.map_err(problem_of)
+                self.streams.with_room(opened.map_err(problem_of)?)
             });
             match opened {
                 Ok(subscription) => {
