@@ -8,12 +8,14 @@ use bytes::Bytes;
 use fastrand::Rng;
 use fieldsync::adapter::handle;
 use fieldsync::backend::Store;
-use fieldsync::{Collection, Edit, Engine, MemoryStore, Principal};
+use fieldsync::{Collection, Edit, Engine, MemoryStore, Principal, Topic, asc};
 use fieldsync_sqlite::SqliteStore;
+use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Empty};
 use serde_json::{Value, json};
 
 use crate::random;
+use crate::tasks::within_limit;
 
 /// How many records there are.
 const RECORDS: usize = 300;
@@ -444,4 +446,57 @@ async fn collations_of_postgresql_change_no_answer() {
         let in_sql: Option<InSql> = None;
         check(store.unwrap(), in_sql, &[]).await;
     }
+}
+
+/// Times without a fraction, as SQLite itself writes them: many records have the same one.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_without_a_fraction_are_in_order_across_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let program = rusqlite::Connection::open(&path).unwrap();
+    let sql = "create table notes (id integer primary key, at datetime not null);
+               insert into notes (id, at) values (1, '2026-01-13 10:00:00'), (2, '2026-01-13 10:00:00'),
+                   (3, '2026-01-13 10:00:00'), (4, '2026-01-13 10:00:01'), (5, '2026-01-13 10:00:00'),
+                   (6, '2026-01-13 09:59:59'), (7, '2026-01-13 10:00:00.5'), (8, '2026-01-13 10:00:00.250000');";
+    program.execute_batch(sql).unwrap();
+    let schema =
+        json!({"type": "object", "properties": {"at": {"type": "string", "format": "date-time"}}});
+    let notes = Collection::from_schema("notes", &schema).table("notes");
+    let engine = Engine::builder()
+        .collection(notes.without_capture().open_to_everyone())
+        .store(SqliteStore::open(&path).await.unwrap())
+        .start()
+        .await
+        .unwrap();
+    for (order, expected) in [
+        ("at", [6, 1, 2, 3, 5, 8, 7, 4]),
+        ("at.desc", [4, 7, 8, 1, 2, 3, 5, 6]),
+        ("at.desc,id.desc", [4, 7, 8, 5, 3, 2, 1, 6]),
+    ] {
+        for limit in 1..4 {
+            let mut path = format!("/notes/?order={order}&limit={limit}");
+            let mut ids = Vec::new();
+            loop {
+                let (status, body, link) = get(&engine, &path).await;
+                assert_eq!(status, 200, "{path}: {body}");
+                let page = body.as_array().unwrap().iter();
+                ids.extend(page.map(|note| note["id"].as_i64().unwrap()));
+                let Some(link) = link else { break };
+                let (link, _) = link.split_once('>').unwrap();
+                path = link.trim_start_matches('<').to_owned();
+            }
+            assert_eq!(ids, expected, "{order}, {limit} at a time");
+        }
+    }
+    // Another form, of which the order is not that of the times: never silently.
+    program
+        .execute_batch("insert into notes (id, at) values (9, '2026-01-13T10:00:00Z')")
+        .unwrap();
+    let (status, body, _) = get(&engine, "/notes/?order=at").await;
+    assert_eq!(status, 400, "{body}");
+    let mut window = engine
+        .subscribe(Topic::of("notes").order_by(asc("at")).window(20), None)
+        .await
+        .unwrap();
+    assert!(within_limit("the end", window.next()).await.is_none());
 }

@@ -197,6 +197,29 @@ pub trait Dialect: Debug + Send + Sync + Sized + 'static {
         }
     }
 
+    /// The condition that a column of a field stands so to a parameter of [`encode_sorted`](Self::encode_sorted), as rows are ordered by it. The
+    /// operator is one of `=`, `<`, `<=`, `>` and `>=`.
+    fn compare_sorted(
+        format: &Self::Format,
+        field: &FieldType,
+        column: &str,
+        operator: &str,
+        parameter: &str,
+    ) -> String {
+        let SortColumn { column, parameter } = Self::sorted(format, field, column, parameter);
+        format!("{column} {operator} {parameter}")
+    }
+
+    /// The parameter for a value, as rows are ordered by it.
+    fn encode_sorted(format: &Self::Format, value: &Value) -> SqlValue<'static> {
+        Self::encode(format, value).into_owned()
+    }
+
+    /// Whether a value is stored in the form in which the column's other values are, so that they have their order.
+    fn is_in_form(_format: &Self::Format, _stored: &SqlValue<'_>, _value: &Value) -> bool {
+        true
+    }
+
     /// A key column, as records that are otherwise equal are ordered by it, and a parameter of
     /// [`encode_sorted_key`](Self::encode_sorted_key).
     fn sorted_key(format: &Self::Format, _ids: Ids, column: &str, parameter: &str) -> SortColumn {

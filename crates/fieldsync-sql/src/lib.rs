@@ -70,7 +70,7 @@ pub use cursor_key::{HAS_CURSOR_KEY, cursor_key, read_cursor_key};
 pub use dialect::{Dialect, KeyMismatch, Side, SideTableTypes, SortColumn, ValueKind};
 pub use idempotency::{idempotency_record, idempotency_values, oldest_idempotency_key};
 pub use layout::{Column, TableLayout};
-pub use listing::PageRows;
+pub use listing::{PageRows, check_order};
 pub use log::{
     LogPage, MAX_HISTORY_BYTES, RecordHistory, change, change_values, head, log_bounds,
     missing_head, tag,
@@ -80,7 +80,7 @@ pub use log_sizes::{LogSizes, MAX_MEASURED};
 pub use parts::{Attempt, Lock, LockTimeouts, Part, Parts, commit_in_parts, text_of};
 pub use prepare::{Found, FoundTable, MissingTable, Preparation, prepare, script};
 pub use record_access::{
-    BatchWritten, check_order, log_captured, read_page, read_record, read_records, write_batch,
+    BatchWritten, log_captured, read_page, read_record, read_records, write_batch,
 };
 pub use side_tables::{FoundSideTable, SideSchema};
 pub use statements::LogStatements;

@@ -1,14 +1,15 @@
 //! The rows of a page: the conditions on them, and their order.
 
+use std::cmp::Ordering;
 use std::marker::PhantomData;
 
-use fieldsync::RecordId;
-use fieldsync::backend::{Ids, Listing, SortKey, Sorting, split_composite};
+use fieldsync::backend::{Ids, Listing, SortKey, Sorting, StoreError, split_composite};
+use fieldsync::{Order, Record, RecordId};
 use serde_json::Value;
 
 use crate::dialect::{Dialect, SortColumn};
 use crate::layout::TableLayout;
-use crate::value::SqlValue;
+use crate::value::{Row, SqlValue};
 
 /// The rows of a page as SQL.
 #[derive(Debug)]
@@ -21,10 +22,14 @@ pub struct PageRows {
     pub parameters: Vec<SqlValue<'static>>,
 }
 
+type Compare<'a> = Box<dyn Fn(&str, &str) -> String + 'a>;
+
 /// A term of an order.
 struct Term<'a> {
-    /// The column, and this parameter as it compares with that.
-    sorted: Box<dyn Fn(&str) -> SortColumn + 'a>,
+    /// The expression that rows are ordered by.
+    column: String,
+    /// The condition that it stands so, by this operator, to this parameter.
+    compare: Compare<'a>,
     is_descending: bool,
     /// Where null is, if there is null.
     nulls_first: Option<bool>,
@@ -91,23 +96,30 @@ impl<D: Dialect> TableLayout<D> {
             };
             let value = after.and_then(|after| after.values.get(number));
             let value = value.unwrap_or(&Value::Null);
+            let (format, kind) = (&column.format, &field.schema.kind);
             terms.push(Term {
-                sorted: Box::new(|parameter| {
+                column: D::sorted(format, kind, &column.of(qualifier), "").column,
+                compare: Box::new(|operator, parameter| {
                     let name = column.of(qualifier);
-                    D::sorted(&column.format, &field.schema.kind, &name, parameter)
+                    D::compare_sorted(format, kind, &name, operator, parameter)
                 }),
                 is_descending: term.is_descending(),
                 nulls_first: field.schema.nullable.then_some(term.has_nulls_first()),
-                after: D::encode(&column.format, value).into_owned(),
+                after: D::encode_sorted(format, value),
             });
         }
         let parts = after.map(|after| self.id_parts(&after.id));
         for (number, key) in self.key.iter().enumerate() {
             let part = parts.as_ref().and_then(|parts| parts.get(number));
             let value = part.map(|part| D::encode_sorted_key(&key.format, self.ids, part));
+            let sorted = |parameter: &str| {
+                D::sorted_key(&key.format, self.ids, &key.of(qualifier), parameter)
+            };
             terms.push(Term {
-                sorted: Box::new(|parameter| {
-                    D::sorted_key(&key.format, self.ids, &key.of(qualifier), parameter)
+                column: sorted("").column,
+                compare: Box::new(move |operator, parameter| {
+                    let SortColumn { column, parameter } = sorted(parameter);
+                    format!("{column} {operator} {parameter}")
                 }),
                 is_descending: sorting.ids_descend(),
                 nulls_first: None,
@@ -115,6 +127,24 @@ impl<D: Dialect> TableLayout<D> {
             });
         }
         terms
+    }
+
+    /// Whether the values that a row is ordered by are stored in the form that their columns have.
+    pub(crate) fn is_in_form<R: Row + ?Sized>(
+        &self,
+        sorting: &Sorting,
+        row: &R,
+        record: &Record,
+    ) -> bool {
+        sorting.order().iter().all(|term| {
+            let mut columns = self.columns.iter();
+            let Some(number) = columns.position(|one| one.field == term.field()) else {
+                return true;
+            };
+            let stored = row.value(self.key.len() + number);
+            let value = record.fields.get(term.field()).unwrap_or(&Value::Null);
+            stored.is_ok_and(|stored| D::is_in_form(&self.columns[number].format, &stored, value))
+        })
     }
 
     /// The values of an id, one for each key column.
@@ -129,7 +159,7 @@ impl<D: Dialect> TableLayout<D> {
 }
 
 fn order_of<D: Dialect>(term: &Term<'_>) -> String {
-    let column = (term.sorted)("").column;
+    let column = &term.column;
     let direction = if term.is_descending { " desc" } else { "" };
     // Where null is unless the order says otherwise.
     let is_usual = D::NULL_IS_LARGEST == term.is_descending;
@@ -178,7 +208,7 @@ impl<D: Dialect> Place<D> {
             return later;
         }
         let equal = match term.after {
-            SqlValue::Null => format!("{} is null", (term.sorted)("").column),
+            SqlValue::Null => format!("{} is null", term.column),
             _ => self.compared(term, "="),
         };
         format!("({later} or ({equal} and {}))", self.follows_after(rest))
@@ -186,7 +216,7 @@ impl<D: Dialect> Place<D> {
 
     /// The condition that the value of a row is after the place's.
     fn later(&mut self, term: &Term<'_>) -> String {
-        let column = (term.sorted)("").column;
+        let column = &term.column;
         let is_null = term.after == SqlValue::Null;
         if is_null {
             return match term.nulls_first {
@@ -204,7 +234,35 @@ impl<D: Dialect> Place<D> {
     fn compared(&mut self, term: &Term<'_>, operator: &str) -> String {
         let parameter = D::parameter(self.first + self.parameters.len());
         self.parameters.push(term.after.clone());
-        let SortColumn { column, parameter } = (term.sorted)(&parameter);
-        format!("{column} {operator} {parameter}")
+        (term.compare)(operator, &parameter)
     }
+}
+
+/// Refuses a page that is not in its order. The database orders times, UUIDs and decimals as they are stored, and a column may have them in
+/// several forms.
+///
+/// # Errors
+/// If a record stands before one that is less.
+pub fn check_order(listing: &Listing, records: &[Record]) -> Result<(), StoreError> {
+    let Some(sorting) = &listing.sorting else {
+        return Ok(());
+    };
+    let mut before = listing.after.clone();
+    for record in records {
+        let key = sorting.key(record);
+        if before.is_some_and(|before| sorting.compare(&before, &key) != Ordering::Less) {
+            return Err(unordered(listing, record));
+        }
+        before = Some(key);
+    }
+    Ok(())
+}
+
+/// The refusal of an order, because of this record.
+pub(crate) fn unordered(listing: &Listing, record: &Record) -> StoreError {
+    let order = listing.sorting.iter().flat_map(|sorting| sorting.order());
+    let fields: Vec<_> = order.map(Order::field).collect();
+    let fields = fields.join(", ");
+    tracing::warn!(id = %record.id, %fields, "a record is not where its values belong in the database's order");
+    StoreError::Unordered(fields)
 }

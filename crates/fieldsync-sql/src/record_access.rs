@@ -1,18 +1,18 @@
 //! Reads and writes records, one statement after the other.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fieldsync::backend::{
     Batch, Captured, CapturedWrite, Change, CommitOutput, Committed, GroupResult,
     IdempotencyRecord, Listing, Mutation, PageLimit, PageMeter, Plan, Position, ReadSet,
-    RecordPage, Replay, Settled, StoreError, Write,
+    RecordPage, Replay, Settled, Write,
 };
-use fieldsync::{Order, Record, RecordId, RecordKey};
+use fieldsync::{Record, RecordId, RecordKey};
 
 use crate::constraint::{Constraint, Rejection, likeliest};
 use crate::dialect::Dialect;
+use crate::listing::{check_order, unordered};
 use crate::log_access::{
     advance, append, find_keys, head_updates, read_change_at, read_changes_of, read_head, remember,
 };
@@ -85,9 +85,15 @@ pub async fn read_page<T: Transaction>(
         let (mut meter, mut records) = (PageMeter::new(PageLimit { rows, bytes }), Vec::new());
         let mut read = |row: &dyn Row| {
             let is_in_page = meter.take(table.row_bytes(row, 0));
-            if is_in_page {
-                records.extend(table.readable(row, 0));
+            let record = table.readable(row, 0).filter(|_| is_in_page);
+            let is_in_form = |record: &Record| {
+                let sorting = listing.sorting.as_ref();
+                sorting.is_none_or(|sorting| table.is_in_form(sorting, row, record))
+            };
+            if let Some(record) = record.as_ref().filter(|record| !is_in_form(record)) {
+                return Err(unordered(listing, record));
             }
+            records.extend(record);
             Ok(is_in_page)
         };
         transaction
@@ -105,29 +111,6 @@ pub async fn read_page<T: Transaction>(
             head: read_head(transaction, tables, &table.collection).await?,
         });
     }
-}
-
-/// Refuses a page that is not in its order. The database orders times, UUIDs and decimals as they are stored, and a column may have them in
-/// several forms.
-///
-/// # Errors
-/// If a record stands before one that is less.
-pub fn check_order(listing: &Listing, records: &[Record]) -> Result<(), StoreError> {
-    let Some(sorting) = &listing.sorting else {
-        return Ok(());
-    };
-    let mut before = listing.after.clone();
-    for record in records {
-        let key = sorting.key(record);
-        if before.is_some_and(|before| sorting.compare(&before, &key) != Ordering::Less) {
-            let fields: Vec<_> = sorting.order().iter().map(Order::field).collect();
-            let fields = fields.join(", ");
-            tracing::warn!(id = %record.id, %fields, "a record is not where its values belong in the database's order");
-            return Err(StoreError::Unordered(fields));
-        }
-        before = Some(key);
-    }
-    Ok(())
 }
 
 async fn get<T: Transaction>(

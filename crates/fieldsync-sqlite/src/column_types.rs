@@ -33,6 +33,16 @@ pub(crate) enum Format {
     Any,
 }
 
+impl Format {
+    /// How it stores times, if it does.
+    pub(crate) fn time_form(self) -> Option<TimeForm> {
+        match self {
+            Self::Time(form) | Self::NaiveTime(form) => Some(form),
+            _ => None,
+        }
+    }
+}
+
 /// A column without a type stores every value unchanged.
 fn is_untyped(declared: &DeclaredType) -> bool {
     declared.name.is_empty() || declared.name == "any"

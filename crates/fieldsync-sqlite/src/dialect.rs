@@ -183,6 +183,41 @@ impl Dialect for Sqlite {
         SortColumn { column, parameter }
     }
 
+    fn compare_sorted(
+        format: &Format,
+        field: &FieldType,
+        column: &str,
+        operator: &str,
+        parameter: &str,
+    ) -> String {
+        let form = format.time_form().filter(|form| form.is_bare());
+        if form.is_some() {
+            return TimeForm::compare_bare(column, operator, parameter);
+        }
+        let SortColumn { column, parameter } = Self::sorted(format, field, column, parameter);
+        format!("{column} {operator} {parameter}")
+    }
+
+    fn encode_sorted(format: &Format, value: &Value) -> SqlValue<'static> {
+        let format = match format {
+            Format::Time(form) => Format::Time(form.in_full()),
+            Format::NaiveTime(form) => Format::NaiveTime(form.in_full()),
+            other => *other,
+        };
+        Self::encode(&format, value).into_owned()
+    }
+
+    fn is_in_form(format: &Format, stored: &SqlValue<'_>, value: &Value) -> bool {
+        match (format.time_form(), format, stored) {
+            (_, _, SqlValue::Null) => true,
+            (Some(form), _, SqlValue::Text(text)) if form.is_bare() => form.has(text),
+            (Some(_), ..) | (None, Format::SimpleUuid | Format::BlobUuid, _) => {
+                Self::encode(format, value) == *stored
+            }
+            _ => true,
+        }
+    }
+
     fn sorted_key(format: &Format, ids: Ids, column: &str, parameter: &str) -> SortColumn {
         let column = match (format, ids) {
             (Format::BlobUuid, _) | (_, Ids::Integer) => column.to_owned(),

@@ -92,6 +92,48 @@ impl TimeForm {
         }
     }
 
+    /// Whether it is text with nothing after the time. Then a fraction may have any number of digits, or be left out, and the order of the
+    /// texts is still that of the times.
+    pub(crate) fn is_bare(self) -> bool {
+        matches!(self, Self::Text { suffix: "", .. })
+    }
+
+    /// This form, with all digits of the fraction if it is bare.
+    pub(crate) fn in_full(self) -> Self {
+        match self {
+            Self::Text {
+                separator,
+                suffix: suffix @ "",
+                ..
+            } => Self::Text {
+                separator,
+                suffix,
+                digits: 6,
+            },
+            other => other,
+        }
+    }
+
+    /// Whether a text is in this form, which is bare.
+    pub(crate) fn has(self, text: &str) -> bool {
+        let Self::Text { separator, .. } = self else {
+            return false;
+        };
+        let mut after_date = text.chars().skip(10);
+        after_date.next() == Some(separator)
+            && after_date.all(|one| one.is_ascii_digit() || matches!(one, ':' | '.'))
+    }
+
+    /// The condition that a column in a bare form stands so to a time [in full](Self::in_full). Its value may have fewer digits.
+    pub(crate) fn compare_bare(column: &str, operator: &str, time: &str) -> String {
+        let shortest = format!("rtrim(rtrim({time}, '0'), '.')");
+        match operator {
+            "=" => format!("({column} >= {shortest} and {column} <= {time})"),
+            ">=" | "<" => format!("{column} {operator} {shortest}"),
+            _ => format!("{column} {operator} {time}"),
+        }
+    }
+
     /// A time as text in this form, or `None` if the form is a number.
     pub(crate) fn text(self, time: Timestamp) -> Option<String> {
         let Self::Text {
