@@ -28,7 +28,11 @@ fn messages() -> EngineBuilder {
         "text": {"type": "string", "default": ""},
         "title": {"type": "string", "default": ""},
     }});
-    let of = |name| Collection::from_schema(name, &schema).open_to_everyone();
+    let of = |name| {
+        Collection::from_schema(name, &schema)
+            .without_capture()
+            .open_to_everyone()
+    };
     Engine::builder()
         .collection(
             of("messages")

@@ -47,8 +47,9 @@ struct Kept {
 }
 
 impl Kept {
-    /// The changes after a position. `None` if the page does not have them, or may lack some up to this offset.
-    fn after(&self, position: Position, up_to: u64) -> Option<LogPage> {
+    /// The changes after a position. `None` if the page does not have them, may lack some up to another one, or is of a log that does not
+    /// have that.
+    fn after(&self, position: Position, up_to: Position) -> Option<LogPage> {
         let index = position.offset.checked_sub(self.since.offset)?;
         let index = usize::try_from(index).ok()?;
         let known = match index.checked_sub(1) {
@@ -56,11 +57,16 @@ impl Kept {
             Some(before) => self.changes.get(before)?.position,
         };
         let last = self.changes.last().map_or(self.since, |last| last.position);
+        let mut changes = self.changes.iter().map(|change| change.position);
+        let same = changes.find(|position| position.offset == up_to.offset);
+        if position.offset > up_to.offset || same.is_some_and(|same| same != up_to) {
+            return None;
+        }
         let changes = self.changes.get(index..)?;
         let is_enough = if self.more {
             !changes.is_empty()
         } else {
-            last.offset >= up_to
+            last.offset >= up_to.offset
         };
         (known == position && is_enough).then(|| LogPage::Changes {
             changes: changes.to_vec(),
@@ -82,13 +88,13 @@ impl LogPages {
         metrics::read_for_subscribers(collection);
     }
 
-    /// Reads the changes after a position: at least those up to this offset, or a full page.
+    /// Reads the changes after a position: at least those up to another one, or a full page.
     pub(crate) async fn read(
         &self,
         store: &dyn Store,
         collection: &Collection,
         position: Position,
-        up_to: u64,
+        up_to: Position,
     ) -> Result<LogPage, StoreError> {
         let reading = loop {
             match self.find(position, up_to) {
@@ -119,7 +125,7 @@ impl LogPages {
         Ok(LogPage::Changes { changes, more })
     }
 
-    fn find(&self, position: Position, up_to: u64) -> Found<'_> {
+    fn find(&self, position: Position, up_to: Position) -> Found<'_> {
         let mut state = self.lock();
         state.kept.retain(|page| page.read_at.elapsed() < MAX_AGE);
         let mut kept = state.kept.iter();
@@ -205,12 +211,33 @@ mod tests {
         }
     }
 
+    /// The position in the log with this offset.
+    async fn at(engine: &Engine, offset: u64) -> Position {
+        let head = engine.hub("notes").head();
+        let start = Position {
+            offset: 0,
+            tag: 0,
+            ..head
+        };
+        let all = crate::store::page::PageLimit {
+            rows: 1000,
+            bytes: 1 << 20,
+        };
+        match engine.store().changes("notes", start, all).await.unwrap() {
+            ChangesSince::Changes { changes, .. } if offset > 0 => {
+                changes[offset as usize - 1].position
+            }
+            _ => start,
+        }
+    }
+
     async fn read(
         engine: &Engine,
         pages: &LogPages,
         position: Position,
         up_to: u64,
     ) -> (Vec<Arc<Change>>, bool) {
+        let up_to = at(engine, up_to).await;
         let collection = engine.known_collection("notes").unwrap();
         let read = pages.read(&**engine.store(), &collection, position, up_to);
         match read.await.unwrap() {
@@ -253,6 +280,16 @@ mod tests {
         assert_eq!(read(&engine, &pages, start, 0).await.0.len(), 3);
         write(&engine, 2).await;
         assert_eq!(read(&engine, &pages, start, 3).await.0.len(), 3);
+        // The log was replaced since, by one that has another change there.
+        let head = at(&engine, 3).await;
+        let other = Position {
+            tag: head.tag ^ 1,
+            ..head
+        };
+        assert!(matches!(pages.find(start, other), Found::Reading(_)));
+        let shorter = at(&engine, 1).await;
+        let position = at(&engine, 2).await;
+        assert!(matches!(pages.find(position, shorter), Found::Reading(_)));
         assert_eq!(read(&engine, &pages, start, 4).await.0.len(), 5);
     }
 
@@ -273,7 +310,9 @@ mod tests {
                 ..position
             },
         ] {
-            let read = pages.read(&**engine.store(), &collection, other, 3).await;
+            let up_to = at(&engine, 3).await;
+            let read = pages.read(&**engine.store(), &collection, other, up_to);
+            let read = read.await;
             assert!(matches!(read, Ok(LogPage::OutOfRange(_))), "{other:?}");
         }
     }
@@ -282,7 +321,7 @@ mod tests {
     async fn a_reader_that_is_gone_holds_up_nobody() {
         let (engine, start) = engine(3).await;
         let pages = LogPages::default();
-        let Found::Reading(gone) = pages.find(start, 3) else {
+        let Found::Reading(gone) = pages.find(start, at(&engine, 3).await) else {
             panic!("nobody reads")
         };
         let waiting = read(&engine, &pages, start, 3);

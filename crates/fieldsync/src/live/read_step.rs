@@ -55,6 +55,8 @@ pub(crate) struct Piece {
     missing: usize,
     /// Whether the subscriber has records of before, so that it must learn what has changed since.
     goes_on: bool,
+    /// Whether the piece before had nothing for it: records are hidden, or match only in part what the store is asked for.
+    is_wide: bool,
 }
 
 impl Piece {
@@ -62,6 +64,7 @@ impl Piece {
         Self {
             missing: window.missing(),
             goes_on: window.phase != Phase::Snapshot || !window.is_blank(),
+            is_wide: window.is_sparse,
         }
     }
 }
@@ -99,8 +102,8 @@ pub(crate) struct Reader {
     pub(crate) topic: Topic,
     pub(crate) grant: Arc<Grant>,
     pub(crate) position: Position,
-    /// The offset up to which the log is known to have changes.
-    pub(crate) head: u64,
+    /// The end of the log, as far as it is known.
+    pub(crate) head: Position,
     /// Which partial changes it needs whole.
     pub(crate) fill: Fill,
     /// What its window needs, if it has one.
@@ -124,12 +127,12 @@ impl Reader {
         Ok(StepResult { log, then })
     }
 
-    /// Reads the changes since the position: at least those up to this offset, or a full page.
+    /// Reads the changes since the position: at least those up to this one, or a full page.
     async fn read_log(
         &self,
         store: &dyn Store,
         pages: &LogPages,
-        up_to: u64,
+        up_to: Position,
     ) -> Result<LogRead, StoreError> {
         let collection = &self.collection;
         let page = pages.read(store, collection, self.position, up_to).await?;
@@ -161,6 +164,7 @@ impl Reader {
         }
         let rows = match self.window {
             // Some more, since records may be hidden.
+            Some(piece) if piece.is_wide => PIECE.rows,
             Some(piece) => piece.missing.clamp(MIN_PIECE_ROWS, PIECE.rows),
             None => PIECE.rows,
         };
@@ -173,7 +177,7 @@ impl Reader {
         let mut log = LogRead::default();
         let goes_on = self.window.map_or(after.is_some(), |piece| piece.goes_on);
         if goes_on && position != self.position {
-            log = self.read_log(store, pages, position.offset).await?;
+            log = self.read_log(store, pages, position).await?;
         }
         if let LogPage::Changes { changes, more } = &mut log.page {
             let reaches_piece = |change: &Arc<Change>| change.position.offset >= position.offset;

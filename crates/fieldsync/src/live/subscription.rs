@@ -25,14 +25,16 @@ use crate::live::window::{Phase, Window};
 use crate::metrics;
 use crate::model::change::{Action, Change};
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
+use crate::model::field_errors::FieldErrors;
 use crate::model::record::{Record, RecordId};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::change_view::UnknownMembership;
-use crate::schema::collection::{CaptureChoice, Collection};
+use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
 use crate::schema::index_key::IndexKey;
 use crate::schema::sorting::SortKey;
+use crate::store::error::StoreError;
 use crate::store::read_changes::{Fill, LogPage, LogRead, SUBSCRIBER_PAGE};
 
 /// The delay before a failed read is retried.
@@ -159,7 +161,7 @@ impl Subscription {
             self.position = cursor.position;
             match &mut self.window {
                 // The table may have changes of others that the log does not have yet: what the subscriber has can't be told from it.
-                Some(_) if self.collection.capture_choice() == Some(CaptureChoice::On) => {
+                Some(_) if self.collection.may_be_captured() => {
                     self.start(ReadStep::SnapshotPiece { after: None });
                 }
                 Some(window) => {
@@ -232,7 +234,7 @@ impl Subscription {
                         topic: self.topic.clone(),
                         grant: Arc::clone(&self.grant),
                         position: self.position,
-                        head: self.listener.head().offset,
+                        head: self.listener.head(),
                         fill: self.fill.clone(),
                         window: self.window.as_deref().map(Piece::of),
                     };
@@ -249,13 +251,9 @@ impl Subscription {
                             self.apply(result);
                         }
                         Err(error) => {
-                            tracing::warn!(
-                                error = &error as &dyn std::error::Error,
-                                collection = %self.topic.collection,
-                                "a subscription could not read the store, retrying"
-                            );
-                            let delay = Box::pin(tokio::time::sleep(RETRY_DELAY));
-                            self.state = State::Retrying(delay, step);
+                            if let Some(last) = self.fail(&error, step) {
+                                return Poll::Ready(Some(last));
+                            }
                         }
                     }
                 }
@@ -266,6 +264,24 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// Tries a step again later that has failed. If it would fail again, the subscription ends with this.
+    fn fail(&mut self, error: &StoreError, step: ReadStep) -> Option<Event> {
+        if let StoreError::Unordered(_) = error {
+            (self.state, self.gate) = (State::Ended, None);
+            self.events.clear();
+            let errors = FieldErrors::one("order", error.to_string());
+            return Some(Event::Denied(Box::new(Refusal::BadQuery(errors))));
+        }
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            collection = %self.topic.collection,
+            "a subscription could not read the store, retrying"
+        );
+        let delay = Box::pin(tokio::time::sleep(RETRY_DELAY));
+        self.state = State::Retrying(delay, step);
+        None
     }
 
     /// Queues the live changes of which the subscriber sees something, and moves to the position after them.

@@ -27,6 +27,8 @@ pub(crate) struct Window {
     pub(crate) folded: FoldedChanges,
     /// Whether changes were delivered without a cursor.
     pub(crate) owes_cursor: bool,
+    /// Whether the last piece that was read had nothing for it, and more follows.
+    pub(crate) is_sparse: bool,
 }
 
 /// Up to where the matching records are known.
@@ -75,6 +77,7 @@ impl Window {
             phase: Phase::Snapshot,
             folded: FoldedChanges::default(),
             owes_cursor: false,
+            is_sparse: false,
         })
     }
 
@@ -85,6 +88,7 @@ impl Window {
         self.phase = Phase::Snapshot;
         self.folded = FoldedChanges::default();
         self.owes_cursor = false;
+        self.is_sparse = false;
     }
 
     /// How many records are missing, unless there are no more.
@@ -115,12 +119,12 @@ impl Window {
         of_matching: Result<Option<Action>, UnknownMembership>,
     ) -> Effect {
         let id = &change.key.id;
-        let index = self.keys.iter().position(|key| key.id == *id);
         let action = match of_matching {
             Ok(None) => return Effect::of(None),
             Ok(Some(action)) => action,
             Err(UnknownMembership) => Action::Delete,
         };
+        let index = self.keys.iter().position(|key| key.id == *id);
         if matches!(action, Action::Delete | Action::Leave) {
             let left = index.map(|index| self.keys.remove(index));
             return Effect::of(left.map(|_| action));
@@ -182,6 +186,7 @@ impl Window {
             self.keys.push(self.sorting.key(&record));
             taken.push(record);
         }
+        self.is_sparse = taken.is_empty() && !is_last;
         match end {
             _ if is_last => self.reach = Reach::All,
             Some(end) => self.reach = Reach::UpTo(end),

@@ -64,8 +64,9 @@ impl Subscription {
         let grant = Arc::clone(&self.grant);
         let mut is_ended = false;
         for change in changes {
+            let is_seen = change.visible_action(&grant) != Ok(None);
             let (change, of_matching) = self.seen(change, rows);
-            if window.phase == Phase::Resuming && of_matching != Ok(None) {
+            if window.phase == Phase::Resuming && (is_seen || of_matching != Ok(None)) {
                 // Which records the subscriber has is not known.
                 window.restart();
                 self.start(ReadStep::of_window(&window));
