@@ -17,7 +17,7 @@ use crate::store::error::StoreError;
 use crate::store::read_changes::{LogPage, SUBSCRIBER_PAGE, read_changes};
 use crate::store::store::Store;
 
-/// How long a page is kept for others: while those that were cut off together come back.
+/// How long a page is kept after it was last of use: while those that were cut off together come back.
 const MAX_AGE: Duration = Duration::from_secs(2);
 
 /// The most pages of a collection that are kept.
@@ -43,7 +43,7 @@ struct Kept {
     since: Position,
     changes: Vec<Arc<Change>>,
     more: bool,
-    read_at: Instant,
+    used_at: Instant,
 }
 
 impl Kept {
@@ -105,7 +105,6 @@ impl LogPages {
             }
         };
         self.count_read(collection.name());
-        let read_at = Instant::now();
         let page = read_changes(store, collection, position, SUBSCRIBER_PAGE).await?;
         let (changes, more) = match page {
             ChangesSince::OutOfRange(reason) => return Ok(LogPage::OutOfRange(reason)),
@@ -118,7 +117,7 @@ impl LogPages {
             since: position,
             changes: changes.clone(),
             more,
-            read_at,
+            used_at: Instant::now(),
         });
         drop(state);
         drop(reading);
@@ -127,10 +126,12 @@ impl LogPages {
 
     fn find(&self, position: Position, up_to: Position) -> Found<'_> {
         let mut state = self.lock();
-        state.kept.retain(|page| page.read_at.elapsed() < MAX_AGE);
-        let mut kept = state.kept.iter();
-        if let Some(page) = kept.find_map(|page| page.after(position, up_to)) {
-            return Found::Page(page);
+        state.kept.retain(|page| page.used_at.elapsed() < MAX_AGE);
+        for kept in &mut state.kept {
+            if let Some(page) = kept.after(position, up_to) {
+                kept.used_at = Instant::now();
+                return Found::Page(page);
+            }
         }
         let mut reading = state.reading.iter();
         if let Some((_, ended)) = reading.find(|(since, _)| may_have(*since, position)) {
