@@ -64,9 +64,11 @@ impl Subscription {
         let grant = Arc::clone(&self.grant);
         let mut is_ended = false;
         for change in changes {
-            let is_seen = change.visible_action(&grant) != Ok(None);
+            let is_resuming = window.phase == Phase::Resuming;
+            // As it is in the log: the row that fills it may be newer.
+            let is_seen = is_resuming && change.visible_action(&grant) != Ok(None);
             let (change, of_matching) = self.seen(change, rows);
-            if window.phase == Phase::Resuming && (is_seen || of_matching != Ok(None)) {
+            if is_seen || is_resuming && of_matching != Ok(None) {
                 // Which records the subscriber has is not known.
                 window.restart();
                 self.start(ReadStep::of_window(&window));
