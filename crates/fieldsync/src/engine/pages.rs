@@ -6,12 +6,9 @@ use crate::engine::engine::Engine;
 use crate::engine::slow_lists::SLOW;
 use crate::error::EngineError;
 use crate::metrics::Limit;
-use crate::model::field_errors::FieldErrors;
-use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
 use crate::schema::sorting::SortKey;
-use crate::store::error::StoreError;
 use crate::store::listing::Listing;
 use crate::store::page::{PageLimit, RecordPage};
 
@@ -74,11 +71,9 @@ impl<'a> Pages<'a> {
         if self.begun.elapsed() > SLOW {
             self.engine.slow_lists().name(self.collection, self.grant);
         }
-        let page = read.map_err(|error| match error {
-            StoreError::Unordered(_) => {
-                Refusal::BadQuery(FieldErrors::one("order", error.to_string())).into()
-            }
-            error => EngineError::from(error),
+        let page = read.map_err(|error| match error.bad_query() {
+            Some(refusal) => refusal.into(),
+            None => EngineError::from(error),
         })?;
         self.is_last = !page.more;
         self.left = self.left.saturating_sub(page.records.len());

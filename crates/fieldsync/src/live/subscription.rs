@@ -25,7 +25,6 @@ use crate::live::window::{Phase, Window};
 use crate::metrics;
 use crate::model::change::{Action, Change};
 use crate::model::cursor::{Cursor, Position, ResetReason, Resume, Shape};
-use crate::model::field_errors::FieldErrors;
 use crate::model::record::{Record, RecordId};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
@@ -268,11 +267,10 @@ impl Subscription {
 
     /// Tries a step again later that has failed. If it would fail again, the subscription ends with this.
     fn fail(&mut self, error: &StoreError, step: ReadStep) -> Option<Event> {
-        if let StoreError::Unordered(_) = error {
+        if let Some(refusal) = error.bad_query() {
             (self.state, self.gate) = (State::Ended, None);
             self.events.clear();
-            let errors = FieldErrors::one("order", error.to_string());
-            return Some(Event::Denied(Box::new(Refusal::BadQuery(errors))));
+            return Some(Event::Denied(Box::new(refusal)));
         }
         tracing::warn!(
             error = error as &dyn std::error::Error,

@@ -1,5 +1,8 @@
 //! The errors of stores.
 
+use crate::model::field_errors::FieldErrors;
+use crate::model::refusal::Refusal;
+
 /// Why an operation of a store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +31,17 @@ pub enum StoreError {
     /// The operation failed for another reason.
     #[error("the store failed")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// The refusal of a query, where that is at fault.
+    pub(crate) fn bad_query(&self) -> Option<Refusal> {
+        let Self::Unordered(_) = self else {
+            return None;
+        };
+        let errors = FieldErrors::one("order", self.to_string());
+        Some(Refusal::BadQuery(errors))
+    }
 }
 
 impl From<SchemaMismatch> for StoreError {
