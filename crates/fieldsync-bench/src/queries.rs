@@ -27,7 +27,7 @@ const TOPICS: usize = 1000;
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-struct Task {
+pub(crate) struct Task {
     project_id: i64,
     title: String,
 }
@@ -98,7 +98,8 @@ async fn time_of_a_change(plan: &Plan, others: usize) -> Result<f64> {
     Ok(begun.elapsed().as_secs_f64() * 1e6 / changes as f64)
 }
 
-async fn live(updates: &mut Subscription) -> Result {
+/// Resolves when a subscription has caught up.
+pub(crate) async fn live(updates: &mut Subscription) -> Result {
     let caught_up = async {
         while let Some(update) = updates.next().await {
             if let Update::Live { .. } = update {

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fieldsync::{
-    Access, Authorizer, Collection, Denied, Edit, Engine, Grant, Principal, Subscription, Update,
-    async_trait, reads,
+    Access, Authorizer, Collection, Denied, Edit, Engine, Grant, Principal, async_trait, reads,
 };
 use fieldsync_sqlite::SqliteStore;
 use futures_util::StreamExt as _;
@@ -14,11 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::figure::{Figure, Limit};
 use crate::pairs::{Pairs, percentile};
 use crate::plan::Plan;
+use crate::queries::live;
 use crate::wait::Result;
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -113,18 +113,6 @@ async fn delays(plan: &Plan, subscriptions: usize, is_named: bool) -> Result<(f6
     let change = Edit::patch(("members", 1), json!({"project_id": 7}));
     let (_, busy) = tokio::join!(engine.transaction(vec![change]), p99(&engine, plan));
     Ok((quiet, busy?, asked.load(Ordering::Relaxed)))
-}
-
-async fn live(updates: &mut Subscription) -> Result {
-    let caught_up = async {
-        while let Some(update) = updates.next().await {
-            if let Update::Live { .. } = update {
-                return Ok(());
-            }
-        }
-        Err("a subscription has ended".into())
-    };
-    timeout(Duration::from_secs(10), caught_up).await?
 }
 
 /// Edits of another collection, 200 a second.

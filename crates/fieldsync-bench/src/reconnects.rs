@@ -6,27 +6,19 @@ use fieldsync::{Collection, Cursor, Edit, Engine, Filter, Topic, Update};
 use fieldsync_sqlite::SqliteStore;
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::figure::{Figure, Limit};
 use crate::pairs::Pairs;
 use crate::plan::Plan;
+use crate::queries::Task;
 use crate::wait::Result;
 
 const TOPICS: usize = 20;
 
 /// How many changes a subscriber reads at a time, at most.
 const PAGE: usize = 512;
-
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-struct Task {
-    project_id: i64,
-    title: String,
-}
 
 pub(crate) async fn measure(plan: &Plan, figures: &mut Vec<Figure>) -> Result {
     let (mut reads, mut time) = (Pairs::default(), Pairs::default());
