@@ -175,7 +175,7 @@ async fn s_edits_beyond_a_principals_rate_are_refused(app: App) {
     let refused = eve.transaction(vec![edit.clone(); 20]).await.unwrap_err();
     let is_limit = matches!(refused, EngineError::Refused(Refusal::OverLimit { .. }));
     assert!(is_limit, "{refused:?}");
-    // Others may write, and so may the app and those of whom nothing is known.
+    // Others may write, and so may the app and clients that nothing is known about.
     assert!(until_refused(&app, "ada", rename).await.0 >= 20);
     app.engine.transaction(vec![edit; 30]).await.unwrap();
     for _ in 0..30 {

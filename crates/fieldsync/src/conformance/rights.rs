@@ -20,7 +20,7 @@ use crate::schema::grant::Grant;
 use crate::schema::rules::{Rules, exists, on, principal};
 use crate::write::batch::{Batch, Group, GroupResult, RefusedEdit};
 
-/// Notes with as many stars as a membership says may be written by the editor whom it names.
+/// Notes with as many stars as a membership says may be written by the editor that it names.
 struct Database<F> {
     fixture: F,
     node: Node,

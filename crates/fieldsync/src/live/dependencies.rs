@@ -1,4 +1,4 @@
-//! Which collections the rules of others read, and whom a change there concerns.
+//! Which collections rules read, and which principals a change there concerns.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl Dependencies {
         readers.map(|reader| &reader.collection)
     }
 
-    /// For each collection whose rule reads this one, whom these changes concern. The changes are as they were logged.
+    /// For each collection whose rule reads this one, the principals that these changes concern. The changes are as they were logged.
     pub(crate) fn concerned(
         &self,
         collection: &str,

@@ -1,4 +1,4 @@
-//! Rates, and how much of one is left to whom it limits.
+//! Rates, and how much of a rate is left to each of those that it limits.
 
 use std::time::{Duration, Instant};
 
