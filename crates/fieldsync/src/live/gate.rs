@@ -39,6 +39,14 @@ impl Gate {
         }
     }
 
+    /// A gate of another stream that stands on the same answer.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(Asked {
+            standing: Arc::clone(&self.standing),
+            version: self.version,
+        })
+    }
+
     /// Polls until the gate is not closed.
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<Passage> {
         self.waker.register(context.waker());

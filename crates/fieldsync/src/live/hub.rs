@@ -7,12 +7,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::task::Waker;
-
-use futures_util::task::AtomicWaker;
+use std::task::{Context, Waker};
 
 use crate::live::hub_index::{HubIndex, KeyState};
 use crate::live::ring::{Entry, Ring};
+use crate::live::waiter::Waiter;
 use crate::model::change::Change;
 use crate::model::cursor::{Position, ResetReason};
 use crate::schema::index_key::IndexKey;
@@ -42,7 +41,7 @@ struct Listeners {
     next_number: u64,
     /// How many listeners have ended.
     ended: u64,
-    of_collection: HashMap<u64, Arc<AtomicWaker>>,
+    of_collection: HashMap<u64, Arc<Waiter>>,
     index: HubIndex,
 }
 
@@ -145,8 +144,8 @@ impl Hub {
             .of_collection
             .values()
             .filter(|_| !appended.is_empty());
-        let wakers = of_collection.chain(&concerned);
-        let wakers: Vec<Waker> = wakers.filter_map(|waker| waker.take()).collect();
+        let waiters = of_collection.chain(&concerned);
+        let wakers: Vec<Waker> = waiters.filter_map(|waiter| waiter.waker.take()).collect();
         drop(listeners);
         evicted.iter().for_each(|entry| entry.drop_frames());
         // No lock is held here: waking a task may drop its listener, which locks the listeners.
@@ -195,8 +194,8 @@ impl Hub {
         let wakers: Vec<Waker> = listeners
             .of_collection
             .values()
-            .chain(listeners.index.wakers())
-            .filter_map(|waker| waker.take())
+            .chain(listeners.index.waiters())
+            .filter_map(|waiter| waiter.waker.take())
             .collect();
         drop(listeners);
         wakers.into_iter().for_each(Waker::wake);
@@ -205,33 +204,45 @@ impl Hub {
     /// Registers a listener for the collection, or for the changes that concern one of these keys. The listener is woken for every such
     /// change that is appended from now on.
     pub(crate) fn listen(self: &Arc<Self>, keys: Option<Vec<IndexKey>>) -> Listener {
+        self.listen_with(&Arc::default(), 0, keys)
+    }
+
+    /// Registers a listener that is woken with others, among which it has this number.
+    fn listen_with(
+        self: &Arc<Self>,
+        waiter: &Arc<Waiter>,
+        own_number: usize,
+        keys: Option<Vec<IndexKey>>,
+    ) -> Listener {
         let ring = self.read();
         let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (number, waker) = (listeners.next_number, Arc::new(AtomicWaker::new()));
+        let number = listeners.next_number;
         listeners.next_number += 1;
         let keys = match keys {
             Some(keys) => {
-                let states = listeners.index.add(number, &keys, &waker, ring.head.offset);
+                let waiter = (waiter, own_number);
+                let states = (listeners.index).add(number, &keys, waiter, ring.head.offset);
                 Some(Box::new(Keys { keys, states }))
             }
             None => {
-                listeners.of_collection.insert(number, Arc::clone(&waker));
+                listeners.of_collection.insert(number, Arc::clone(waiter));
                 None
             }
         };
         Listener {
             hub: Arc::clone(self),
             number,
-            waker,
+            waiter: Arc::clone(waiter),
+            own_number,
             keys,
             generation: ring.generation,
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Ring> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Ring> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -241,7 +252,9 @@ impl Hub {
 pub(crate) struct Listener {
     hub: Arc<Hub>,
     number: u64,
-    pub(crate) waker: Arc<AtomicWaker>,
+    waiter: Arc<Waiter>,
+    /// Its number among those that are woken with it.
+    own_number: usize,
     /// What it waits for. For every change without it.
     keys: Option<Box<Keys>>,
     generation: u64,
@@ -253,21 +266,38 @@ struct Keys {
     states: Vec<Arc<KeyState>>,
 }
 
+/// The changes with certain keys that the ring has.
+#[derive(Debug)]
+pub(crate) enum KeysRead {
+    Entries(Vec<Arc<Entry>>),
+    /// Some were evicted from the ring.
+    Evicted,
+    /// The keys are known only since a later change.
+    Unknown,
+}
+
 impl Keys {
     fn touch(&self, change: &Change) -> bool {
         self.keys.iter().any(|key| key.touches(change))
     }
 
-    /// The changes after an offset that are in the ring. `None` if they are not all known.
-    fn after(&self, offset: u64) -> Option<Vec<Arc<Entry>>> {
+    /// The changes after an offset, the first ones of them up to this number.
+    fn after(&self, offset: u64, most: usize) -> KeysRead {
+        let is_evicted = |state: &Arc<KeyState>| state.evicted.load(Ordering::Acquire) > offset;
+        if self.states.iter().any(is_evicted) {
+            return KeysRead::Evicted;
+        }
         let states = self.states.iter();
-        let entries: Option<Vec<_>> = states.map(|state| state.after(offset)).collect();
-        let mut entries = entries?.concat();
+        let entries: Option<Vec<_>> = states.map(|state| state.after(offset, most)).collect();
+        let Some(mut entries) = entries.map(|entries| entries.concat()) else {
+            return KeysRead::Unknown;
+        };
         if self.states.len() > 1 {
             entries.sort_by_key(|entry| entry.change.position.offset);
             entries.dedup_by_key(|entry| entry.change.position.offset);
+            entries.truncate(most);
         }
-        Some(entries)
+        KeysRead::Entries(entries)
     }
 }
 
@@ -286,29 +316,63 @@ impl Listener {
         if position.offset >= ring.head.offset || ring.contradicts(position) {
             return RingRead::Entries(Vec::new(), position);
         }
-        if let Some(keys) = &self.keys {
-            let mut states = keys.states.iter();
-            if states.any(|state| state.evicted.load(Ordering::Acquire) > position.offset) {
-                return RingRead::Evicted;
-            }
-            if let Some(known) = keys.after(position.offset) {
+        match self.known_after(position.offset, limit.rows + 1) {
+            Some(KeysRead::Entries(known)) => {
                 return read_entries(known.iter(), position, ring.head, limit);
             }
+            Some(KeysRead::Evicted) => return RingRead::Evicted,
             // The position is from before the listener was registered.
+            Some(KeysRead::Unknown) | None => {}
         }
-        let first = ring.entries.front();
-        let first = first.map_or(ring.head.offset + 1, |first| first.change.position.offset);
-        if first > position.offset + 1 {
+        let Some(entries) = ring.after(position) else {
             return RingRead::Evicted;
-        }
-        let skip = (position.offset + 1).saturating_sub(first) as usize;
+        };
         let touches = |entry: &&Arc<Entry>| {
             self.keys
                 .as_ref()
                 .is_none_or(|keys| keys.touch(&entry.change))
         };
-        let entries = ring.entries.iter().skip(skip).filter(touches);
-        read_entries(entries, position, ring.head, limit)
+        read_entries(entries.filter(touches), position, ring.head, limit)
+    }
+
+    /// The changes after an offset that have its keys, the first ones up to this number. `None` if it waits for every change.
+    pub(crate) fn known_after(&self, offset: u64, most: usize) -> Option<KeysRead> {
+        self.keys.as_ref().map(|keys| keys.after(offset, most))
+    }
+
+    /// Whether it waits for every change.
+    pub(crate) fn is_of_all(&self) -> bool {
+        self.keys.is_none()
+    }
+
+    /// Is woken with others from now on, among which it has this number.
+    pub(crate) fn join(&mut self, waiter: &Arc<Waiter>, own_number: usize) {
+        let keys = self.keys.as_ref().map(|keys| keys.keys.clone());
+        let mut joined = self.hub.listen_with(waiter, own_number, keys);
+        joined.generation = self.generation;
+        // The other registration ends now, so that nothing was missed in between.
+        *self = joined;
+    }
+
+    /// Takes the place of another.
+    pub(crate) fn join_like(&mut self, other: &Self) {
+        self.join(&other.waiter, other.own_number);
+    }
+
+    /// Whether the ring has got to this position, so that what follows it will be appended.
+    pub(crate) fn has_reached(&self, position: Position) -> bool {
+        let ring = self.hub.read();
+        let is_known = position.epoch == ring.head.epoch && !ring.contradicts(position);
+        is_known && ring.generation == self.generation && position.offset <= ring.head.offset
+    }
+
+    /// Has this task woken.
+    pub(crate) fn register(&self, context: &Context<'_>) {
+        self.waiter.waker.register(context.waker());
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The position after the newest change in the ring.
@@ -613,11 +677,11 @@ mod tests {
         ));
         // Others' changes do not wake it, and their eviction does not concern it.
         let woken = futures_util::task::noop_waker();
-        five.waker.register(&woken);
-        six.waker.register(&woken);
+        five.waiter.waker.register(&woken);
+        six.waiter.waker.register(&woken);
         assert!(hub.append(&[task(7, 6, None)]));
-        assert!(five.waker.take().is_some());
-        assert!(six.waker.take().is_none());
+        assert!(five.waiter.waker.take().is_some());
+        assert!(six.waiter.waker.take().is_none());
         for offset in 8..3000 {
             assert!(hub.append(&[task(offset, 9, None)]));
         }

@@ -5,9 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::task::AtomicWaker;
-
 use crate::live::ring::Entry;
+use crate::live::waiter::Waiter;
 use crate::model::change::Change;
 use crate::schema::comparison::Comparison;
 use crate::schema::index_key::{IndexKey, KeysOfChange};
@@ -25,7 +24,8 @@ struct OfField {
 #[derive(Debug)]
 struct OfKey {
     state: Arc<KeyState>,
-    wakers: HashMap<u64, Arc<AtomicWaker>>,
+    /// By the number of the listener: who waits, and its number there.
+    waiters: HashMap<u64, (Arc<Waiter>, usize)>,
 }
 
 /// What the ring has of the changes with one key.
@@ -54,22 +54,16 @@ impl KeyState {
         }
     }
 
-    /// The changes after an offset that are in the ring. `None` if they are not all known here.
-    pub(crate) fn after(&self, offset: u64) -> Option<Vec<Arc<Entry>>> {
+    /// The changes after an offset that are in the ring, at most this many. `None` if they are not all known here.
+    pub(crate) fn after(&self, offset: u64, most: usize) -> Option<Vec<Arc<Entry>>> {
         let recent = self.recent();
         if offset < recent.complete_after {
             return None;
         }
-        let newer = |entry: &&Arc<Entry>| entry.change.position.offset > offset;
-        let mut after: Vec<_> = recent
-            .entries
-            .iter()
-            .rev()
-            .take_while(newer)
-            .cloned()
-            .collect();
-        after.reverse();
-        Some(after)
+        let is_before = |entry: &Arc<Entry>| entry.change.position.offset <= offset;
+        let first = recent.entries.partition_point(is_before);
+        let after = recent.entries.range(first..).take(most);
+        Some(after.cloned().collect())
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -83,7 +77,7 @@ impl HubIndex {
         &mut self,
         number: u64,
         keys: &[IndexKey],
-        waker: &Arc<AtomicWaker>,
+        waiter: (&Arc<Waiter>, usize),
         head: u64,
     ) -> Vec<Arc<KeyState>> {
         let add = |key: &IndexKey| {
@@ -94,9 +88,11 @@ impl HubIndex {
             let of_key = of_field.keys.entry(key.value.clone());
             let of_key = of_key.or_insert_with(|| OfKey {
                 state: Arc::new(KeyState::new(head)),
-                wakers: HashMap::new(),
+                waiters: HashMap::new(),
             });
-            of_key.wakers.insert(number, Arc::clone(waker));
+            let (waiter, own_number) = waiter;
+            let waiter = (Arc::clone(waiter), own_number);
+            of_key.waiters.insert(number, waiter);
             Arc::clone(&of_key.state)
         };
         keys.iter().map(add).collect()
@@ -109,8 +105,8 @@ impl HubIndex {
                 continue;
             };
             if let Some(of_key) = of_field.keys.get_mut(&key.value) {
-                of_key.wakers.remove(&number);
-                if of_key.wakers.is_empty() {
+                of_key.waiters.remove(&number);
+                if of_key.waiters.is_empty() {
                     of_field.keys.remove(&key.value);
                 }
             }
@@ -121,7 +117,7 @@ impl HubIndex {
     }
 
     /// Notes a change that was appended to the ring, and collects who waits for it.
-    pub(crate) fn note(&self, entry: &Arc<Entry>, concerned: &mut Vec<Arc<AtomicWaker>>) {
+    pub(crate) fn note(&self, entry: &Arc<Entry>, concerned: &mut Vec<Arc<Waiter>>) {
         self.for_each_key(&entry.change, |of_key| {
             let mut recent = of_key.state.recent();
             // A value that did not change is found twice.
@@ -132,7 +128,10 @@ impl HubIndex {
             {
                 recent.entries.push_back(Arc::clone(entry));
                 drop(recent);
-                concerned.extend(of_key.wakers.values().cloned());
+                for (waiter, number) in of_key.waiters.values() {
+                    waiter.mark(*number);
+                    concerned.push(Arc::clone(waiter));
+                }
             }
         });
     }
@@ -160,12 +159,13 @@ impl HubIndex {
         }
     }
 
-    /// The wakers of all listeners.
-    pub(crate) fn wakers(&self) -> impl Iterator<Item = &Arc<AtomicWaker>> {
+    /// All who wait.
+    pub(crate) fn waiters(&self) -> impl Iterator<Item = &Arc<Waiter>> {
         let of_fields = self.0.values();
         of_fields
             .flat_map(|of_field| of_field.keys.values())
-            .flat_map(|of_key| of_key.wakers.values())
+            .flat_map(|of_key| of_key.waiters.values())
+            .map(|(waiter, _)| waiter)
     }
 
     fn for_each_key(&self, change: &Change, mut visit: impl FnMut(&OfKey)) {

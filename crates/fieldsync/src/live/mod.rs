@@ -3,6 +3,7 @@
 
 pub(crate) mod dependencies;
 pub(crate) mod feed;
+pub(crate) mod follower;
 pub(crate) mod gate;
 pub(crate) mod hub;
 mod hub_index;
@@ -13,6 +14,7 @@ pub(crate) mod looks;
 pub(crate) mod message_size;
 pub(crate) mod mirror;
 mod mirrors;
+pub(crate) mod number_set;
 pub(crate) mod read_step;
 mod regrant;
 pub(crate) mod revocations;
@@ -26,5 +28,6 @@ pub(crate) mod update;
 mod update_stream;
 mod updates_read;
 pub(crate) mod validity;
+mod waiter;
 pub(crate) mod window;
 mod window_updates;

@@ -38,7 +38,7 @@ impl Subscription {
                     }
                 }
                 Poll::Pending => {
-                    self.listener.waker.register(context.waker());
+                    self.listener.register(context);
                     let is_closed = self.listener.is_closed();
                     return if is_closed {
                         Poll::Ready(Some(None))
@@ -73,8 +73,14 @@ impl Subscription {
         }
         next.validity = std::mem::replace(&mut self.validity, Validity::unlimited());
         next.gate = self.gate.take();
+        next.join_like(self);
         *self = next;
         Ok(())
+    }
+
+    /// Is woken with the same others as another one.
+    pub(crate) fn join_like(&mut self, other: &Self) {
+        self.listener.join_like(&other.listener);
     }
 
     /// Reads no current rows for the sake of [`FoldedChange::record`](crate::FoldedChange::record), where nothing else needs them.
@@ -88,7 +94,7 @@ impl Subscription {
     /// up, or is held.
     pub(crate) fn live_cursor(&self) -> Option<Cursor> {
         let is_held = self.gate.as_ref().is_some_and(|gate| !gate.is_open());
-        let is_live = matches!(self.state, State::Live) && self.events.is_empty();
+        let is_live = matches!(self.state, State::Live | State::Waiting) && self.is_drained();
         (is_live && !is_held).then_some(Cursor {
             position: self.position,
             shape: self.collection_shape,

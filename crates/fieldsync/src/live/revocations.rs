@@ -107,7 +107,7 @@ impl Revocations {
         loop {
             let read = poll_fn(|context| {
                 // The waker is registered before the ring is read, so that no change is missed.
-                listener.waker.register(context.waker());
+                listener.register(context);
                 match listener.read_after(position, SUBSCRIBER_PAGE) {
                     RingRead::Entries(entries, _) if entries.is_empty() => Poll::Pending,
                     read => Poll::Ready(read),

@@ -69,6 +69,14 @@ impl Ring {
         evicted
     }
 
+    /// The entries after a position. `None` if some were evicted.
+    pub(crate) fn after(&self, position: Position) -> Option<impl Iterator<Item = &Arc<Entry>>> {
+        let first = self.entries.front();
+        let first = first.map_or(self.head.offset + 1, |first| first.change.position.offset);
+        let skipped = (position.offset + 1).checked_sub(first)?;
+        Some(self.entries.iter().skip(skipped as usize))
+    }
+
     /// Whether the ring has another change at the offset of this position, so that the position belongs to another log.
     pub(crate) fn contradicts(&self, position: Position) -> bool {
         let known = match self.head.offset.checked_sub(position.offset) {

@@ -73,6 +73,8 @@ pub struct Subscription {
     pub(super) listener: Listener,
     /// The position up to which the log has been read.
     pub(super) position: Position,
+    /// Whether the ring had nothing more when it was polled last.
+    pub(super) is_level: bool,
     /// What has been read and not delivered yet.
     pub(super) events: VecDeque<Event>,
     /// The turn in which the events were read. It ends when they are delivered.
@@ -95,6 +97,8 @@ pub(super) enum State {
     Retrying(Pin<Box<tokio::time::Sleep>>, ReadStep),
     /// Reads the hub's ring.
     Live,
+    /// Is given what others read of the ring, too.
+    Waiting,
     Ended,
 }
 
@@ -124,6 +128,7 @@ impl Subscription {
             fill: Fill::All,
             listener,
             position,
+            is_level: false,
             events: VecDeque::new(),
             turn: None,
             state: State::Ended,
@@ -196,6 +201,7 @@ impl Subscription {
 
     /// Polls for the next event. `None` when the subscription has ended.
     pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.is_level = false;
         loop {
             // Before anything is delivered, and after it was read.
             if let Some(last) = ready!(self.poll_gate(context)) {
@@ -209,16 +215,17 @@ impl Subscription {
                 return Poll::Ready(event);
             }
             // The waker is registered before the ring is read, so that no change is missed.
-            self.listener.waker.register(context.waker());
-            let is_live = matches!(self.state, State::Live);
+            self.listener.register(context);
+            let is_live = matches!(self.state, State::Live | State::Waiting);
             if !is_live && self.listener.is_closed() {
                 self.state = State::Ended;
             }
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
+                State::Waiting => return Poll::Pending,
                 State::Live => match self.listener.read_after(self.position, SUBSCRIBER_PAGE) {
                     RingRead::Entries(entries, position) if entries.is_empty() => {
-                        self.position = position;
+                        (self.position, self.is_level) = (position, true);
                         return Poll::Pending;
                     }
                     RingRead::Entries(entries, position) => self.queue_entries(&entries, position),
@@ -283,7 +290,7 @@ impl Subscription {
     }
 
     /// Queues the live changes of which the subscriber sees something, and moves to the position after them.
-    fn queue_entries(&mut self, entries: &[Arc<Entry>], position: Position) {
+    pub(super) fn queue_entries(&mut self, entries: &[Arc<Entry>], position: Position) {
         if let Some(window) = self.window.take() {
             self.window = Some(self.queue_in_window(window, entries, position));
             return;

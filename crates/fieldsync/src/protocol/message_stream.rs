@@ -101,8 +101,18 @@ impl MessageStream {
         &self.subscription
     }
 
+    pub(crate) fn subscription_mut(&mut self) -> &mut Subscription {
+        &mut self.subscription
+    }
+
+    /// Whether it has nothing more to send.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.pending.is_empty() && self.subscription.is_drained()
+    }
+
     /// Goes on with another subscription.
-    pub(crate) fn replace(&mut self, subscription: Subscription) {
+    pub(crate) fn replace(&mut self, mut subscription: Subscription) {
+        subscription.join_like(&self.subscription);
         self.subscription = subscription.without_records();
     }
 

@@ -1,10 +1,15 @@
 //! The subscriptions of one connection. They take turns.
+//!
+//! A subscription that has something to send or to read is active, and polled. The others wait at their collection's place in the log
+//! (`live::follower`), however many they are.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ::http::StatusCode;
 
+use crate::live::follower::{Followed, Follower};
+use crate::live::number_set::NumberSet;
 use crate::live::subscription::Subscription;
 use crate::metrics::Limit;
 use crate::model::cursor::{Cursor, Place};
@@ -17,11 +22,19 @@ use crate::protocol::problem::Problem;
 /// The most records of all windows of a connection: the server keeps the place of each.
 const MAX_WINDOW_RECORDS: usize = 50_000;
 
+/// How many subscriptions of a connection read the store at a time: a read takes more memory than a subscription.
+const MAX_READING: usize = 4;
+
 /// The messages for the subscriptions of one connection.
 #[derive(Debug)]
 pub(crate) struct MessageStreams {
-    streams: Vec<MessageStream>,
-    /// The stream that is polled first, so that a busy one does not starve the others.
+    /// By their numbers. The place of one that has ended is free.
+    streams: Vec<Option<MessageStream>>,
+    /// What the streams of each collection share, with its name.
+    followers: Vec<(Arc<str>, Follower)>,
+    /// The numbers of the streams that are polled.
+    active: NumberSet,
+    /// The lowest number whose turn it is, so that a busy stream does not starve the others.
     next: usize,
     /// The collections with a subscription that has caught up, while another one was not live.
     owed: Vec<Arc<str>>,
@@ -34,32 +47,78 @@ impl MessageStreams {
         Self {
             // Most connections have one.
             streams: Vec::with_capacity(1),
+            followers: Vec::with_capacity(1),
+            active: NumberSet::default(),
             next: 0,
             owed: Vec::new(),
             denied: Vec::new(),
         }
     }
 
-    pub(crate) fn push(&mut self, stream: MessageStream) {
-        self.streams.push(stream);
+    pub(crate) fn push(&mut self, mut stream: MessageStream) {
+        let free = self.streams.iter().position(Option::is_none);
+        let number = free.unwrap_or(self.streams.len());
+        let collection = stream.collection();
+        let mut followers = self.followers.iter();
+        let known = followers.position(|(name, _)| name == collection);
+        let index = known.unwrap_or_else(|| {
+            let follower = Follower::new(stream.subscription().hub());
+            self.followers.push((Arc::clone(collection), follower));
+            self.followers.len() - 1
+        });
+        let (_, follower) = &mut self.followers[index];
+        follower.join(stream.subscription_mut(), number);
+        self.active.insert(number);
+        match free {
+            Some(free) => self.streams[free] = Some(stream),
+            None => self.streams.push(Some(stream)),
+        }
     }
 
     /// Ends a subscription.
     pub(crate) fn remove(&mut self, sub: &str) {
-        self.streams.retain(|stream| &*stream.sub != sub);
+        let mut streams = self.streams.iter();
+        let is_it = |stream: &Option<MessageStream>| {
+            stream.as_ref().is_some_and(|stream| &*stream.sub == sub)
+        };
+        if let Some(number) = streams.position(is_it) {
+            self.end(number);
+        }
+    }
+
+    /// Ends the stream with this number, and returns its name.
+    fn end(&mut self, number: usize) -> Option<Arc<str>> {
+        let ended = self.streams[number].take()?;
+        self.active.remove(number);
+        if let Some((_, follower)) = self
+            .followers
+            .iter_mut()
+            .find(|(name, _)| name == ended.collection())
+        {
+            follower.leave(number);
+        }
+        if !self.has(ended.collection()) {
+            self.followers
+                .retain(|(name, _)| name != ended.collection());
+        }
+        Some(Arc::clone(&ended.sub))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &MessageStream> {
+        self.streams.iter().flatten()
     }
 
     pub(crate) fn contains(&self, sub: &str) -> bool {
-        self.streams.iter().any(|stream| &*stream.sub == sub)
+        self.all().any(|stream| &*stream.sub == sub)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.streams.len()
+        self.all().count()
     }
 
     /// Refuses a window for whose places there is no room.
     pub(crate) fn with_room(&self, new: Subscription) -> Result<Subscription, Box<Problem>> {
-        let windows = self.streams.iter().map(MessageStream::subscription);
+        let windows = self.all().map(MessageStream::subscription);
         let windows = windows.filter_map(|subscription| subscription.grant().window);
         let asked = new.grant().window.unwrap_or_default();
         if asked == 0 || windows.sum::<usize>() + asked <= MAX_WINDOW_RECORDS {
@@ -72,10 +131,11 @@ impl MessageStreams {
         Err(Box::new(Problem::new(status, "limit", detail)))
     }
 
-    /// The streams of this collection.
-    fn of<'a>(&'a self, collection: &'a str) -> impl Iterator<Item = &'a MessageStream> {
-        let streams = self.streams.iter();
-        streams.filter(move |stream| **stream.collection() == *collection)
+    /// The numbers of the streams of this collection, and the streams.
+    fn of<'a>(&'a self, collection: &'a str) -> impl Iterator<Item = (usize, &'a MessageStream)> {
+        let streams = self.streams.iter().enumerate();
+        let streams = streams.filter_map(|(number, stream)| Some((number, stream.as_ref()?)));
+        streams.filter(move |(_, stream)| **stream.collection() == *collection)
     }
 
     /// Whether there is a stream of this collection.
@@ -85,15 +145,14 @@ impl MessageStreams {
 
     /// The collections that there are streams of.
     pub(crate) fn collections(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.streams.iter().map(MessageStream::collection)
+        self.followers.iter().map(|(name, _)| name)
     }
 
     /// The numbers of the streams with the same collection as this one.
     pub(crate) fn numbers_like(&self, number: usize) -> impl Iterator<Item = usize> {
-        let collection = self.streams[number].collection();
-        let streams = self.streams.iter().enumerate();
-        let same = streams.filter(move |(_, stream)| stream.collection() == collection);
-        same.map(|(number, _)| number)
+        let stream = self.streams.get(number).and_then(Option::as_ref);
+        let collection = stream.map_or("", |stream| stream.collection());
+        self.of(collection).map(|(number, _)| number)
     }
 
     /// Goes on with other subscriptions to a collection, where this gives one. Where it fails, the stream ends; returns the names of these
@@ -104,22 +163,20 @@ impl MessageStreams {
         with: impl Fn(&Subscription) -> Option<Result<Subscription, E>>,
     ) -> Vec<(Arc<str>, E)> {
         let mut ended = Vec::new();
-        self.streams.retain_mut(|stream| {
-            if **stream.collection() != *collection {
-                return true;
-            }
+        let numbers: Vec<_> = self.of(collection).map(|(number, _)| number).collect();
+        for number in numbers {
+            let Some(stream) = &mut self.streams[number] else {
+                continue;
+            };
             match with(stream.subscription()) {
-                None => true,
+                None => {}
                 Some(Ok(subscription)) => {
                     stream.replace(subscription);
-                    true
+                    self.active.insert(number);
                 }
-                Some(Err(error)) => {
-                    ended.push((Arc::clone(&stream.sub), error));
-                    false
-                }
+                Some(Err(error)) => ended.extend(self.end(number).map(|sub| (sub, error))),
             }
-        });
+        }
         ended
     }
 
@@ -131,7 +188,18 @@ impl MessageStreams {
     /// The cursor up to which all subscriptions to a collection have received everything. `None` while one of them catches up, or if
     /// there is none.
     pub(crate) fn live_cursor(&self, collection: &str) -> Option<Cursor> {
-        let cursors = self.of(collection).map(MessageStream::live_cursor);
+        let (_, follower) = self
+            .followers
+            .iter()
+            .find(|(name, _)| **name == *collection)?;
+        let cursors = self.of(collection).map(|(number, stream)| {
+            let cursor = stream.live_cursor()?;
+            if self.active.contains(number) {
+                return Some(cursor);
+            }
+            let position = follower.position()?;
+            Some(Cursor { position, ..cursor })
+        });
         let cursors: Option<Vec<_>> = cursors.collect();
         let cursors = cursors?.into_iter();
         cursors.min_by_key(|cursor| cursor.position.offset)
@@ -139,30 +207,26 @@ impl MessageStreams {
 
     /// The messages of a heartbeat: a `live` for each collection whose subscriptions are live, each with the number of a stream.
     pub(crate) fn heartbeats(&self) -> Vec<(usize, Message)> {
-        let mut seen: Vec<&Arc<str>> = Vec::new();
-        let mut messages = Vec::new();
-        for (number, stream) in self.streams.iter().enumerate() {
-            if !seen.contains(&stream.collection()) {
-                seen.push(stream.collection());
-                messages.extend(self.live(number).map(|live| (number, live)));
-            }
-        }
-        messages
+        let lives = self
+            .collections()
+            .filter_map(|collection| self.live(collection));
+        lives.collect()
     }
 
-    /// The message that all subscriptions to the collection of this stream are live, if they are. A feed has none.
-    fn live(&self, number: usize) -> Option<Message> {
-        let stream = &self.streams[number];
+    /// The message that all subscriptions to a collection are live, if they are, with the number of one of them. A feed has none.
+    fn live(&self, collection: &str) -> Option<(usize, Message)> {
+        let (number, stream) = self.of(collection).next()?;
         if stream.is_feed() {
             return None;
         }
-        let cursor = self.live_cursor(stream.collection())?;
+        let cursor = self.live_cursor(collection)?;
         let cursor = stream.seal(&Place::Cursor(cursor));
-        Some(Message {
+        let message = Message {
             json: live_message(stream.collection(), &cursor),
             name: "live",
             place: Some(cursor),
-        })
+        };
+        Some((number, message))
     }
 
     /// The next message with the number of its stream, or why the connection is to be closed. A `live` is of all streams with the same
@@ -171,30 +235,17 @@ impl MessageStreams {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<(usize, Message), Close>> {
-        let mut turn = 0;
-        while turn < self.streams.len() {
-            let number = (self.next + turn) % self.streams.len();
-            match self.streams[number].poll_next(context) {
-                Poll::Pending => turn += 1,
-                Poll::Ready(Ok(Next::Live)) => {
-                    // One says so for all, when all are.
-                    let collection = self.streams[number].collection();
-                    if !self.owed.contains(collection) {
-                        self.owed.push(Arc::clone(collection));
-                    }
-                }
-                Poll::Ready(Ok(Next::Denied(refusal))) => {
-                    let sub = self.streams.remove(number).sub;
-                    self.denied.push((sub, *refusal));
-                    // The numbers have changed.
-                    turn = 0;
-                }
-                Poll::Ready(Ok(Next::Message(message))) => {
-                    self.next = number + 1;
-                    return Poll::Ready(Ok((number, message)));
-                }
-                Poll::Ready(Err(close)) => return Poll::Ready(Err(close)),
+        let mut is_whole_round = self.next == 0;
+        loop {
+            if let Some(next) = self.poll_active(context) {
+                return Poll::Ready(next);
             }
+            let has_more = self.follow(context) || self.may_read();
+            self.next = 0;
+            if is_whole_round && !has_more {
+                break;
+            }
+            is_whole_round = true;
         }
         match self.take_owed() {
             Some(live) => Poll::Ready(Ok(live)),
@@ -202,19 +253,134 @@ impl MessageStreams {
         }
     }
 
+    /// Polls the active streams whose turn it still is. `None` when they have had it.
+    fn poll_active(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Option<Result<(usize, Message), Close>> {
+        let mut reading = self.reading();
+        while let Some(number) = self.active.next_from(self.next) {
+            self.next = number + 1;
+            let Some(stream) = &mut self.streams[number] else {
+                continue;
+            };
+            if reading >= MAX_READING && stream.subscription().is_to_read() {
+                continue;
+            }
+            let was_reading = stream.subscription().is_reading();
+            let polled = stream.poll_next(context);
+            let is_reading = stream.subscription().is_reading();
+            reading = reading + usize::from(is_reading) - usize::from(was_reading);
+            match polled {
+                Poll::Pending => self.rest(number),
+                Poll::Ready(Ok(Next::Live)) => {
+                    // One says so for all, when all are.
+                    let collection = stream.collection();
+                    if !self.owed.contains(collection) {
+                        self.owed.push(Arc::clone(collection));
+                    }
+                    // It may have more.
+                    self.next = number;
+                }
+                Poll::Ready(Ok(Next::Denied(refusal))) => {
+                    let sub = self.end(number);
+                    self.denied.extend(sub.map(|sub| (sub, *refusal)));
+                }
+                Poll::Ready(Ok(Next::Message(message))) => {
+                    self.rest(number);
+                    return Some(Ok((number, message)));
+                }
+                Poll::Ready(Err(close)) => return Some(Err(close)),
+            }
+        }
+        None
+    }
+
+    /// Lets a stream wait that was polled, if it has nothing to do by itself.
+    fn rest(&mut self, number: usize) {
+        let Some(stream) = &mut self.streams[number] else {
+            return;
+        };
+        let mut followers = self.followers.iter_mut();
+        let Some((_, follower)) = followers.find(|(name, _)| name == stream.collection()) else {
+            return;
+        };
+        let is_drained = stream.is_drained();
+        let subscription = stream.subscription_mut();
+        if !subscription.is_waiting() {
+            follower.leave(number);
+            if !(subscription.is_level() && follower.wait(number, subscription)) {
+                return;
+            }
+        }
+        if is_drained {
+            self.active.remove(number);
+        }
+    }
+
+    /// Gives the streams that wait what comes next. Returns whether there was something.
+    fn follow(&mut self, context: &Context<'_>) -> bool {
+        let mut has_more = false;
+        for (_, follower) in &mut self.followers {
+            let streams = &self.streams;
+            let subscription = |number: usize| {
+                let stream = streams.get(number)?.as_ref();
+                stream.map(MessageStream::subscription)
+            };
+            let (followed, numbers) = match follower.poll(context, subscription) {
+                Followed::Nothing => continue,
+                Followed::Alone(numbers) => (None, numbers),
+                Followed::Change(entry, numbers) => (Some(entry), numbers),
+            };
+            has_more = true;
+            for number in numbers.iter() {
+                let Some(stream) = &mut self.streams[number] else {
+                    continue;
+                };
+                let subscription = stream.subscription_mut();
+                match &followed {
+                    Some(entry) => subscription.take_change(entry),
+                    None => subscription.go_alone(follower.reached()),
+                }
+                let is_waiting = subscription.is_waiting();
+                if !is_waiting {
+                    follower.leave(number);
+                }
+                if !is_waiting || !stream.is_drained() {
+                    self.active.insert(number);
+                }
+            }
+        }
+        has_more
+    }
+
+    /// Whether a stream is to read the store, and may.
+    fn may_read(&self) -> bool {
+        let mut active = self.active_streams();
+        active.any(|stream| stream.subscription().is_to_read()) && self.reading() < MAX_READING
+    }
+
+    /// How many streams read the store.
+    fn reading(&self) -> usize {
+        let active = self.active_streams();
+        active
+            .filter(|stream| stream.subscription().is_reading())
+            .count()
+    }
+
+    fn active_streams(&self) -> impl Iterator<Item = &MessageStream> {
+        (self.active.iter()).filter_map(|number| self.streams[number].as_ref())
+    }
+
     /// A `live` of a collection whose subscriptions are all live by now, with the number of one of them.
     fn take_owed(&mut self) -> Option<(usize, Message)> {
         let mut owed = std::mem::take(&mut self.owed);
         owed.retain(|collection| self.has(collection));
-        let mut live = None;
-        owed.retain(|collection| {
-            let mut streams = self.streams.iter();
-            let number = streams.position(|stream| stream.collection() == collection);
-            if live.is_none() {
-                live = number.and_then(|number| Some((number, self.live(number)?)));
-                return live.is_none();
-            }
-            true
+        let mut lives = owed.iter().enumerate();
+        let live = lives.find_map(|(index, collection)| Some((index, self.live(collection)?)));
+        let live = live.map(|(index, live)| {
+            owed.remove(index);
+            live
         });
         self.owed = owed;
         live

@@ -48,7 +48,7 @@ impl Syncs {
     /// Wakes this task when there is more. To be called before the streams are polled, so that no change is missed in between.
     pub(crate) fn register(&self, context: &Context<'_>) {
         for sync in &self.0 {
-            sync.listener.waker.register(context.waker());
+            sync.listener.register(context);
         }
     }
 
