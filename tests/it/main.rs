@@ -59,6 +59,7 @@ mod live_queries;
 mod log_secrecy;
 #[cfg(feature = "services")]
 mod log_size;
+mod many_topics;
 mod membership;
 mod metrics;
 mod model;
