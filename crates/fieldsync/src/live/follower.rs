@@ -279,4 +279,10 @@ impl Subscription {
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         self.listener.hub()
     }
+
+    /// The position up to which it has read by itself.
+    #[cfg(test)]
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
 }

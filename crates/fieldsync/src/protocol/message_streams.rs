@@ -386,3 +386,185 @@ impl MessageStreams {
         live
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::engine::Engine;
+    use crate::live::since::Since;
+    use crate::model::access::Access;
+    use crate::model::edit::Edit;
+    use crate::schema::collection::Collection;
+    use crate::store::memory::MemoryStore;
+
+    /// An engine with the tasks 1 and 2, one of each project.
+    async fn engine() -> Engine {
+        let schema = json!({"type": "object", "properties": {
+            "project": {"type": "integer"},
+            "n": {"type": "integer"},
+        }});
+        let tasks = Collection::from_schema("tasks", &schema).open_to_everyone();
+        let builder = Engine::builder()
+            .collection(tasks)
+            .store(MemoryStore::new());
+        let engine = builder.start().await.unwrap();
+        let create = |project| Edit::create("tasks", json!({"project": project, "n": 0}));
+        let edits = vec![create(1), create(2)];
+        engine.transaction(edits).await.unwrap();
+        engine
+    }
+
+    async fn change(engine: &Engine, id: i64, numbers: std::ops::Range<i64>) {
+        let edit = |n| Edit::patch(("tasks", id), json!({"n": n}));
+        let edits = numbers.map(edit).collect();
+        engine.transaction(edits).await.unwrap();
+    }
+
+    async fn subscribe(engine: &Engine, streams: &mut MessageStreams, sub: &str, topic: &str) {
+        let permissions = engine.permissions(None, Access::Read, "tasks").await;
+        let (_, topic) = engine.find_topic(topic).unwrap();
+        let opened = engine.open(topic.unwrap(), Since::Snapshot, &permissions.unwrap());
+        let keys = engine.cursor_keys().clone();
+        streams.push(MessageStream::new(opened.unwrap(), sub, keys));
+    }
+
+    async fn next(streams: &mut MessageStreams) -> Value {
+        let next = poll_fn(|context| streams.poll_next(context)).await;
+        serde_json::from_slice(&next.unwrap().1.json).unwrap()
+    }
+
+    /// Reads everything up to `live`.
+    async fn until_live(streams: &mut MessageStreams) {
+        while next(streams).await["type"] != "live" {}
+        assert!(next(streams).now_or_never().is_none());
+    }
+
+    /// The numbers that the changes bring to each subscription, as far as they are there.
+    fn all(streams: &mut MessageStreams) -> BTreeMap<String, Vec<i64>> {
+        let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        while let Some(message) = next(streams).now_or_never() {
+            let Some(sub) = message["sub"].as_str().map(str::to_owned) else {
+                continue;
+            };
+            let number = message["fields"]["n"].as_i64();
+            all.entry(sub).or_default().extend(number);
+        }
+        all
+    }
+
+    fn expected(subs: &[(&str, std::ops::Range<i64>)]) -> BTreeMap<String, Vec<i64>> {
+        let subs = subs.iter().cloned();
+        subs.map(|(sub, numbers)| (sub.to_owned(), numbers.collect()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_change_concerns_its_topics_alone_and_moves_all_of_them() {
+        let (engine, mut streams) = (engine().await, MessageStreams::new());
+        for project in 0..1000 {
+            let topic = format!("tasks?project=eq.{project}");
+            subscribe(&engine, &mut streams, &project.to_string(), &topic).await;
+        }
+        until_live(&mut streams).await;
+        assert!(streams.active.is_empty());
+        change(&engine, 1, 1..2).await;
+        let message = next(&mut streams).await;
+        assert_eq!(
+            (&message["sub"], &message["fields"]["n"]),
+            (&json!("1"), &json!(1))
+        );
+        // Nothing else is polled, and everybody has got there.
+        assert!(streams.active.is_empty());
+        let head = engine.hub("tasks").head();
+        assert!(next(&mut streams).now_or_never().is_none());
+        assert_eq!(streams.live_cursor("tasks").unwrap().position, head);
+        let positions = streams.all().map(|stream| stream.subscription().position());
+        assert_eq!(positions.filter(|position| *position == head).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_goes_alone_misses_nothing_meanwhile() {
+        let (engine, mut streams) = (engine().await, MessageStreams::new());
+        subscribe(&engine, &mut streams, "one", "tasks?project=eq.1").await;
+        until_live(&mut streams).await;
+        subscribe(&engine, &mut streams, "two", "tasks?project=eq.2").await;
+        while next(&mut streams).await["type"] != "snapshot" {}
+        // More than one reading of the ring, while the other topic waits.
+        change(&engine, 2, 1..901).await;
+        change(&engine, 1, 1..4).await;
+        let read = all(&mut streams);
+        assert_eq!(read, expected(&[("one", 1..4), ("two", 1..901)]));
+        assert!(streams.active.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_was_ahead_receives_nothing_twice() {
+        let (engine, mut streams) = (engine().await, MessageStreams::new());
+        subscribe(&engine, &mut streams, "one", "tasks?project=eq.1").await;
+        subscribe(&engine, &mut streams, "all", "tasks?n=gte.0").await;
+        until_live(&mut streams).await;
+        subscribe(&engine, &mut streams, "more", "tasks?n=gt.2").await;
+        while next(&mut streams).await["type"] != "snapshot" {}
+        // It has read all of them when the others are given the third.
+        change(&engine, 1, 1..6).await;
+        let read = all(&mut streams);
+        assert_eq!(
+            read,
+            expected(&[("all", 1..6), ("more", 3..6), ("one", 1..6)])
+        );
+        streams.remove("one");
+        streams.remove("all");
+        subscribe(&engine, &mut streams, "late", "tasks/1").await;
+        until_live(&mut streams).await;
+        change(&engine, 1, 6..10).await;
+        assert_eq!(
+            all(&mut streams),
+            expected(&[("late", 6..10), ("more", 6..10)])
+        );
+        streams.remove("more");
+        streams.remove("late");
+        assert!(streams.followers.is_empty() && streams.active.is_empty());
+        assert_eq!(engine.hub("tasks").figures().subscriptions, 0);
+    }
+
+    #[tokio::test]
+    async fn a_few_topics_read_the_store_at_a_time() {
+        let (engine, mut streams) = (engine().await, MessageStreams::new());
+        for number in 0..50 {
+            subscribe(&engine, &mut streams, &number.to_string(), "tasks").await;
+        }
+        let mut most = 0;
+        let mut snapshots = 0;
+        while snapshots < 50 {
+            snapshots += usize::from(next(&mut streams).await["type"] == "snapshot");
+            most = most.max(streams.reading());
+        }
+        assert!((1..=4).contains(&most), "{most} read at a time");
+        until_live(&mut streams).await;
+        // Those that have missed nothing send nothing, and let others read.
+        let cursor = streams.live_cursor("tasks").unwrap();
+        let permissions = engine.permissions(None, Access::Read, "tasks").await;
+        for number in 50..100 {
+            let (_, topic) = engine.find_topic("tasks").unwrap();
+            let since = Since::Cursor(cursor);
+            let opened = engine.open(topic.unwrap(), since, permissions.as_ref().unwrap());
+            let keys = engine.cursor_keys().clone();
+            streams.push(MessageStream::new(
+                opened.unwrap(),
+                number.to_string(),
+                keys,
+            ));
+        }
+        // The last ones read first.
+        streams.next = 96;
+        let live = tokio::time::timeout(Duration::from_secs(10), until_live(&mut streams));
+        live.await.expect("all of them are live");
+    }
+}
