@@ -6,7 +6,7 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use crate::app::{App, on_every_store};
-use crate::socket::Mirror;
+use crate::socket::{Mirror, by_id};
 use crate::tasks::within_limit;
 
 on_every_store!(
@@ -112,6 +112,17 @@ impl Events {
         assert_eq!(event.name, name, "{event:?}");
         event
     }
+
+    /// Reads until the records of the mirror are those of a GET, when writes have ended.
+    pub(crate) async fn converge(&mut self, mirror: &mut Mirror, app: &App, path: &str) {
+        let all = by_id(&app.get(path).await).collect();
+        let converged = async {
+            while mirror.records != all {
+                mirror.apply(&self.next().await.unwrap().data);
+            }
+        };
+        within_limit("the records of a GET", converged).await;
+    }
 }
 
 async fn events_contain_the_messages_of_the_protocol(app: App) {
@@ -161,9 +172,7 @@ async fn x_a_stream_resumes_after_the_last_event_id(app: App) {
     }
     let since = last_id.unwrap();
     let mut events = Events::open(&app, &format!("/api/users/?since={since}"), None).await;
-    while mirror.list() != app.get("/api/users/").await {
-        mirror.apply(&events.next().await.unwrap().data);
-    }
+    events.converge(&mut mirror, &app, "/api/users/").await;
     assert_eq!(mirror.resets, [""; 0]);
     // `Last-Event-ID` takes precedence over `since`, which an EventSource repeats.
     Events::open(&app, "/api/users/?since=nonsense", Some(&since)).await;

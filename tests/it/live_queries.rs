@@ -9,6 +9,7 @@ use crate::app::{App, Rule, on_every_store};
 use crate::events::Events;
 use crate::random;
 use crate::socket::{Mirror, Socket};
+use crate::tasks::within_limit;
 
 on_every_store!(with tasks:
     records_enter_and_leave_a_query,
@@ -206,9 +207,12 @@ async fn edit(app: &App, random: &mut fastrand::Rng) {
 async fn converge(app: &App, socket: &mut Socket, mirrors: &mut BTreeMap<String, Mirror>) {
     for query in QUERIES {
         let all = app.get(&format!("/api/tasks/?{query}")).await;
-        while mirrors[query].list() != all {
-            apply(mirrors, &socket.next().await.unwrap());
-        }
+        let converged = async {
+            while mirrors[query].list() != all {
+                apply(mirrors, &socket.next().await.unwrap());
+            }
+        };
+        within_limit(query, converged).await;
     }
 }
 

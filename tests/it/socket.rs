@@ -205,12 +205,7 @@ impl Mirror {
         match message["type"].as_str().unwrap() {
             "snapshot" => {
                 let pieces = self.pieces.get_or_insert_default();
-                for record in message["records"].as_array().unwrap() {
-                    pieces.insert(
-                        record["id"].to_string(),
-                        record.as_object().unwrap().clone(),
-                    );
-                }
+                pieces.extend(by_id(&message["records"]));
                 if cursor.is_some() {
                     self.records = self.pieces.take().unwrap();
                 }
@@ -298,11 +293,25 @@ impl Mirror {
         Value::Array(records)
     }
 
-    /// Reads until the records equal those of a GET, when writes have ended. The limit on the wait for a message ends it otherwise.
+    /// Reads until the records are those of a GET, when writes have ended. In any order: text has another one in each database.
     pub(crate) async fn converge(&mut self, socket: &mut Socket, app: &App, path: &str) {
-        let all = app.get(path).await;
-        while self.list() != all {
-            self.apply(&socket.next().await.unwrap());
-        }
+        let all = by_id(&app.get(path).await).collect();
+        let converged = async {
+            while self.records != all {
+                self.apply(&socket.next().await.unwrap());
+            }
+        };
+        within_limit("the records of a GET", converged).await;
     }
+}
+
+/// The records of a list, by their ids as JSON.
+pub(crate) fn by_id(list: &Value) -> impl Iterator<Item = (String, Map<String, Value>)> {
+    let records = list.as_array().unwrap().iter();
+    records.map(|record| {
+        (
+            record["id"].to_string(),
+            record.as_object().unwrap().clone(),
+        )
+    })
 }
