@@ -329,25 +329,34 @@ impl<F> fmt::Debug for Rule<F> {
     }
 }
 
-/// Makes one test per store and web framework of each case. `with name:` gives another builder than the usual one.
+/// Makes one test per store and web framework of each case. `with name:` gives another builder than the usual one, and `in name:` a type that
+/// starts what the cases take.
 macro_rules! on_every_store {
     (with $builder:ident: $($case:ident),+ $(,)?) => {
-        $crate::app::on_every_store!(on_memory Axum Memory $builder: $($case),+);
-        $crate::app::on_every_store!(on_sqlite Axum Sqlite $builder: $($case),+);
-        $crate::app::on_every_store!(by_actix Actix Sqlite $builder: $($case),+);
-        #[cfg(feature = "services")]
-        $crate::app::on_every_store!(on_postgres Axum Postgres $builder: $($case),+);
-        #[cfg(feature = "services")]
-        $crate::app::on_every_store!(by_actix_on_postgres Actix Postgres $builder: $($case),+);
-        $crate::app::on_every_store!(by_poem Poem Memory $builder: $($case),+);
+        $crate::app::on_every_store!(
+            (|server, on| $crate::app::App::start(server, on, super::$builder())): $($case),+
+        );
     };
-    ($name:ident $server:ident $on:ident $builder:ident: $($case:ident),+) => {
+    (in $world:ident: $($case:ident),+ $(,)?) => {
+        $crate::app::on_every_store!((super::$world::start): $($case),+);
+    };
+    ($start:tt: $($case:ident),+) => {
+        $crate::app::on_every_store!(on_memory Axum Memory $start: $($case),+);
+        $crate::app::on_every_store!(on_sqlite Axum Sqlite $start: $($case),+);
+        $crate::app::on_every_store!(by_actix Actix Sqlite $start: $($case),+);
+        #[cfg(feature = "services")]
+        $crate::app::on_every_store!(on_postgres Axum Postgres $start: $($case),+);
+        #[cfg(feature = "services")]
+        $crate::app::on_every_store!(by_actix_on_postgres Actix Postgres $start: $($case),+);
+        $crate::app::on_every_store!(by_poem Poem Memory $start: $($case),+);
+    };
+    ($name:ident $server:ident $on:ident $start:tt: $($case:ident),+) => {
         mod $name {
-            use $crate::app::{App, On, Server};
+            use $crate::app::{On, Server};
 
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                super::$case(App::start(Server::$server, On::$on, super::$builder()).await).await;
+                super::$case($start(Server::$server, On::$on).await).await;
             })+
         }
     };

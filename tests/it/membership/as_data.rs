@@ -2,10 +2,10 @@
 
 use fieldsync::{Collection, Engine, Rules, exists, on, principal};
 
-use super::{Database, Member, Task, Window, on_every_store};
-use crate::app::{App, On, Server};
+use super::{Database, Member, Task, Window};
+use crate::app::{App, On, Server, on_every_store};
 
-on_every_store!(a_a_membership_that_ends_hides_what_it_showed,);
+on_every_store!(in World:a_a_membership_that_ends_hides_what_it_showed,);
 
 struct World {
     database: Database,

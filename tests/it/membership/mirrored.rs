@@ -4,10 +4,10 @@ use fieldsync::{Collection, Denied, Edit, Engine, EngineBuilder, Filter, Grant, 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Database, Member, Task, Window, on_every_store};
-use crate::app::{App, On, Server};
+use super::{Database, Member, Task, Window};
+use crate::app::{App, On, Server, on_every_store};
 
-on_every_store!(
+on_every_store!(in World:
     a_a_rule_that_reads_a_mirror_denies_who_was_removed,
     a_a_mirror_that_is_not_whole_answers_nothing,
     a_a_rule_may_read_its_own_collection,

@@ -26,36 +26,6 @@ use crate::events::Events;
 use crate::socket::{Mirror, Socket};
 use crate::tasks::within_limit;
 
-/// Makes tests of cases, which take the `World` beside them.
-macro_rules! on_store {
-    ($module:ident $server:ident $on:ident $($case:ident,)+) => {
-        mod $module {
-            use super::World;
-            use $crate::app::{On, Server};
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                let world = World::start(Server::$server, On::$on).await;
-                super::$case(world).await;
-            })+
-        }
-    };
-}
-
-/// Makes one test per store and web framework of each case, which takes the `World` beside it.
-macro_rules! on_every_store {
-    ($($cases:tt)+) => {
-        $crate::membership::on_store!(on_memory Axum Memory $($cases)+);
-        $crate::membership::on_store!(on_sqlite Axum Sqlite $($cases)+);
-        $crate::membership::on_store!(by_actix Actix Sqlite $($cases)+);
-        #[cfg(feature = "services")]
-        $crate::membership::on_store!(on_postgres Axum Postgres $($cases)+);
-        #[cfg(feature = "services")]
-        $crate::membership::on_store!(by_actix_on_postgres Actix Postgres $($cases)+);
-        $crate::membership::on_store!(by_poem Poem Memory $($cases)+);
-    };
-}
-use {on_every_store, on_store};
-
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 struct Member {

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use fieldsync::{Collection, Engine, MemoryStore, Principal, ResetReason, Update, reads};
 use futures_util::StreamExt as _;
 
-use super::{
-    Database, Member, Mood, OfMembers, Task, Window, events, on_every_store, subscription, until,
-};
-use crate::app::{App, On, Server};
+use super::{Database, Member, Mood, OfMembers, Task, Window, events, subscription, until};
+use crate::app::{App, On, Server, on_every_store};
 use crate::socket::Socket;
 use crate::tasks::within_limit;
 
-on_every_store!(
+on_every_store!(in World:
     a_a_removed_member_sees_nothing_more,
     a_a_member_of_fewer_projects_starts_anew_with_what_is_left,
     x_who_may_see_the_same_misses_nothing_and_is_not_reset,
