@@ -45,6 +45,7 @@ mod feed;
 #[cfg(feature = "services")]
 mod guide_page;
 mod hidden_data;
+mod hooked_store;
 mod http;
 mod http2;
 mod imports;

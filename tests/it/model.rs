@@ -7,13 +7,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription,
-};
+use fieldsync::backend::{Store, StoreError};
 use fieldsync::{
-    Action, Collection, Cursor, CursorKey, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore,
-    Outcome, Principal, Record, RecordId, RecordKey, Retention, Subscription, Topic, Update, View,
+    Action, Collection, Cursor, Edit, Engine, Fields, FoldedChange, Grant, MemoryStore, Outcome,
+    Principal, RecordId, Retention, Subscription, Topic, Update, View,
 };
 use fieldsync_sqlite::SqliteStore;
 use futures_util::StreamExt as _;
@@ -23,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::app::Rule;
+use crate::hooked_store::{Call, Hooked, Hooks};
 use crate::random;
 use crate::tasks::WAIT_TIMEOUT;
 
@@ -103,8 +101,9 @@ proptest! {
         run(async {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("0.db");
-            let database = Restorable::open(&file).await;
-            World::new(database.clone(), Some(database)).await.play(&steps).await;
+            let database = Arc::new(Restorable::open(&file).await);
+            let store = Hooked(Arc::<Restorable>::clone(&database));
+            World::new(store, Some(database)).await.play(&steps).await;
         });
     }
 }
@@ -117,23 +116,19 @@ fn run(play: impl Future<Output = ()>) {
 }
 
 /// A store that can be replaced by a backup while it is used.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Restorable {
-    current: Arc<RwLock<(Arc<SqliteStore>, PathBuf)>>,
-    collections: Arc<RwLock<Vec<Arc<Collection>>>>,
+    current: RwLock<(Arc<dyn Store>, PathBuf)>,
+    collections: RwLock<Vec<Arc<Collection>>>,
 }
 
 impl Restorable {
     async fn open(file: &Path) -> Self {
         let store = Arc::new(SqliteStore::open(file).await.unwrap());
         Self {
-            current: Arc::new(RwLock::new((store, file.to_owned()))),
-            collections: Arc::default(),
+            current: RwLock::new((store, file.to_owned())),
+            collections: RwLock::default(),
         }
-    }
-
-    fn store(&self) -> Arc<SqliteStore> {
-        Arc::clone(&self.current.read().unwrap().0)
     }
 
     /// Copies the database to a new file, and returns its path.
@@ -158,81 +153,30 @@ impl Restorable {
 }
 
 #[async_trait]
-impl Store for Restorable {
-    async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
-        *self.collections.write().unwrap() = collections.to_vec();
-        self.store().prepare(collections).await
-    }
-    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        self.store().commit(batch).await
-    }
-    async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError> {
-        self.store().log_captured(retention).await
-    }
-    async fn captured(&self) {
-        self.store().captured().await;
-    }
-    async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
-        self.store().get(key).await
-    }
-    async fn get_many(
-        &self,
-        collection: &str,
-        ids: &[RecordId],
-        limit: PageLimit,
-    ) -> Result<Vec<Option<Record>>, StoreError> {
-        self.store().get_many(collection, ids, limit).await
-    }
-    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
-        self.store().list(collection, listing).await
-    }
-    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError> {
-        self.store().explain(collection, listing).await
-    }
-    async fn changes(
-        &self,
-        collection: &str,
-        since: Position,
-        limit: PageLimit,
-    ) -> Result<ChangesSince, StoreError> {
-        self.store().changes(collection, since, limit).await
-    }
-    async fn changes_of(
-        &self,
-        key: &RecordKey,
-        since: Position,
-    ) -> Result<ChangesSince, StoreError> {
-        self.store().changes_of(key, since).await
-    }
-    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
-        self.store().tables().await
+impl Hooks for Restorable {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.current.read().unwrap().0)
     }
 
-    fn max_subscriber_reads(&self) -> usize {
-        self.store().max_subscriber_reads()
-    }
-    async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
-        self.store().heads().await
-    }
-    async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
-        self.store().cursor_key().await
-    }
-    async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
-        self.store().trim(retention).await
+    async fn before(&self, call: Call<'_>) -> Result<(), StoreError> {
+        if let Call::Prepare(collections) = call {
+            *self.collections.write().unwrap() = collections.to_vec();
+        }
+        Ok(())
     }
 }
 
 struct World {
     engine: Engine,
     store: Arc<dyn Store>,
-    database: Option<Restorable>,
+    database: Option<Arc<Restorable>>,
     backup: Option<PathBuf>,
     files: usize,
     readers: Vec<Reader>,
 }
 
 impl World {
-    async fn new(store: impl Store + Clone, database: Option<Restorable>) -> Self {
+    async fn new(store: impl Store + Clone, database: Option<Arc<Restorable>>) -> Self {
         let schema = json!({"type": "object", "properties": {
             "count": {"type": "integer", "default": 0},
             "open": {"type": "boolean", "default": true},

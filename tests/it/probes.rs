@@ -5,16 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription,
-};
-use fieldsync::{Collection, CursorKey, MemoryStore, Record, RecordId, RecordKey, Retention};
+use fieldsync::MemoryStore;
+use fieldsync::backend::{Store, StoreError};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::app::{App, On, Server, builder};
+use crate::hooked_store::{Call, Hooked, Hooks};
 use crate::tasks::within_limit;
 
 /// What the store does when it is asked for the heads of its logs.
@@ -30,80 +28,31 @@ enum Mood {
 /// A store whose database fails, and that counts how often it is asked.
 #[derive(Debug)]
 struct Moody {
-    store: MemoryStore,
+    store: Arc<dyn Store>,
     mood: watch::Receiver<Mood>,
     asked: Arc<AtomicUsize>,
 }
 
 #[async_trait]
-impl Store for Moody {
-    async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
-        self.store.prepare(collections).await
+impl Hooks for Moody {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
     }
-    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        self.store.commit(batch).await
-    }
-    async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError> {
-        self.store.log_captured(retention).await
-    }
-    async fn captured(&self) {
-        self.store.captured().await;
-    }
-    async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
-        self.store.get(key).await
-    }
-    async fn get_many(
-        &self,
-        collection: &str,
-        ids: &[RecordId],
-        limit: PageLimit,
-    ) -> Result<Vec<Option<Record>>, StoreError> {
-        self.store.get_many(collection, ids, limit).await
-    }
-    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
-        self.store.list(collection, listing).await
-    }
-    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError> {
-        self.store.explain(collection, listing).await
-    }
-    async fn changes(
-        &self,
-        collection: &str,
-        since: Position,
-        limit: PageLimit,
-    ) -> Result<ChangesSince, StoreError> {
-        self.store.changes(collection, since, limit).await
-    }
-    async fn changes_of(
-        &self,
-        key: &RecordKey,
-        since: Position,
-    ) -> Result<ChangesSince, StoreError> {
-        self.store.changes_of(key, since).await
-    }
-    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
-        self.store.tables().await
-    }
-    fn max_subscriber_reads(&self) -> usize {
-        self.store.max_subscriber_reads()
-    }
-    async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
+
+    async fn before(&self, call: Call<'_>) -> Result<(), StoreError> {
+        let Call::Heads = call else {
+            return Ok(());
+        };
         self.asked.fetch_add(1, Ordering::SeqCst);
         let secret = || "postgres://app:secret@db".into();
         let mood = *self.mood.borrow();
         match mood {
-            Mood::Answers => self.store.heads().await,
+            Mood::Answers => Ok(()),
             Mood::Hangs => std::future::pending().await,
             Mood::IsDown => Err(StoreError::Unavailable(secret())),
             Mood::LacksTables => Err(StoreError::Schema(Vec::new())),
             Mood::Fails => Err(StoreError::Backend(secret())),
         }
-    }
-    async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
-        self.store.cursor_key().await
-    }
-    async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
-        self.store.trim(retention).await
     }
 }
 
@@ -123,10 +72,11 @@ async fn start(server: Server, poll: Duration) -> (App, watch::Sender<Mood>, Arc
     let (mood, moods) = watch::channel(Mood::Answers);
     let asked = Arc::new(AtomicUsize::new(0));
     let store = Moody {
-        store: MemoryStore::new(),
+        store: Arc::new(MemoryStore::new()),
         mood: moods,
         asked: Arc::clone(&asked),
     };
+    let store = Hooked(Arc::new(store));
     let builder = builder().poll_interval(poll).store(store);
     let app = App::with(server, builder, tempfile::tempdir().unwrap()).await;
     (app, mood, asked)

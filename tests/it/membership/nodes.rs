@@ -4,14 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription,
-};
-use fieldsync::{
-    Collection, CursorKey, MemoryStore, Mirror, Principal, Record, RecordId, RecordKey, Retention,
-    Update, async_trait,
-};
+use fieldsync::backend::{Store, StoreError};
+use fieldsync::{MemoryStore, Mirror, Principal, Update, async_trait};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Database, Member, OfMembers, subscription, until};
 use crate::app::{App, On, Server};
+use crate::hooked_store::{Call, Hooked, Hooks};
 use crate::socket::Socket;
 use crate::tasks::{Tasks, within_limit};
 use crate::validity::Down;
@@ -188,88 +183,31 @@ enum Missing {
 /// A store whose answers can be held back.
 #[derive(Debug)]
 struct Cut {
-    store: MemoryStore,
+    store: Arc<dyn Store>,
     missing: watch::Receiver<Missing>,
 }
 
-impl Cut {
-    async fn connected(&self) -> &MemoryStore {
-        let mut missing = self.missing.clone();
-        let _ = missing.wait_for(|missing| *missing != Missing::All).await;
-        &self.store
+#[async_trait]
+impl Hooks for Cut {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    async fn before(&self, call: Call<'_>) -> Result<(), StoreError> {
+        let is_answered = |missing: &Missing| match missing {
+            Missing::Nothing => true,
+            Missing::Heads => !matches!(call, Call::Heads),
+            Missing::All => false,
+        };
+        let _ = self.missing.clone().wait_for(is_answered).await;
+        Ok(())
     }
 }
 
-#[async_trait]
-impl Store for Cut {
-    async fn prepare(&self, collections: &[Arc<Collection>]) -> Result<(), StoreError> {
-        self.connected().await.prepare(collections).await
-    }
-    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        self.connected().await.commit(batch).await
-    }
-    async fn log_captured(&self, retention: Retention) -> Result<LoggedCaptures, StoreError> {
-        self.connected().await.log_captured(retention).await
-    }
-    async fn captured(&self) {
-        self.store.captured().await;
-    }
-    async fn get(&self, key: &RecordKey) -> Result<(Option<Record>, Position), StoreError> {
-        self.connected().await.get(key).await
-    }
-    async fn get_many(
-        &self,
-        collection: &str,
-        ids: &[RecordId],
-        limit: PageLimit,
-    ) -> Result<Vec<Option<Record>>, StoreError> {
-        self.connected()
-            .await
-            .get_many(collection, ids, limit)
-            .await
-    }
-    async fn list(&self, collection: &str, listing: &Listing) -> Result<RecordPage, StoreError> {
-        self.connected().await.list(collection, listing).await
-    }
-    async fn explain(&self, collection: &str, listing: &Listing) -> Result<String, StoreError> {
-        self.connected().await.explain(collection, listing).await
-    }
-    async fn changes(
-        &self,
-        collection: &str,
-        since: Position,
-        limit: PageLimit,
-    ) -> Result<ChangesSince, StoreError> {
-        self.connected()
-            .await
-            .changes(collection, since, limit)
-            .await
-    }
-    async fn changes_of(
-        &self,
-        key: &RecordKey,
-        since: Position,
-    ) -> Result<ChangesSince, StoreError> {
-        self.connected().await.changes_of(key, since).await
-    }
-    async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
-        self.connected().await.tables().await
-    }
-    fn max_subscriber_reads(&self) -> usize {
-        self.store.max_subscriber_reads()
-    }
-    async fn heads(&self) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
-        let mut missing = self.missing.clone();
-        let _ = missing
-            .wait_for(|missing| *missing == Missing::Nothing)
-            .await;
-        self.store.heads().await
-    }
-    async fn cursor_key(&self) -> Result<CursorKey, StoreError> {
-        self.connected().await.cursor_key().await
-    }
-    async fn trim(&self, retention: Retention) -> Result<bool, StoreError> {
-        self.connected().await.trim(retention).await
+impl Cut {
+    fn off(store: MemoryStore, missing: watch::Receiver<Missing>) -> Hooked {
+        let store = Arc::new(store);
+        Hooked(Arc::new(Self { store, missing }))
     }
 }
 
@@ -283,7 +221,7 @@ async fn a_a_node_that_is_cut_off_from_the_store_pauses_until_it_is_back() {
     let (cut, missing) = watch::channel(Missing::Nothing);
     let members = Mirror::<Member>::of("members");
     let builder = rules[1].builder().mirror(&members);
-    let builder = builder.broker(Down).store(Cut { store, missing });
+    let builder = builder.broker(Down).store(Cut::off(store, missing));
     let node = App::with(Server::Axum, builder, tempfile::tempdir().unwrap()).await;
     rules[1].engine.set(node.engine.clone()).unwrap();
     other.add("ada", 1).await;
@@ -335,7 +273,7 @@ async fn a_a_what_is_read_from_the_store_waits_for_what_came_before_it() {
     let builder = rules[1]
         .builder()
         .broker(Down)
-        .store(Cut { store, missing });
+        .store(Cut::off(store, missing));
     let node = App::with(Server::Axum, builder, tempfile::tempdir().unwrap()).await;
     rules[1].engine.set(node.engine.clone()).unwrap();
     other.add("ada", 1).await;
