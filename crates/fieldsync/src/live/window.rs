@@ -306,8 +306,13 @@ mod tests {
 
         /// Reads what is missing, two rows at a time.
         fn fill(&mut self) {
+            let before = self.reads;
             while self.window.is_blank() || self.window.missing() > 0 {
                 self.reads += 1;
+                assert!(
+                    self.reads - before <= self.rows.len() / 2 + 1,
+                    "the window reads on after the last row"
+                );
                 let sorting = self.grant.sorting.clone().unwrap();
                 let reach = self.window.reach().cloned();
                 let follows = |record: &Record| {
