@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::tasks::within_limit;
 use crate::third_adapter::{Live, Rest};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -178,6 +180,16 @@ impl App {
         let (status, user) = self.send("POST", "/api/users/", &user).await;
         assert_eq!(status, 201, "{user}");
         user["id"].as_i64().unwrap()
+    }
+
+    /// Waits until this number of changes of a collection was announced, which comes after the replies to their edits.
+    pub(crate) async fn announced(&self, collection: &str, changes: u64) {
+        let announced = async {
+            while self.engine.stats().collections[collection].offset < changes {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within_limit("an announcement", announced).await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

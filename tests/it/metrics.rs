@@ -40,6 +40,7 @@ async fn stats_with(engine: &Engine, awaited: &str, holds: impl Fn(&Stats) -> bo
 
 async fn stats_show_what_is_open_now(app: App) {
     let id = app.create_user("Ada", "").await;
+    app.announced("users", 1).await;
     let before = app.engine.stats();
     assert_eq!(before.collections["users"].offset, 1);
     assert!(before.collections["users"].ring_bytes > 0);
@@ -70,7 +71,7 @@ async fn stats_show_what_is_open_now(app: App) {
 
 /// A recorder that remembers the last value of each gauge, the sum of each counter, and all values of each histogram.
 #[derive(Default)]
-struct Recorded {
+pub(crate) struct Recorded {
     values: Mutex<BTreeMap<String, Arc<Value>>>,
     /// The name and the kind of each metric, as the documentation has them.
     described: Mutex<Vec<String>>,
@@ -96,7 +97,7 @@ impl Recorded {
     }
 
     /// The values of a metric: one for a counter or a gauge.
-    fn get(&self, key: &str) -> Vec<f64> {
+    pub(crate) fn get(&self, key: &str) -> Vec<f64> {
         let values = self.values.lock().unwrap();
         values
             .get(key)

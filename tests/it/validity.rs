@@ -113,9 +113,12 @@ async fn subscription(
     subscription
 }
 
+/// Creates a user, and waits until the feeds that are open have it: those that open later do not get it.
 async fn create(app: &App, name: &str) {
+    let before = app.engine.stats().collections["users"].offset;
     let user = User::named(name, "");
     app.engine.collection("users").create(user).await.unwrap();
+    app.announced("users", before + 1).await;
 }
 
 async fn a_an_expired_principal_is_disconnected_and_refused(app: App) {

@@ -48,6 +48,7 @@ async fn a_a_removed_member_sees_nothing_more(World { rule, app, .. }: World) {
     let topic = "tasks?title=eq.canary";
     ada.socket.subscribe(topic, None).await;
     while ada.socket.expect_any(&["live", "snapshot"]).await["type"] != "live" {}
+    app.announced("tasks", 1).await;
     let mut feed = Socket::open_with(&app, None, &[("x-user", "ada".to_owned())]).await;
     let mut stream = events(&app, "ada").await;
     let mut in_rust = subscription(&app, "ada").await;
@@ -98,6 +99,7 @@ async fn a_a_member_of_fewer_projects_starts_anew_with_what_is_left(world: World
     app.task(2, "secret").await;
     let mut ada = Window::open(&app, "ada").await;
     assert_eq!(ada.titles(), ["first", "secret"]);
+    app.announced("tasks", 2).await;
     let mut feed = Socket::open_with(&app, None, &[("x-user", "ada".to_owned())]).await;
     let mut stream = events(&app, "ada").await;
     let mut in_rust = subscription(&app, "ada").await;
