@@ -40,6 +40,7 @@ mod event_topics;
 mod events;
 mod exact_json;
 mod existing_table;
+mod far_bases;
 mod faults;
 mod feed;
 #[cfg(feature = "services")]
