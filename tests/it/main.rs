@@ -62,6 +62,7 @@ mod log_secrecy;
 #[cfg(feature = "services")]
 mod log_size;
 mod many_topics;
+mod many_views;
 mod membership;
 mod metrics;
 mod model;

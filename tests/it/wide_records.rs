@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::demo::{Demo, LogCounter, on_every_server};
+use crate::many_views::read_change;
 use crate::socket::Socket;
 use crate::tasks::within_limit;
 
@@ -12,11 +13,21 @@ on_every_server!(
     wide_records_take_bounded_memory_on_sqlite,
     wide_records_take_bounded_memory_on_postgres,
     wide_records_take_bounded_memory_in_memory,
+    m_subscribers_of_many_views_that_take_nothing_pin_bounded_memory,
 );
 
 const RECORDS: usize = 40;
 const TEXT_BYTES: usize = 256 * 1024;
 const MAX_GROWTH: usize = 64 * 1024 * 1024;
+
+/// Each set of these fields is a view, with the text.
+const NAMES: [&str; 4] = ["first_name", "last_name", "created_at", "updated_at"];
+
+const CHANGES: usize = 40;
+const CHANGE_BYTES: usize = 1_000_000;
+
+/// What a change as large as a record pins, in all subscribers together.
+const MAX_PINNED: usize = 120 * 1024 * 1024;
 
 async fn wide_records_take_bounded_memory_on_sqlite(server: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -79,6 +90,56 @@ async fn check_memory(store: &str, server: &str) {
         }
     }
     assert_eq!(received, RECORDS);
+}
+
+/// Changes of a large record, of which each subscriber sees something else. One in four of them reads.
+async fn m_subscribers_of_many_views_that_take_nothing_pin_bounded_memory(server: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("app.db").display());
+    let options = ["--store", &store, "--server", server, "--texts"];
+    let more = ["--no-sample-data"];
+    let node = Demo::node(&[&options[..], &more].concat(), &LogCounter::default());
+    let http = reqwest::Client::new();
+    let write = async |number: usize| {
+        let text = format!("{number} {}", "x".repeat(CHANGE_BYTES));
+        let request = match number {
+            0 => http.post(node.url("/api/users/")),
+            _ => http.patch(node.url("/api/users/1/")),
+        };
+        let reply = request.json(&json!({"text": text})).send().await.unwrap();
+        assert!(reply.status().is_success());
+    };
+    write(0).await;
+    let (mut reading, mut stalled) = (Vec::new(), Vec::new());
+    for view in 0..1 << NAMES.len() {
+        let fields = (0..NAMES.len()).filter(|field| view & (1 << field) > 0);
+        let names = fields.map(|field| NAMES[field]).chain(["text"]);
+        let names = names.collect::<Vec<_>>().join(",");
+        for copy in 0..2 {
+            let socket = Socket::open_at(&node.address, Some("fieldsync.v1")).await;
+            let mut socket = socket.unwrap();
+            let topic = format!("users?select={names}");
+            let sub = format!("{view} {copy}");
+            let subscribe = json!({"type": "subscribe", "topic": topic, "sub": sub});
+            socket.send(&subscribe).await;
+            socket.expect_any(&["live"]).await;
+            match view % 2 + copy {
+                0 => reading.push(socket),
+                _ => stalled.push(socket),
+            }
+        }
+    }
+    let base = reset_peak(&node);
+    for number in 1..=CHANGES {
+        write(number).await;
+        for socket in &mut reading {
+            read_change(socket).await;
+        }
+    }
+    let growth = peak(&node).saturating_sub(base);
+    println!("{server}: {} MiB", growth >> 20);
+    assert!(growth < MAX_PINNED, "{} MiB", growth >> 20);
+    drop(stalled);
 }
 
 async fn subscribed(node: &Demo, since: Option<&str>) -> Socket {
