@@ -36,6 +36,7 @@ mod command_line;
 mod cursors;
 #[cfg(feature = "services")]
 mod django;
+mod each_limit;
 mod event_topics;
 mod events;
 mod exact_json;

@@ -5,8 +5,8 @@ use std::thread::available_parallelism;
 
 /// What clients may take of one node. The defaults fit a public server.
 ///
-/// A refusal over HTTP is a problem (RFC 9457) with a `Retry-After` where it makes sense to try again, and stores nothing. On a WebSocket it is
-/// a message `error` with the same problem, or a close code. Each time that a limit is reached counts in the metric
+/// A refusal over HTTP is a problem (RFC 9457) and stores nothing. Where it makes sense to try again, it has a `Retry-After` of at most an hour.
+/// On a WebSocket it is a message `error` with the same problem, or a close code. Each time that a limit is reached counts in the metric
 /// `fieldsync_limits_total`, whose label `limit` is given with each limit.
 ///
 /// The limits of a principal count by its name, or by its [`limit_key`](crate::Principal::limit_key) where it has one. A principal without either

@@ -51,11 +51,11 @@ impl<'a> Pages<'a> {
     }
 
     /// The same, until this many records were read.
-    pub(crate) fn up_to(self, records: usize) -> Self {
-        Self {
-            left: records,
-            ..self
-        }
+    pub(crate) fn up_to(mut self, records: usize) -> Self {
+        let rows = &mut self.listing.limit.rows;
+        *rows = (*rows).min(records);
+        self.left = records;
+        self
     }
 
     /// The next page. `None` after the last one.
