@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription, own_collections,
+    Batch, ChangesSince, Committed, Listing, LoggedCaptures, MAX_LIST_TIME, PageLimit, Position,
+    RecordPage, Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{Row as _, SqlValue, TableRegistry, check_order, script};
@@ -26,9 +26,6 @@ use crate::pooler::shares_a_session;
 use crate::trim::trim;
 use crate::value::{Parameter, PostgresRow};
 use crate::{introspection, log, prepare, writer};
-
-/// How long a list may look for its records in one statement.
-const MAX_LIST_TIME: Duration = Duration::from_secs(5);
 
 /// The connections of a pool that `connect` creates.
 const MAX_CONNECTIONS: usize = 16;
@@ -218,30 +215,21 @@ impl PostgresStore {
         Connection::of(&self.pool).await
     }
 
-    /// Reads records of a collection, whether more follow, and the head of its log.
+    /// Reads records of a collection, whether more follow, and the head of its log. After the time, if any, PostgreSQL cancels it.
     async fn read(
         &self,
         table: &Table,
         sql: &str,
         parameters: Vec<Parameter<'_>>,
+        max_time: Option<Duration>,
     ) -> Result<RecordPage, Failure> {
         let client = self.client().await?;
-        let reading = run(&client, sql, parameters);
-        let rows = client.within(ANSWER_TIMEOUT, reading).await?;
-        record_page(table, &rows)
-    }
-
-    /// As [`read`](Self::read), for a statement that may look through a whole table: PostgreSQL cancels it after a while.
-    async fn read_for_a_while(
-        &self,
-        table: &Table,
-        sql: &str,
-        parameters: Vec<Parameter<'_>>,
-    ) -> Result<RecordPage, Failure> {
-        let client = self.client().await?;
-        let limit = MAX_LIST_TIME.as_millis();
         let reading = async {
-            let begin = format!("begin read only; set local statement_timeout = {limit}");
+            let Some(max_time) = max_time else {
+                return run(&client, sql, parameters).await;
+            };
+            let timeout = max_time.as_millis();
+            let begin = format!("begin read only; set local statement_timeout = {timeout}");
             let steps = [
                 Step::Simple(begin),
                 Step::query(&client, sql, parameters).await?,
@@ -250,7 +238,7 @@ impl PostgresStore {
             let mut results = in_order(&client, &steps).await;
             let (begun, rows) = (results.next(), results.next());
             begun?;
-            Ok::<_, Failure>(rows?)
+            Ok(rows?)
         };
         let rows = client.within(ANSWER_TIMEOUT, reading).await?;
         record_page(table, &rows)
@@ -305,7 +293,7 @@ impl Store for PostgresStore {
         let table = tables.of(&key.collection)?;
         let mut parameters = vec![Parameter::text(&*table.log)];
         parameters.extend(table.key_values(&key.id).into_iter().map(Parameter::from));
-        let mut page = self.read(table, &table.own.get, parameters).await?;
+        let mut page = self.read(table, &table.own.get, parameters, None).await?;
         Ok((page.records.pop(), page.head))
     }
 
@@ -341,13 +329,13 @@ impl Store for PostgresStore {
         // One row more than that is looked at, so that there is a number after it.
         let limit = listing.limit;
         let (mut rows, mut bytes) = (limit.rows.clamp(1, usize::MAX / 4), limit.bytes);
+        // Only these may look through a whole table.
+        let is_query = listing.narrowing.is_some() || listing.sorting.is_some();
+        let max_time = is_query.then_some(MAX_LIST_TIME);
         loop {
             let limit = PageLimit { rows, bytes };
             let (sql, parameters) = list_statement(table, listing, limit);
-            let page = match (&listing.narrowing, &listing.sorting) {
-                (None, None) => self.read(table, &sql, parameters).await?,
-                _ => self.read_for_a_while(table, &sql, parameters).await?,
-            };
+            let page = self.read(table, &sql, parameters, max_time).await?;
             check_order(listing, &page.records)?;
             if !page.records.is_empty() || !page.more || rows >= usize::MAX / 4 {
                 return Ok(page);

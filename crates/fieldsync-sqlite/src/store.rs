@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription, own_collections,
+    Batch, ChangesSince, Committed, Listing, LoggedCaptures, MAX_LIST_TIME, PageLimit, Position,
+    RecordPage, Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
@@ -28,9 +28,6 @@ use crate::{drain, heads, introspection, prepare, writer};
 
 /// Reads of the disk overlap with reads of the cache. More readers would not be faster on the few cores of most servers.
 const READERS: usize = 4;
-
-/// How long a list may look for its records in one statement.
-const MAX_LIST_TIME: Duration = Duration::from_secs(5);
 
 /// How many of them may read for subscribers at a time.
 const MAX_SUBSCRIBER_READS: usize = 2;

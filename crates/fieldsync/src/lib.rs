@@ -179,7 +179,7 @@ pub mod backend {
     pub use crate::schema::sorting::{SortKey, Sorting};
     pub use crate::schema::table_description::{ColumnDescription, LeftOut, TableDescription};
     pub use crate::store::error::{SchemaMismatch, StoreError};
-    pub use crate::store::listing::Listing;
+    pub use crate::store::listing::{Listing, MAX_LIST_TIME};
     pub use crate::store::page::{PageLimit, PageMeter, RecordPage};
     pub use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Store};
     pub use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};

@@ -1,6 +1,6 @@
 //! Reads the records that a grant shows from the store, page by page.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::engine::engine::Engine;
 use crate::engine::slow_lists::SLOW;
@@ -9,11 +9,8 @@ use crate::metrics::Limit;
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
 use crate::schema::sorting::SortKey;
-use crate::store::listing::Listing;
+use crate::store::listing::{Listing, MAX_LIST_TIME};
 use crate::store::page::{PageLimit, RecordPage};
-
-/// How long a list may look for records that match its query.
-const MAX_TIME: Duration = Duration::from_secs(5);
 
 /// The least number of records that the store is asked for after its first page: where most are hidden, one at a time would take long.
 const MIN_RECORDS: usize = 256;
@@ -105,6 +102,6 @@ impl<'a> Pages<'a> {
 
     /// Whether this has taken so long that it must end.
     pub(crate) fn is_out_of_time(&self) -> bool {
-        self.begun.elapsed() > MAX_TIME
+        self.begun.elapsed() > MAX_LIST_TIME
     }
 }

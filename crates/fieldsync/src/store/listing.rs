@@ -1,12 +1,16 @@
 //! What a page of a collection is read of: which records, in which order, and how many.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::record::{Record, RecordId};
 use crate::schema::grant::Grant;
 use crate::schema::narrowing::Narrowing;
 use crate::schema::sorting::{SortKey, Sorting};
 use crate::store::page::PageLimit;
+
+/// How long a list may look for its records: a store in one statement, and the engine in all that it makes for a page.
+pub const MAX_LIST_TIME: Duration = Duration::from_secs(5);
 
 /// A page to be read of a collection.
 #[derive(Debug, Clone)]
