@@ -92,23 +92,24 @@ async fn while_another_process_writes_edits_are_refused_and_reads_continue() {
         .unwrap();
 }
 
-/// The refusal of an edit that violates a constraint of a table made by this SQL.
-async fn refused(sql: &str, edit: Edit) -> Refusal {
+/// An engine on a table made by this SQL, and the folder of its database.
+async fn started(sql: &str, things: Collection) -> (tempfile::TempDir, Engine) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let builder = Engine::builder().collection(things).store(store);
+    (folder, builder.start().await.unwrap())
+}
+
+/// The refusal of an edit that violates a constraint of a table made by this SQL.
+async fn refused(sql: &str, edit: Edit) -> Refusal {
     let collection = things(json!({
         "email": {"type": ["string", "null"]},
         "stars": {"type": ["integer", "null"]},
         "parent": {"type": ["integer", "null"]},
     }));
-    let store = SqliteStore::open(&path).await.unwrap();
-    let engine = Engine::builder()
-        .collection(collection)
-        .store(store)
-        .start()
-        .await
-        .unwrap();
+    let (_folder, engine) = started(sql, collection).await;
     match engine.transaction(vec![edit]).await {
         Err(EngineError::Refused(refusal)) => refusal,
         other => panic!("the edit should be refused: {other:?}"),
@@ -173,18 +174,9 @@ async fn a_violated_constraint_is_reported_for_its_field_without_its_name() {
 
 #[tokio::test]
 async fn a_reference_may_be_dangling_until_the_group_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.db");
     let sql = "create table things (id integer primary key, parent integer references things deferrable initially deferred)";
-    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     let things = things(json!({"parent": {"type": ["integer", "null"]}}));
-    let store = SqliteStore::open(&path).await.unwrap();
-    let engine = Engine::builder()
-        .collection(things)
-        .store(store)
-        .start()
-        .await
-        .unwrap();
+    let (_folder, engine) = started(sql, things).await;
     let create = |parent: Value| Edit::create("things", json!({"parent": parent}));
     engine
         .transaction(vec![create(json!(2)), create(Value::Null)])
@@ -248,21 +240,12 @@ async fn the_database_is_in_wal_mode_by_default() {
 
 #[tokio::test]
 async fn of_many_concurrent_edits_only_those_that_violate_a_constraint_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.db");
     let sql = "create table things (id integer primary key, title text unique,
                  parent integer references things deferrable initially deferred)";
-    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     let things = things(
         json!({"title": {"type": "string", "default": ""}, "parent": {"type": ["integer", "null"]}}),
     );
-    let store = SqliteStore::open(&path).await.unwrap();
-    let engine = Engine::builder()
-        .collection(things)
-        .store(store)
-        .start()
-        .await
-        .unwrap();
+    let (_folder, engine) = started(sql, things).await;
     let edits = (0..30).map(|at| {
         let parent = if at % 10 == 3 {
             json!(1000)
@@ -305,19 +288,11 @@ async fn of_many_concurrent_edits_only_those_that_violate_a_constraint_are_refus
 /// A trigger that computes until its edit's deadline stops only its own edit.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_computes_for_too_long_is_interrupted() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.db");
     let sql = "create table things (id integer primary key, email text);
         create trigger slow before insert on things when new.email = 'slow' begin
           select count(*) from (with recursive n (n) as (select 1 union all select n + 1 from n) select n from n); end";
-    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-    let store = SqliteStore::open(&path).await.unwrap();
-    let engine = Engine::builder()
-        .collection(things(json!({"email": {"type": "string"}})))
-        .store(store)
-        .start()
-        .await
-        .unwrap();
+    let email = things(json!({"email": {"type": "string"}}));
+    let (_folder, engine) = started(sql, email).await;
     let create = |email: &str| {
         let edit = Edit::create("things", json!({"email": email}));
         engine.transaction(vec![edit])

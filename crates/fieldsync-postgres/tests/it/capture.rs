@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fieldsync::{
-    Action, Collection, Edit, Engine, Fields, Record, RecordId, ResetReason, Subscription, Update,
+    Action, Collection, Cursor, Edit, Engine, Fields, Record, RecordId, ResetReason, Subscription,
+    Update,
 };
 use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
@@ -44,6 +45,26 @@ impl World {
         self.sql.batch_execute(sql).await.unwrap();
     }
 
+    /// A database with one author, whose only engine has stopped, and a cursor from before that.
+    pub(crate) async fn stopped() -> (String, Client, Cursor) {
+        let world = Self::new(LIBRARY, library()).await;
+        world
+            .run("insert into authors (id, name) values (1, 'a')")
+            .await;
+        let mut authors = world.window("authors").await;
+        authors.shows(&[(1, json!({"name": "a"}))]).await;
+        let mut again = world.engine.subscribe("authors", None).await.unwrap();
+        let cursor = loop {
+            if let Update::Live { cursor } = again.next().await.unwrap() {
+                break cursor;
+            }
+        };
+        drop((authors, again));
+        let Self { url, sql, engine } = world;
+        let _ = engine.drain(Duration::from_secs(1)).await;
+        (url, sql, cursor)
+    }
+
     pub(crate) async fn window(&self, name: &str) -> Window {
         let mut window = Window {
             updates: self.engine.subscribe(name, None).await.unwrap(),
@@ -63,6 +84,17 @@ pub(crate) async fn engine(url: &str, collections: Vec<Collection>) -> Engine {
         builder = builder.collection(collection);
     }
     builder.start().await.unwrap()
+}
+
+/// Why an engine does not start with the table `items` of this SQL.
+pub(crate) async fn refused_start(tables: &str) -> String {
+    let url = fresh_database().await;
+    connect(&url).await.batch_execute(tables).await.unwrap();
+    let items = collection("items", &json!({"name": {"type": "string"}})).no_create();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let started = Engine::builder().store(store).collection(items);
+    let error = started.start().await.unwrap_err();
+    fieldsync_sql::text_of(&error)
 }
 
 /// A subscriber's copy of a collection.
@@ -302,25 +334,7 @@ async fn changes_that_fire_no_trigger_are_a_reset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_finds_what_was_written_while_none_ran() {
-    let world = World::new(LIBRARY, library()).await;
-    world
-        .run("insert into authors (id, name) values (1, 'a')")
-        .await;
-    let mut authors = world.window("authors").await;
-    authors.shows(&[(1, json!({"name": "a"}))]).await;
-    let mut again = world.engine.subscribe("authors", None).await.unwrap();
-    let cursor = loop {
-        if let Update::Live { cursor } = again.next().await.unwrap() {
-            break cursor;
-        }
-    };
-    let _ = world.engine.drain(Duration::from_secs(1)).await;
-    let World {
-        url,
-        sql,
-        engine: stopped,
-    } = world;
-    drop(stopped);
+    let (url, sql, cursor) = World::stopped().await;
     sql.batch_execute(
         "update authors set name = 'b'; insert into authors (id, name) values (2, 'c')",
     )
@@ -386,27 +400,7 @@ async fn a_transaction_of_another_program_that_stays_open_holds_up_its_own_rows_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_changes_while_no_engine_ran_are_a_reset() {
-    let world = World::new(LIBRARY, library()).await;
-    world
-        .run("insert into authors (id, name) values (1, 'a')")
-        .await;
-    let mut authors = world.window("authors").await;
-    authors.shows(&[(1, json!({"name": "a"}))]).await;
-    let mut again = world.engine.subscribe("authors", None).await.unwrap();
-    let cursor = loop {
-        if let Update::Live { cursor } = again.next().await.unwrap() {
-            break cursor;
-        }
-    };
-    drop(authors);
-    drop(again);
-    let World {
-        url,
-        sql,
-        engine: stopped,
-    } = world;
-    let _ = stopped.drain(Duration::from_secs(1)).await;
-    drop(stopped);
+    let (url, sql, cursor) = World::stopped().await;
     let insert = "insert into authors (id, name) select n, 'n' from generate_series(2, 100002) n";
     sql.batch_execute(insert).await.unwrap();
     let engine = engine(&url, library()).await;

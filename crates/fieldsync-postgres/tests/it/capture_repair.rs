@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fieldsync::{Engine, RecordId, ResetReason, Update};
+use fieldsync::{RecordId, ResetReason, Update};
 use fieldsync_postgres::PostgresStore;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::capture::{LIBRARY, World, collection, engine, library};
+use crate::capture::{LIBRARY, World, engine, library, refused_start};
 use crate::cluster::{connect, fresh_database};
 
 const DROPPED: [&str; 4] = [
@@ -42,26 +42,7 @@ async fn a_running_engine_creates_dropped_side_objects_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_creates_dropped_side_objects_again() {
     for sql in DROPPED {
-        let world = World::new(LIBRARY, library()).await;
-        let insert = "insert into authors (id, name) values (1, 'a')";
-        world.run(insert).await;
-        let mut authors = world.window("authors").await;
-        authors.shows(&[(1, json!({"name": "a"}))]).await;
-        let mut again = world.engine.subscribe("authors", None).await.unwrap();
-        let cursor = loop {
-            if let Update::Live { cursor } = again.next().await.unwrap() {
-                break cursor;
-            }
-        };
-        drop(authors);
-        drop(again);
-        let World {
-            url,
-            sql: client,
-            engine: stopped,
-        } = world;
-        let _ = stopped.drain(Duration::from_secs(1)).await;
-        drop(stopped);
+        let (url, client, cursor) = World::stopped().await;
         // Its last check may still run.
         let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
         while client
@@ -165,14 +146,8 @@ async fn an_error_of_one_table_does_not_hold_up_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_others_inherit_from_is_refused() {
-    let url = fresh_database().await;
     let tables = "create table items (id bigint primary key, name text not null); create table kid () inherits (items)";
-    connect(&url).await.batch_execute(tables).await.unwrap();
-    let items = collection("items", &json!({"name": {"type": "string"}})).no_create();
-    let store = PostgresStore::connect(&url).await.unwrap();
-    let started = Engine::builder().store(store).collection(items);
-    let error = started.start().await.unwrap_err();
-    let text = fieldsync_sql::text_of(&error);
+    let text = refused_start(tables).await;
     assert!(text.contains("kid inherits from it"), "{text}");
 }
 

@@ -1,12 +1,11 @@
 //! What a statement sets off without a trigger, and values and settings of other programs that must neither fail them nor hide
 //! what they write.
 
-use fieldsync::{Action, Edit, Engine, RecordId};
-use fieldsync_postgres::PostgresStore;
+use fieldsync::{Action, Edit, RecordId};
 use serde_json::json;
 
-use crate::capture::{LIBRARY, World, collection, library};
-use crate::cluster::{connect, fresh_database};
+use crate::capture::{LIBRARY, World, collection, library, refused_start};
+use crate::cluster::connect;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn json_that_is_no_jsonb_fails_no_writer() {
@@ -135,15 +134,9 @@ async fn a_delete_that_a_rule_replaces_is_an_update() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_replaces_updates_is_refused_at_the_start() {
-    let url = fresh_database().await;
     let tables = "create table items (id bigint primary key, name text not null); \
          create rule frozen as on update to items do instead nothing";
-    connect(&url).await.batch_execute(tables).await.unwrap();
-    let items = collection("items", &json!({"name": {"type": "string"}})).no_create();
-    let store = PostgresStore::connect(&url).await.unwrap();
-    let started = Engine::builder().store(store).collection(items);
-    let error = started.start().await.unwrap_err();
-    let text = fieldsync_sql::text_of(&error);
+    let text = refused_start(tables).await;
     assert!(text.contains("frozen (on update)"), "{text}");
 }
 
