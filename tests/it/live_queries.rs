@@ -203,6 +203,17 @@ async fn edit(app: &App, random: &mut fastrand::Rng) {
     let _ = app.engine.transaction(edits).await;
 }
 
+/// A socket on which each mirror goes on where it was.
+async fn subscribed(app: &App, mirrors: &mut BTreeMap<String, Mirror>) -> Socket {
+    let mut socket = Socket::v1(app).await;
+    for (query, mirror) in mirrors {
+        let topic = format!("tasks?{query}");
+        let sent = mirror.go_on_as(&mut socket, query, &topic).await;
+        sent.unwrap();
+    }
+    socket
+}
+
 /// Waits until each mirror shows what a list with its query has.
 async fn converge(app: &App, socket: &mut Socket, mirrors: &mut BTreeMap<String, Mirror>) {
     for query in QUERIES {
@@ -238,13 +249,7 @@ async fn x_queries_on_one_socket_converge_and_resume(app: App) {
         .map(|query| ((*query).to_owned(), Mirror::default()))
         .collect();
     for _ in 0..12 {
-        let mut socket = Socket::v1(&app).await;
-        for (query, mirror) in &mut mirrors {
-            mirror
-                .go_on_as(&mut socket, query, &format!("tasks?{query}"))
-                .await
-                .unwrap();
-        }
+        let mut socket = subscribed(&app, &mut mirrors).await;
         for _ in 0..random.u8(..12) {
             edit(&app, &mut random).await;
         }
@@ -264,13 +269,7 @@ async fn x_queries_on_one_socket_converge_and_resume(app: App) {
             edit(&app, &mut random).await;
         }
     }
-    let mut socket = Socket::v1(&app).await;
-    for (query, mirror) in &mut mirrors {
-        mirror
-            .go_on_as(&mut socket, query, &format!("tasks?{query}"))
-            .await
-            .unwrap();
-    }
+    let mut socket = subscribed(&app, &mut mirrors).await;
     converge(&app, &mut socket, &mut mirrors).await;
     assert!(
         mirrors.values().all(|mirror| mirror.resets.is_empty()),

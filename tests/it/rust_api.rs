@@ -1,6 +1,6 @@
 //! The Rust API.
 
-use fieldsync::{Edit, EngineError, Fields, Outcome, Principal, Refusal, Update};
+use fieldsync::{Edit, Engine, EngineError, Fields, Outcome, Principal, Refusal, Stored, Update};
 use futures_util::StreamExt as _;
 use serde_json::json;
 
@@ -16,13 +16,15 @@ on_every_store!(
     an_app_can_act_on_behalf_of_a_principal,
 );
 
+/// Creates John Doe.
+async fn create(engine: &Engine) -> Stored<User> {
+    let user = User::named("John", "Doe");
+    engine.collection("users").create(user).await.unwrap()
+}
+
 async fn records_are_read_and_written_as_structs(app: App) {
     let engine = &app.engine;
-    let user = engine
-        .collection("users")
-        .create(User::named("John", "Doe"))
-        .await
-        .unwrap();
+    let user = create(engine).await;
     assert_eq!(user.fields, User::named("John", "Doe"));
     assert!(user.created_at.is_some() && user.created_at == user.updated_at);
     let users = engine.collection::<User>("users");
@@ -91,12 +93,7 @@ async fn records_are_read_and_written_as_json_objects(app: App) {
 }
 
 async fn a_transaction_applies_all_of_its_edits_or_none(app: App) {
-    let user = app
-        .engine
-        .collection("users")
-        .create(User::named("John", "Doe"))
-        .await
-        .unwrap();
+    let user = create(&app.engine).await;
     let edits = vec![
         Edit::patch(("users", &user.id), json!({"first_name": "Jack"})),
         Edit::create("things", json!({"count": 1})),
@@ -138,12 +135,7 @@ async fn a_transaction_applies_all_of_its_edits_or_none(app: App) {
 }
 
 async fn a_refresh_announces_what_the_apps_own_sql_changed(app: App) {
-    let user = app
-        .engine
-        .collection("users")
-        .create(User::named("John", "Doe"))
-        .await
-        .unwrap();
+    let user = create(&app.engine).await;
     let mut changes = app.engine.subscribe("users", None).await.unwrap();
     while !matches!(changes.next().await, Some(Update::Live { .. })) {}
     app.engine.refresh(("users", &user.id)).await.unwrap();
@@ -171,12 +163,7 @@ async fn a_refresh_announces_what_the_apps_own_sql_changed(app: App) {
 }
 
 async fn a_subscription_is_a_stream(app: App) {
-    let user = app
-        .engine
-        .collection("users")
-        .create(User::named("John", "Doe"))
-        .await
-        .unwrap();
+    let user = create(&app.engine).await;
     let mut updates = app
         .engine
         .subscribe(("users", &user.id), None)
