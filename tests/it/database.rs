@@ -98,6 +98,19 @@ impl Database {
         self.run(sql).await;
     }
 
+    /// How many bytes of values all logs have.
+    pub(crate) async fn log_bytes(&self) -> i64 {
+        #[cfg(feature = "services")]
+        if let Some(url) = &self.url {
+            let sql = "select sum(octet_length(after) + octet_length(former))::bigint from fieldsync_changes";
+            let client = crate::cluster::connect(url).await;
+            return client.query_one(sql, &[]).await.unwrap().get(0);
+        }
+        let sql = "select sum(length(after) + length(former)) from fieldsync_changes";
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
     /// Another program with a connection of its own.
     pub(crate) async fn program(&self) -> Program {
         #[cfg(feature = "services")]

@@ -62,6 +62,7 @@ mod live_queries;
 mod log_secrecy;
 #[cfg(feature = "services")]
 mod log_size;
+mod logged_values;
 mod many_topics;
 mod many_views;
 mod membership;

@@ -1,5 +1,6 @@
 //! Conditions on records, as data.
 
+use std::collections::BTreeSet;
 use std::ops::Not;
 
 use serde_json::Value;
@@ -118,9 +119,27 @@ impl Filter {
         })
     }
 
+    /// The fields that the condition reads.
+    pub(crate) fn fields(&self) -> BTreeSet<&str> {
+        self.0.fields()
+    }
+
     fn compare(field: impl Into<String>, operator: Operator, value: impl Into<Value>) -> Self {
         let value = Operand::Json(value.into());
         Self(Condition::Compare(field.into(), operator, value))
+    }
+}
+
+impl Condition {
+    fn fields(&self) -> BTreeSet<&str> {
+        match self {
+            Self::Compare(field, ..)
+            | Self::In(field, _)
+            | Self::IsNull(field)
+            | Self::Is(field, _) => [&**field].into(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::fields).collect(),
+            Self::Not(part) => part.fields(),
+        }
     }
 }
 

@@ -78,19 +78,44 @@ impl Change {
     /// Whether the change lacks values that the holder of this grant needs: to tell whether it sees the record, or to receive it whole.
     pub(crate) fn lacks_for(&self, grant: &Grant) -> bool {
         let arrives = |action| matches!(action, Ok(Some(Action::Create | Action::Enter)));
+        if self.is_hidden_from(grant) {
+            return false;
+        }
         // Whatever the change is of, its record may come into a window.
         grant.window.is_some()
             || !grant.is_for_all()
                 && (grant.lacks(&self.after) || arrives(self.visible_action(grant)))
     }
 
+    /// Whether the update is known to be of a record that was hidden from the holder of this grant, and still is.
+    fn is_hidden_from(&self, grant: &Grant) -> bool {
+        let is_known = self.tells_who_reads(grant);
+        is_known && self.was_revealed(grant) == (false, false)
+    }
+
+    /// Whether the change has all values that decide whether the holder of this grant may read its record, before it and after it.
+    fn tells_who_reads(&self, grant: &Grant) -> bool {
+        let rows = grant.rows.as_ref();
+        rows.is_none_or(|rows| !self.previous.is_empty() && !rows.lacks(&self.after))
+    }
+
+    /// Whether the record existed for the holder of this grant before the update, and whether it does after it.
+    fn was_revealed(&self, grant: &Grant) -> (bool, bool) {
+        let after = Values::new(&self.key.id, &self.after);
+        let is_revealed = grant.reveals(&after);
+        let before = after.with_previous(&self.previous);
+        (grant.reveals(&before), is_revealed)
+    }
+
     /// The change as it is logged: an update without its large values that did not change, so that the log grows with what
-    /// changed. Where a grant may limit the records, a closure may test any value, and the whole row is logged.
+    /// changed. Those that decide who may read the record are kept. Where any may, the whole row is logged.
     pub(crate) fn for_log(self: &Arc<Self>, collection: &Collection) -> Arc<Self> {
         let is_left_out = |(name, value): &(&String, &Value)| {
-            !self.affects(name) && size_of_value(value) > MAX_UNCHANGED_BYTES
+            !self.affects(name)
+                && size_of_value(value) > MAX_UNCHANGED_BYTES
+                && !collection.decides_rows(name)
         };
-        if collection.may_filter_rows() || !self.after.iter().any(|field| is_left_out(&field)) {
+        if !self.after.iter().any(|field| is_left_out(&field)) {
             return Arc::clone(self);
         }
         let logged = self.after.iter().filter(|field| !is_left_out(field));
@@ -113,12 +138,15 @@ impl Change {
     /// says so.
     ///
     /// Where values are missing that decide whether the holder saw the record, those of now say nothing of before: the record is sent as it
-    /// is, or its end.
+    /// is, or its end. Its end only if it is known that the holder might read it before or after the change.
     pub(crate) fn filled(
         &self,
         row: Option<&Record>,
         grant: &Grant,
     ) -> Result<Option<(Self, Action)>, UnknownMembership> {
+        if self.is_hidden_from(grant) {
+            return Ok(None);
+        }
         let is_undecided = grant.lacks(&self.after)
             || row.is_none() && self.previous.is_empty() && !grant.is_for_all();
         if is_undecided {
@@ -132,9 +160,14 @@ impl Change {
                         .map_or(Action::Create, |_| Action::Enter);
                     Ok(Some((whole, arrives)))
                 }
-                _ if grant.rows.is_some() => Err(UnknownMembership),
-                Some(_) => Ok(Some((self.clone(), Action::Leave))),
-                None => Ok(Some((self.without_values(), Action::Delete))),
+                _ if !self.tells_who_reads(grant) => Err(UnknownMembership),
+                Some(row) if grant.reveals(&row.into()) => {
+                    let (_, is_revealed) = self.was_revealed(grant);
+                    let shown = is_revealed.then(|| self.clone());
+                    let left = shown.unwrap_or_else(|| self.without_values());
+                    Ok(Some((left, Action::Leave)))
+                }
+                _ => Ok(Some((self.without_values(), Action::Delete))),
             };
         }
         let Some(row) = row else {
@@ -160,7 +193,7 @@ impl Change {
             Action::Delete => Ok(Some((self.without_values(), action))),
             Action::Leave if grant.reveals(&row.into()) => Ok(Some((filled, action))),
             // It was hidden since, and the change that hid it is of a record that has left already.
-            Action::Leave => Err(UnknownMembership),
+            Action::Leave => Ok(Some((self.without_values(), Action::Delete))),
             Action::Create | Action::Update | Action::Enter => {
                 Ok(grant.shows(row).then_some((filled, action)))
             }
@@ -334,9 +367,11 @@ mod tests {
     use super::*;
     use crate::model::change::FoldedChanges;
     use crate::model::cursor::Position;
+    use crate::model::filter::Filter;
     use crate::model::query::Query;
     use crate::model::record::RecordKey;
     use crate::model::timestamp::Timestamp;
+    use crate::schema::rules::{Rules, everyone, exists, on, owner, principal};
     use crate::schema::view::View;
 
     fn fields(value: serde_json::Value) -> Fields {
@@ -440,6 +475,90 @@ mod tests {
             json!({"open": false}),
         );
         assert!(enters.filled(None, &grant).unwrap().is_none());
+    }
+
+    /// A grant for the records that are open, of those with a body.
+    fn open_ones(query: &str) -> Grant {
+        let schema = json!({"type": "object", "properties": {
+            "open": {"type": "boolean"}, "body": {"type": "string"}, "stars": {"type": "integer"},
+        }});
+        let notes = Collection::from_schema("users", &schema);
+        let grant = Grant::full().with_rows(Filter::eq("open", true));
+        let grant = grant.checked(&notes).unwrap();
+        let query = Query::read(query, &[]).unwrap();
+        grant.narrowed(&query, &notes).unwrap()
+    }
+
+    #[test]
+    fn an_update_of_a_hidden_record_is_nothing_whatever_the_log_has_left_out() {
+        let hidden = change(
+            Action::Update,
+            json!({"open": false, "stars": 1}),
+            json!({"stars": 0}),
+        );
+        let grant = open_ones("body=neq.x");
+        assert!(!hidden.lacks_for(&grant));
+        let row = |open: bool| Record {
+            id: 1.into(),
+            fields: fields(json!({"open": open, "stars": 1, "body": "canary"})),
+        };
+        for row in [None, Some(row(false)), Some(row(true))] {
+            assert_eq!(hidden.filled(row.as_ref(), &grant).unwrap(), None);
+        }
+        // One that is hidden by the change ends, and with its present values it is not shown.
+        let hides = change(
+            Action::Update,
+            json!({"open": false, "stars": 1}),
+            json!({"open": true}),
+        );
+        for row in [None, Some(row(false))] {
+            let (shown, action) = hides.filled(row.as_ref(), &grant).unwrap().unwrap();
+            assert_eq!((action, shown.after), (Action::Delete, Fields::new()));
+        }
+        let other = open_ones("body=eq.x");
+        let (shown, action) = hides.filled(Some(&row(true)), &other).unwrap().unwrap();
+        assert_eq!((action, shown.after), (Action::Leave, Fields::new()));
+        // One that leaves the query, and was hidden since.
+        let leaves = change(
+            Action::Update,
+            json!({"open": true, "stars": 1}),
+            json!({"stars": 0}),
+        );
+        let few = open_ones("stars=lt.1");
+        let (shown, action) = leaves.filled(Some(&row(false)), &few).unwrap().unwrap();
+        assert_eq!((action, shown.after), (Action::Delete, Fields::new()));
+    }
+
+    #[test]
+    fn values_that_decide_who_reads_are_logged_with_each_update() {
+        let schema = json!({"type": "object", "properties": {
+            "owner": {"type": "string"}, "draft": {"type": "string"}, "team": {"type": "string"},
+            "body": {"type": "string"}, "stars": {"type": "integer"},
+        }});
+        let rules = Rules::new()
+            .read(owner("owner").rows(!Filter::is_null("draft")))
+            .read(exists(
+                "members",
+                on("name").equals("team"),
+                principal("user"),
+            ))
+            .write(everyone().rows(Filter::eq("body", "")));
+        let of = |collection: Collection| {
+            let large = "x".repeat(MAX_UNCHANGED_BYTES + 1);
+            let after =
+                json!({"owner": large, "draft": large, "team": large, "body": large, "stars": 1});
+            let change = Arc::new(change(Action::Update, after, json!({"stars": 0})));
+            let logged = change.for_log(&collection);
+            let mut names: Vec<String> = logged.after.keys().cloned().collect();
+            names.sort_unstable();
+            names.join(" ")
+        };
+        let notes = || Collection::from_schema("users", &schema);
+        assert_eq!(of(notes().rules(rules)), "draft owner stars team");
+        assert_eq!(of(notes().open_to_everyone()), "stars");
+        assert_eq!(of(notes().rules(Rules::new().read(everyone()))), "stars");
+        let any = notes().authorize_fn(|_, _| Ok(Grant::full()));
+        assert_eq!(of(any), "body draft owner stars team");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A collection: a name, its fields, the table that stores them, and the app's rules. The fields are read from a JSON
 //! Schema in `json_schema`; the app's closures are in `hooks`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -56,7 +57,8 @@ pub struct Collection {
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
     /// If the authorizer is rules as data.
     pub(super) rules: Option<Arc<Rules>>,
-    pub(super) has_row_filters: bool,
+    /// The fields that decide which records a principal may read. `None`: any may.
+    pub(super) deciding_fields: Option<BTreeSet<String>>,
     pub(super) queryable: Queryable,
     /// What the rules read besides the principal.
     pub(super) reads: Vec<Reads>,
@@ -112,7 +114,7 @@ impl Collection {
             shows_database_messages: false,
             authorizer: None,
             rules: None,
-            has_row_filters: true,
+            deciding_fields: None,
             queryable: Queryable::default(),
             reads: Vec::new(),
             hooks: Hooks::default(),
@@ -308,9 +310,10 @@ impl Collection {
         &self.hooks
     }
 
-    /// Whether a grant may limit the records by a closure. Only a collection that is open to everyone surely has none.
-    pub(crate) fn may_filter_rows(&self) -> bool {
-        self.has_row_filters
+    /// Whether a value of this field may decide who may read a record.
+    pub(crate) fn decides_rows(&self, field: &str) -> bool {
+        let deciding = self.deciding_fields.as_ref();
+        deciding.is_none_or(|fields| fields.contains(field))
     }
 
     /// Of these fields, those that the app defines, without those that the server sets.

@@ -1,5 +1,6 @@
 //! The app's rules of a collection: who may do what, and which records are valid.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -20,7 +21,7 @@ impl Collection {
     #[must_use]
     pub fn open_to_everyone(self) -> Self {
         let mut open = self.authorize(OpenToEveryone);
-        open.has_row_filters = false;
+        open.deciding_fields = Some(BTreeSet::new());
         open
     }
 
@@ -29,7 +30,7 @@ impl Collection {
     pub fn authorize(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Some(Arc::new(authorizer));
         self.rules = None;
-        self.has_row_filters = true;
+        self.deciding_fields = None;
         self
     }
 
@@ -50,6 +51,7 @@ impl Collection {
     pub fn rules(self, rules: Rules) -> Self {
         let rules = Arc::new(rules);
         let mut ruled = self.authorize(AuthorizeByRules(Arc::clone(&rules)));
+        ruled.deciding_fields = Some(rules.fields_that_decide_who_reads());
         ruled.rules = Some(rules);
         ruled
     }

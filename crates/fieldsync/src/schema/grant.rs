@@ -207,7 +207,7 @@ impl Grant {
     /// Whether values are missing that decide which records this shows.
     pub(crate) fn lacks(&self, fields: &Fields) -> bool {
         let rows = self.rows.as_ref();
-        rows.is_some_and(|rows| rows.predicate().is_none_or(|rows| rows.lacks(fields)))
+        rows.is_some_and(|rows| rows.lacks(fields))
             || self.asked.as_ref().is_some_and(|asked| asked.lacks(fields))
             || self
                 .window

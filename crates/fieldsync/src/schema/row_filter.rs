@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::canonical::CanonicalHasher;
 use crate::model::filter::Filter;
-use crate::model::record::{Record, RecordKey};
+use crate::model::record::{Fields, Record, RecordKey};
 use crate::schema::member_rows::{MemberRows, RowsOfRule};
 use crate::schema::predicate::Predicate;
 use crate::schema::values::Values;
@@ -70,6 +70,11 @@ impl RowFilter {
             Self::Members(rows) => Some(rows.all()),
             Self::Unchecked(_) | Self::OfRules(_) | Self::Test(_) => None,
         }
+    }
+
+    /// Whether a value that this may read is missing.
+    pub(crate) fn lacks(&self, fields: &Fields) -> bool {
+        self.predicate().is_none_or(|rows| rows.lacks(fields))
     }
 
     pub(crate) fn member_rows(&self) -> Option<&MemberRows> {

@@ -1,6 +1,7 @@
 //! Rules as data: who may do what with which records and fields of a collection. `rule_grants` turns them into grants, and
 //! `rule_checks` checks them when the engine starts.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -349,6 +350,21 @@ impl Rules {
             allows_blind_writes: true,
             ..self
         }
+    }
+
+    /// The fields of which the values decide which records principals may read.
+    pub(crate) fn fields_that_decide_who_reads(&self) -> BTreeSet<String> {
+        let of_rule = |Entry { rule, .. }: &Entry| {
+            let rows = rule.rows.iter().flat_map(Filter::fields);
+            let mut fields: Vec<String> = rows.map(str::to_owned).collect();
+            match &rule.who {
+                Who::Everyone | Who::SignedIn | Who::Role(_) => {}
+                Who::Owner(field) => fields.push(field.clone()),
+                Who::Exists(exists) => fields.push(exists.on.ours.clone()),
+            }
+            fields
+        };
+        self.for_access(Access::Read).flat_map(of_rule).collect()
     }
 
     /// The rules for this access.

@@ -16,9 +16,11 @@ use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::model::timestamp::Timestamp;
 use crate::schema::collection::Collection;
+use crate::schema::grant::Grant;
 use crate::write::base::SinceBase;
 use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
 use crate::write::captured::{by_record, fold};
+use crate::write::catch_panic::catch_panic;
 use crate::write::decide::Decision;
 use crate::write::mutation::{Mutation, Write};
 use crate::write::plan::{Plan, Planned};
@@ -138,7 +140,7 @@ impl Planner {
         // The key is looked up before any precondition: a repetition gets the outcome of the first edit.
         let key = group.idempotency_key(edit);
         if let Some(key) = &key
-            && let Some(replay) = self.replay(key, edit, collection)?
+            && let Some(replay) = self.replay(key, edit, collection, grant)?
         {
             return Ok(replay);
         }
@@ -276,6 +278,7 @@ impl Planner {
         key: &IdempotencyKey,
         edit: &Edit,
         collection: &Collection,
+        grant: &Grant,
     ) -> Result<Option<Planned>, Refusal> {
         let (fingerprint, planned) = if let Some((fingerprint, planned)) = self.used_keys.get(key) {
             (fingerprint, planned.clone())
@@ -284,7 +287,7 @@ impl Planner {
             if replay.edit.collection != *edit.collection() {
                 return Err(Refusal::KeyReused);
             }
-            let outcome = outcome_of(replay, collection);
+            let outcome = outcome_of(replay, collection, grant)?;
             (&replay.edit.fingerprint, Planned::Replay(outcome))
         } else {
             return Ok(None);
@@ -299,8 +302,8 @@ impl Planner {
 
 /// The outcome of an edit that was committed under its key before: the record as of the edit's change, if the log contains
 /// the change, otherwise as it is now. Values that the log leaves out of the change are as they are now, or missing if the record was
-/// deleted since.
-fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
+/// deleted since, or hidden from the principal.
+fn outcome_of(replay: &Replay, collection: &Collection, grant: &Grant) -> Result<Outcome, Refusal> {
     let Replay { edit, change, row } = replay;
     let is_of_edit =
         |change: &&Change| change.position == edit.position && change.key.id == edit.id;
@@ -313,16 +316,25 @@ fn outcome_of(replay: &Replay, collection: &Collection) -> Outcome {
     let record = match change {
         Some(change) if change.action == Action::Delete => None,
         Some(change) if change.is_partial(collection) => {
-            let mut record = now.unwrap_or_default();
-            record.extend(change.after);
-            Some(record)
+            let is_hidden = match row {
+                Some(row) => !catch_panic(|| grant.is_readable(row))?,
+                None => false,
+            };
+            let readable = grant.readable.as_ref();
+            if is_hidden && readable.is_some_and(|rows| rows.lacks(&change.after)) {
+                now
+            } else {
+                let mut record = now.filter(|_| !is_hidden).unwrap_or_default();
+                record.extend(change.after);
+                Some(record)
+            }
         }
         Some(change) => Some(change.after),
         None => now,
     };
-    Outcome::Replayed {
+    Ok(Outcome::Replayed {
         id: edit.id.clone(),
         position: edit.position,
         record,
-    }
+    })
 }
