@@ -85,9 +85,17 @@ impl RowFilter {
         Ok(match self {
             Self::Unchecked(filter) => {
                 let predicate = Predicate::of(&filter, collection, |_| true)?;
+                let is_other = |field: &str| field != "id" && !collection.decides_rows(field);
+                if let Some(field) = predicate.field_where(&is_other) {
+                    let message = "is not one of the fields that decide who reads a record";
+                    return Err(FieldErrors::one(field, message));
+                }
                 Self::Predicate(Arc::new(predicate))
             }
-            checked => checked,
+            other => match &collection.declared_fields {
+                Some(fields) => other.limited_to(fields),
+                None => other,
+            },
         })
     }
 }

@@ -59,6 +59,8 @@ pub struct Collection {
     pub(super) rules: Option<Arc<Rules>>,
     /// The fields that decide which records a principal may read. `None`: any may.
     pub(super) deciding_fields: Option<BTreeSet<String>>,
+    /// What the app says of its authorizer.
+    pub(super) declared_fields: Option<Arc<BTreeSet<String>>>,
     pub(super) queryable: Queryable,
     /// What the rules read besides the principal.
     pub(super) reads: Vec<Reads>,
@@ -115,6 +117,7 @@ impl Collection {
             authorizer: None,
             rules: None,
             deciding_fields: None,
+            declared_fields: None,
             queryable: Queryable::default(),
             reads: Vec::new(),
             hooks: Hooks::default(),
@@ -312,7 +315,8 @@ impl Collection {
 
     /// Whether a value of this field may decide who may read a record.
     pub(crate) fn decides_rows(&self, field: &str) -> bool {
-        let deciding = self.deciding_fields.as_ref();
+        let declared = self.declared_fields.as_deref();
+        let deciding = self.deciding_fields.as_ref().or(declared);
         deciding.is_none_or(|fields| fields.contains(field))
     }
 

@@ -78,6 +78,38 @@ impl Collection {
         self.authorize(AuthorizeFn(rule))
     }
 
+    /// Says that the grants of the authorizer limit records by these fields only. Without it any value may decide who reads a record, and
+    /// each update is logged with the whole row; with it, the log leaves out large values of other fields that an update does not
+    /// change. [`Collection::rules`] needs no such hint.
+    ///
+    /// The closure of [`Grant::with_rows_fn`] receives records with only these fields and the id. A filter that compares another field
+    /// grants nothing (503), and is logged.
+    ///
+    /// ```
+    /// # use fieldsync::{Collection, Denied, Filter, Grant};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+    /// # #[serde(default)]
+    /// # struct Page { owner: String, body: String }
+    /// let pages = Collection::of::<Page>("pages")
+    ///     .authorize_fn(|principal, _| {
+    ///         let name = principal.name().ok_or(Denied::Unauthenticated)?;
+    ///         Ok(Grant::full().with_rows(Filter::eq("owner", name)))
+    ///     })
+    ///     .rows_decided_by(["owner"]);
+    /// ```
+    #[must_use]
+    pub fn rows_decided_by<N: Into<String>>(mut self, fields: impl IntoIterator<Item = N>) -> Self {
+        let fields: BTreeSet<String> = fields.into_iter().map(Into::into).collect();
+        let mut unknown = fields.iter().filter(|name| self.field(name).is_none());
+        if let Some(name) = unknown.next() {
+            let fault =
+                format!("field {name:?} can't decide who reads a record: it is not a field");
+            self.fault.get_or_insert(fault);
+        }
+        self.declared_fields = Some(Arc::new(fields));
+        self
+    }
+
     /// Validates every new state of a record before it is stored, whoever makes the edit. The closure receives the
     /// record before the edit and after it. `before` is `None` when the edit creates the record, or when the row does not fit
     /// the type. Errors refuse the edit with 422.

@@ -1,5 +1,6 @@
 //! Which records a grant is for: a filter as data, or a test of the app's own.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ type Admits = dyn Fn(&Record) -> bool + Send + Sync;
 pub(crate) struct Test {
     name: Arc<str>,
     admits: Arc<Admits>,
+    /// The fields that it receives. All without it.
+    fields: Option<Arc<BTreeSet<String>>>,
 }
 
 impl RowFilter {
@@ -40,7 +43,19 @@ impl RowFilter {
         Self::Test(Test {
             name: name.into(),
             admits: Arc::new(admits),
+            fields: None,
         })
+    }
+
+    /// The condition, of which a test receives only these fields.
+    pub(crate) fn limited_to(self, fields: &Arc<BTreeSet<String>>) -> Self {
+        match self {
+            Self::Test(test) => Self::Test(Test {
+                fields: Some(Arc::clone(fields)),
+                ..test
+            }),
+            other => other,
+        }
     }
 
     /// Whether the record meets the condition. The app's test may panic.
@@ -49,7 +64,7 @@ impl RowFilter {
             Self::Unchecked(_) | Self::OfRules(_) => false,
             Self::Members(rows) => rows.all().admits(values),
             Self::Predicate(predicate) => predicate.admits(values),
-            Self::Test(test) => (test.admits)(&values.to_record()),
+            Self::Test(test) => (test.admits)(&values.to_record(test.fields.as_deref())),
         }
     }
 
@@ -74,7 +89,13 @@ impl RowFilter {
 
     /// Whether a value that this may read is missing.
     pub(crate) fn lacks(&self, fields: &Fields) -> bool {
-        self.predicate().is_none_or(|rows| rows.lacks(fields))
+        match self {
+            Self::Test(test) => test
+                .fields
+                .as_ref()
+                .is_none_or(|read| read.iter().any(|name| !fields.contains_key(name))),
+            _ => self.predicate().is_none_or(|rows| rows.lacks(fields)),
+        }
     }
 
     pub(crate) fn member_rows(&self) -> Option<&MemberRows> {

@@ -1,6 +1,7 @@
 //! The values of a record that a condition reads, by reference: most records are tested far more often than they are sent.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -46,12 +47,18 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The record, for code of the app.
-    pub(crate) fn to_record(&self) -> Record {
-        let mut fields = self.fields.clone();
-        fields.extend(self.previous.cloned().unwrap_or_default());
-        let id = self.id.clone();
-        Record { id, fields }
+    /// The record, for code of the app: with only these fields, if they are given.
+    pub(crate) fn to_record(&self, only: Option<&BTreeSet<String>>) -> Record {
+        let all = self
+            .fields
+            .iter()
+            .chain(self.previous.into_iter().flatten());
+        let given = all.filter(|(name, _)| only.is_none_or(|only| only.contains(*name)));
+        let fields = given.map(|(name, value)| (name.clone(), value.clone()));
+        Record {
+            id: self.id.clone(),
+            fields: fields.collect(),
+        }
     }
 }
 
