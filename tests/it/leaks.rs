@@ -210,10 +210,8 @@ async fn a_a_large_hidden_record_is_not_found_as_fast_as_none(app: App) {
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(answers[0].0, 404);
-    let [hidden, none] = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2]
-    });
+    // The shortest: others may use the machine.
+    let [hidden, none] = times.map(|times| times.into_iter().min().unwrap());
     eprintln!("hidden {hidden:?}, none {none:?}");
     assert!(
         hidden < none * 3 + Duration::from_millis(5),
