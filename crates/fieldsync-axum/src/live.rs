@@ -1,6 +1,7 @@
 //! The WebSocket route.
 
 use std::io::Cursor;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -59,22 +60,22 @@ pub fn live<S: Clone + Send + Sync + 'static>(engine: &Engine) -> MethodRouter<S
 }
 
 /// Serves a TCP connection without hyper in between, and sends each frame at once.
-async fn serve_upgraded(
+fn serve_upgraded(
     engine: Engine,
     accepted: Accepted,
     principal: fieldsync::Principal,
     upgraded: Upgraded,
-) {
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     match tcp_of(upgraded) {
         Ok((stream, early)) => {
             leave_limit_to_websocket(&stream);
             let (read, write) = stream.into_split();
             let io = join(Cursor::new(early).chain(read), write);
-            Box::pin(serve(engine, accepted, principal, io)).await;
+            Box::pin(serve(engine, accepted, principal, io))
         }
         Err(upgraded) => {
             let io = TokioIo::new(upgraded);
-            Box::pin(serve(engine, accepted, principal, io)).await;
+            Box::pin(serve(engine, accepted, principal, io))
         }
     }
 }

@@ -31,7 +31,7 @@ const MAX_LINGER_BYTES: u64 = 1024 * 1024;
 /// cursor.
 pub fn serve<S>(
     engine: Engine,
-    accepted: Accepted,
+    mut accepted: Accepted,
     principal: Principal,
     io: S,
 ) -> impl Future<Output = ()>
@@ -39,33 +39,32 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let span = connection_span("websocket", Some(&accepted.request_id));
-    serve_socket(engine, accepted, principal, io).instrument(span)
-}
-
-async fn serve_socket<S>(engine: Engine, mut accepted: Accepted, principal: Principal, io: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let _in_progress = engine.begin(Work::Connection);
-    tracing::debug!("a WebSocket was opened");
     let limits = Limits::default().max_payload_len(Some(engine.settings().limits.message_bytes));
     let config = Config::default().flush_threshold(BUFFER_BYTES);
     let (io, written) = CountedIo::new(io);
     let mut socket = ServerBuilder::new().limits(limits).config(config).serve(io);
-    let mut connection = Connection::new(&engine, &mut accepted, principal);
-    // A panic in the app's own code ends only this connection.
-    let run = AssertUnwindSafe(connection.run(&mut socket, &written)).catch_unwind();
-    let ended = match run.await {
-        Ok(Err(ended)) => ended,
-        Err(_) => Ended::Close(Close::Internal),
+    // It is most of the memory of an idle connection. An `async fn` would keep its parameters twice, and a future with a name, too.
+    let serving = async move {
+        let _in_progress = engine.begin(Work::Connection);
+        tracing::debug!("a WebSocket was opened");
+        let mut connection = Connection::new(&engine, &mut accepted, principal);
+        // A panic in the app's own code ends only this connection.
+        let ended = AssertUnwindSafe(connection.run(&mut socket, &written))
+            .catch_unwind()
+            .await;
+        let ended = match ended {
+            Ok(Err(ended)) => ended,
+            Err(_) => Ended::Close(Close::Internal),
+        };
+        tracing::debug!(?ended, "a WebSocket ended");
+        drop(connection);
+        if let Ended::Gone = ended {
+            return;
+        }
+        // A peer that does not take part in the closing handshake is cut off.
+        let _ = Box::pin(timeout(CLOSE_TIMEOUT, close(socket, ended))).await;
     };
-    tracing::debug!(?ended, "a WebSocket ended");
-    drop(connection);
-    if let Ended::Gone = ended {
-        return;
-    }
-    // A peer that does not take part in the closing handshake is cut off.
-    let _ = timeout(CLOSE_TIMEOUT, close(socket, ended)).await;
+    serving.instrument(span)
 }
 
 /// Finishes the closing handshake, then reads what the peer still sends: closing a TCP connection with unread data resets
