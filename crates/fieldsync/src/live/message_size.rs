@@ -2,7 +2,7 @@
 
 use crate::model::change::FoldedChange;
 use crate::model::record::{Record, json_size};
-use crate::store::page::PageLimit;
+use crate::store::page::{PageLimit, PageMeter};
 
 /// How much a message may have: 64 KiB with its topic and its place, which may have an id each.
 pub(crate) const MESSAGE: PageLimit = PageLimit {
@@ -25,4 +25,22 @@ pub(crate) fn size_of_record(record: &Record) -> usize {
 pub(crate) fn size_of_change(change: &FoldedChange) -> usize {
     let key = change.idempotency_keys.first().map_or(0, String::len);
     json_size(&change.id) + json_size(&change.fields) + key + CHANGE_BYTES
+}
+
+/// Splits what is sent into parts that fit a message each. Returns those that are full, and the last one, which may be empty.
+pub(crate) fn split<T>(
+    items: impl IntoIterator<Item = T>,
+    size: impl Fn(&T) -> usize,
+) -> (Vec<Vec<T>>, Vec<T>) {
+    let (mut full, mut part, mut meter) = (Vec::new(), Vec::new(), PageMeter::new(MESSAGE));
+    for item in items {
+        let bytes = size(&item);
+        if !meter.take(bytes) {
+            full.push(std::mem::take(&mut part));
+            meter = PageMeter::new(MESSAGE);
+            meter.take(bytes);
+        }
+        part.push(item);
+    }
+    (full, part)
 }

@@ -4,38 +4,31 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::live::message_size::{MESSAGE, size_of_change, size_of_record};
+use crate::live::message_size::{MESSAGE, size_of_change, size_of_record, split};
 use crate::live::subscription::{Event, Subscription};
 use crate::live::update::Update;
 use crate::model::change::{Action, Change, FoldedChange, FoldedChanges};
 use crate::model::cursor::{Cursor, Resume};
 use crate::model::record::{Record, RecordId};
 use crate::schema::change_view::UnknownMembership;
+use crate::schema::grant::Grant;
 use crate::store::page::PageMeter;
 
 impl Subscription {
     /// Queues the records of a piece of a snapshot, in parts that fit a message. Unless it is the last piece, it ends with the
     /// record `after`.
     pub(super) fn queue_records(&mut self, records: Vec<Record>, after: Option<&RecordId>) {
-        let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
         let grant = Arc::clone(&self.grant);
-        for record in records.into_iter().filter(|record| grant.shows(record)) {
-            let record = Record {
-                id: record.id,
-                fields: grant.view.project_fields(&record.fields),
-            };
-            let bytes = size_of_record(&record);
-            if !meter.take(bytes) {
-                let records = std::mem::take(&mut part);
-                let last: Option<RecordId> =
-                    records.last().map(|record: &Record| record.id.clone());
-                self.queue(|cursor| Update::Snapshot { records, cursor }, last.as_ref());
-                meter = PageMeter::new(MESSAGE);
-                meter.take(bytes);
-            }
-            part.push(record);
+        let shown = records.into_iter().filter(|record| grant.shows(record));
+        let (full, last) = split(
+            shown.map(|record| record_as_seen(record, &grant)),
+            size_of_record,
+        );
+        for records in full {
+            let last = records.last().map(|record| record.id.clone());
+            self.queue(|cursor| Update::Snapshot { records, cursor }, last.as_ref());
         }
-        let records = part;
+        let records = last;
         self.queue(|cursor| Update::Snapshot { records, cursor }, after);
     }
 
@@ -117,29 +110,25 @@ impl Subscription {
     /// Queues records of a snapshot from which no other can go on, in parts that fit a message. The last part ends the snapshot, or none
     /// does.
     pub(super) fn queue_piece(&mut self, records: Vec<Record>, is_last: bool) {
-        let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
         let grant = Arc::clone(&self.grant);
-        for record in records {
-            let fields = grant.view.project_fields(&record.fields);
-            let record = Record { fields, ..record };
-            let bytes = size_of_record(&record);
-            if !meter.take(bytes) {
-                let records = std::mem::take(&mut part);
-                self.push(Update::Snapshot {
-                    records,
-                    cursor: None,
-                });
-                meter = PageMeter::new(MESSAGE);
-                meter.take(bytes);
-            }
-            part.push(record);
+        let records = records.into_iter();
+        let (full, records) = split(
+            records.map(|record| record_as_seen(record, &grant)),
+            size_of_record,
+        );
+        for records in full {
+            let cursor = None;
+            self.push(Update::Snapshot { records, cursor });
         }
         let cursor = is_last.then(|| self.cursor(self.position));
-        if is_last || !part.is_empty() {
-            self.push(Update::Snapshot {
-                records: part,
-                cursor,
-            });
+        if is_last || !records.is_empty() {
+            self.push(Update::Snapshot { records, cursor });
         }
     }
+}
+
+/// The record with the fields that the holder of this grant may read.
+fn record_as_seen(record: Record, grant: &Grant) -> Record {
+    let fields = grant.view.project_fields(&record.fields);
+    Record { fields, ..record }
 }

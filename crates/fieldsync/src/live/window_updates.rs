@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::live::message_size::{MESSAGE, size_of_change};
+use crate::live::message_size::{MESSAGE, size_of_change, split};
 use crate::live::read_step::{ReadStep, Then};
 use crate::live::ring::Entry;
 use crate::live::subscription::{Event, Subscription};
@@ -12,7 +12,6 @@ use crate::live::window::{Phase, Window};
 use crate::model::change::Change;
 use crate::model::cursor::Position;
 use crate::model::record::{Record, RecordId};
-use crate::store::page::PageMeter;
 
 impl Subscription {
     /// Queues what live changes do to the window, and moves to the position after them.
@@ -148,20 +147,12 @@ impl Subscription {
         if !is_whole && !is_snapshot && bytes < MESSAGE.bytes {
             return;
         }
-        let (mut meter, mut part) = (PageMeter::new(MESSAGE), Vec::new());
-        for change in std::mem::take(&mut window.folded).changes {
-            let bytes = size_of_change(&change);
-            if !meter.take(bytes) {
-                let changes = std::mem::take(&mut part);
-                self.push(Update::Changes {
-                    changes,
-                    cursor: None,
-                });
-                window.owes_cursor = true;
-                meter = PageMeter::new(MESSAGE);
-                meter.take(bytes);
-            }
-            part.push(change);
+        let changes = std::mem::take(&mut window.folded).changes;
+        let (full, part) = split(changes, size_of_change);
+        for changes in full {
+            let cursor = None;
+            self.push(Update::Changes { changes, cursor });
+            window.owes_cursor = true;
         }
         if part.is_empty() && !(is_whole && window.owes_cursor) {
             return;
