@@ -209,8 +209,11 @@ impl Follower {
                 None => alone.extend(&self.of_all),
             }
         }
-        entries.sort_by_key(|entry| entry.change.position.offset);
-        entries.dedup_by_key(|entry| entry.change.position.offset);
+        if !notes.is_empty() {
+            entries.sort_by_key(|entry| entry.change.position.offset);
+            entries.dedup_by_key(|entry| entry.change.position.offset);
+            notes.sort_unstable();
+        }
         let mut meter = PageMeter::new(SUBSCRIBER_PAGE);
         entries.retain(|entry| entry.change.position.offset <= end && meter.take(entry.bytes));
         let mut page_end = ring.head;
@@ -218,7 +221,6 @@ impl Follower {
             page_end = entries.last().map_or(since, |last| last.change.position);
             self.waiter.mark_all(&marked);
         }
-        notes.sort_unstable();
         self.page = Page {
             entries: entries.into_iter(),
             notes: notes.into_iter(),

@@ -242,7 +242,7 @@ impl MessageStreams {
             }
             let has_more = self.follow(context) || self.may_read();
             self.next = 0;
-            if is_whole_round && !has_more {
+            if !has_more && (is_whole_round || self.active.is_empty()) {
                 break;
             }
             is_whole_round = true;
