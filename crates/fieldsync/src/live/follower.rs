@@ -32,25 +32,25 @@ pub(crate) struct Follower {
     /// Those that wait have everything up to here.
     position: Position,
     generation: u64,
-    page: Page,
-    /// Closed while one of the subscriptions is held.
+    page: Option<Box<Page>>,
+    /// Closed while those that wait are held.
     gate: Option<Box<Gate>>,
 }
 
 /// Changes that were read and not handed over yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Page {
     entries: std::vec::IntoIter<Arc<Entry>>,
     /// The offsets of those that concern certain subscriptions, with the numbers of these.
     notes: std::vec::IntoIter<(u64, usize)>,
-    end: Option<Position>,
+    end: Position,
 }
 
 /// What comes next.
 #[derive(Debug)]
 pub(crate) enum Followed {
-    /// This change, for these subscriptions.
-    Change(Arc<Entry>, NumberSet),
+    /// This change, for these subscriptions, which were given everything up to the position.
+    Change(Arc<Entry>, NumberSet, Position),
     /// These subscriptions wait no more. They go on alone.
     Alone(NumberSet),
     Nothing,
@@ -65,18 +65,14 @@ impl Follower {
             of_all: NumberSet::default(),
             position: hub.head(),
             generation: 0,
-            page: Page::default(),
+            page: None,
             gate: None,
         }
     }
 
     /// Has this subscription woken with the others, under this number.
-    pub(crate) fn join(&mut self, subscription: &mut Subscription, number: usize) {
+    pub(crate) fn join(&self, subscription: &mut Subscription, number: usize) {
         subscription.listener.join(&self.waiter, number);
-        if self.gate.is_none() {
-            let gate = subscription.gate.as_deref();
-            self.gate = gate.map(|gate| Box::new(gate.another()));
-        }
     }
 
     /// Lets a subscription wait here that has read all that the ring has. Returns whether it does.
@@ -86,10 +82,12 @@ impl Follower {
             return false;
         }
         if self.waiting.is_empty() {
-            self.page = Page::default();
+            self.page = None;
             self.position = subscription.position;
             self.generation = listener.generation();
-        } else if self.generation != listener.generation() {
+            let gate = subscription.gate.as_deref();
+            self.gate = gate.map(|gate| Box::new(gate.another()));
+        } else if self.generation != listener.generation() || self.position().is_none() {
             return false;
         }
         self.waiting.insert(number);
@@ -151,21 +149,23 @@ impl Follower {
 
     /// Takes a change of the page.
     fn take(&mut self) -> Option<Followed> {
-        let Some(entry) = self.page.entries.next() else {
-            self.position = self.page.end.take().unwrap_or(self.position);
+        let page = self.page.as_mut()?;
+        let Some(entry) = page.entries.next() else {
+            self.position = page.end;
+            self.page = None;
             return None;
         };
-        self.position = entry.change.position;
+        let before = std::mem::replace(&mut self.position, entry.change.position);
         let mut concerned = self.of_all.clone();
-        while let Some((offset, number)) = self.page.notes.as_slice().first()
+        while let Some((offset, number)) = page.notes.as_slice().first()
             && *offset <= self.position.offset
         {
             if self.waiting.contains(*number) {
                 concerned.insert(*number);
             }
-            self.page.notes.next();
+            page.notes.next();
         }
-        Some(Followed::Change(entry, concerned))
+        Some(Followed::Change(entry, concerned, before))
     }
 
     /// Reads a page of the ring. Returns who has to go on alone.
@@ -179,7 +179,11 @@ impl Follower {
         if since.offset >= ring.head.offset || ring.contradicts(since) {
             return alone;
         }
-        let marked = self.waiter.take_marked();
+        // Those that wait for every change are not marked.
+        let marked = match self.of_all == self.waiting {
+            true => NumberSet::default(),
+            false => self.waiter.take_marked(),
+        };
         let most = (MAX_NOTES / marked.len().max(1)).max(1);
         let (mut entries, mut notes, mut end) = (Vec::new(), Vec::new(), ring.head.offset);
         for number in marked
@@ -221,19 +225,25 @@ impl Follower {
             page_end = entries.last().map_or(since, |last| last.change.position);
             self.waiter.mark_all(&marked);
         }
-        self.page = Page {
-            entries: entries.into_iter(),
-            notes: notes.into_iter(),
-            end: Some(page_end),
-        };
+        if entries.is_empty() && alone.is_empty() {
+            self.position = page_end;
+        } else {
+            self.page = Some(Box::new(Page {
+                entries: entries.into_iter(),
+                notes: notes.into_iter(),
+                end: page_end,
+            }));
+        }
         alone
     }
 }
 
 impl Subscription {
     /// Queues a live change that was read for this subscription and others, unless it has read it alone.
-    pub(crate) fn take_change(&mut self, entry: &Arc<Entry>) {
+    /// It was given everything up to this position.
+    pub(crate) fn take_change(&mut self, entry: &Arc<Entry>, given: Position) {
         let position = entry.change.position;
+        self.advance(given);
         if self.is_waiting() && position.offset > self.position.offset {
             self.queue_entries(std::slice::from_ref(entry), position);
         }
@@ -244,13 +254,17 @@ impl Subscription {
         self.state = State::Waiting;
     }
 
-    /// Reads the ring itself again, from a position up to which it was given everything.
-    pub(crate) fn go_alone(&mut self, position: Position) {
+    /// Reads the ring itself again, from this position, up to which it was given everything.
+    pub(crate) fn go_alone(&mut self, given: Position) {
+        self.advance(given);
         if self.is_waiting() {
             self.state = State::Live;
-            if position.offset > self.position.offset {
-                self.position = position;
-            }
+        }
+    }
+
+    fn advance(&mut self, given: Position) {
+        if self.is_waiting() && given.offset > self.position.offset {
+            self.position = given;
         }
     }
 
@@ -266,16 +280,6 @@ impl Subscription {
     /// Whether it has delivered everything, and the ring had nothing more when it was polled last.
     pub(crate) fn is_level(&self) -> bool {
         self.is_level && matches!(self.state, State::Live) && self.is_drained()
-    }
-
-    /// Whether it would read the store when it is polled.
-    pub(crate) fn is_to_read(&self) -> bool {
-        matches!(self.state, State::Next(_)) && self.is_drained()
-    }
-
-    /// Whether it reads the store.
-    pub(crate) fn is_reading(&self) -> bool {
-        matches!(self.state, State::Reading(..))
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {

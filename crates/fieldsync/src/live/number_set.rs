@@ -8,6 +8,13 @@ pub(crate) struct NumberSet {
     rest: Vec<u64>,
 }
 
+impl PartialEq for NumberSet {
+    fn eq(&self, other: &Self) -> bool {
+        let words = self.rest.len().max(other.rest.len()) + 1;
+        (0..words).all(|word| self.word(word) == other.word(word))
+    }
+}
+
 impl NumberSet {
     pub(crate) fn insert(&mut self, number: usize) {
         let (word, bit) = place(number);

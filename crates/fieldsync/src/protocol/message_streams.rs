@@ -22,9 +22,6 @@ use crate::protocol::problem::Problem;
 /// The most records of all windows of a connection: the server keeps the place of each.
 const MAX_WINDOW_RECORDS: usize = 50_000;
 
-/// How many subscriptions of a connection read the store at a time: a read takes more memory than a subscription.
-const MAX_READING: usize = 4;
-
 /// The messages for the subscriptions of one connection.
 #[derive(Debug)]
 pub(crate) struct MessageStreams {
@@ -240,7 +237,7 @@ impl MessageStreams {
             if let Some(next) = self.poll_active(context) {
                 return Poll::Ready(next);
             }
-            let has_more = self.follow(context) || self.may_read();
+            let has_more = self.follow(context);
             self.next = 0;
             if !has_more && (is_whole_round || self.active.is_empty()) {
                 break;
@@ -258,20 +255,12 @@ impl MessageStreams {
         &mut self,
         context: &mut Context<'_>,
     ) -> Option<Result<(usize, Message), Close>> {
-        let mut reading = self.reading();
         while let Some(number) = self.active.next_from(self.next) {
             self.next = number + 1;
             let Some(stream) = &mut self.streams[number] else {
                 continue;
             };
-            if reading >= MAX_READING && stream.subscription().is_to_read() {
-                continue;
-            }
-            let was_reading = stream.subscription().is_reading();
-            let polled = stream.poll_next(context);
-            let is_reading = stream.subscription().is_reading();
-            reading = reading + usize::from(is_reading) - usize::from(was_reading);
-            match polled {
+            match stream.poll_next(context) {
                 Poll::Pending => self.rest(number),
                 Poll::Ready(Ok(Next::Live)) => {
                     // One says so for all, when all are.
@@ -327,10 +316,10 @@ impl MessageStreams {
                 let stream = streams.get(number)?.as_ref();
                 stream.map(MessageStream::subscription)
             };
-            let (followed, numbers) = match follower.poll(context, subscription) {
+            let (change, numbers, given) = match follower.poll(context, subscription) {
                 Followed::Nothing => continue,
-                Followed::Alone(numbers) => (None, numbers),
-                Followed::Change(entry, numbers) => (Some(entry), numbers),
+                Followed::Alone(numbers) => (None, numbers, follower.reached()),
+                Followed::Change(entry, numbers, given) => (Some(entry), numbers, given),
             };
             has_more = true;
             for number in numbers.iter() {
@@ -338,9 +327,9 @@ impl MessageStreams {
                     continue;
                 };
                 let subscription = stream.subscription_mut();
-                match &followed {
-                    Some(entry) => subscription.take_change(entry),
-                    None => subscription.go_alone(follower.reached()),
+                match &change {
+                    Some(entry) => subscription.take_change(entry, given),
+                    None => subscription.go_alone(given),
                 }
                 let is_waiting = subscription.is_waiting();
                 if !is_waiting {
@@ -352,24 +341,6 @@ impl MessageStreams {
             }
         }
         has_more
-    }
-
-    /// Whether a stream is to read the store, and may.
-    fn may_read(&self) -> bool {
-        let mut active = self.active_streams();
-        active.any(|stream| stream.subscription().is_to_read()) && self.reading() < MAX_READING
-    }
-
-    /// How many streams read the store.
-    fn reading(&self) -> usize {
-        let active = self.active_streams();
-        active
-            .filter(|stream| stream.subscription().is_reading())
-            .count()
-    }
-
-    fn active_streams(&self) -> impl Iterator<Item = &MessageStream> {
-        (self.active.iter()).filter_map(|number| self.streams[number].as_ref())
     }
 
     /// A `live` of a collection whose subscriptions are all live by now, with the number of one of them.
@@ -534,37 +505,149 @@ mod tests {
         assert_eq!(engine.hub("tasks").figures().subscriptions, 0);
     }
 
-    #[tokio::test]
-    async fn a_few_topics_read_the_store_at_a_time() {
-        let (engine, mut streams) = (engine().await, MessageStreams::new());
-        for number in 0..50 {
-            subscribe(&engine, &mut streams, &number.to_string(), "tasks").await;
+    /// What a client has of a topic, by id, and where it is.
+    #[derive(Default)]
+    struct Client {
+        /// The project whose tasks it has. All of them without it.
+        project: Option<i64>,
+        numbers: BTreeMap<i64, i64>,
+        offset: u64,
+    }
+
+    impl Client {
+        fn apply(&mut self, message: &Value) {
+            let records = message["records"].as_array().into_iter().flatten();
+            let changes = message["changes"].as_array().into_iter().flatten();
+            let change = (message["type"] == "change").then_some(message);
+            for record in records {
+                self.set(&record["id"], &record["n"]);
+            }
+            for change in changes.chain(change) {
+                self.set(&change["id"], &change["fields"]["n"]);
+            }
         }
-        let mut most = 0;
-        let mut snapshots = 0;
-        while snapshots < 50 {
-            snapshots += usize::from(next(&mut streams).await["type"] == "snapshot");
-            most = most.max(streams.reading());
+
+        fn set(&mut self, id: &Value, number: &Value) {
+            let (id, number) = (id.as_i64().unwrap(), number.as_i64().unwrap());
+            self.numbers.insert(id, number);
         }
-        assert!((1..=4).contains(&most), "{most} read at a time");
-        until_live(&mut streams).await;
-        // Those that have missed nothing send nothing, and let others read.
-        let cursor = streams.live_cursor("tasks").unwrap();
-        let permissions = engine.permissions(None, Access::Read, "tasks").await;
-        for number in 50..100 {
-            let (_, topic) = engine.find_topic("tasks").unwrap();
-            let since = Since::Cursor(cursor);
-            let opened = engine.open(topic.unwrap(), since, permissions.as_ref().unwrap());
-            let keys = engine.cursor_keys().clone();
-            streams.push(MessageStream::new(
-                opened.unwrap(),
-                number.to_string(),
-                keys,
-            ));
+
+        /// It has everything up to this offset, and nothing after it. `log`: the record of each change.
+        fn check(&mut self, offset: u64, log: &[i64]) {
+            assert!(offset >= self.offset, "{offset} after {}", self.offset);
+            self.offset = offset;
+            let mut expected = BTreeMap::new();
+            for (number, id) in log[..offset as usize].iter().enumerate() {
+                if self.project.is_none_or(|project| id % 3 == project) {
+                    expected.insert(*id, number as i64);
+                }
+            }
+            assert_eq!(
+                self.numbers, expected,
+                "at {offset}, project {:?}",
+                self.project
+            );
         }
-        // The last ones read first.
-        streams.next = 96;
-        let live = tokio::time::timeout(Duration::from_secs(10), until_live(&mut streams));
-        live.await.expect("all of them are live");
+    }
+
+    /// The number of a change is that of its offset before it: 30 tasks, then changes of these.
+    async fn write(engine: Engine, log: Arc<std::sync::Mutex<Vec<i64>>>) {
+        for _ in 0..60 {
+            let burst = match fastrand::u8(..8) {
+                // More than a ring has.
+                0 => 1100,
+                1 => 300,
+                _ => fastrand::usize(1..5),
+            };
+            let mut edits = Vec::new();
+            {
+                let mut log = log.lock().unwrap();
+                for _ in 0..burst.min(1000) {
+                    // The tasks of the third project change seldom.
+                    let id = fastrand::i64(1..=20) + i64::from(fastrand::u8(..100) == 0) * 10;
+                    let id = if id % 3 == 2 && fastrand::u8(..20) > 0 {
+                        1
+                    } else {
+                        id
+                    };
+                    edits.push(Edit::patch(("tasks", id), json!({"n": log.len()})));
+                    log.push(id);
+                }
+            }
+            engine.transaction(edits).await.unwrap();
+            tokio::time::sleep(Duration::from_micros(fastrand::u64(..4000))).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn at_each_cursor_a_topic_has_what_the_log_has() {
+        let schema = json!({"type": "object", "properties": {
+            "project": {"type": "integer"},
+            "n": {"type": "integer"},
+        }});
+        let tasks = Collection::from_schema("tasks", &schema).open_to_everyone();
+        let builder = Engine::builder()
+            .collection(tasks)
+            .store(MemoryStore::new());
+        let engine = builder.start().await.unwrap();
+        let create = |n: i64| json!({"project": (n + 1) % 3, "n": n});
+        let edits = (0..30).map(|n| Edit::create("tasks", create(n)));
+        engine.transaction(edits.collect()).await.unwrap();
+        let log = Arc::new(std::sync::Mutex::new((1..=30).collect()));
+        let writer = tokio::spawn(write(engine.clone(), Arc::clone(&log)));
+        let (mut streams, mut clients) = (MessageStreams::new(), BTreeMap::new());
+        let offset = |cursor: &Value| {
+            let cursor = engine.open_cursor("tasks", cursor.as_str()?).ok();
+            Some(cursor.unwrap().position.offset)
+        };
+        loop {
+            if fastrand::u8(..10) == 0 && !writer.is_finished() {
+                let sub = fastrand::u8(..40).to_string();
+                streams.remove(&sub);
+                let project = Some(fastrand::i64(0..5)).filter(|project| *project < 3);
+                let topic = match project {
+                    Some(project) => format!("tasks?project=eq.{project}"),
+                    None => "tasks?n=gte.0".into(),
+                };
+                subscribe(&engine, &mut streams, &sub, &topic).await;
+                clients.insert(
+                    sub,
+                    Client {
+                        project,
+                        ..Client::default()
+                    },
+                );
+            }
+            if fastrand::u16(..600) == 0 {
+                // So that changes leave the ring before they are read.
+                tokio::time::sleep(Duration::from_millis(80)).await;
+            }
+            let wait = Duration::from_millis(fastrand::u64(..3));
+            let Ok(message) = tokio::time::timeout(wait, next(&mut streams)).await else {
+                let live = streams.live_cursor("tasks").map(|live| live.position);
+                if writer.is_finished() && live == Some(engine.hub("tasks").head()) {
+                    break;
+                }
+                continue;
+            };
+            let log = log.lock().unwrap();
+            let concerned: Vec<&mut Client> = match message["sub"].as_str() {
+                Some(sub) => clients.get_mut(sub).into_iter().collect(),
+                None => clients.values_mut().collect(),
+            };
+            for client in concerned {
+                client.apply(&message);
+                if let Some(offset) = offset(&message["cursor"]) {
+                    client.check(offset.max(client.offset), &log);
+                }
+            }
+        }
+        writer.await.unwrap();
+        let end = engine.hub("tasks").head().offset;
+        let log = log.lock().unwrap();
+        clients
+            .values_mut()
+            .for_each(|client| client.check(end, &log));
+        assert!(streams.active.is_empty());
     }
 }
