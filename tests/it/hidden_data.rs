@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use fieldsync::{
-    Access, Authorizer, Collection, Cursor, Denied, Edit, Engine, EngineError, Grant, MemoryStore,
-    Principal, Refusal, ResetReason, Rules, Subscription, Update, View, owner,
+    Access, Authorizer, Collection, Cursor, Denied, Edit, Engine, EngineError, Filter, Grant,
+    MemoryStore, Principal, Refusal, ResetReason, Rules, Subscription, Update, View, owner,
 };
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -188,4 +188,49 @@ async fn a_a_replay_shows_no_field_that_the_principal_may_no_longer_read() {
     let replayed = bob.transaction(create()).await.unwrap().remove(0);
     assert_eq!(json!(replayed.record), json!({"id": 2, "owner": "bob"}));
     assert!(!format!("{replayed:?}").contains("secret"), "{replayed:?}");
+}
+
+/// A version of the app with another rule replays what an older one has logged without the value that decides by now.
+#[tokio::test]
+async fn a_a_replay_shows_nothing_of_which_the_log_does_not_tell_who_may_read_it() {
+    let text = json!({"type": "string", "default": ""});
+    let schema = json!({"type": "object", "properties": {
+        "owner": text, "text": text, "gate": {"type": ["string", "null"]},
+    }});
+    let store = MemoryStore::new();
+    let start = async |rules: Rules| {
+        let notes = Collection::from_schema("notes", &schema).rules(rules);
+        let engine = Engine::builder().collection(notes).store(store.clone());
+        engine.start().await.unwrap()
+    };
+    let old = start(Rules::new().read_and_write(owner("owner"))).await;
+    let note = json!({"owner": "bob", "gate": "closed ".repeat(300)});
+    let note = Edit::create("notes", note);
+    old.transaction(vec![note]).await.unwrap();
+    let patch = || {
+        let edit = Edit::patch(("notes", 1), json!({"text": "secret"}));
+        vec![edit.with_idempotency_key("key")]
+    };
+    let bob = Principal::named("bob");
+    old.on_behalf_of(bob.clone())
+        .transaction(patch())
+        .await
+        .unwrap();
+    let open = owner("owner").rows(Filter::is_null("gate"));
+    let new = start(
+        Rules::new()
+            .read(open)
+            .write(owner("owner"))
+            .allow_blind_writes(),
+    )
+    .await;
+    for is_deleted in [false, true] {
+        if is_deleted {
+            let delete = vec![Edit::delete(("notes", 1))];
+            new.transaction(delete).await.unwrap();
+        }
+        let bob = new.on_behalf_of(bob.clone());
+        let replayed = bob.transaction(patch()).await.unwrap().remove(0);
+        assert!(!format!("{replayed:?}").contains("secret"), "{replayed:?}");
+    }
 }

@@ -321,8 +321,10 @@ fn outcome_of(replay: &Replay, collection: &Collection, grant: &Grant) -> Result
                 None => false,
             };
             let readable = grant.readable.as_ref();
-            if is_hidden && readable.is_some_and(|rows| rows.lacks(&change.after)) {
-                now
+            let is_undecided = readable.is_some_and(|rows| rows.lacks(&change.after));
+            if is_undecided && (is_hidden || row.is_none()) {
+                // Nothing but the id is shown.
+                Some(now.unwrap_or_default())
             } else {
                 let mut record = now.filter(|_| !is_hidden).unwrap_or_default();
                 record.extend(change.after);
