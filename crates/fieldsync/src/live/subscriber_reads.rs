@@ -119,22 +119,33 @@ impl SubscriberReads {
         let reads = Arc::clone(self);
         let (answer, answered) = oneshot::channel();
         let task = tokio::spawn(async move {
-            let mut turn = reads.take_turn(&step).await;
-            let pages = reads.all.pages(reader.collection.name());
-            let store = &*reads.all.store;
-            let read = reader.execute(step.clone(), store, &pages).await;
-            if reader.collection.is_dependent() {
-                // What was read may follow something that a rule reads. The look waits for nobody's turn.
-                drop(turn);
-                reads.all.looks.next().await;
-                turn = reads.take_turn(&step).await;
-            }
-            if answer.send(read).is_ok() {
-                sleep(MAX_TURN).await;
-            }
-            drop(turn);
+            let turn = reads.take_turn(&step).await;
+            // Many may wait for their turns. What a read takes is allocated when it begins.
+            Box::pin(reads.read(turn, step, reader, answer)).await;
         });
         Turn { answered, task }
+    }
+
+    /// Executes a step in its turn, which lasts until the subscriber has taken the answer.
+    async fn read<'a>(
+        &'a self,
+        mut turn: Permits<'a>,
+        step: ReadStep,
+        reader: Reader,
+        answer: oneshot::Sender<Result<StepResult, StoreError>>,
+    ) {
+        let pages = self.all.pages(reader.collection.name());
+        let read = reader.execute(step.clone(), &*self.all.store, &pages).await;
+        if reader.collection.is_dependent() {
+            // What was read may follow something that a rule reads. The look waits for nobody's turn.
+            drop(turn);
+            self.all.looks.next().await;
+            turn = self.take_turn(&step).await;
+        }
+        if answer.send(read).is_ok() {
+            sleep(MAX_TURN).await;
+        }
+        drop(turn);
     }
 
     /// Waits for the turn of a step.
