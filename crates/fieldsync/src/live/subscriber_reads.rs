@@ -132,7 +132,7 @@ impl SubscriberReads {
         mut turn: Permits<'a>,
         step: ReadStep,
         reader: Reader,
-        answer: oneshot::Sender<Result<StepResult, StoreError>>,
+        answer: oneshot::Sender<Answer>,
     ) {
         let pages = self.all.pages(reader.collection.name());
         let read = reader.execute(step.clone(), &*self.all.store, &pages).await;
@@ -142,7 +142,7 @@ impl SubscriberReads {
             self.all.looks.next().await;
             turn = self.take_turn(&step).await;
         }
-        if answer.send(read).is_ok() {
+        if answer.send(Box::new(read)).is_ok() {
             sleep(MAX_TURN).await;
         }
         drop(turn);
@@ -176,10 +176,13 @@ async fn counted(semaphore: &Semaphore) -> Option<SemaphorePermit<'_>> {
     semaphore.acquire().await.ok()
 }
 
+/// What was read. It is boxed, since memory for it is kept from when the turn is waited for.
+type Answer = Box<Result<StepResult, StoreError>>;
+
 /// The turn of a subscriber. Dropping it ends the turn.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    answered: oneshot::Receiver<Result<StepResult, StoreError>>,
+    answered: oneshot::Receiver<Answer>,
     /// A task of its own: a subscriber whose client has stopped reading is not polled, and must not keep its turn.
     task: JoinHandle<()>,
 }
@@ -190,8 +193,9 @@ impl Turn {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<StepResult, StoreError>> {
+        let answer = ready!(self.answered.poll_unpin(context));
         let panicked = |_| Err(StoreError::Backend("the store panicked".into()));
-        Poll::Ready(ready!(self.answered.poll_unpin(context)).unwrap_or_else(panicked))
+        Poll::Ready(answer.map(|answer| *answer).unwrap_or_else(panicked))
     }
 }
 
