@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, PageLimit, Position, RecordPage,
-    Store, StoreError, TableDescription,
+    Batch, ChangesSince, Committed, ForeignKey, Listing, LoggedCaptures, PageLimit, Position,
+    RecordPage, Store, StoreError, TableDescription,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 
@@ -98,6 +98,9 @@ impl Store for Hooked {
     }
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError> {
         self.store(Call::Other).await?.tables().await
+    }
+    fn foreign_keys(&self) -> Vec<ForeignKey> {
+        self.0.store().foreign_keys()
     }
     fn max_subscriber_reads(&self) -> usize {
         self.0.store().max_subscriber_reads()

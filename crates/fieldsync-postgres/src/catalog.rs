@@ -7,8 +7,8 @@ use deadpool_postgres::{GenericClient, Transaction};
 use fieldsync::Collection;
 use fieldsync::backend::StoreError;
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, MissingTable, TableInfo, TableKind,
-    TypeKind,
+    ColumnInfo, DeclaredType, Dialect as _, ForeignKeyInfo, FoundSideTable, MissingTable,
+    TableInfo, TableKind, TypeKind,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
@@ -61,7 +61,7 @@ pub(crate) async fn find(
     let others = transaction.query(sql, &[&schema]).await?;
     let others = others.iter().map(|row| row.try_get(0));
     Ok(Err(MissingTable {
-        log: format!("{}.{}", in_log(&schema), in_log(name)),
+        log: log_name(&schema, name),
         sql_name: format!("{}.{}", Postgres::quote(&schema), Postgres::quote(name)),
         others: others.collect::<Result<_, _>>()?,
     }))
@@ -172,7 +172,7 @@ async fn read(
     let mut info = TableInfo {
         is_strict: false,
         name: name.to_owned(),
-        log: format!("{}.{}", in_log(schema), in_log(name)),
+        log: log_name(schema, name),
         sql_name: table.clone(),
         kind: match kind {
             "r" | "p" => TableKind::Table,
@@ -195,6 +195,11 @@ async fn read(
     };
     read_constraints(transaction, &table, &mut info).await?;
     Ok(Some(info))
+}
+
+/// The name of the log of a table.
+fn log_name(schema: &str, table: &str) -> String {
+    format!("{}.{}", in_log(schema), in_log(table))
 }
 
 /// A part of a log's name. A part with a dot is quoted, so that no two tables have the same log.
@@ -306,7 +311,8 @@ async fn read_constraints(
 ) -> Result<(), Failure> {
     let sql = "select i.relname::text, case when x.indisprimary then 'p' \
                  when x.indisunique and x.indimmediate and x.indisvalid and x.indpred is null and x.indexprs is null then 'k' \
-                 else 'u' end, array_agg(a.attname::text order by array_position(x.indkey::int2[], a.attnum)) \
+                 else 'u' end, array_agg(a.attname::text order by array_position(x.indkey::int2[], a.attnum)), \
+                 null::text, null::text, null::text[] \
                from pg_index x join pg_class i on i.oid = x.indexrelid \
                  join pg_attribute a on a.attrelid = x.indrelid and (a.attnum = any(x.indkey[0:x.indnkeyatts - 1]) or \
                    position(a.attname::text in pg_get_expr(x.indexprs, x.indrelid)) > 0 and exists \
@@ -314,15 +320,24 @@ async fn read_constraints(
                         and d.refclassid = 'pg_class'::regclass and d.refobjid = x.indrelid and d.refobjsubid = a.attnum)) \
                where x.indrelid = oid_of($1) group by 1, 2 \
                union all \
-               select c.conname::text, c.contype::text, array_agg(a.attname::text) \
+               select c.conname::text, c.contype::text, array_agg(a.attname::text order by array_position(c.conkey, a.attnum)), \
+                 n.nspname::text, t.relname::text, \
+                 (select array_agg(f.attname::text order by array_position(c.confkey, f.attnum)) from pg_attribute f \
+                  where f.attrelid = c.confrelid and f.attnum = any(c.confkey)) \
                from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any(c.conkey) \
-               where c.conrelid = oid_of($1) and c.contype in ('c', 'f', 'x') group by 1, 2";
+                 left join pg_class t on t.oid = c.confrelid left join pg_namespace n on n.oid = t.relnamespace \
+               where c.conrelid = oid_of($1) and c.contype in ('c', 'f', 'x') \
+               group by c.conname, c.contype, c.confrelid, c.confkey, n.nspname, t.relname";
     for row in rows(transaction, &with_oids(sql), &[&table]).await? {
         let columns: Vec<String> = row.try_get(2)?;
         match row.try_get(1)? {
             "p" => info.primary_key.clone_from(&columns),
             "k" => info.unique_keys.push(columns.clone()),
-            "f" => info.foreign_keys.extend_from_slice(&columns),
+            "f" => info.foreign_keys.push(ForeignKeyInfo {
+                columns: columns.clone(),
+                target: log_name(row.try_get(3)?, row.try_get(4)?),
+                target_columns: row.try_get(5)?,
+            }),
             _ => {}
         }
         info.constraints.insert(row.try_get(0)?, columns);

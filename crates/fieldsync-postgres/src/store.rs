@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, MAX_LIST_TIME, PageLimit, Position,
-    RecordPage, Store, StoreError, TableDescription, own_collections,
+    Batch, ChangesSince, Committed, ForeignKey, Listing, LoggedCaptures, MAX_LIST_TIME, PageLimit,
+    Position, RecordPage, Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{Row as _, SqlValue, TableRegistry, check_order, script};
@@ -386,6 +386,10 @@ impl Store for PostgresStore {
         let client = self.client().await?;
         let described = introspection::tables(&*client);
         Ok(client.within(ANSWER_TIMEOUT, described).await?)
+    }
+
+    fn foreign_keys(&self) -> Vec<ForeignKey> {
+        self.tables.current().foreign_keys()
     }
 
     fn max_subscriber_reads(&self) -> usize {

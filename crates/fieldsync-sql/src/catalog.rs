@@ -21,8 +21,8 @@ pub struct TableInfo {
     pub primary_key: Vec<String>,
     /// The columns of each unique index that covers all rows and is checked at once.
     pub unique_keys: Vec<Vec<String>>,
-    /// The columns that refer to other tables.
-    pub foreign_keys: Vec<String>,
+    /// The foreign keys of the table.
+    pub foreign_keys: Vec<ForeignKeyInfo>,
     /// The columns of each constraint and unique index whose errors contain its name.
     pub constraints: HashMap<String, Vec<String>>,
     /// What capture would run on the table, for the message that asks for a choice.
@@ -31,6 +31,17 @@ pub struct TableInfo {
     pub id_source: Option<IdSource>,
     /// An expression for the id of a new row, if the database gives ids.
     pub next_id: Option<String>,
+}
+
+/// A foreign key of a table.
+#[derive(Debug, Clone)]
+pub struct ForeignKeyInfo {
+    /// The columns that refer to another table.
+    pub columns: Vec<String>,
+    /// The name of the log that the other table has as a collection's.
+    pub target: String,
+    /// The columns of the other table that have the same values, in the order of `columns`.
+    pub target_columns: Vec<String>,
 }
 
 /// SQL that gives ids where the database would give the id of a deleted row again.

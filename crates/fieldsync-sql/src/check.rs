@@ -47,11 +47,6 @@ pub(crate) fn check<D: Dialect>(
     let (Ok(key), Ok(has_capture), []) = (key, has_capture, &*wrong) else {
         return Err(wrong);
     };
-    let is_reference = |field: &&Field| {
-        let mut references = table.foreign_keys.iter();
-        references.any(|column| D::is_same_name(column, &field.column))
-    };
-    let foreign_keys = collection.fields().iter().filter(is_reference);
     let layout = TableLayout {
         collection: Arc::clone(collection.name()),
         definition: Arc::clone(collection),
@@ -61,7 +56,7 @@ pub(crate) fn check<D: Dialect>(
         sql_name: table.sql_name,
         key,
         columns,
-        foreign_keys: foreign_keys.map(|field| field.name.clone()).collect(),
+        foreign_keys: table.foreign_keys,
         name: table.name,
         constraints: table.constraints,
         id_source: table.id_source,

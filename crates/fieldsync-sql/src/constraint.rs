@@ -4,7 +4,7 @@ use fieldsync::backend::{Mutation, Write};
 use fieldsync::{Denied, FieldErrors, Refusal};
 
 use crate::dialect::Dialect;
-use crate::layout::TableLayout;
+use crate::layout::{Column, TableLayout};
 
 /// The kind of constraint that refused a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,9 +130,16 @@ impl<D: Dialect> TableLayout<D> {
     pub fn referring_fields(&self, write: &Write) -> Vec<String> {
         match write {
             Write::Insert { fields, .. } | Write::Update { fields, .. } => {
-                let is_set =
-                    |name: &&String| fields.get(*name).is_some_and(|value| !value.is_null());
-                self.foreign_keys.iter().filter(is_set).cloned().collect()
+                let is_set = |column: &&Column<D>| {
+                    let value = fields.get(&column.field);
+                    value.is_some_and(|value| !value.is_null())
+                };
+                let refers = |column: &&Column<D>| {
+                    let mut referring = self.foreign_keys.iter().flat_map(|key| &key.columns);
+                    referring.any(|name| D::is_same_name(name, &column.name))
+                };
+                let columns = self.columns.iter().filter(refers).filter(is_set);
+                columns.map(|column| column.field.clone()).collect()
             }
             Write::Delete { .. } | Write::Refresh { .. } => vec!["id".to_owned()],
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fieldsync::backend::{Ids, MAX_ID_BYTES, StoreError, join_composite, split_composite};
 use fieldsync::{Collection, Fields, Record, RecordId};
 
-use crate::catalog::IdSource;
+use crate::catalog::{ForeignKeyInfo, IdSource};
 use crate::dialect::Dialect;
 use crate::value::{Row, SqlValue};
 
@@ -31,8 +31,8 @@ pub struct TableLayout<D: Dialect> {
     pub key: Vec<Column<D>>,
     /// The columns of the fields.
     pub columns: Vec<Column<D>>,
-    /// The fields whose columns refer to other tables.
-    pub foreign_keys: Vec<String>,
+    /// The foreign keys of the table.
+    pub foreign_keys: Vec<ForeignKeyInfo>,
     /// The columns of each constraint and unique index whose errors contain its name.
     pub constraints: HashMap<String, Vec<String>>,
     /// How new rows get ids, if those of the database itself repeat after a delete.
@@ -237,6 +237,12 @@ impl<D: Dialect> TableLayout<D> {
         let key = self.key.iter().filter(|_| self.key.len() == 1);
         let columns = self.columns.iter().chain(key).filter(is_named);
         columns.map(|column| column.field.clone()).collect()
+    }
+
+    /// The field of each of these columns, `id` for that of the key. `None` if one has no field.
+    pub(crate) fn fields_of(&self, columns: &[String]) -> Option<Vec<String>> {
+        let field = |column: &String| self.fields_among(&[column]).pop();
+        columns.iter().map(field).collect()
     }
 
     /// The fields that a constraint or unique index with this name covers.

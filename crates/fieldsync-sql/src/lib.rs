@@ -62,7 +62,7 @@ mod parts;
 mod test_dialect;
 
 pub use catalog::{
-    ColumnInfo, DeclaredType, IdSource, TableInfo, TableKind, TypeKind, text_length,
+    ColumnInfo, DeclaredType, ForeignKeyInfo, IdSource, TableInfo, TableKind, TypeKind, text_length,
 };
 pub use condition::Condition;
 pub use constraint::{Constraint, Rejection, likeliest};

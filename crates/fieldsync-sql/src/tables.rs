@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fieldsync::Collection;
-use fieldsync::backend::{SchemaMismatch, StoreError};
+use fieldsync::backend::{ForeignKey, SchemaMismatch, StoreError};
 
+use crate::catalog::ForeignKeyInfo;
 use crate::dialect::Dialect;
 use crate::log_sizes::LogSizes;
 use crate::side_tables::SideSchema;
@@ -89,6 +90,23 @@ impl<D: Dialect> Tables<D> {
     /// The names of the logs.
     pub fn logs(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.collections.keys()
+    }
+
+    /// The foreign keys between the tables whose columns are all fields or ids.
+    #[must_use]
+    pub fn foreign_keys(&self) -> Vec<ForeignKey> {
+        let tables = self.tables.values();
+        let all = tables.flat_map(|table| table.foreign_keys.iter().map(move |key| (table, key)));
+        let foreign_key = |(table, key): (&Arc<Table<D>>, &ForeignKeyInfo)| {
+            let target = self.with_log(&key.target)?;
+            Some(ForeignKey {
+                collection: Arc::clone(&table.collection),
+                fields: table.fields_of(&key.columns)?,
+                target: Arc::clone(&target.collection),
+                target_fields: target.fields_of(&key.target_columns)?,
+            })
+        };
+        all.filter_map(foreign_key).collect()
     }
 
     /// The collections whose tables have capture, by their names.

@@ -1,12 +1,12 @@
 //! Reads SQLite's catalog.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fieldsync::Collection;
 use fieldsync::backend::{Ids, IdsGivenBy, SchemaMismatch};
 use fieldsync_sql::{
-    ColumnInfo, DeclaredType, Dialect as _, FoundSideTable, IdSource, MissingTable, SqlValue,
-    TableInfo, TableKind,
+    ColumnInfo, DeclaredType, Dialect as _, ForeignKeyInfo, FoundSideTable, IdSource, MissingTable,
+    SqlValue, TableInfo, TableKind,
 };
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -80,8 +80,6 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
         None => has_integer_ids.then(|| next_autoincrement(collection, &name)),
     };
     let (columns, primary_key) = columns(connection, &name, !is_without_rowid)?;
-    let mut statement = connection.prepare("select \"from\" from pragma_foreign_key_list(?1)")?;
-    let foreign_keys = statement.query_map([&name], |row| row.get(0))?;
     Ok(Some(TableInfo {
         capture: Vec::new(),
         is_strict,
@@ -92,7 +90,7 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
         },
         id_source,
         next_id,
-        foreign_keys: foreign_keys.collect::<Result<_, _>>()?,
+        foreign_keys: foreign_keys(connection, &name)?,
         // Errors name columns, or a definition that `blame` reads.
         constraints: HashMap::new(),
         log: name.clone(),
@@ -102,6 +100,28 @@ fn read(connection: &Connection, collection: &Collection) -> Result<Option<Table
         columns,
         primary_key,
     }))
+}
+
+/// A reference without columns is to the primary key.
+fn foreign_keys(connection: &Connection, table: &str) -> Result<Vec<ForeignKeyInfo>, Failure> {
+    let sql = "select f.id, f.\"from\", coalesce(l.name, f.\"table\"), coalesce(f.\"to\", \
+                 (select name from pragma_table_info(f.\"table\") where pk = f.seq + 1), '') \
+               from pragma_foreign_key_list(?1) f left join pragma_table_list l \
+                 on l.schema = 'main' and l.name = f.\"table\" collate nocase order by f.id, f.seq";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([table])?;
+    let mut foreign_keys: BTreeMap<i64, ForeignKeyInfo> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let target = row.get(2)?;
+        let key = foreign_keys.entry(row.get(0)?).or_insert(ForeignKeyInfo {
+            columns: Vec::new(),
+            target,
+            target_columns: Vec::new(),
+        });
+        key.columns.push(row.get(1)?);
+        key.target_columns.push(row.get(3)?);
+    }
+    Ok(foreign_keys.into_values().collect())
 }
 
 /// Checks that what a table refers to exists, and has a unique key for it. SQLite itself finds out only when a row is written, and

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use fieldsync::backend::{
-    Batch, ChangesSince, Committed, Listing, LoggedCaptures, MAX_LIST_TIME, PageLimit, Position,
-    RecordPage, Store, StoreError, TableDescription, own_collections,
+    Batch, ChangesSince, Committed, ForeignKey, Listing, LoggedCaptures, MAX_LIST_TIME, PageLimit,
+    Position, RecordPage, Store, StoreError, TableDescription, own_collections,
 };
 use fieldsync::{Collection, CursorKey, Record, RecordId, RecordKey, Retention};
 use fieldsync_sql::{
@@ -333,6 +333,10 @@ impl Store for SqliteStore {
             session.with(None, |open| introspection::tables(&open.connection))
         };
         self.0.readers.call(read).await
+    }
+
+    fn foreign_keys(&self) -> Vec<ForeignKey> {
+        self.0.tables.current().foreign_keys()
     }
 
     fn max_subscriber_reads(&self) -> usize {

@@ -173,6 +173,7 @@ pub mod backend {
     pub use crate::schema::collection::CaptureChoice;
     pub use crate::schema::field::{Field, Ids, IdsGivenBy, SetBy};
     pub use crate::schema::field_type::{FieldType, JsonShape, Schema};
+    pub use crate::schema::foreign_key::ForeignKey;
     pub use crate::schema::lookups::MAX_ID_BYTES;
     pub use crate::schema::narrowing::Narrowing;
     pub use crate::schema::own_collections::own_collections;

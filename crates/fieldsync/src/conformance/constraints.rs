@@ -11,6 +11,7 @@ use crate::model::edit::Edit;
 use crate::model::record::RecordKey;
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
+use crate::schema::foreign_key::ForeignKey;
 use crate::write::batch::GroupResult;
 
 /// Notes in a table with a column for each kind of constraint.
@@ -194,4 +195,19 @@ pub async fn deleting_a_referenced_record_is_a_conflict<F: Fixture>() {
         }
         (constraints, other) => panic!("constraints: {constraints:?}, result: {other:?}"),
     }
+}
+
+pub async fn a_store_tells_its_foreign_keys<F: Fixture>() {
+    let (_database, node) = constrained::<F>().await;
+    let foreign_key = ForeignKey {
+        collection: "notes".into(),
+        fields: vec!["folder".into()],
+        target: "folders".into(),
+        target_fields: vec!["id".into()],
+    };
+    let expected = match F::CONSTRAINTS {
+        Constraints::Enforced => vec![foreign_key],
+        Constraints::Absent => Vec::new(),
+    };
+    assert_eq!(node.store.foreign_keys(), expected);
 }

@@ -125,6 +125,7 @@ macro_rules! __store_tests {
                 a_violated_check_constraint_is_invalid
                 a_reference_to_a_missing_record_is_a_conflict
                 deleting_a_referenced_record_is_a_conflict
+                a_store_tells_its_foreign_keys
             ;
             ids:
                 an_edit_can_use_the_id_of_a_record_created_earlier_in_its_group

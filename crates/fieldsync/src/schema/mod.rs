@@ -13,6 +13,7 @@ pub(crate) mod collection_table;
 pub(crate) mod comparison;
 pub(crate) mod field;
 pub(crate) mod field_type;
+pub(crate) mod foreign_key;
 pub(crate) mod grant;
 pub(crate) mod hooks;
 pub(crate) mod index_key;

@@ -12,6 +12,7 @@ use crate::model::cursor::Position;
 use crate::model::cursor_key::CursorKey;
 use crate::model::record::{Record, RecordId, RecordKey};
 use crate::schema::collection::Collection;
+use crate::schema::foreign_key::ForeignKey;
 use crate::schema::table_description::TableDescription;
 use crate::store::error::StoreError;
 use crate::store::listing::Listing;
@@ -132,6 +133,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Describes the tables and views of which collections can be made. Empty if the store has none but those of its
     /// collections.
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError>;
+
+    /// The foreign keys between the tables of the prepared collections whose columns are all fields or ids, as
+    /// [`prepare`](Self::prepare) found them. A store without foreign keys has none.
+    fn foreign_keys(&self) -> Vec<ForeignKey> {
+        Vec::new()
+    }
 
     /// How many reads for subscribers may run at a time, pieces of snapshots and pages of the log. It is a part of what the
     /// store can run at a time, so that reads of records never wait for them.
