@@ -198,8 +198,36 @@ pub(crate) fn trigger(table: &str, name: &str, condition: &str, body: &str) -> S
     )
 }
 
+pub(crate) async fn sqlite() -> Database {
+    Database::sqlite()
+}
+
+#[cfg(feature = "services")]
+pub(crate) async fn postgres() -> Database {
+    Database::postgres().await
+}
+
 /// Makes a test on SQLite and one on PostgreSQL of each case.
 macro_rules! on_both_databases {
+    (by_each_adapter: $($case:ident),+ $(,)?) => {
+        $crate::database::on_both_databases!(on_sqlite Axum sqlite: $($case),+);
+        $crate::database::on_both_databases!(by_actix Actix sqlite: $($case),+);
+        #[cfg(feature = "services")]
+        $crate::database::on_both_databases!(on_postgres Axum postgres: $($case),+);
+        #[cfg(feature = "services")]
+        $crate::database::on_both_databases!(by_actix_on_postgres Actix postgres: $($case),+);
+    };
+    ($name:ident $server:ident $database:ident: $($case:ident),+) => {
+        mod $name {
+            use $crate::app::Server;
+            use $crate::database::$database;
+
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case($database().await, Server::$server).await;
+            })+
+        }
+    };
     ($($case:ident),+ $(,)?) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread")]

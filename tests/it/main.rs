@@ -75,6 +75,7 @@ mod promise;
 #[cfg(feature = "services")]
 mod proxy;
 mod record_keys;
+mod references;
 mod refused_edits;
 #[cfg(feature = "services")]
 mod reverse_proxies;

@@ -1,6 +1,6 @@
 //! Begins a transaction, takes its locks, and reads what the edits depend on: the first round trip.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,9 +97,9 @@ pub(crate) async fn read(
         (found.captured, _) = captured::writes(tables, &results.next()?)?;
         results.next()?;
     }
-    lock_relied_on(client, tables, batch, &mut found).await?;
     // Repetitions are rare, so that they take round trips of their own.
     found.replays = log::found_keys(client, tables, &used_keys).await?;
+    lock_others(client, tables, batch, &mut found).await?;
     Ok(Read { set: found, locked })
 }
 
@@ -141,15 +141,30 @@ fn read_records(
     Ok(())
 }
 
-/// Reads the records because of which principals may make the edits, and keeps others from changing them. Which these are depends on
-/// the rows, so that they take a round trip of their own.
-async fn lock_relied_on(
+/// Reads the other records on which it depends whether principals may make the edits. Which these are depends on those that are read
+/// before, so that each kind takes a round trip of its own.
+async fn lock_others(
     client: &Object,
     tables: &Tables,
     batch: &Batch,
     found: &mut ReadSet,
 ) -> Result<(), Failure> {
-    let mut records = by_collection(batch.relied_on(found));
+    let relied_on = batch.relied_on(found);
+    lock_shared(client, tables, relied_on, found).await?;
+    let referred = batch.referred_to(found);
+    lock_shared(client, tables, referred.clone(), found).await?;
+    let relied_on = batch.relied_on_by(&referred, found);
+    lock_shared(client, tables, relied_on, found).await
+}
+
+/// Reads records, and keeps others from changing them.
+async fn lock_shared(
+    client: &Object,
+    tables: &Tables,
+    keys: BTreeSet<RecordKey>,
+    found: &mut ReadSet,
+) -> Result<(), Failure> {
+    let mut records = by_collection(keys);
     if records.is_empty() {
         return Ok(());
     }
@@ -163,18 +178,13 @@ async fn lock_relied_on(
             false => &table.own.select_all,
         };
         steps.push(Step::query(client, sql, id_arrays(table, ids)).await?);
-    }
-    let mut results = in_order(client, &steps).await;
-    for (collection, _) in &records {
-        let table = tables.of(collection)?;
-        for row in results.next().map_err(Failure::of_row_lock)? {
-            if let Some(record) = table.readable(&PostgresRow(&row), 0) {
-                let key = RecordKey::new(Arc::clone(collection), record.id.clone());
-                found.records.insert(key, record);
-            }
+        if table.own.has_row_security {
+            let ids = id_arrays(table, ids);
+            steps.push(Step::query(client, &table.own.select_all, ids).await?);
         }
     }
-    Ok(())
+    let mut results = in_order(client, &steps).await;
+    read_records(tables, &records, &mut results, found, &mut HashSet::new())
 }
 
 fn by_collection(keys: impl IntoIterator<Item = RecordKey>) -> Vec<(Arc<str>, Vec<RecordId>)> {

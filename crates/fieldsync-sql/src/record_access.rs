@@ -265,18 +265,8 @@ async fn read_set<T: Transaction>(
         let replay = read_replay(transaction, tables, edit).await?;
         found.replays.insert(key, replay);
     }
-    for (key, collection) in batch.records() {
-        let table = tables.of(collection.name())?;
-        if let Some(record) = get(transaction, table, &table.lock, &key.id).await? {
-            found.records.insert(key, record);
-        }
-    }
-    for key in batch.relied_on(&found) {
-        let table = tables.of(&key.collection)?;
-        if let Some(record) = get(transaction, table, &table.lock, &key.id).await? {
-            found.records.insert(key, record);
-        }
-    }
+    let records = batch.records().into_keys();
+    lock(transaction, tables, records, &mut found).await?;
     for (name, count) in batch.ids_to_reserve() {
         let table = tables.of(&name)?;
         let ids = reserve_ids(transaction, table, count).await?;
@@ -291,7 +281,29 @@ async fn read_set<T: Transaction>(
     if !keys.is_empty() {
         found.captured = transaction.captured_by_others(tables, &keys).await?;
     }
+    let relied_on = batch.relied_on(&found);
+    lock(transaction, tables, relied_on, &mut found).await?;
+    let referred = batch.referred_to(&found);
+    lock(transaction, tables, referred.iter().cloned(), &mut found).await?;
+    let relied_on = batch.relied_on_by(&referred, &found);
+    lock(transaction, tables, relied_on, &mut found).await?;
     Ok(found)
+}
+
+/// Reads records, and keeps others from changing them.
+async fn lock<T: Transaction>(
+    transaction: &mut T,
+    tables: &Tables<T::Dialect>,
+    keys: impl IntoIterator<Item = RecordKey>,
+    found: &mut ReadSet,
+) -> Result<(), T::Error> {
+    for key in keys {
+        let table = tables.of(&key.collection)?;
+        if let Some(record) = get(transaction, table, &table.lock, &key.id).await? {
+            found.records.insert(key, record);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the change and the record of an edit whose key was used before.

@@ -197,7 +197,8 @@ pub mod backend {
         #[doc(hidden)]
         pub use crate::conformance::{
             bases, captures, constraints, edits, faults, groups, history, ids, keys, log,
-            notifications, open_cursor, preconditions, reads, rights, run, tables, trimming, types,
+            notifications, open_cursor, preconditions, reads, references, rights, run, tables,
+            trimming, types,
         };
     }
 

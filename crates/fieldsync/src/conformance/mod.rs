@@ -38,6 +38,8 @@ pub mod preconditions;
 #[doc(hidden)]
 pub mod reads;
 #[doc(hidden)]
+pub mod references;
+#[doc(hidden)]
 pub mod rights;
 #[doc(hidden)]
 pub mod tables;
@@ -205,6 +207,12 @@ macro_rules! __store_tests {
                 a_right_ends_within_a_batch
                 a_commit_waits_for_a_lock_of_the_record_that_a_right_rests_on
             ;
+            references:
+                a_principal_refers_only_to_what_it_sees
+                a_principal_refers_to_a_record_only_as_long_as_it_sees_it
+                a_principal_refers_to_what_it_creates_itself
+                a_commit_waits_for_a_lock_of_what_an_edit_refers_to
+            ;
             history:
                 the_table_equals_the_fold_of_the_log
             ;
@@ -270,6 +278,7 @@ mod tests {
             include_str!("notifications.rs"),
             include_str!("preconditions.rs"),
             include_str!("reads.rs"),
+            include_str!("references.rs"),
             include_str!("rights.rs"),
             include_str!("tables.rs"),
             include_str!("trimming.rs"),

@@ -98,6 +98,7 @@ impl Node {
             principal: Some(principal.clone()),
             edits: edits.collect(),
             deadline,
+            references: Vec::new(),
             without_keys: None,
         })
     }

@@ -76,6 +76,7 @@ impl<F: Fixture> Database<F> {
             principal: grant.map(|_| ada()),
             edits: vec![(edit, collection, grant.cloned().unwrap_or_default())],
             deadline: Instant::now() + deadline,
+            references: Vec::new(),
             without_keys: None,
         })
     }

@@ -73,11 +73,7 @@ pub(crate) async fn permissions(
         });
     }
     let granted = authorize(&collection, principal, access, memberships).await?;
-    let read = match authorize(&collection, principal, Access::Read, memberships).await {
-        Ok(read) => read,
-        Err(unavailable @ Refusal::Denied(Denied::Unavailable(_))) => return Err(unavailable),
-        Err(_) => Grant::invisible(),
-    };
+    let read = readable_or_nothing(&collection, principal, memberships).await?;
     Ok(Permissions {
         collection,
         access: granted,
@@ -85,6 +81,18 @@ pub(crate) async fn permissions(
         asked: None,
         limited_by: None,
     })
+}
+
+/// Asks a collection's authorizer what a principal that writes may read, which may be nothing.
+pub(crate) async fn readable_or_nothing(
+    collection: &Collection,
+    principal: &Principal,
+    memberships: Memberships<'_>,
+) -> Result<Grant, Refusal> {
+    match authorize(collection, principal, Access::Read, memberships).await {
+        Err(unavailable @ Refusal::Denied(Denied::Unavailable(_))) => Err(unavailable),
+        granted => Ok(granted.unwrap_or_else(|_| Grant::invisible())),
+    }
 }
 
 /// Asks a collection's authorizer what a principal may read.

@@ -36,6 +36,7 @@ use crate::model::record::RecordKey;
 use crate::model::refusal::Refusal;
 use crate::model::topic::Topic;
 use crate::schema::collection::Collection;
+use crate::schema::reference::References;
 use crate::store::store::Store;
 use crate::write::batch::Group;
 
@@ -77,6 +78,7 @@ pub struct Engine {
 
 struct Inner {
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
+    references: References,
     store: Arc<dyn Store>,
     subscriber_reads: Arc<StoreReads>,
     slow_lists: SlowLists,
@@ -113,6 +115,7 @@ impl Engine {
         tasks.push(following);
         Self {
             inner: Arc::new(Inner {
+                references: References::of(&store.foreign_keys(), &collections),
                 collections,
                 slow_lists: SlowLists::default(),
                 subscriber_reads: Arc::new(StoreReads::new(
@@ -145,7 +148,8 @@ impl Engine {
     ) -> Result<Vec<T>, EngineError> {
         let in_progress = self.begin(Work::Write);
 
-        // Authorize. The grant's condition on records is applied to the current row, inside the transaction.
+        // Authorize. The grant's condition on records is applied to the current row, inside the transaction. An edit may refer only to
+        // records that the caller may read.
         check_name(principal)?;
         check_length(edits.len(), self.settings().limits.transaction_edits)?;
         let has_keys = edits.iter().any(|one| one.edit.has_idempotency_key());
@@ -169,12 +173,16 @@ impl Engine {
             authorized.push((edit, Arc::clone(&granted.collection), granted.write_grant()));
             permissions.push(granted);
         }
+        let edited = authorized.iter().map(|(edit, ..)| edit);
+        let references = self.guarded_references(principal, edited, &permissions);
+        let references = references.await?;
 
         // Commit row, change and idempotency key in one transaction, shared with the edits that arrive meanwhile. Then
         // announce the changes: wake this node's subscribers, notify the other nodes. The task that commits announces
         // what it has committed, so that the announcement follows even when this future is dropped.
         let group = Group {
             principal: principal.cloned(),
+            references,
             edits: authorized,
             deadline: arrived + EDIT_TIMEOUT,
             without_keys,
@@ -387,6 +395,10 @@ impl Engine {
             store: &*self.inner.store,
             collections: &self.inner.collections,
         }
+    }
+
+    pub(crate) fn known_references(&self) -> &References {
+        &self.inner.references
     }
 
     pub(crate) fn collections(&self) -> &BTreeMap<Arc<str>, Arc<Collection>> {

@@ -25,6 +25,7 @@ pub(crate) mod permissions;
 mod read_ahead;
 pub(crate) mod readiness;
 mod reasking;
+mod references;
 pub(crate) mod revoke;
 pub(crate) mod settings;
 pub(crate) mod signals;

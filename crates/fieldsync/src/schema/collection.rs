@@ -313,6 +313,12 @@ impl Collection {
         &self.hooks
     }
 
+    /// Whether everybody may read every record.
+    pub(crate) fn is_open_to_everyone(&self) -> bool {
+        let deciding = self.deciding_fields.as_ref();
+        self.rules.is_none() && deciding.is_some_and(BTreeSet::is_empty)
+    }
+
     /// Whether a value of this field may decide who may read a record.
     pub(crate) fn decides_rows(&self, field: &str) -> bool {
         let declared = self.declared_fields.as_deref();

@@ -73,6 +73,19 @@ impl Collection {
         Ok(())
     }
 
+    /// The fields that make up an id: `id`, or those of several key columns.
+    pub(crate) fn key_fields(&self) -> Vec<&str> {
+        match self.key_columns() {
+            [_] => vec!["id"],
+            columns => {
+                let field =
+                    |column: &String| self.fields().iter().find(|one| one.column == *column);
+                let fields = columns.iter().filter_map(field);
+                fields.map(|field| &*field.name).collect()
+            }
+        }
+    }
+
     /// The id of a record with these fields, if all of its key is there.
     fn composite_id(&self, fields: &Fields) -> Option<RecordId> {
         let part = |column: &String| {

@@ -27,6 +27,7 @@ pub(crate) mod own_collections;
 pub(crate) mod predicate;
 pub(crate) mod queryable;
 pub(crate) mod reads;
+pub(crate) mod reference;
 pub(crate) mod row_filter;
 pub(crate) mod rule_checks;
 pub(crate) mod rule_grants;

@@ -108,6 +108,11 @@ impl State {
         };
         let relied_on = batch.relied_on(&read).into_iter();
         read.records.extend(relied_on.filter_map(record));
+        let referred = batch.referred_to(&read);
+        let records = referred.iter().cloned().filter_map(record);
+        read.records.extend(records);
+        let relied_on = batch.relied_on_by(&referred, &read).into_iter();
+        read.records.extend(relied_on.filter_map(record));
         read
     }
 

@@ -14,6 +14,7 @@ use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::field::{Ids, IdsGivenBy};
 use crate::schema::grant::Grant;
+use crate::schema::reference::GuardedReference;
 use crate::write::captured::CapturedWrite;
 use crate::write::commit_slot::CommitSlot;
 
@@ -40,6 +41,8 @@ pub(crate) struct Group {
     pub(crate) principal: Option<Principal>,
     pub(crate) edits: Vec<(Edit, Arc<Collection>, Grant)>,
     pub(crate) deadline: Instant,
+    /// The references to records that may be hidden from the principal. The app itself may refer to every record.
+    pub(crate) references: Vec<GuardedReference>,
     /// Why the group may store no idempotency key, if so. An edit that was committed under its key before is still answered.
     pub(crate) without_keys: Option<Refusal>,
 }
@@ -57,11 +60,11 @@ pub struct RefusedEdit {
 }
 
 /// What a store has read for a batch, inside its transaction.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct ReadSet {
     /// Of [`Batch::idempotency_keys`], those that were used in the last 24 hours.
     pub replays: HashMap<IdempotencyKey, Replay>,
-    /// Of [`Batch::records`], and then of [`Batch::relied_on`], those that exist.
+    /// Of [`Batch::records`], and then of [`Batch::relied_on`], [`Batch::referred_to`] and [`Batch::relied_on_by`], those that exist.
     pub records: HashMap<RecordKey, Record>,
     /// Of [`Batch::bases`], the changes of the record since that position.
     pub since: HashMap<(RecordKey, Position), ChangesSince>,

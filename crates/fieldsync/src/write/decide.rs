@@ -117,7 +117,7 @@ impl Decision<'_> {
     }
 
     /// What the principal sees of the row: its id alone if it may write but not read it.
-    fn visible(&self, row: &Record) -> Result<View, Refusal> {
+    pub(crate) fn visible(&self, row: &Record) -> Result<View, Refusal> {
         Ok(if catch_panic(|| self.grant.is_readable(row))? {
             self.grant.view.clone()
         } else {
@@ -197,7 +197,7 @@ impl Decision<'_> {
         }
     }
 
-    fn resolve(&self, fields: &EditFields) -> Result<Fields, Refusal> {
+    pub(crate) fn resolve(&self, fields: &EditFields) -> Result<Fields, Refusal> {
         catch_panic(|| fields.resolve(self.ids))?.map_err(Refusal::Malformed)
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod decide;
 pub(crate) mod mutation;
 pub(crate) mod plan;
 pub(crate) mod planner;
+pub(crate) mod references;
 pub(crate) mod relied_on;
 pub(crate) mod results;
 pub(crate) mod settle;

@@ -1,6 +1,6 @@
 //! Decides the edits of a batch one after the other, each on the state that the edits before it leave.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,11 +24,36 @@ use crate::write::catch_panic::catch_panic;
 use crate::write::decide::Decision;
 use crate::write::mutation::{Mutation, Write};
 use crate::write::plan::{Plan, Planned};
+use crate::write::references::{SetReference, records_referred_to};
 
 impl Batch {
     /// Decides what to write, on the rows that the store has read.
     #[must_use]
     pub fn plan(&self, read: ReadSet) -> Plan {
+        let (records, mut planner) = (read.records.clone(), self.planner(read));
+        let groups = self.groups.iter().enumerate();
+        let results = groups.map(|(at, group)| planner.group(at, group)).collect();
+        Plan {
+            batch: self.clone(),
+            now: planner.now,
+            records,
+            mutations: planner.mutations,
+            results,
+        }
+    }
+
+    /// The records to which the edits refer. Whether they may is not known yet.
+    pub(crate) fn references(&self, read: ReadSet) -> BTreeSet<RecordKey> {
+        let mut planner = self.planner(read);
+        planner.references = Some(BTreeSet::new());
+        for (at, group) in self.groups.iter().enumerate() {
+            // A group that is refused refers to nothing.
+            let _ = planner.group(at, group);
+        }
+        planner.references.unwrap_or_default()
+    }
+
+    fn planner(&self, read: ReadSet) -> Planner {
         let ReadSet {
             replays,
             records,
@@ -53,25 +78,17 @@ impl Batch {
             });
             (key.clone(), previous.collect())
         });
-        let mut planner = Planner {
+        Planner {
             now: Timestamp::now(),
             max_record_bytes: self.max_record_bytes,
             replays,
-            rows: records.clone(),
             logged: since,
             planned: unlogged.collect(),
             used_keys: HashMap::new(),
             reserved_ids: reserved_ids.collect(),
             mutations: Vec::new(),
-        };
-        let groups = self.groups.iter().enumerate();
-        let results = groups.map(|(at, group)| planner.group(at, group)).collect();
-        Plan {
-            batch: self.clone(),
-            now: planner.now,
-            records,
-            mutations: planner.mutations,
-            results,
+            references: None,
+            rows: records,
         }
     }
 }
@@ -91,6 +108,8 @@ struct Planner {
     used_keys: HashMap<IdempotencyKey, (String, Planned)>,
     reserved_ids: HashMap<Arc<str>, VecDeque<RecordId>>,
     mutations: Vec<Mutation>,
+    /// Where references are not checked but collected.
+    references: Option<BTreeSet<RecordKey>>,
 }
 
 /// What a group has done to the plan, so that it can be undone.
@@ -103,26 +122,43 @@ struct Undo {
 impl Planner {
     /// Plans a group. When one of its edits is refused, the plan is as if the group did not exist.
     fn group(&mut self, at: usize, group: &Group) -> Result<Vec<Planned>, RefusedEdit> {
-        let refuse = |edit, refusal| Err(RefusedEdit { edit, refusal });
         if group.deadline < Instant::now() {
-            return refuse(0, Refusal::Busy);
+            return Err(RefusedEdit {
+                edit: 0,
+                refusal: Refusal::Busy,
+            });
         }
         let mutations_before = self.mutations.len();
         let mut undo = Undo::default();
+        let planned = self.edits(at, group, &mut undo);
+        if planned.is_err() {
+            self.mutations.truncate(mutations_before);
+            self.undo(undo);
+        }
+        planned
+    }
+
+    fn edits(
+        &mut self,
+        at: usize,
+        group: &Group,
+        undo: &mut Undo,
+    ) -> Result<Vec<Planned>, RefusedEdit> {
+        let first_mutation = self.mutations.len();
         let mut planned = Vec::with_capacity(group.edits.len());
         let mut ids = Vec::with_capacity(group.edits.len());
+        let mut references = Vec::new();
         for edit in 0..group.edits.len() {
-            match self.edit((at, edit), group, &ids, &mut undo) {
-                Ok(one) => {
-                    ids.push(self.id_of(&one));
-                    planned.push(one);
-                }
-                Err(refusal) => {
-                    self.mutations.truncate(mutations_before);
-                    self.undo(undo);
-                    return refuse(edit, refusal);
-                }
-            }
+            let one = self.edit((at, edit), group, &ids, undo, &mut references);
+            let one = one.map_err(|refusal| RefusedEdit { edit, refusal })?;
+            ids.push(self.id_of(&one));
+            planned.push(one);
+        }
+        // At the end, since a later edit may create what an earlier one refers to: the database decides whether it may come later.
+        let mutations = &self.mutations[first_mutation..];
+        match &mut self.references {
+            Some(all) => all.extend(records_referred_to(&references, mutations)),
+            None => group.check_references(&references, mutations, |key| self.rows.get(key))?,
         }
         Ok(planned)
     }
@@ -133,6 +169,7 @@ impl Planner {
         group: &Group,
         ids: &[RecordId],
         undo: &mut Undo,
+        references: &mut Vec<SetReference>,
     ) -> Result<Planned, Refusal> {
         let (edit, collection, grant) = &group.edits[edit_at];
         // What was true when the rule was asked may have changed, also by an earlier edit of the batch.
@@ -164,7 +201,9 @@ impl Planner {
             now: self.now,
             max_record_bytes: self.max_record_bytes,
         };
-        let planned = match decision.decide()? {
+        let write = decision.decide()?;
+        references.extend(group.set_references(edit_at, &decision, write.as_ref())?);
+        let planned = match write {
             None => {
                 let row = row.expect("only a row that exists can be unchanged");
                 Planned::Unchanged(row.clone())

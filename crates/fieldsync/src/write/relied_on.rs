@@ -8,6 +8,7 @@ use crate::model::edit::{Edit, EditFields, EditKind};
 use crate::model::record::{Record, RecordKey};
 use crate::schema::collection::Collection;
 use crate::schema::grant::Grant;
+use crate::schema::member_rows::Members;
 use crate::write::batch::{Batch, ReadSet};
 
 impl Batch {
@@ -24,28 +25,78 @@ impl Batch {
         {
             return relied_on;
         }
-        let mut by_record: HashMap<RecordKey, Vec<&Edit>> = HashMap::new();
-        for (edit, ..) in self.edits() {
-            if let Some(key) = edit.key() {
-                by_record.entry(key).or_default().push(edit);
-            }
-        }
+        let by_record = self.by_record();
         for (edit, collection, grant) in self.edits() {
             let (key, alone) = (edit.key(), [edit]);
             // Edits of others in the same batch may come first.
             let edits = key.as_ref().map_or(&alone[..], |key| &by_record[key]);
             let row = key.as_ref().and_then(|key| read.records.get(key));
             for members in grant.members() {
-                let values = match (&*members.field, &key) {
-                    ("id", None) => Some(Vec::new()),
-                    ("id", Some(key)) => serde_json::to_value(&key.id).ok().map(|id| vec![id]),
-                    (field, _) => values(field, edits, collection, grant, row),
+                let values = match &key {
+                    Some(key) => values_of(members, key, edits, collection, grant, row),
+                    None if members.field == "id" => Some(Vec::new()),
+                    None => values(&members.field, edits, collection, grant, row),
                 };
                 relied_on.extend(members.concerning(values.as_deref()).cloned());
             }
         }
         relied_on.retain(|key| !by_record.contains_key(key));
         relied_on
+    }
+
+    /// The other records because of which principals may see the records of [`Batch::referred_to`], now that these are read. The store
+    /// treats them as those of [`Batch::relied_on`].
+    #[must_use]
+    pub fn relied_on_by(
+        &self,
+        referred: &BTreeSet<RecordKey>,
+        read: &ReadSet,
+    ) -> BTreeSet<RecordKey> {
+        let mut relied_on = BTreeSet::new();
+        if referred.is_empty() {
+            return relied_on;
+        }
+        let by_record = self.by_record();
+        for guarded in self.groups.iter().flat_map(|group| &group.references) {
+            let (target, readable) = (&guarded.reference.target, &guarded.readable);
+            let of_target = |key: &&RecordKey| key.collection == *target.name();
+            for key in referred.iter().filter(of_target) {
+                let edits = by_record.get(key).map(Vec::as_slice).unwrap_or_default();
+                let row = read.records.get(key);
+                for members in readable.members() {
+                    let values = values_of(members, key, edits, target, readable, row);
+                    relied_on.extend(members.concerning(values.as_deref()).cloned());
+                }
+            }
+        }
+        relied_on.retain(|key| !by_record.contains_key(key));
+        relied_on
+    }
+
+    /// The edits of each record.
+    fn by_record(&self) -> HashMap<RecordKey, Vec<&Edit>> {
+        let mut by_record: HashMap<RecordKey, Vec<&Edit>> = HashMap::new();
+        for (edit, ..) in self.edits() {
+            if let Some(key) = edit.key() {
+                by_record.entry(key).or_default().push(edit);
+            }
+        }
+        by_record
+    }
+}
+
+/// The values that the field of memberships may have in a record before and after one of these edits. `None`: any.
+fn values_of(
+    members: &Members,
+    key: &RecordKey,
+    edits: &[&Edit],
+    collection: &Collection,
+    grant: &Grant,
+    row: Option<&Record>,
+) -> Option<Vec<Value>> {
+    match &*members.field {
+        "id" => serde_json::to_value(&key.id).ok().map(|id| vec![id]),
+        field => values(field, edits, collection, grant, row),
     }
 }
 

@@ -1,0 +1,282 @@
+//! Which fields of a collection refer to which records of another, and to which of them a record refers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::model::edit::{Edit, EditFields, EditKind};
+use crate::model::record::{RecordId, RecordKey, join_composite};
+use crate::schema::collection::Collection;
+use crate::schema::field::Ids;
+use crate::schema::field_type::FieldType;
+use crate::schema::foreign_key::ForeignKey;
+use crate::schema::grant::Grant;
+
+/// The references of collections to records that may be hidden from a principal, by the names of the collections that refer.
+#[derive(Debug, Default)]
+pub(crate) struct References(HashMap<Arc<str>, Vec<Arc<Reference>>>);
+
+/// Fields of a collection that refer to the id of a record.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    pub(crate) collection: Arc<str>,
+    /// In the order of the key columns of the target.
+    pub(crate) fields: Vec<String>,
+    pub(crate) target: Arc<Collection>,
+}
+
+/// A reference that edits of a principal may set, and its grant to read the target.
+#[derive(Debug)]
+pub(crate) struct GuardedReference {
+    pub(crate) reference: Arc<Reference>,
+    pub(crate) readable: Arc<Grant>,
+}
+
+/// What a record refers to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Referred {
+    /// Nothing: a field is null.
+    Nothing,
+    /// What no record has as its id.
+    NoRecord,
+    Record(RecordKey),
+}
+
+impl References {
+    /// Of the foreign keys, those that can be checked and need to be.
+    pub(crate) fn of(
+        foreign_keys: &[ForeignKey],
+        collections: &BTreeMap<Arc<str>, Arc<Collection>>,
+    ) -> Self {
+        let mut all: HashMap<_, Vec<_>> = HashMap::new();
+        for foreign_key in foreign_keys {
+            if let Some(reference) = Reference::of(foreign_key, collections) {
+                let of_collection = all.entry(Arc::clone(&foreign_key.collection));
+                of_collection.or_default().push(Arc::new(reference));
+            }
+        }
+        Self(all)
+    }
+
+    /// Those that the edit may set.
+    pub(crate) fn set_by(&self, edit: &Edit) -> impl Iterator<Item = &Arc<Reference>> {
+        let references = self.0.get(edit.collection()).into_iter().flatten();
+        references.filter(|reference| reference.may_be_set_by(edit))
+    }
+}
+
+impl Reference {
+    /// `None` if every record of the target is visible to everyone, or if the foreign key does not lead to its id.
+    fn of(
+        foreign_key: &ForeignKey,
+        collections: &BTreeMap<Arc<str>, Arc<Collection>>,
+    ) -> Option<Self> {
+        let collection = collections.get(&foreign_key.collection)?;
+        let target = collections.get(&foreign_key.target)?;
+        if target.is_open_to_everyone() {
+            return None;
+        }
+        let (ours, theirs) = (&foreign_key.fields, &foreign_key.target_fields);
+        let key = target.key_fields();
+        if key.len() != ours.len() || key.len() != theirs.len() {
+            return None;
+        }
+        let mut fields = Vec::with_capacity(key.len());
+        for part in key {
+            let at = theirs.iter().position(|field| field == part)?;
+            if kind(collection, &ours[at])? != kind(target, part)? {
+                return None;
+            }
+            fields.push(ours[at].clone());
+        }
+        Some(Self {
+            collection: Arc::clone(collection.name()),
+            fields,
+            target: Arc::clone(target),
+        })
+    }
+
+    fn may_be_set_by(&self, edit: &Edit) -> bool {
+        let names = |fields: &EditFields| match fields {
+            EditFields::FromIds(_) => true,
+            EditFields::Given(given) => {
+                let value = |name: &String| given.get(name);
+                let mut values = self.fields.iter().filter_map(value);
+                values.any(|value| !value.is_null())
+            }
+        };
+        match &edit.kind {
+            EditKind::Create(id, fields) => {
+                names(fields) || id.is_some() && self.fields.iter().any(|name| name == "id")
+            }
+            EditKind::Patch(_, fields) => names(fields),
+            EditKind::Update(..) => true,
+            EditKind::Delete(_) | EditKind::Refresh(_) | EditKind::Malformed(_) => false,
+        }
+    }
+
+    /// What a record with these values refers to.
+    pub(crate) fn referred(&self, value: impl Fn(&str) -> Value) -> Referred {
+        let values: Vec<Value> = self.fields.iter().map(|field| value(field)).collect();
+        if values.iter().any(Value::is_null) {
+            return Referred::Nothing;
+        }
+        let id = match (values.as_slice(), self.target.ids()) {
+            ([Value::Number(number)], Ids::Integer) => number.as_i64().map(RecordId::Integer),
+            ([Value::String(text)], Ids::UuidV7) => text.parse().ok().map(RecordId::Uuid),
+            ([Value::String(text)], Ids::Text) => Some(RecordId::Text(text.as_str().into())),
+            (parts, Ids::Text) if parts.len() > 1 => {
+                let parts = parts.iter().map(|part| match part {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                });
+                let parts: Vec<String> = parts.collect();
+                Some(RecordId::Text(join_composite(parts).into()))
+            }
+            _ => None,
+        };
+        match id.filter(|id| self.target.has_id_kind(id)) {
+            Some(id) => Referred::Record(RecordKey::new(Arc::clone(self.target.name()), id)),
+            None => Referred::NoRecord,
+        }
+    }
+}
+
+/// The kinds of values that have one text, and so are the same in a reference as in an id.
+#[derive(PartialEq)]
+enum Kind {
+    Integer,
+    Uuid,
+    Text,
+}
+
+/// The kind of a field's values, or of the ids.
+fn kind(collection: &Collection, field: &str) -> Option<Kind> {
+    let Some(field) = collection.field(field) else {
+        return match collection.ids() {
+            Ids::Integer => Some(Kind::Integer),
+            Ids::UuidV7 => Some(Kind::Uuid),
+            Ids::Text => Some(Kind::Text),
+        };
+    };
+    match &field.schema.kind {
+        FieldType::Integer { .. } => Some(Kind::Integer),
+        FieldType::Uuid => Some(Kind::Uuid),
+        FieldType::Text { .. } => Some(Kind::Text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::rules::Rules;
+
+    fn collections(targets: impl IntoIterator<Item = Collection>) -> References {
+        let fields = json!({"type": "object", "properties": {
+            "number": {"type": "integer"},
+            "text": {"type": "string"},
+            "uuid": {"type": "string", "format": "uuid"},
+            "day": {"type": "string", "format": "date"},
+        }});
+        let all = targets.into_iter().map(|target| ("target", target));
+        let tasks = ("tasks", Collection::from_schema("tasks", &fields));
+        let all = all.chain([tasks]);
+        let all = all.map(|(name, one)| (Arc::from(name), Arc::new(one)));
+        let collections: BTreeMap<Arc<str>, Arc<Collection>> = all.collect();
+        let foreign_key = |fields: &[&str], target_fields: &[&str]| ForeignKey {
+            collection: "tasks".into(),
+            fields: fields.iter().map(|name| (*name).to_owned()).collect(),
+            target: "target".into(),
+            target_fields: target_fields
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
+        };
+        let foreign_keys = [
+            foreign_key(&["number"], &["id"]),
+            foreign_key(&["text"], &["id"]),
+            foreign_key(&["uuid"], &["id"]),
+            foreign_key(&["day"], &["id"]),
+            foreign_key(&["text"], &["name"]),
+            foreign_key(&["text", "number"], &["name", "number"]),
+            foreign_key(&["number", "day"], &["number", "day"]),
+        ];
+        References::of(&foreign_keys, &collections)
+    }
+
+    /// Checks which fields of an edit refer to the target by its id, if it is there and has rules.
+    #[track_caller]
+    fn check(target: Option<Collection>, expected: &[&[&str]]) {
+        let references = collections(target);
+        let all = json!({"number": 1, "text": "a", "uuid": "b", "day": "c"});
+        let set_by = |fields: Value| {
+            let edit = Edit::create("tasks", fields);
+            let set = references.set_by(&edit);
+            set.map(|one| one.fields.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(set_by(all), expected);
+        assert!(set_by(json!({"number": null, "text": null})).is_empty());
+        assert!(set_by(json!({})).is_empty());
+    }
+
+    #[test]
+    fn a_reference_is_checked_if_it_leads_to_an_id_of_the_same_kind() {
+        let fields = json!({"type": "object", "properties": {
+            "name": {"type": "string"}, "number": {"type": "integer"}, "day": {"type": "string", "format": "date"},
+        }});
+        let target = || Collection::from_schema("target", &fields).rules(Rules::new());
+        check(None, &[]);
+        check(Some(target().open_to_everyone()), &[]);
+        check(Some(target()), &[&["number"]]);
+        check(Some(target().text_ids()), &[&["text"]]);
+        check(Some(target().uuid_ids()), &[&["uuid"]]);
+        check(
+            Some(target().composite_key(["number", "name"])),
+            &[&["number", "text"]],
+        );
+        check(Some(target().composite_key(["number", "day"])), &[]);
+    }
+
+    #[test]
+    fn an_id_is_made_of_the_values_of_a_reference() {
+        let fields = json!({"type": "object", "properties": {
+            "name": {"type": "string"}, "number": {"type": "integer"},
+        }});
+        let target = Collection::from_schema("target", &fields).rules(Rules::new());
+        let check = |target: &Collection, values: Value, expected: Option<RecordId>| {
+            let reference = Reference {
+                collection: "tasks".into(),
+                fields: values.as_object().unwrap().keys().cloned().collect(),
+                target: Arc::new(target.clone()),
+            };
+            let referred = reference.referred(|name| values[name].clone());
+            let expected = match expected {
+                Some(id) => Referred::Record(RecordKey::new("target", id)),
+                None if values.as_object().unwrap().values().any(Value::is_null) => {
+                    Referred::Nothing
+                }
+                None => Referred::NoRecord,
+            };
+            assert_eq!(referred, expected, "{values}");
+        };
+        check(&target, json!({"a": 7}), Some(7.into()));
+        check(&target, json!({"a": null}), None);
+        let texts = target.clone().text_ids();
+        check(&texts, json!({"a": "x"}), Some("x".into()));
+        check(&texts, json!({"a": ""}), None);
+        check(&texts, json!({"a": "\0"}), None);
+        let uuids = target.clone().uuid_ids();
+        check(&uuids, json!({"a": "x"}), None);
+        let several = target.composite_key(["number", "name"]);
+        check(
+            &several,
+            json!({"a": 7, "b": "x,y"}),
+            Some("7,x%2Cy".into()),
+        );
+        check(&several, json!({"a": 7, "b": null}), None);
+    }
+}

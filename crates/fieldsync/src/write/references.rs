@@ -1,0 +1,174 @@
+//! The records to which edits refer: a principal may refer only to those that it may read.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::Value;
+
+use crate::model::edit::EditKind;
+use crate::model::field_errors::FieldErrors;
+use crate::model::record::{Fields, Record, RecordKey};
+use crate::model::refusal::Refusal;
+use crate::schema::reference::Referred;
+use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
+use crate::write::decide::Decision;
+use crate::write::mutation::{Mutation, Write};
+
+/// A reference that an edit sets.
+#[derive(Debug)]
+pub(crate) struct SetReference {
+    /// The index of the edit in its group.
+    pub(crate) edit: usize,
+    /// The index of the reference in its group.
+    reference: usize,
+    referred: Referred,
+    /// The fields that the edit sets.
+    fields: Vec<String>,
+}
+
+impl Batch {
+    /// The records to which these edits refer and that may be hidden from their principals, now that the records of
+    /// [`Batch::relied_on`] are read.
+    ///
+    /// The store adds those of them that exist to [`ReadSet::records`], and then those of [`Batch::relied_on_by`]. Until the end of the
+    /// transaction no other changes them: a shared lock is enough. They are in the order in which to lock them.
+    #[must_use]
+    pub fn referred_to(&self, read: &ReadSet) -> BTreeSet<RecordKey> {
+        let mut groups = self.groups.iter();
+        if groups.all(|group| group.references.is_empty()) {
+            return BTreeSet::new();
+        }
+        // What the edits come to depends on closures of the app and on each other: a plan tells it.
+        self.references(read.clone())
+    }
+}
+
+impl Group {
+    /// The references that an edit sets, given what is to be written for it.
+    pub(crate) fn set_references(
+        &self,
+        edit: usize,
+        decision: &Decision<'_>,
+        write: Option<&Write>,
+    ) -> Result<Vec<SetReference>, Refusal> {
+        let collection = decision.collection.name();
+        let references = self.references.iter().enumerate();
+        let mut references = references
+            .filter(|(_, guarded)| guarded.reference.collection == *collection)
+            .peekable();
+        if references.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        let set = set_fields(decision, write)?;
+        let set = references.filter_map(|(at, guarded)| {
+            let reference = &guarded.reference;
+            let fields = reference.fields.iter();
+            let fields: Vec<_> = fields.filter(|name| set.contains(*name)).cloned().collect();
+            let value = |name: &str| value_after(decision, write, name);
+            (!fields.is_empty()).then(|| SetReference {
+                edit,
+                reference: at,
+                referred: reference.referred(value),
+                fields,
+            })
+        });
+        Ok(set.collect())
+    }
+
+    /// Refuses a reference to a record that does not exist for the principal. It is the same whether the record is hidden or absent.
+    pub(crate) fn check_references<'a>(
+        &self,
+        set: &[SetReference],
+        mutations: &[Mutation],
+        row: impl Fn(&RecordKey) -> Option<&'a Record> + Copy,
+    ) -> Result<(), RefusedEdit> {
+        let created = created(mutations);
+        for one in set {
+            let exists = match &one.referred {
+                Referred::Nothing => true,
+                Referred::NoRecord => false,
+                Referred::Record(key) if created.contains(key) => true,
+                Referred::Record(key) => row(key).is_some_and(|record| {
+                    let readable = &self.references[one.reference].readable;
+                    readable.as_of(row).shows(record)
+                }),
+            };
+            if !exists {
+                let message = "refers to a record that does not exist";
+                let errors = one.fields.iter().map(|name| (name, message));
+                return Err(RefusedEdit {
+                    edit: one.edit,
+                    refusal: Refusal::Conflict(errors.collect::<FieldErrors>()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The records that are referred to, without those that the mutations of their group create: these its principal knows.
+pub(crate) fn records_referred_to(set: &[SetReference], mutations: &[Mutation]) -> Vec<RecordKey> {
+    let created = created(mutations);
+    let keys = set.iter().filter_map(|one| match &one.referred {
+        Referred::Record(key) if !created.contains(key) => Some(key.clone()),
+        Referred::Record(_) | Referred::Nothing | Referred::NoRecord => None,
+    });
+    keys.collect()
+}
+
+/// The records that these mutations create.
+fn created(mutations: &[Mutation]) -> HashSet<RecordKey> {
+    let inserts = mutations.iter();
+    let inserts = inserts.filter(|mutation| matches!(mutation.write, Write::Insert { .. }));
+    inserts.filter_map(Mutation::key).collect()
+}
+
+/// The fields that the caller sets. What the app sets for it is the app's choice, and a value that is already there stays; but whether a
+/// field that the caller can't see has a value must not show.
+fn set_fields(decision: &Decision<'_>, write: Option<&Write>) -> Result<HashSet<String>, Refusal> {
+    match (&decision.edit.kind, write) {
+        (EditKind::Create(id, given), Some(Write::Insert { fields, .. })) => {
+            let mut set: HashSet<String> = id.iter().map(|_| "id".to_owned()).collect();
+            for (name, sent) in decision.resolve(given)? {
+                let field = decision.collection.field(&name);
+                let sent = field.and_then(|field| field.schema.check(&sent).ok());
+                if sent.is_some() && sent.as_ref() == fields.get(&name) {
+                    set.insert(name);
+                }
+            }
+            Ok(set)
+        }
+        (EditKind::Patch(_, patch), _) => {
+            let mut set = changed(write);
+            if let Some(row) = decision.row {
+                let visible = decision.visible(row)?;
+                let named = decision.resolve(patch)?.into_iter().map(|(name, _)| name);
+                set.extend(named.filter(|name| !visible.shows(name)));
+            }
+            Ok(set)
+        }
+        (EditKind::Update(..), _) => Ok(changed(write)),
+        _ => Ok(HashSet::new()),
+    }
+}
+
+fn changed(write: Option<&Write>) -> HashSet<String> {
+    match write {
+        Some(Write::Update { fields, .. }) => fields.keys().cloned().collect(),
+        _ => HashSet::new(),
+    }
+}
+
+/// The value of a field, or the id, after the write.
+fn value_after(decision: &Decision<'_>, write: Option<&Write>, name: &str) -> Value {
+    let (id, fields): (_, Option<&Fields>) = match write {
+        Some(Write::Insert { id, fields }) => (id.clone(), Some(fields)),
+        Some(Write::Update { id, fields }) => (Some(id.clone()), Some(fields)),
+        _ => (decision.row.map(|row| row.id.clone()), None),
+    };
+    let row = || decision.row.and_then(|row| row.fields.get(name));
+    match fields.and_then(|fields| fields.get(name)).or_else(row) {
+        Some(value) => value.clone(),
+        None if name == "id" => serde_json::to_value(id).unwrap_or_default(),
+        None => Value::Null,
+    }
+}
