@@ -26,6 +26,7 @@ on_both_databases!(by_each_adapter:
     a_refused_delete_does_not_name_what_refers_to_the_record,
     a_reference_of_several_columns_is_checked,
     an_id_that_refers_to_another_record_is_checked,
+    a_reference_may_be_written_in_another_way_than_the_id,
 );
 
 /// The tables to which tasks refer, and a rule of each kind. Ada sees the records of these tables that are called `shown`.
@@ -41,6 +42,7 @@ const TABLES: &str = "
     create table tasks ($key, title text not null, shown bigint not null,
         project_id bigint references projects (id),
         note_id bigint references notes,
+        land_code char(5) references lands (code),
         secret_id bigint references secrets (id),
         other_secret_id bigint references secrets (id),
         vault_id bigint references vaults (id),
@@ -80,7 +82,7 @@ struct Tasks {
 fn builder(asked: &Arc<AtomicUsize>) -> EngineBuilder {
     let text = || json!({"type": "string", "default": ""});
     let number = || json!({"type": "integer", "default": 0});
-    let reference = || json!({"type": ["integer", "null"], "default": null});
+    let reference = || json!({"type": ["integer", "null"], "format": "int64", "default": null});
     let slug = || json!({"type": ["string", "null"], "default": null});
     let titled = |name| collection(name, json!({"title": text()}));
     let is_shown = || Filter::eq("title", "shown");
@@ -110,7 +112,7 @@ fn builder(asked: &Arc<AtomicUsize>) -> EngineBuilder {
         "title": text(), "shown": number(), "project_id": reference(), "note_id": reference(),
         "secret_id": reference(), "other_secret_id": reference(), "vault_id": reference(),
         "open_id": reference(), "task_id": reference(), "page_slug": slug(), "late_slug": slug(),
-        "leaf_book": reference(), "leaf_page": reference(),
+        "land_code": {"type": ["string", "null"], "default": null, "maxLength": 5}, "leaf_book": reference(), "leaf_page": reference(),
     });
     let tasks = collection("tasks", tasks).rules(
         Rules::new()
@@ -142,6 +144,10 @@ fn builder(asked: &Arc<AtomicUsize>) -> EngineBuilder {
         secrets,
         vaults,
         titled("opens").open_to_everyone(),
+        titled("lands")
+            .key("code")
+            .text_ids()
+            .rules(Rules::new().read(everyone().rows(is_shown()))),
         pages.rules(
             Rules::new()
                 .read(everyone().rows(is_shown()))
@@ -160,6 +166,11 @@ fn builder(asked: &Arc<AtomicUsize>) -> EngineBuilder {
 
 impl Tasks {
     async fn start(database: Database, server: Server) -> Self {
+        let lands = [
+            "create table lands (code char(5) collate nocase not null primary key, title text not null)",
+            "create table lands (code char(5) primary key, title text not null)",
+        ];
+        database.run_own(lands[0], lands[1]).await;
         database.run(TABLES).await;
         let asked = Arc::default();
         let builder = database.store(builder(&asked), "postgres", "").await;
@@ -616,4 +627,31 @@ async fn an_id_that_refers_to_another_record_is_checked(database: Database, serv
     assert_eq!(refused, create(&absent(&hidden)).await);
     assert_eq!(create(&shown).await.id(), shown);
     tasks.add("covers", json!({"id": hidden})).await;
+}
+
+async fn a_reference_may_be_written_in_another_way_than_the_id(database: Database, server: Server) {
+    let tasks = Tasks::start(database, server).await;
+    let large = i64::MAX - 5;
+    let lands = "insert into lands values ('ab', 'shown'), ('cd', 'hidden')";
+    let notes = format!("insert into notes (id, title, owner) values ({large}, 'a', 'ada')");
+    tasks.database.run(lands).await;
+    tasks.database.run(&notes).await;
+    // PostgreSQL fills the code with spaces, and SQLite ignores its case.
+    let codes = match tasks.database.is_postgres() {
+        true => ["ab", "cd", "ef"],
+        false => ["AB", "CD", "EF"],
+    };
+    let [shown, hidden, absent] = codes.map(|code| task("land_code", &json!(code)));
+    tasks.send("POST", "tasks/", shown).await.id();
+    let refused = tasks.send("POST", "tasks/", hidden).await;
+    refused.blames(&["land_code"]);
+    assert_eq!(tasks.send("POST", "tasks/", absent).await, refused);
+    // Large integers are texts.
+    let note = json!(large.to_string());
+    let created = tasks.send("POST", "tasks/", task("note_id", &note)).await;
+    let created = created.id();
+    assert_eq!(tasks.field(&created, "note_id").await, note);
+    let absent = json!((large - 1).to_string());
+    let refused = tasks.send("POST", "tasks/", task("note_id", &absent));
+    refused.await.blames(&["note_id"]);
 }

@@ -10,7 +10,7 @@ use fieldsync::{RecordId, RecordKey};
 use fieldsync_sql::SqlValue;
 
 use crate::captured;
-use crate::dialect::{Tables, id_arrays};
+use crate::dialect::{Table, Tables, id_arrays};
 use crate::error::Failure;
 use crate::log;
 use crate::pipeline::{Results, Step, in_order};
@@ -164,7 +164,7 @@ async fn lock_shared(
     keys: BTreeSet<RecordKey>,
     found: &mut ReadSet,
 ) -> Result<(), Failure> {
-    let mut records = by_collection(keys);
+    let mut records = by_collection(keys.iter().cloned());
     if records.is_empty() {
         return Ok(());
     }
@@ -172,19 +172,55 @@ async fn lock_shared(
     let mut steps = Vec::with_capacity(records.len());
     for (collection, ids) in &records {
         let table = tables.of(collection)?;
-        // What is read-only may be a view, of which no row can be locked.
-        let sql = match table.definition.is_writable() {
-            true => &table.own.lock_shared,
-            false => &table.own.select_all,
-        };
-        steps.push(Step::query(client, sql, id_arrays(table, ids)).await?);
+        let statement = shared_lock(table);
+        steps.push(Step::query(client, statement, id_arrays(table, ids)).await?);
         if table.own.has_row_security {
             let ids = id_arrays(table, ids);
             steps.push(Step::query(client, &table.own.select_all, ids).await?);
         }
     }
     let mut results = in_order(client, &steps).await;
-    read_records(tables, &records, &mut results, found, &mut HashSet::new())
+    read_records(tables, &records, &mut results, found, &mut HashSet::new())?;
+    lock_other_forms(client, tables, keys, found).await
+}
+
+/// Reads the records that have these ids in another form: texts may be equal although they differ, in case or in spaces.
+async fn lock_other_forms(
+    client: &Object,
+    tables: &Tables,
+    mut keys: BTreeSet<RecordKey>,
+    found: &mut ReadSet,
+) -> Result<(), Failure> {
+    keys.retain(|key| key.id.as_text().is_some() && !found.records.contains_key(key));
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut steps = Vec::with_capacity(keys.len());
+    for key in &keys {
+        let table = tables.of(&key.collection)?;
+        let ids = id_arrays(table, std::slice::from_ref(&key.id));
+        steps.push(Step::query(client, shared_lock(table), ids).await?);
+    }
+    let mut results = in_order(client, &steps).await;
+    for key in keys {
+        let table = tables.of(&key.collection)?;
+        let rows = results.next().map_err(Failure::of_row_lock)?;
+        let records = rows
+            .iter()
+            .filter_map(|row| table.readable(&PostgresRow(row), 0));
+        found
+            .records
+            .extend(records.map(|record| (key.clone(), record)));
+    }
+    Ok(())
+}
+
+/// The statement that reads records and keeps others from changing them. What is read-only may be a view, of which no row can be locked.
+fn shared_lock(table: &Table) -> &str {
+    match table.definition.is_writable() {
+        true => &table.own.lock_shared,
+        false => &table.own.select_all,
+    }
 }
 
 fn by_collection(keys: impl IntoIterator<Item = RecordKey>) -> Vec<(Arc<str>, Vec<RecordId>)> {

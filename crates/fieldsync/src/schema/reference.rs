@@ -124,6 +124,8 @@ impl Reference {
         }
         let id = match (values.as_slice(), self.target.ids()) {
             ([Value::Number(number)], Ids::Integer) => number.as_i64().map(RecordId::Integer),
+            // As large integers are.
+            ([Value::String(digits)], Ids::Integer) => digits.parse().ok().map(RecordId::Integer),
             ([Value::String(text)], Ids::UuidV7) => text.parse().ok().map(RecordId::Uuid),
             ([Value::String(text)], Ids::Text) => Some(RecordId::Text(text.as_str().into())),
             (parts, Ids::Text) if parts.len() > 1 => {
@@ -265,6 +267,11 @@ mod tests {
         };
         check(&target, json!({"a": 7}), Some(7.into()));
         check(&target, json!({"a": null}), None);
+        check(
+            &target,
+            json!({"a": i64::MAX.to_string()}),
+            Some(i64::MAX.into()),
+        );
         let texts = target.clone().text_ids();
         check(&texts, json!({"a": "x"}), Some("x".into()));
         check(&texts, json!({"a": ""}), None);
