@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
-use fieldsync::backend::{Batch, ReadSet};
+use fieldsync::backend::{Batch, MAX_REFERENCE_LOOKS, ReadSet};
 use fieldsync::{RecordId, RecordKey};
 use fieldsync_sql::SqlValue;
 
@@ -99,7 +99,7 @@ pub(crate) async fn read(
     }
     // Repetitions are rare, so that they take round trips of their own.
     found.replays = log::found_keys(client, tables, &used_keys).await?;
-    lock_others(client, tables, batch, &mut found).await?;
+    read_others(client, tables, batch, &mut found).await?;
     Ok(Read { set: found, locked })
 }
 
@@ -143,18 +143,21 @@ fn read_records(
 
 /// Reads the other records on which it depends whether principals may make the edits. Which these are depends on those that are read
 /// before, so that each kind takes a round trip of its own.
-async fn lock_others(
+async fn read_others(
     client: &Object,
     tables: &Tables,
     batch: &Batch,
     found: &mut ReadSet,
 ) -> Result<(), Failure> {
-    let relied_on = batch.relied_on(found);
-    lock_shared(client, tables, relied_on, found).await?;
-    let referred = batch.referred_to(found);
-    lock_shared(client, tables, referred.clone(), found).await?;
-    let relied_on = batch.relied_on_by(&referred, found);
-    lock_shared(client, tables, relied_on, found).await
+    lock_shared(client, tables, batch.relied_on(found), found).await?;
+    for _ in 0..MAX_REFERENCE_LOOKS {
+        let referred = batch.referred_to(found);
+        if referred.is_empty() {
+            break;
+        }
+        read_referred(client, tables, referred, found).await?;
+    }
+    Ok(())
 }
 
 /// Reads records, and keeps others from changing them.
@@ -164,7 +167,7 @@ async fn lock_shared(
     keys: BTreeSet<RecordKey>,
     found: &mut ReadSet,
 ) -> Result<(), Failure> {
-    let mut records = by_collection(keys.iter().cloned());
+    let mut records = by_collection(keys);
     if records.is_empty() {
         return Ok(());
     }
@@ -180,37 +183,52 @@ async fn lock_shared(
         }
     }
     let mut results = in_order(client, &steps).await;
-    read_records(tables, &records, &mut results, found, &mut HashSet::new())?;
-    lock_other_forms(client, tables, keys, found).await
+    read_records(tables, &records, &mut results, found, &mut HashSet::new())
 }
 
-/// Reads the records that have these ids in another form: texts may be equal although they differ, in case or in spaces.
-async fn lock_other_forms(
+/// Reads records to which edits refer, without locks. Texts may be equal although they differ, in case or in spaces: each record is found by its
+/// own statement then.
+async fn read_referred(
     client: &Object,
     tables: &Tables,
-    mut keys: BTreeSet<RecordKey>,
+    keys: BTreeSet<RecordKey>,
     found: &mut ReadSet,
 ) -> Result<(), Failure> {
-    keys.retain(|key| key.id.as_text().is_some() && !found.records.contains_key(key));
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut steps = Vec::with_capacity(keys.len());
-    for key in &keys {
-        let table = tables.of(&key.collection)?;
-        let ids = id_arrays(table, std::slice::from_ref(&key.id));
-        steps.push(Step::query(client, shared_lock(table), ids).await?);
+    let groups = keys
+        .into_iter()
+        .fold(Vec::new(), |mut groups: Vec<Vec<RecordKey>>, key| {
+            match groups.last_mut() {
+                Some(group)
+                    if key.id.as_text().is_none() && group[0].collection == key.collection =>
+                {
+                    group.push(key);
+                }
+                _ => groups.push(vec![key]),
+            }
+            groups
+        });
+    let mut steps = Vec::with_capacity(groups.len());
+    for group in &groups {
+        let table = tables.of(&group[0].collection)?;
+        let ids = id_arrays(table, group.iter().map(|key| &key.id));
+        steps.push(Step::query(client, &table.own.select_all, ids).await?);
     }
     let mut results = in_order(client, &steps).await;
-    for key in keys {
-        let table = tables.of(&key.collection)?;
-        let rows = results.next().map_err(Failure::of_row_lock)?;
-        let records = rows
-            .iter()
-            .filter_map(|row| table.readable(&PostgresRow(row), 0));
-        found
-            .records
-            .extend(records.map(|record| (key.clone(), record)));
+    for group in groups {
+        let table = tables.of(&group[0].collection)?;
+        for row in results.next()? {
+            let Some(record) = table.readable(&PostgresRow(&row), 0) else {
+                continue;
+            };
+            let key = match group.as_slice() {
+                [key] => key.clone(),
+                _ => RecordKey::new(Arc::clone(&table.collection), record.id.clone()),
+            };
+            found.referred.insert(key, Some(record));
+        }
+        for key in group {
+            found.referred.entry(key).or_insert(None);
+        }
     }
     Ok(())
 }

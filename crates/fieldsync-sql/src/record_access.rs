@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use fieldsync::backend::{
     Batch, Captured, CapturedWrite, Change, CommitOutput, Committed, GroupResult,
-    IdempotencyRecord, Listing, Mutation, PageLimit, PageMeter, Plan, Position, ReadSet,
-    RecordPage, Replay, Settled, Write,
+    IdempotencyRecord, Listing, MAX_REFERENCE_LOOKS, Mutation, PageLimit, PageMeter, Plan,
+    Position, ReadSet, RecordPage, Replay, Settled, Write,
 };
 use fieldsync::{Record, RecordId, RecordKey};
 
@@ -283,10 +283,13 @@ async fn read_set<T: Transaction>(
     }
     let relied_on = batch.relied_on(&found);
     lock(transaction, tables, relied_on, &mut found).await?;
-    let referred = batch.referred_to(&found);
-    lock(transaction, tables, referred.iter().cloned(), &mut found).await?;
-    let relied_on = batch.relied_on_by(&referred, &found);
-    lock(transaction, tables, relied_on, &mut found).await?;
+    for _ in 0..MAX_REFERENCE_LOOKS {
+        for key in batch.referred_to(&found) {
+            let table = tables.of(&key.collection)?;
+            let record = get(transaction, table, &table.select, &key.id).await?;
+            found.referred.insert(key, record);
+        }
+    }
     Ok(found)
 }
 

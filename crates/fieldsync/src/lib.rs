@@ -183,7 +183,9 @@ pub mod backend {
     pub use crate::store::listing::{Listing, MAX_LIST_TIME};
     pub use crate::store::page::{PageLimit, PageMeter, RecordPage};
     pub use crate::store::store::{Committed, IDEMPOTENCY_KEY_RETENTION, LoggedCaptures, Store};
-    pub use crate::write::batch::{Batch, GroupResult, MAX_BASE_DISTANCE, ReadSet, RefusedEdit};
+    pub use crate::write::batch::{
+        Batch, GroupResult, MAX_BASE_DISTANCE, MAX_REFERENCE_LOOKS, ReadSet, RefusedEdit,
+    };
     pub use crate::write::captured::{Captured, CapturedWrite};
     pub use crate::write::mutation::{HeadUpdate, Mutation, Write};
     pub use crate::write::plan::Plan;

@@ -211,7 +211,7 @@ macro_rules! __store_tests {
                 a_principal_refers_only_to_what_it_sees
                 a_principal_refers_to_a_record_only_as_long_as_it_sees_it
                 a_principal_refers_to_what_it_creates_itself
-                a_commit_waits_for_a_lock_of_what_an_edit_refers_to
+                a_refused_reference_does_not_affect_other_groups
             ;
             history:
                 the_table_equals_the_fold_of_the_log

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Fixture;
-use super::node::{COMMIT_TIMEOUT, Node, ada, collection, fields, notes};
+use super::node::{COMMIT_TIMEOUT, Node, ada, collection, notes};
 
 use crate::engine::memberships::Memberships;
 use crate::model::access::Access;
 use crate::model::edit::Edit;
-use crate::model::record::{RecordId, RecordKey};
+use crate::model::record::{Fields, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::schema::collection::Collection;
 use crate::schema::foreign_key::ForeignKey;
@@ -23,7 +23,8 @@ use crate::write::batch::{Batch, Group};
 
 /// The stars of a note are the id of a folder, which its members see.
 struct Database<F> {
-    fixture: F,
+    /// It deletes the database at its end.
+    _fixture: F,
     node: Node,
     collections: BTreeMap<Arc<str>, Arc<Collection>>,
     references: References,
@@ -50,7 +51,7 @@ impl<F: Fixture> Database<F> {
             target_fields: vec!["id".into()],
         };
         Self {
-            fixture,
+            _fixture: fixture,
             node,
             references: References::of(&[foreign_key], &collections),
             collections,
@@ -189,28 +190,24 @@ pub async fn a_principal_refers_to_what_it_creates_itself<F: Fixture>() {
     assert_eq!(database.commit(vec![group]).await, [Ok(())]);
 }
 
-pub async fn a_commit_waits_for_a_lock_of_what_an_edit_refers_to<F: Fixture>() {
+pub async fn a_refused_reference_does_not_affect_other_groups<F: Fixture>() {
     let database = Database::<F>::fresh().await;
-    let folder = database.add("folders", json!({})).await;
-    let member = database.add_member(&folder).await;
+    let [seen, hidden] = [(); 2].map(|()| database.add("folders", json!({})));
+    let (seen, hidden) = (seen.await, hidden.await);
+    database.add_member(&seen).await;
     let sees = database.ask().await;
-    for locked in [&folder, &member] {
-        let held = database
-            .fixture
-            .hold_write_lock(&locked.collection, locked.id.clone())
-            .await;
-        let timeout = Duration::from_millis(300);
-        let group = database.group(vec![into(&folder.id)], Some(&sees), timeout);
-        let results = database.commit(vec![group]).await;
-        assert_eq!(results, [Err(Refusal::Busy)], "{locked}");
-        drop(held);
-        assert_eq!(database.try_create(&folder.id, &sees).await, Ok(()));
-    }
-    // Who had the lock has removed the member.
-    let external = fields(json!({"title": "bob"}));
-    database
-        .fixture
-        .write_externally("members", member.id, Some(external))
-        .await;
-    assert_refused(database.try_create(&folder.id, &sees).await);
+    let note = database.add("notes", json!({"title": "kept"})).await;
+    let spoil = Edit::patch(note.clone(), json!({"title": "", "stars": hidden.id}));
+    let move_kept = Edit::update(note, move |note: &mut Fields| {
+        let to = if note["title"] == "kept" {
+            &seen
+        } else {
+            &hidden
+        };
+        note.insert("stars".into(), json!(to.id));
+    });
+    let group = |edit| database.group(vec![edit], Some(&sees), COMMIT_TIMEOUT);
+    let mut results = database.commit(vec![group(spoil), group(move_kept)]).await;
+    assert_eq!(results.pop(), Some(Ok(())));
+    assert_refused(results.remove(0));
 }

@@ -17,7 +17,7 @@ use crate::store::memory_log::MemoryLog;
 use crate::store::memory_table::MemoryTable;
 use crate::store::page::PageLimit;
 use crate::store::store::{IDEMPOTENCY_KEY_RETENTION, Retention};
-use crate::write::batch::{Batch, ReadSet};
+use crate::write::batch::{Batch, MAX_REFERENCE_LOOKS, ReadSet};
 use crate::write::mutation::{HeadUpdate, Mutation, Write};
 
 #[derive(Debug, Default)]
@@ -96,6 +96,7 @@ impl State {
             ((key, base), changes)
         };
         let mut read = ReadSet {
+            referred: HashMap::new(),
             captured: Vec::new(),
             reserved_ids: HashMap::new(),
             replays: batch
@@ -108,11 +109,11 @@ impl State {
         };
         let relied_on = batch.relied_on(&read).into_iter();
         read.records.extend(relied_on.filter_map(record));
-        let referred = batch.referred_to(&read);
-        let records = referred.iter().cloned().filter_map(record);
-        read.records.extend(records);
-        let relied_on = batch.relied_on_by(&referred, &read).into_iter();
-        read.records.extend(relied_on.filter_map(record));
+        for _ in 0..MAX_REFERENCE_LOOKS {
+            let referred = batch.referred_to(&read).into_iter();
+            let found = referred.map(|key| (key.clone(), record(key).map(|(_, record)| record)));
+            read.referred.extend(found.collect::<Vec<_>>());
+        }
         read
     }
 

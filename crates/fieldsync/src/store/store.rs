@@ -49,8 +49,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///   [`Refusal::Invalid`](crate::Refusal::Invalid) for a check or not-null constraint, with
     ///   [`Refusal::DatabaseRefused`](crate::Refusal::DatabaseRefused) by a trigger, and otherwise with the variant that fits.
     ///   Errors of the server or the connection are no refusals.
-    /// - The records of [`Batch::relied_on`], [`Batch::referred_to`] and [`Batch::relied_on_by`] are as the plan found them until the
-    ///   transaction ends.
+    /// - The records of [`Batch::relied_on`] are as the plan found them until the transaction ends. Those of [`Batch::referred_to`] are read in the
+    ///   transaction without locks.
     /// - An update writes only the columns that change.
     /// - The records in the outcomes are as the database returned them.
     /// - If a lock of another transaction keeps a group waiting until its deadline, the group is refused with

@@ -21,6 +21,9 @@ use crate::write::commit_slot::CommitSlot;
 /// The maximum number of changes that an edit's base may be behind the end of its collection's log.
 pub const MAX_BASE_DISTANCE: u64 = 10_000;
 
+/// How often a store asks [`Batch::referred_to`] for records to look for. A group that refers to still others is committed again, alone.
+pub const MAX_REFERENCE_LOOKS: usize = 8;
+
 /// Groups of edits that are committed in one transaction. Each group is applied as a whole or not at all.
 ///
 /// A store reads what the batch asks for into a [`ReadSet`], calls [`Batch::plan`], writes the mutations of the
@@ -64,8 +67,10 @@ pub struct RefusedEdit {
 pub struct ReadSet {
     /// Of [`Batch::idempotency_keys`], those that were used in the last 24 hours.
     pub replays: HashMap<IdempotencyKey, Replay>,
-    /// Of [`Batch::records`], and then of [`Batch::relied_on`], [`Batch::referred_to`] and [`Batch::relied_on_by`], those that exist.
+    /// Of [`Batch::records`], and then of [`Batch::relied_on`], those that exist.
     pub records: HashMap<RecordKey, Record>,
+    /// Each record of [`Batch::referred_to`] that was looked for. `None`: it does not exist.
+    pub referred: HashMap<RecordKey, Option<Record>>,
     /// Of [`Batch::bases`], the changes of the record since that position.
     pub since: HashMap<(RecordKey, Position), ChangesSince>,
     /// What others wrote to the records of [`Batch::bases`] and is not yet logged.
@@ -190,6 +195,12 @@ impl Batch {
 
     pub(crate) fn edits(&self) -> impl Iterator<Item = &(Edit, Arc<Collection>, Grant)> {
         self.groups.iter().flat_map(|group| &group.edits)
+    }
+}
+
+impl ReadSet {
+    pub(crate) fn has_looked_for(&self, key: &RecordKey) -> bool {
+        self.records.contains_key(key) || self.referred.contains_key(key)
     }
 }
 

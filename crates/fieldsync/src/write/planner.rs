@@ -24,7 +24,7 @@ use crate::write::catch_panic::catch_panic;
 use crate::write::decide::Decision;
 use crate::write::mutation::{Mutation, Write};
 use crate::write::plan::{Plan, Planned};
-use crate::write::references::{SetReference, records_referred_to};
+use crate::write::references::{ReferenceRows, SetReference};
 
 impl Batch {
     /// Decides what to write, on the rows that the store has read.
@@ -42,21 +42,22 @@ impl Batch {
         }
     }
 
-    /// The records to which the edits refer. Whether they may is not known yet.
-    pub(crate) fn references(&self, read: ReadSet) -> BTreeSet<RecordKey> {
+    /// The records to which the edits refer and that were not looked for. Here the edits may refer to them.
+    pub(crate) fn unknown_references(&self, read: ReadSet) -> BTreeSet<RecordKey> {
         let mut planner = self.planner(read);
-        planner.references = Some(BTreeSet::new());
+        planner.unknown = Some(BTreeSet::new());
         for (at, group) in self.groups.iter().enumerate() {
             // A group that is refused refers to nothing.
             let _ = planner.group(at, group);
         }
-        planner.references.unwrap_or_default()
+        planner.unknown.unwrap_or_default()
     }
 
     fn planner(&self, read: ReadSet) -> Planner {
         let ReadSet {
             replays,
             records,
+            mut referred,
             since,
             captured,
             reserved_ids,
@@ -78,6 +79,10 @@ impl Batch {
             });
             (key.clone(), previous.collect())
         });
+        // The rows that edits change are those that are locked.
+        for (key, record) in &mut referred {
+            record.take_if(|_| records.contains_key(key));
+        }
         Planner {
             now: Timestamp::now(),
             max_record_bytes: self.max_record_bytes,
@@ -87,7 +92,12 @@ impl Batch {
             used_keys: HashMap::new(),
             reserved_ids: reserved_ids.collect(),
             mutations: Vec::new(),
-            references: None,
+            locked_out: match self.len() {
+                1 => Refusal::Busy,
+                _ => Refusal::Locked,
+            },
+            unknown: None,
+            referred,
             rows: records,
         }
     }
@@ -108,8 +118,12 @@ struct Planner {
     used_keys: HashMap<IdempotencyKey, (String, Planned)>,
     reserved_ids: HashMap<Arc<str>, VecDeque<RecordId>>,
     mutations: Vec<Mutation>,
-    /// Where references are not checked but collected.
-    references: Option<BTreeSet<RecordKey>>,
+    /// The other records that were looked for since edits refer to them.
+    referred: HashMap<RecordKey, Option<Record>>,
+    /// The refusal of a group that refers to a record that was not looked for.
+    locked_out: Refusal,
+    /// Where those that were not looked for are collected.
+    unknown: Option<BTreeSet<RecordKey>>,
 }
 
 /// What a group has done to the plan, so that it can be undone.
@@ -156,9 +170,21 @@ impl Planner {
         }
         // At the end, since a later edit may create what an earlier one refers to: the database decides whether it may come later.
         let mutations = &self.mutations[first_mutation..];
-        match &mut self.references {
-            Some(all) => all.extend(records_referred_to(&references, mutations)),
-            None => group.check_references(&references, mutations, |key| self.rows.get(key))?,
+        let rows = ReferenceRows {
+            rows: &self.rows,
+            referred: &self.referred,
+        };
+        let unknown = group.check_references(&references, mutations, &rows)?;
+        match &mut self.unknown {
+            Some(all) => all.extend(unknown),
+            None if unknown.is_empty() => {}
+            // In a batch of its own the records are found.
+            None => {
+                return Err(RefusedEdit {
+                    edit: 0,
+                    refusal: self.locked_out.clone(),
+                });
+            }
         }
         Ok(planned)
     }

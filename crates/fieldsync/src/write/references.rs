@@ -1,6 +1,6 @@
 //! The records to which edits refer: a principal may refer only to those that it may read.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::write::mutation::{Mutation, Write};
 #[derive(Debug)]
 pub(crate) struct SetReference {
     /// The index of the edit in its group.
-    pub(crate) edit: usize,
+    edit: usize,
     /// The index of the reference in its group.
     reference: usize,
     referred: Referred,
@@ -25,20 +25,35 @@ pub(crate) struct SetReference {
     fields: Vec<String>,
 }
 
+/// The rows on which the references of a group are decided.
+#[derive(Debug)]
+pub(crate) struct ReferenceRows<'a> {
+    /// The rows after the group's edits.
+    pub(crate) rows: &'a HashMap<RecordKey, Record>,
+    /// The records that were looked for since edits refer to them.
+    pub(crate) referred: &'a HashMap<RecordKey, Option<Record>>,
+}
+
 impl Batch {
-    /// The records to which these edits refer and that may be hidden from their principals, now that the records of
-    /// [`Batch::relied_on`] are read.
+    /// The records to look for now, since the edits refer to them or since it depends on them whether a principal sees the others, given what
+    /// was read so far, with the records of [`Batch::relied_on`].
     ///
-    /// The store adds those of them that exist to [`ReadSet::records`], and then those of [`Batch::relied_on_by`]. Until the end of the
-    /// transaction no other changes them: a shared lock is enough. They are in the order in which to lock them.
+    /// The store reads them without locks, adds each to [`ReadSet::referred`], and asks again, up to [`MAX_REFERENCE_LOOKS`] times in all,
+    /// until there are none.
+    ///
+    /// [`MAX_REFERENCE_LOOKS`]: crate::backend::MAX_REFERENCE_LOOKS
     #[must_use]
     pub fn referred_to(&self, read: &ReadSet) -> BTreeSet<RecordKey> {
         let mut groups = self.groups.iter();
         if groups.all(|group| group.references.is_empty()) {
             return BTreeSet::new();
         }
+        let relied_on = self.relied_on_by_referred(read);
+        if !relied_on.is_empty() {
+            return relied_on;
+        }
         // What the edits come to depends on closures of the app and on each other: a plan tells it.
-        self.references(read.clone())
+        self.unknown_references(read.clone())
     }
 }
 
@@ -74,23 +89,33 @@ impl Group {
         Ok(set.collect())
     }
 
-    /// Refuses a reference to a record that does not exist for the principal. It is the same whether the record is hidden or absent.
-    pub(crate) fn check_references<'a>(
+    /// Refuses a reference to a record that does not exist for the principal. It is the same whether the record is hidden or absent. Returns the
+    /// records that were not looked for.
+    pub(crate) fn check_references(
         &self,
         set: &[SetReference],
         mutations: &[Mutation],
-        row: impl Fn(&RecordKey) -> Option<&'a Record> + Copy,
-    ) -> Result<(), RefusedEdit> {
+        rows: &ReferenceRows<'_>,
+    ) -> Result<Vec<RecordKey>, RefusedEdit> {
         let created = created(mutations);
+        let mut unknown = Vec::new();
         for one in set {
             let exists = match &one.referred {
                 Referred::Nothing => true,
                 Referred::NoRecord => false,
+                // The principal knows it.
                 Referred::Record(key) if created.contains(key) => true,
-                Referred::Record(key) => row(key).is_some_and(|record| {
-                    let readable = &self.references[one.reference].readable;
-                    readable.as_of(row).shows(record)
-                }),
+                Referred::Record(key) if !rows.referred.contains_key(key) => {
+                    unknown.push(key.clone());
+                    true
+                }
+                Referred::Record(key) => {
+                    let row = |key: &RecordKey| rows.after(key);
+                    row(key).is_some_and(|record| {
+                        let readable = &self.references[one.reference].readable;
+                        readable.as_of(row).shows(record)
+                    })
+                }
             };
             if !exists {
                 let message = "refers to a record that does not exist";
@@ -101,18 +126,15 @@ impl Group {
                 });
             }
         }
-        Ok(())
+        Ok(unknown)
     }
 }
 
-/// The records that are referred to, without those that the mutations of their group create: these its principal knows.
-pub(crate) fn records_referred_to(set: &[SetReference], mutations: &[Mutation]) -> Vec<RecordKey> {
-    let created = created(mutations);
-    let keys = set.iter().filter_map(|one| match &one.referred {
-        Referred::Record(key) if !created.contains(key) => Some(key.clone()),
-        Referred::Record(_) | Referred::Nothing | Referred::NoRecord => None,
-    });
-    keys.collect()
+impl<'a> ReferenceRows<'a> {
+    fn after(&self, key: &RecordKey) -> Option<&'a Record> {
+        let referred = || self.referred.get(key)?.as_ref();
+        self.rows.get(key).or_else(referred)
+    }
 }
 
 /// The records that these mutations create.

@@ -44,32 +44,26 @@ impl Batch {
         relied_on
     }
 
-    /// The other records because of which principals may see the records of [`Batch::referred_to`], now that these are read. The store
-    /// treats them as those of [`Batch::relied_on`].
-    #[must_use]
-    pub fn relied_on_by(
-        &self,
-        referred: &BTreeSet<RecordKey>,
-        read: &ReadSet,
-    ) -> BTreeSet<RecordKey> {
+    /// The other records because of which principals may see the records that were looked for, without those that are read.
+    pub(crate) fn relied_on_by_referred(&self, read: &ReadSet) -> BTreeSet<RecordKey> {
         let mut relied_on = BTreeSet::new();
-        if referred.is_empty() {
+        if read.referred.is_empty() {
             return relied_on;
         }
         let by_record = self.by_record();
         for guarded in self.groups.iter().flat_map(|group| &group.references) {
             let (target, readable) = (&guarded.reference.target, &guarded.readable);
-            let of_target = |key: &&RecordKey| key.collection == *target.name();
-            for key in referred.iter().filter(of_target) {
+            let of_target = read.referred.iter();
+            for (key, row) in of_target.filter(|(key, _)| key.collection == *target.name()) {
                 let edits = by_record.get(key).map(Vec::as_slice).unwrap_or_default();
-                let row = read.records.get(key);
+                let row = read.records.get(key).or(row.as_ref());
                 for members in readable.members() {
                     let values = values_of(members, key, edits, target, readable, row);
                     relied_on.extend(members.concerning(values.as_deref()).cloned());
                 }
             }
         }
-        relied_on.retain(|key| !by_record.contains_key(key));
+        relied_on.retain(|key| !by_record.contains_key(key) && !read.has_looked_for(key));
         relied_on
     }
 
