@@ -22,6 +22,8 @@ on_both_databases!(by_each_adapter:
     a_reference_that_the_principal_can_not_see_can_not_be_guessed,
     what_the_app_sets_for_a_principal_is_not_checked,
     a_transaction_may_refer_to_what_it_creates,
+    a_transaction_may_hide_what_it_refers_to,
+    a_transaction_may_put_a_reference_back,
     a_rule_is_asked_once_and_only_if_it_matters,
     a_refused_delete_does_not_name_what_refers_to_the_record,
     a_reference_of_several_columns_is_checked,
@@ -138,7 +140,7 @@ fn builder(asked: &Arc<AtomicUsize>) -> EngineBuilder {
         principal("user_id"),
     );
     [
-        members.rules(Rules::new()),
+        members.rules(Rules::new().read_and_write(owner("user_id"))),
         titled("projects").rules(Rules::new().read(member)),
         collection("notes", json!({"title": text(), "owner": text()})).rules(own()),
         secrets,
@@ -481,10 +483,10 @@ async fn what_the_app_sets_for_a_principal_is_not_checked(database: Database, se
     };
     for note in [&Value::Null, &shown, &hidden] {
         let created = create(&hidden.to_string(), note).await;
-        // What Ada sent is what the app sets.
-        match note == &hidden {
-            true => created.blames(&["note_id"]),
-            false => drop(created.id()),
+        // The app may have made it of what Ada sent.
+        match note.is_null() {
+            true => drop(created.id()),
+            false => created.blames(&["note_id"]),
         }
     }
     create("", &hidden).await.blames(&["note_id"]);
@@ -543,6 +545,66 @@ async fn a_transaction_may_refer_to_what_it_creates(database: Database, server: 
         refused,
         Err(EngineError::Refused(Refusal::Conflict(_)))
     ));
+}
+
+async fn a_transaction_may_hide_what_it_refers_to(database: Database, server: Server) {
+    let tasks = Tasks::start(database, server).await;
+    let project = tasks.add("projects", json!({"title": "a"})).await;
+    let member = json!({"user_id": "ada", "project_id": project});
+    let member = tasks.add("members", member).await;
+    let leave = vec![
+        Edit::create("tasks", task("project_id", &project)),
+        Edit::delete(("members", id(&member))),
+    ];
+    tasks.ada().transaction(leave).await.unwrap();
+    let refused = tasks.send("POST", "tasks/", task("project_id", &project));
+    refused.await.blames(&["project_id"]);
+    // By a change of the record itself, and the other way round.
+    let other = tasks.target("tasks", true).await;
+    for shown in [0, 1] {
+        let show = Edit::patch(("tasks", id(&other)), json!({"shown": shown}));
+        let edits = vec![Edit::create("tasks", task("task_id", &other)), show];
+        tasks.ada().transaction(edits).await.unwrap();
+    }
+    // What is visible neither before nor afterwards is hidden.
+    let hidden = tasks.target("tasks", false).await;
+    let show = |shown| Edit::patch(("tasks", id(&hidden)), json!({"shown": shown}));
+    let refer = Edit::create("tasks", task("task_id", &hidden));
+    let refused = tasks.ada().transaction(vec![show(1), refer, show(0)]).await;
+    assert!(matches!(
+        refused,
+        Err(EngineError::Refused(Refusal::Conflict(_)))
+    ));
+}
+
+async fn a_transaction_may_put_a_reference_back(database: Database, server: Server) {
+    let tasks = Tasks::start(database, server).await;
+    let [shown, hidden, other] = [
+        tasks.target("notes", true).await,
+        tasks.target("notes", false).await,
+        tasks.target("notes", false).await,
+    ];
+    let mine = tasks.add("tasks", task("note_id", &hidden)).await;
+    let drop = json!({"title": "a", "note_id": hidden});
+    let drop = tasks.add("drops", drop).await;
+    let set = async |collection: &str, record: &Value, notes: [&Value; 2]| {
+        let patches = notes.map(|note| {
+            let key = (collection.to_owned(), id(record));
+            Edit::patch(key, json!({"note_id": note}))
+        });
+        let done = tasks.ada().transaction(patches.into()).await;
+        done.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(set("tasks", &mine, [&shown, &hidden]).await, Ok(()));
+    assert_eq!(set("tasks", &mine, [&Value::Null, &hidden]).await, Ok(()));
+    for notes in [[&other, &hidden], [&shown, &other]] {
+        set("tasks", &mine, notes).await.unwrap_err();
+    }
+    // Whether it is back must not show where Ada does not see the field.
+    assert_eq!(
+        set("drops", &drop, [&shown, &hidden]).await.unwrap_err(),
+        set("drops", &drop, [&shown, &other]).await.unwrap_err()
+    );
 }
 
 async fn a_rule_is_asked_once_and_only_if_it_matters(database: Database, server: Server) {

@@ -133,6 +133,15 @@ struct Undo {
     keys: Vec<IdempotencyKey>,
 }
 
+impl Undo {
+    /// The rows that the group has changed, as they were before.
+    fn rows_before(&self) -> HashMap<&RecordKey, Option<&Record>> {
+        // The first change of a row counts.
+        let rows = self.rows.iter().rev();
+        rows.map(|(key, row)| (key, row.as_ref())).collect()
+    }
+}
+
 impl Planner {
     /// Plans a group. When one of its edits is refused, the plan is as if the group did not exist.
     fn group(&mut self, at: usize, group: &Group) -> Result<Vec<Planned>, RefusedEdit> {
@@ -172,6 +181,7 @@ impl Planner {
         let mutations = &self.mutations[first_mutation..];
         let rows = ReferenceRows {
             rows: &self.rows,
+            before: undo.rows_before(),
             referred: &self.referred,
         };
         let unknown = group.check_references(&references, mutations, &rows)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::model::edit::EditKind;
 use crate::model::field_errors::FieldErrors;
-use crate::model::record::{Fields, Record, RecordKey};
+use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
 use crate::schema::reference::Referred;
 use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
@@ -23,6 +23,8 @@ pub(crate) struct SetReference {
     referred: Referred,
     /// The fields that the edit sets.
     fields: Vec<String>,
+    /// The record that is edited, if the principal sees these fields.
+    record: Option<RecordKey>,
 }
 
 /// The rows on which the references of a group are decided.
@@ -30,6 +32,8 @@ pub(crate) struct SetReference {
 pub(crate) struct ReferenceRows<'a> {
     /// The rows after the group's edits.
     pub(crate) rows: &'a HashMap<RecordKey, Record>,
+    /// The rows that the group changes as they were before.
+    pub(crate) before: HashMap<&'a RecordKey, Option<&'a Record>>,
     /// The records that were looked for since edits refer to them.
     pub(crate) referred: &'a HashMap<RecordKey, Option<Record>>,
 }
@@ -74,6 +78,8 @@ impl Group {
             return Ok(Vec::new());
         }
         let set = set_fields(decision, write)?;
+        let visible = decision.row.map(|row| decision.visible(row)).transpose()?;
+        let is_visible = |name: &String| visible.as_ref().is_some_and(|view| view.shows(name));
         let set = references.filter_map(|(at, guarded)| {
             let reference = &guarded.reference;
             let fields = reference.fields.iter();
@@ -83,6 +89,10 @@ impl Group {
                 edit,
                 reference: at,
                 referred: reference.referred(value),
+                record: decision
+                    .edit
+                    .key()
+                    .filter(|_| fields.iter().all(is_visible)),
                 fields,
             })
         });
@@ -91,11 +101,11 @@ impl Group {
 
     /// Refuses a reference to a record that does not exist for the principal. It is the same whether the record is hidden or absent. Returns the
     /// records that were not looked for.
-    pub(crate) fn check_references(
+    pub(crate) fn check_references<'a>(
         &self,
         set: &[SetReference],
         mutations: &[Mutation],
-        rows: &ReferenceRows<'_>,
+        rows: &ReferenceRows<'a>,
     ) -> Result<Vec<RecordKey>, RefusedEdit> {
         let created = created(mutations);
         let mut unknown = Vec::new();
@@ -105,16 +115,17 @@ impl Group {
                 Referred::NoRecord => false,
                 // The principal knows it.
                 Referred::Record(key) if created.contains(key) => true,
+                _ if self.stays(one, rows) => true,
                 Referred::Record(key) if !rows.referred.contains_key(key) => {
                     unknown.push(key.clone());
                     true
                 }
                 Referred::Record(key) => {
-                    let row = |key: &RecordKey| rows.after(key);
-                    row(key).is_some_and(|record| {
-                        let readable = &self.references[one.reference].readable;
-                        readable.as_of(row).shows(record)
-                    })
+                    let readable = &self.references[one.reference].readable;
+                    let is_visible = |row: &dyn Fn(&RecordKey) -> Option<&'a Record>| {
+                        row(key).is_some_and(|record| readable.as_of(row).shows(record))
+                    };
+                    is_visible(&|key| rows.before(key)) || is_visible(&|key| rows.after(key))
                 }
             };
             if !exists {
@@ -128,9 +139,23 @@ impl Group {
         }
         Ok(unknown)
     }
+
+    /// Whether the reference is the one that the record had before the group, and that the principal sees.
+    fn stays(&self, one: &SetReference, rows: &ReferenceRows<'_>) -> bool {
+        let before = one.record.as_ref().and_then(|key| rows.before(key));
+        before.is_some_and(|row| {
+            let value = |name: &str| value_of(Some(&row.id), &row.fields, name);
+            self.references[one.reference].reference.referred(value) == one.referred
+        })
+    }
 }
 
 impl<'a> ReferenceRows<'a> {
+    fn before(&self, key: &RecordKey) -> Option<&'a Record> {
+        let changed = self.before.get(key).copied();
+        changed.unwrap_or_else(|| self.after(key))
+    }
+
     fn after(&self, key: &RecordKey) -> Option<&'a Record> {
         let referred = || self.referred.get(key)?.as_ref();
         self.rows.get(key).or_else(referred)
@@ -144,20 +169,15 @@ fn created(mutations: &[Mutation]) -> HashSet<RecordKey> {
     inserts.filter_map(Mutation::key).collect()
 }
 
-/// The fields that the caller sets. What the app sets for it is the app's choice, and a value that is already there stays; but whether a
-/// field that the caller can't see has a value must not show.
+/// The fields that the caller sets. What the app sets for it is the app's choice, unless it makes it of what the caller sends. A value that is
+/// already there stays; but whether a field that the caller can't see has a value must not show.
 fn set_fields(decision: &Decision<'_>, write: Option<&Write>) -> Result<HashSet<String>, Refusal> {
     match (&decision.edit.kind, write) {
-        (EditKind::Create(id, given), Some(Write::Insert { fields, .. })) => {
-            let mut set: HashSet<String> = id.iter().map(|_| "id".to_owned()).collect();
-            for (name, sent) in decision.resolve(given)? {
-                let field = decision.collection.field(&name);
-                let sent = field.and_then(|field| field.schema.check(&sent).ok());
-                if sent.is_some() && sent.as_ref() == fields.get(&name) {
-                    set.insert(name);
-                }
-            }
-            Ok(set)
+        (EditKind::Create(id, given), _) => {
+            let sent = decision.resolve(given)?.into_iter();
+            let sent = sent.filter(|(_, value)| !value.is_null());
+            let id = id.iter().map(|_| "id".to_owned());
+            Ok(id.chain(sent.map(|(name, _)| name)).collect())
         }
         (EditKind::Patch(_, patch), _) => {
             let mut set = changed(write);
@@ -182,13 +202,18 @@ fn changed(write: Option<&Write>) -> HashSet<String> {
 
 /// The value of a field, or the id, after the write.
 fn value_after(decision: &Decision<'_>, write: Option<&Write>, name: &str) -> Value {
-    let (id, fields): (_, Option<&Fields>) = match write {
-        Some(Write::Insert { id, fields }) => (id.clone(), Some(fields)),
-        Some(Write::Update { id, fields }) => (Some(id.clone()), Some(fields)),
-        _ => (decision.row.map(|row| row.id.clone()), None),
-    };
-    let row = || decision.row.and_then(|row| row.fields.get(name));
-    match fields.and_then(|fields| fields.get(name)).or_else(row) {
+    match (write, decision.row) {
+        (Some(Write::Insert { id, fields }), _) => value_of(id.as_ref(), fields, name),
+        (Some(Write::Update { fields, .. }), _) if fields.contains_key(name) => {
+            fields[name].clone()
+        }
+        (_, Some(row)) => value_of(Some(&row.id), &row.fields, name),
+        (_, None) => Value::Null,
+    }
+}
+
+fn value_of(id: Option<&RecordId>, fields: &Fields, name: &str) -> Value {
+    match fields.get(name) {
         Some(value) => value.clone(),
         None if name == "id" => serde_json::to_value(id).unwrap_or_default(),
         None => Value::Null,
