@@ -27,6 +27,7 @@ on_both_databases!(by_each_adapter:
     a_rule_is_asked_once_and_only_if_it_matters,
     a_refused_delete_does_not_name_what_refers_to_the_record,
     a_reference_of_several_columns_is_checked,
+    a_reference_of_a_tenant_is_checked,
     an_id_that_refers_to_another_record_is_checked,
     a_reference_may_be_written_in_another_way_than_the_id,
 );
@@ -54,6 +55,9 @@ const TABLES: &str = "
         late_slug text references pages (slug) deferrable initially deferred,
         leaf_book bigint, leaf_page bigint,
         foreign key (leaf_page, leaf_book) references leaves (page, book));
+    create table sheets ($key, tenant bigint not null, title text not null, unique (tenant, id));
+    create table cells ($key, tenant bigint not null, sheet_id bigint, foreign key (tenant, sheet_id) references sheets (tenant, id));
+    create table given_cells ($key, tenant bigint not null default 1, sheet_id bigint, foreign key (tenant, sheet_id) references sheets (tenant, id));
     create table covers (note_id bigint not null primary key references notes (id), title text not null);
     create table drops ($key, title text not null, note_id bigint references notes (id));
     create table logs ($key, title text not null, note_id bigint references notes (id));";
@@ -157,6 +161,19 @@ fn builder(asked: &Arc<AtomicUsize>) -> EngineBuilder {
                 .allow_blind_writes(),
         ),
         leaves.rules(Rules::new().read(everyone().rows(is_shown()))),
+        collection("sheets", json!({"tenant": number(), "title": text()}))
+            .rules(Rules::new().read(everyone().rows(is_shown()))),
+        collection(
+            "cells",
+            json!({"tenant": number(), "sheet_id": reference()}),
+        )
+        .open_to_everyone(),
+        collection(
+            "given_cells",
+            json!({"tenant": {"type": "integer"}, "sheet_id": reference()}),
+        )
+        .database_defaults(["tenant"])
+        .open_to_everyone(),
         tasks,
         covers.open_to_everyone(),
         drops,
@@ -686,6 +703,41 @@ async fn a_reference_of_several_columns_is_checked(database: Database, server: S
     assert_eq!(tasks.patch(&created, half).await.status, 200);
     let reply = tasks.patch(&created, json!({"leaf_page": 1})).await;
     reply.blames(&["leaf_page"]);
+}
+
+async fn a_reference_of_a_tenant_is_checked(database: Database, server: Server) {
+    let tasks = Tasks::start(database, server).await;
+    let sheet = async |tenant: i64, title: &str| {
+        let sheet = json!({"tenant": tenant, "title": title});
+        tasks.add("sheets", sheet).await
+    };
+    let (first, second) = (sheet(1, "shown").await, sheet(2, "shown").await);
+    let hidden = sheet(1, "hidden").await;
+    let cell = |tenant: i64, sheet: &Value| json!({"tenant": tenant, "sheet_id": sheet});
+    let refused = tasks.send("POST", "cells/", cell(1, &hidden)).await;
+    refused.blames(&["sheet_id", "tenant"]);
+    for absent in [cell(1, &absent(&hidden)), cell(2, &first), cell(2, &hidden)] {
+        assert_eq!(tasks.send("POST", "cells/", absent).await, refused);
+    }
+    let created = tasks.send("POST", "cells/", cell(1, &first)).await.id();
+    let path = format!("cells/{created}/");
+    for (patch, field) in [
+        (json!({"sheet_id": second}), "sheet_id"),
+        (json!({"tenant": 2}), "tenant"),
+    ] {
+        tasks.send("PATCH", &path, patch).await.blames(&[field]);
+    }
+    let reply = tasks.send("PATCH", &path, cell(2, &second)).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    // The database gives the tenant.
+    let create = async |sheet: &Value| {
+        let cell = json!({"sheet_id": sheet});
+        tasks.send("POST", "given_cells/", cell).await
+    };
+    create(&first).await.id();
+    let refused = create(&hidden).await;
+    refused.blames(&["sheet_id"]);
+    assert_eq!(create(&absent(&hidden)).await, refused);
 }
 
 async fn an_id_that_refers_to_another_record_is_checked(database: Database, server: Server) {

@@ -239,8 +239,8 @@ impl<D: Dialect> TableLayout<D> {
         columns.map(|column| column.field.clone()).collect()
     }
 
-    /// The field of each of these columns, `id` for that of the key. `None` if one has no field.
-    pub(crate) fn fields_of(&self, columns: &[String]) -> Option<Vec<String>> {
+    /// The field of each of these columns, `id` for that of the key.
+    pub(crate) fn fields_of(&self, columns: &[String]) -> Vec<Option<String>> {
         let field = |column: &String| self.fields_among(&[column]).pop();
         columns.iter().map(field).collect()
     }

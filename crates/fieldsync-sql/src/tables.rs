@@ -92,7 +92,7 @@ impl<D: Dialect> Tables<D> {
         self.collections.keys()
     }
 
-    /// The foreign keys between the tables whose columns are all fields or ids.
+    /// The foreign keys between the tables.
     #[must_use]
     pub fn foreign_keys(&self) -> Vec<ForeignKey> {
         let tables = self.tables.values();
@@ -101,9 +101,9 @@ impl<D: Dialect> Tables<D> {
             let target = self.with_log(&key.target)?;
             Some(ForeignKey {
                 collection: Arc::clone(&table.collection),
-                fields: table.fields_of(&key.columns)?,
+                fields: table.fields_of(&key.columns),
                 target: Arc::clone(&target.collection),
-                target_fields: target.fields_of(&key.target_columns)?,
+                target_fields: target.fields_of(&key.target_columns),
             })
         };
         all.filter_map(foreign_key).collect()

@@ -201,9 +201,9 @@ pub async fn a_store_tells_its_foreign_keys<F: Fixture>() {
     let (_database, node) = constrained::<F>().await;
     let foreign_key = ForeignKey {
         collection: "notes".into(),
-        fields: vec!["folder".into()],
+        fields: vec![Some("folder".into())],
         target: "folders".into(),
-        target_fields: vec!["id".into()],
+        target_fields: vec![Some("id".into())],
     };
     let expected = match F::CONSTRAINTS {
         Constraints::Enforced => vec![foreign_key],

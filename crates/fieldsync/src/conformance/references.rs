@@ -46,9 +46,9 @@ impl<F: Fixture> Database<F> {
         let collections = named.into();
         let foreign_key = ForeignKey {
             collection: "notes".into(),
-            fields: vec!["stars".into()],
+            fields: vec![Some("stars".into())],
             target: "folders".into(),
-            target_fields: vec!["id".into()],
+            target_fields: vec![Some("id".into())],
         };
         Self {
             _fixture: fixture,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 pub struct ForeignKey {
     /// The collection whose records refer to others.
     pub collection: Arc<str>,
-    /// The fields of its columns. `id` for a key of one column.
-    pub fields: Vec<String>,
+    /// The fields of its columns. `id` for a key of one column, and `None` for a column that is not a field.
+    pub fields: Vec<Option<String>>,
     /// The collection of the records that are referred to.
     pub target: Arc<str>,
-    /// The fields of the columns that have the same values, in the order of `fields`. `id` for a key of one column.
-    pub target_fields: Vec<String>,
+    /// The fields of the columns that have the same values, in the order of `fields`, and named as these.
+    pub target_fields: Vec<Option<String>>,
 }

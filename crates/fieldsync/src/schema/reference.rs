@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::model::edit::{Edit, EditFields, EditKind};
 use crate::model::record::{RecordId, RecordKey, join_composite};
 use crate::schema::collection::Collection;
-use crate::schema::field::Ids;
+use crate::schema::field::{Field, Ids, SetBy};
 use crate::schema::field_type::FieldType;
 use crate::schema::foreign_key::ForeignKey;
 use crate::schema::grant::Grant;
@@ -21,9 +21,11 @@ pub(crate) struct References(HashMap<Arc<str>, Vec<Arc<Reference>>>);
 #[derive(Debug)]
 pub(crate) struct Reference {
     pub(crate) collection: Arc<str>,
-    /// In the order of the key columns of the target.
+    /// First those of the id, in the order of the key columns of the target.
     pub(crate) fields: Vec<String>,
     pub(crate) target: Arc<Collection>,
+    /// The fields of the target that have the same values as the other fields.
+    others: Vec<String>,
 }
 
 /// A reference that edits of a principal may set, and its grant to read the target.
@@ -40,20 +42,28 @@ pub(crate) enum Referred {
     Nothing,
     /// What no record has as its id.
     NoRecord,
-    Record(RecordKey),
+    /// This record, if it has these texts in its fields.
+    Record(RecordKey, Vec<(String, String)>),
 }
 
 impl References {
-    /// Of the foreign keys, those that can be checked and need to be.
+    /// Of the foreign keys, those that can be checked and need to be. Warns of those that can't be checked.
     pub(crate) fn of(
         foreign_keys: &[ForeignKey],
         collections: &BTreeMap<Arc<str>, Arc<Collection>>,
     ) -> Self {
         let mut all: HashMap<_, Vec<_>> = HashMap::new();
         for foreign_key in foreign_keys {
-            if let Some(reference) = Reference::of(foreign_key, collections) {
-                let of_collection = all.entry(Arc::clone(&foreign_key.collection));
-                of_collection.or_default().push(Arc::new(reference));
+            match Reference::of(foreign_key, collections) {
+                Ok(Some(reference)) => {
+                    if reference.is_partly_left_to_the_database(collections) {
+                        warn(foreign_key, "where the database gives a part of it");
+                    }
+                    let of_collection = all.entry(Arc::clone(&foreign_key.collection));
+                    of_collection.or_default().push(Arc::new(reference));
+                }
+                Ok(None) => {}
+                Err(reason) => warn(foreign_key, reason),
             }
         }
         Self(all)
@@ -67,34 +77,63 @@ impl References {
 }
 
 impl Reference {
-    /// `None` if every record of the target is visible to everyone, or if the foreign key does not lead to its id.
+    /// `None` if nobody can set it, or if every record of the target is visible to everyone. An error says why it can't be checked.
     fn of(
         foreign_key: &ForeignKey,
         collections: &BTreeMap<Arc<str>, Arc<Collection>>,
-    ) -> Option<Self> {
-        let collection = collections.get(&foreign_key.collection)?;
-        let target = collections.get(&foreign_key.target)?;
-        if target.is_open_to_everyone() {
-            return None;
+    ) -> Result<Option<Self>, &'static str> {
+        let of_name = |name| collections.get(name);
+        let (Some(collection), Some(target)) = (
+            of_name(&foreign_key.collection),
+            of_name(&foreign_key.target),
+        ) else {
+            return Ok(None);
+        };
+        let mut fields = foreign_key.fields.iter().flatten();
+        let can_be_set = fields.any(|name| {
+            let field = collection.field(name);
+            collection.is_writable() && field.is_none_or(Field::is_settable)
+        });
+        if !can_be_set || target.is_open_to_everyone() {
+            return Ok(None);
         }
-        let (ours, theirs) = (&foreign_key.fields, &foreign_key.target_fields);
-        let key = target.key_fields();
-        if key.len() != ours.len() || key.len() != theirs.len() {
-            return None;
+        let pairs = foreign_key.fields.iter().zip(&foreign_key.target_fields);
+        let pairs = pairs.map(|(ours, theirs)| Some((ours.clone()?, theirs.clone()?)));
+        let pairs: Option<Vec<_>> = pairs.collect();
+        let mut pairs = pairs.ok_or("since one of its columns is not a field")?;
+        if pairs.iter().any(|(ours, theirs)| {
+            let ours = kind(collection, ours);
+            ours.is_none() || ours != kind(target, theirs)
+        }) {
+            return Err(
+                "since its fields and those of the target are not integers, UUIDs or texts alike",
+            );
         }
-        let mut fields = Vec::with_capacity(key.len());
-        for part in key {
-            let at = theirs.iter().position(|field| field == part)?;
-            if kind(collection, &ours[at])? != kind(target, part)? {
-                return None;
-            }
-            fields.push(ours[at].clone());
+        let mut fields = Vec::with_capacity(pairs.len());
+        for part in target.key_fields() {
+            let at = pairs.iter().position(|(_, theirs)| theirs == part);
+            let at = at.ok_or("since it does not lead to the id")?;
+            fields.push(pairs.remove(at).0);
         }
-        Some(Self {
+        let (rest, others): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        fields.extend(rest);
+        Ok(Some(Self {
             collection: Arc::clone(collection.name()),
             fields,
             target: Arc::clone(target),
-        })
+            others,
+        }))
+    }
+
+    fn is_partly_left_to_the_database(
+        &self,
+        collections: &BTreeMap<Arc<str>, Arc<Collection>>,
+    ) -> bool {
+        let field = |name: &String| collections[&self.collection].field(name);
+        let of_id = &self.fields[..self.fields.len() - self.others.len()];
+        let mut fields = of_id.iter().filter_map(field);
+        of_id.len() > 1
+            && fields.any(|field| field.has_database_default || field.set_by == SetBy::Database)
     }
 
     fn may_be_set_by(&self, edit: &Edit) -> bool {
@@ -116,33 +155,57 @@ impl Reference {
         }
     }
 
-    /// What a record with these values refers to.
-    pub(crate) fn referred(&self, value: impl Fn(&str) -> Value) -> Referred {
-        let values: Vec<Value> = self.fields.iter().map(|field| value(field)).collect();
-        if values.iter().any(Value::is_null) {
+    /// What a record with these values refers to. One that is left to the database is `None`.
+    pub(crate) fn referred(&self, value: impl Fn(&str) -> Option<Value>) -> Referred {
+        let values: Vec<Option<Value>> = self.fields.iter().map(|field| value(field)).collect();
+        let (key, others) = values.split_at(values.len() - self.others.len());
+        let key: Option<Vec<Value>> = key.iter().cloned().collect();
+        let mut known = values.iter().flatten();
+        let Some(key) = key.filter(|_| !known.any(Value::is_null)) else {
             return Referred::Nothing;
-        }
-        let id = match (values.as_slice(), self.target.ids()) {
+        };
+        let id = match (key.as_slice(), self.target.ids()) {
             ([Value::Number(number)], Ids::Integer) => number.as_i64().map(RecordId::Integer),
             // As large integers are.
             ([Value::String(digits)], Ids::Integer) => digits.parse().ok().map(RecordId::Integer),
             ([Value::String(text)], Ids::UuidV7) => text.parse().ok().map(RecordId::Uuid),
             ([Value::String(text)], Ids::Text) => Some(RecordId::Text(text.as_str().into())),
             (parts, Ids::Text) if parts.len() > 1 => {
-                let parts = parts.iter().map(|part| match part {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                });
-                let parts: Vec<String> = parts.collect();
+                let parts: Vec<String> = parts.iter().map(text_of).collect();
                 Some(RecordId::Text(join_composite(parts).into()))
             }
             _ => None,
         };
         match id.filter(|id| self.target.has_id_kind(id)) {
-            Some(id) => Referred::Record(RecordKey::new(Arc::clone(self.target.name()), id)),
+            Some(id) => {
+                let others = self.others.iter().zip(others);
+                let others = others
+                    .filter_map(|(name, value)| Some((name.clone(), text_of(value.as_ref()?))));
+                let key = RecordKey::new(Arc::clone(self.target.name()), id);
+                Referred::Record(key, others.collect())
+            }
             None => Referred::NoRecord,
         }
     }
+}
+
+/// The text of an integer, a UUID or a text, which has one.
+pub(crate) fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn warn(foreign_key: &ForeignKey, reason: &str) {
+    let fields: Vec<_> = foreign_key.fields.iter().flatten().collect();
+    tracing::warn!(
+        collection = &*foreign_key.collection,
+        ?fields,
+        target = &*foreign_key.target,
+        "a foreign key is not checked {reason}: it tells which hidden records exist. Where that matters, refuse them in a `check`, as \
+         docs/security.md says"
+    );
 }
 
 /// The kinds of values that have one text, and so are the same in a reference as in an id.
@@ -191,11 +254,11 @@ mod tests {
         let collections: BTreeMap<Arc<str>, Arc<Collection>> = all.collect();
         let foreign_key = |fields: &[&str], target_fields: &[&str]| ForeignKey {
             collection: "tasks".into(),
-            fields: fields.iter().map(|name| (*name).to_owned()).collect(),
+            fields: fields.iter().map(|name| Some((*name).to_owned())).collect(),
             target: "target".into(),
             target_fields: target_fields
                 .iter()
-                .map(|name| (*name).to_owned())
+                .map(|name| Some((*name).to_owned()))
                 .collect(),
         };
         let foreign_keys = [
@@ -206,6 +269,7 @@ mod tests {
             foreign_key(&["text"], &["name"]),
             foreign_key(&["text", "number"], &["name", "number"]),
             foreign_key(&["number", "day"], &["number", "day"]),
+            foreign_key(&["text", "number"], &["name", "id"]),
         ];
         References::of(&foreign_keys, &collections)
     }
@@ -233,7 +297,7 @@ mod tests {
         let target = || Collection::from_schema("target", &fields).rules(Rules::new());
         check(None, &[]);
         check(Some(target().open_to_everyone()), &[]);
-        check(Some(target()), &[&["number"]]);
+        check(Some(target()), &[&["number"], &["number", "text"]]);
         check(Some(target().text_ids()), &[&["text"]]);
         check(Some(target().uuid_ids()), &[&["uuid"]]);
         check(
@@ -241,6 +305,42 @@ mod tests {
             &[&["number", "text"]],
         );
         check(Some(target().composite_key(["number", "day"])), &[]);
+    }
+
+    #[test]
+    fn a_foreign_key_that_can_not_be_checked_is_named() {
+        let fields = json!({"type": "object", "properties": {
+            "name": {"type": "string"}, "number": {"type": "integer"},
+        }});
+        let tasks = Collection::from_schema("tasks", &fields);
+        let target = Collection::from_schema("target", &fields).composite_key(["number", "name"]);
+        let check = |tasks: &Collection, target: &Collection, fields: [Option<&str>; 2]| {
+            let named = [("tasks", tasks), ("target", target)];
+            let named = named.map(|(name, one)| (Arc::from(name), Arc::new(one.clone())));
+            let collections = named.into();
+            let foreign_key = ForeignKey {
+                collection: "tasks".into(),
+                fields: fields.map(|name| name.map(str::to_owned)).into(),
+                target: "target".into(),
+                target_fields: ["number", "name"].map(|name| Some(name.to_owned())).into(),
+            };
+            let reference = Reference::of(&foreign_key, &collections)?;
+            let is_partial = |one: &Reference| one.is_partly_left_to_the_database(&collections);
+            Ok::<_, &str>(reference.as_ref().map(is_partial))
+        };
+        let both = [Some("number"), Some("name")];
+        assert_eq!(check(&tasks, &target, both), Ok(Some(false)));
+        let given = tasks.clone().database_defaults(["number"]);
+        assert_eq!(check(&given, &target, both), Ok(Some(true)));
+        check(&tasks, &target, [None, Some("name")]).unwrap_err();
+        check(&tasks, &target, [Some("name"), Some("number")]).unwrap_err();
+        let by_number = Collection::from_schema("target", &fields);
+        check(&tasks, &by_number, both).unwrap_err();
+        // Nobody can set it, or everybody sees the target.
+        assert_eq!(check(&tasks, &target, [None, None]), Ok(None));
+        assert_eq!(check(&tasks.clone().read_only(), &target, both), Ok(None));
+        let open = target.open_to_everyone();
+        assert_eq!(check(&tasks, &open, [None, Some("name")]), Ok(None));
     }
 
     #[test]
@@ -254,10 +354,11 @@ mod tests {
                 collection: "tasks".into(),
                 fields: values.as_object().unwrap().keys().cloned().collect(),
                 target: Arc::new(target.clone()),
+                others: Vec::new(),
             };
-            let referred = reference.referred(|name| values[name].clone());
+            let referred = reference.referred(|name| Some(values[name].clone()));
             let expected = match expected {
-                Some(id) => Referred::Record(RecordKey::new("target", id)),
+                Some(id) => Referred::Record(RecordKey::new("target", id), Vec::new()),
                 None if values.as_object().unwrap().values().any(Value::is_null) => {
                     Referred::Nothing
                 }

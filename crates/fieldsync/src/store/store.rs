@@ -135,8 +135,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// collections.
     async fn tables(&self) -> Result<Vec<TableDescription>, StoreError>;
 
-    /// The foreign keys between the tables of the prepared collections whose columns are all fields or ids, as
-    /// [`prepare`](Self::prepare) found them. A store without foreign keys has none.
+    /// The foreign keys between the tables of the prepared collections, as [`prepare`](Self::prepare) found them. A store without foreign keys has none.
     fn foreign_keys(&self) -> Vec<ForeignKey> {
         Vec::new()
     }

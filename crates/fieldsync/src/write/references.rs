@@ -8,7 +8,7 @@ use crate::model::edit::EditKind;
 use crate::model::field_errors::FieldErrors;
 use crate::model::record::{Fields, Record, RecordId, RecordKey};
 use crate::model::refusal::Refusal;
-use crate::schema::reference::Referred;
+use crate::schema::reference::{Referred, text_of};
 use crate::write::batch::{Batch, Group, ReadSet, RefusedEdit};
 use crate::write::decide::Decision;
 use crate::write::mutation::{Mutation, Write};
@@ -114,16 +114,18 @@ impl Group {
                 Referred::Nothing => true,
                 Referred::NoRecord => false,
                 // The principal knows it.
-                Referred::Record(key) if created.contains(key) => true,
+                Referred::Record(key, _) if created.contains(key) => true,
                 _ if self.stays(one, rows) => true,
-                Referred::Record(key) if !rows.referred.contains_key(key) => {
+                Referred::Record(key, _) if !rows.referred.contains_key(key) => {
                     unknown.push(key.clone());
                     true
                 }
-                Referred::Record(key) => {
+                Referred::Record(key, others) => {
                     let readable = &self.references[one.reference].readable;
                     let is_visible = |row: &dyn Fn(&RecordKey) -> Option<&'a Record>| {
-                        row(key).is_some_and(|record| readable.as_of(row).shows(record))
+                        row(key).is_some_and(|record| {
+                            has(record, others) && readable.as_of(row).shows(record)
+                        })
                     };
                     is_visible(&|key| rows.before(key)) || is_visible(&|key| rows.after(key))
                 }
@@ -160,6 +162,17 @@ impl<'a> ReferenceRows<'a> {
         let referred = || self.referred.get(key)?.as_ref();
         self.rows.get(key).or_else(referred)
     }
+}
+
+/// Whether the record has these texts in its fields.
+fn has(record: &Record, texts: &[(String, String)]) -> bool {
+    let has = |(name, text): &(_, String)| {
+        record
+            .fields
+            .get(name)
+            .is_some_and(|value| text_of(value) == *text)
+    };
+    texts.iter().all(has)
 }
 
 /// The records that these mutations create.
@@ -200,22 +213,20 @@ fn changed(write: Option<&Write>) -> HashSet<String> {
     }
 }
 
-/// The value of a field, or the id, after the write.
-fn value_after(decision: &Decision<'_>, write: Option<&Write>, name: &str) -> Value {
+/// The value of a field, or the id, after the write. `None` if it is left to the database.
+fn value_after(decision: &Decision<'_>, write: Option<&Write>, name: &str) -> Option<Value> {
     match (write, decision.row) {
         (Some(Write::Insert { id, fields }), _) => value_of(id.as_ref(), fields, name),
         (Some(Write::Update { fields, .. }), _) if fields.contains_key(name) => {
-            fields[name].clone()
+            fields.get(name).cloned()
         }
         (_, Some(row)) => value_of(Some(&row.id), &row.fields, name),
-        (_, None) => Value::Null,
+        (_, None) => None,
     }
 }
 
-fn value_of(id: Option<&RecordId>, fields: &Fields, name: &str) -> Value {
-    match fields.get(name) {
-        Some(value) => value.clone(),
-        None if name == "id" => serde_json::to_value(id).unwrap_or_default(),
-        None => Value::Null,
-    }
+fn value_of(id: Option<&RecordId>, fields: &Fields, name: &str) -> Option<Value> {
+    let value = fields.get(name).cloned();
+    let id = id.filter(|_| name == "id");
+    value.or_else(|| serde_json::to_value(id?).ok())
 }
