@@ -30,6 +30,7 @@ on_both_databases!(by_each_adapter:
     a_reference_of_a_tenant_is_checked,
     an_id_that_refers_to_another_record_is_checked,
     a_reference_may_be_written_in_another_way_than_the_id,
+    a_value_that_no_id_can_have_refers_to_no_record,
 );
 
 /// The tables to which tasks refer, and a rule of each kind. Ada sees the records of these tables that are called `shown`.
@@ -154,6 +155,11 @@ fn builder(asked: &Arc<AtomicUsize>) -> EngineBuilder {
             .key("code")
             .text_ids()
             .rules(Rules::new().read(everyone().rows(is_shown()))),
+        titled("moods")
+            .key("name")
+            .text_ids()
+            .rules(Rules::new().read(everyone().rows(is_shown()))),
+        collection("days", json!({"mood": slug()})).open_to_everyone(),
         pages.rules(
             Rules::new()
                 .read(everyone().rows(is_shown()))
@@ -190,6 +196,14 @@ impl Tasks {
             "create table lands (code char(5) primary key, title text not null)",
         ];
         database.run_own(lands[0], lands[1]).await;
+        let moods = [
+            "create table moods (name text not null primary key, title text not null);
+             create table days ($key, mood text references moods (name));",
+            "create type mood as enum ('good', 'bad', 'none');
+             create table moods (name mood primary key, title text not null);
+             create table days ($key, mood mood references moods (name));",
+        ];
+        database.run_own(moods[0], moods[1]).await;
         database.run(TABLES).await;
         let asked = Arc::default();
         let builder = database.store(builder(&asked), "postgres", "").await;
@@ -782,4 +796,32 @@ async fn a_reference_may_be_written_in_another_way_than_the_id(database: Databas
     let absent = json!((large - 1).to_string());
     let refused = tasks.send("POST", "tasks/", task("note_id", &absent));
     refused.await.blames(&["note_id"]);
+}
+
+async fn a_value_that_no_id_can_have_refers_to_no_record(database: Database, server: Server) {
+    let tasks = Tasks::start(database, server).await;
+    let moods = "insert into moods values ('good', 'shown'), ('bad', 'hidden')";
+    tasks.database.run(moods).await;
+    let create = |mood: &str| tasks.send("POST", "days/", json!({"mood": mood}));
+    let refused = create("bad").await;
+    refused.blames(&["mood"]);
+    // One after the other, and together.
+    for absent in ["none", "other", "Good"] {
+        let (good, absent) = (create("good"), create(absent));
+        let (good, absent) = tokio::join!(good, absent);
+        good.id();
+        assert_eq!(absent, refused);
+    }
+    let day = |mood: &str| Edit::create("days", json!({"mood": mood}));
+    let done = tasks
+        .ada()
+        .transaction(vec![day("good"), day("good")])
+        .await;
+    done.unwrap();
+    let mixed = vec![day("other"), day("good"), day("another")];
+    let refused = tasks.ada().transaction(mixed).await;
+    assert!(matches!(
+        refused,
+        Err(EngineError::Refused(Refusal::Conflict(_)))
+    ));
 }

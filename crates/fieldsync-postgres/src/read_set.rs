@@ -8,6 +8,7 @@ use deadpool_postgres::Object;
 use fieldsync::backend::{Batch, MAX_REFERENCE_LOOKS, ReadSet};
 use fieldsync::{RecordId, RecordKey};
 use fieldsync_sql::SqlValue;
+use tokio_postgres::error::SqlState;
 
 use crate::captured;
 use crate::dialect::{Table, Tables, id_arrays};
@@ -186,37 +187,63 @@ async fn lock_shared(
     read_records(tables, &records, &mut results, found, &mut HashSet::new())
 }
 
-/// Reads records to which edits refer, without locks. Texts may be equal although they differ, in case or in spaces: each record is found by its
-/// own statement then.
+/// Reads records to which edits refer, without locks.
 async fn read_referred(
     client: &Object,
     tables: &Tables,
     keys: BTreeSet<RecordKey>,
     found: &mut ReadSet,
 ) -> Result<(), Failure> {
-    let groups = keys
-        .into_iter()
-        .fold(Vec::new(), |mut groups: Vec<Vec<RecordKey>>, key| {
-            match groups.last_mut() {
-                Some(group)
-                    if key.id.as_text().is_none() && group[0].collection == key.collection =>
-                {
-                    group.push(key);
-                }
-                _ => groups.push(vec![key]),
-            }
-            groups
-        });
-    let mut steps = Vec::with_capacity(groups.len());
-    for group in &groups {
+    let groups = by_statement(keys);
+    match try_read_referred(client, tables, &groups, found).await {
+        Err(error) if is_about_value(&error) => {}
+        read => return read,
+    }
+    for key in groups.into_iter().flatten() {
+        match try_read_referred(client, tables, &[vec![key.clone()]], found).await {
+            Err(error) if is_about_value(&error) => drop(found.referred.insert(key, None)),
+            read => read?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value is none that an id can have: its type refuses it, as an enum or a domain does.
+fn is_about_value(failure: &Failure) -> bool {
+    let Failure::Postgres(error) = failure else {
+        return false;
+    };
+    let code = error.code().map_or("", SqlState::code);
+    code.starts_with("22") || code == SqlState::CHECK_VIOLATION.code()
+}
+
+/// If it fails because of a value, the transaction is as before.
+async fn try_read_referred(
+    client: &Object,
+    tables: &Tables,
+    groups: &[Vec<RecordKey>],
+    found: &mut ReadSet,
+) -> Result<(), Failure> {
+    let mut steps = vec![Step::Simple("savepoint fieldsync_referred".to_owned())];
+    for group in groups {
         let table = tables.of(&group[0].collection)?;
         let ids = id_arrays(table, group.iter().map(|key| &key.id));
         steps.push(Step::query(client, &table.own.select_all, ids).await?);
     }
+    steps.push(Step::Simple(
+        "release savepoint fieldsync_referred".to_owned(),
+    ));
     let mut results = in_order(client, &steps).await;
+    results.next()?;
     for group in groups {
         let table = tables.of(&group[0].collection)?;
-        for row in results.next()? {
+        let rows = results.next().map_err(Failure::from);
+        if rows.as_ref().is_err_and(is_about_value) {
+            let back =
+                "rollback to savepoint fieldsync_referred; release savepoint fieldsync_referred";
+            client.batch_execute(back).await?;
+        }
+        for row in rows? {
             let Some(record) = table.readable(&PostgresRow(&row), 0) else {
                 continue;
             };
@@ -227,10 +254,24 @@ async fn read_referred(
             found.referred.insert(key, Some(record));
         }
         for key in group {
-            found.referred.entry(key).or_insert(None);
+            found.referred.entry(key.clone()).or_insert(None);
         }
     }
     Ok(())
+}
+
+/// The records to read by one statement each. Texts may be equal although they differ, in case or in spaces, so that each is read by its own.
+fn by_statement(keys: BTreeSet<RecordKey>) -> Vec<Vec<RecordKey>> {
+    let mut groups: Vec<Vec<RecordKey>> = Vec::new();
+    for key in keys {
+        match groups.last_mut() {
+            Some(group) if key.id.as_text().is_none() && group[0].collection == key.collection => {
+                group.push(key);
+            }
+            _ => groups.push(vec![key]),
+        }
+    }
+    groups
 }
 
 /// The statement that reads records and keeps others from changing them. What is read-only may be a view, of which no row can be locked.
