@@ -1,8 +1,7 @@
 //! The place in a log that the subscriptions of one connection to one collection share, once they are live.
 //!
 //! However many they are, the ring is read once for all of them, and only those are looked at that a change concerns. A subscription waits
-//! here when it has read everything that the ring has. It goes on alone, from its own position, while it reads the store, while it is held,
-//! and while its client has not taken what it has.
+//! here when it has read everything that the ring has. It goes on alone, from its own position, while it reads the store and while it is held.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -239,8 +238,8 @@ impl Follower {
 }
 
 impl Subscription {
-    /// Queues a live change that was read for this subscription and others, unless it has read it alone.
-    /// It was given everything up to this position.
+    /// Queues a live change that was read for this subscription and others, unless it has read it alone. Before it, the subscription was
+    /// given everything up to this position.
     pub(crate) fn take_change(&mut self, entry: &Arc<Entry>, given: Position) {
         let position = entry.change.position;
         self.advance(given);

@@ -55,16 +55,14 @@ impl MessageStreams {
     pub(crate) fn push(&mut self, mut stream: MessageStream) {
         let free = self.streams.iter().position(Option::is_none);
         let number = free.unwrap_or(self.streams.len());
-        let collection = stream.collection();
-        let mut followers = self.followers.iter();
-        let known = followers.position(|(name, _)| name == collection);
-        let index = known.unwrap_or_else(|| {
+        let collection = Arc::clone(stream.collection());
+        if self.follower_of(&collection).is_none() {
             let follower = Follower::new(stream.subscription().hub());
-            self.followers.push((Arc::clone(collection), follower));
-            self.followers.len() - 1
-        });
-        let (_, follower) = &mut self.followers[index];
-        follower.join(stream.subscription_mut(), number);
+            self.followers.push((Arc::clone(&collection), follower));
+        }
+        if let Some(follower) = self.follower_of(&collection) {
+            follower.join(stream.subscription_mut(), number);
+        }
         self.active.insert(number);
         match free {
             Some(free) => self.streams[free] = Some(stream),
@@ -87,18 +85,20 @@ impl MessageStreams {
     fn end(&mut self, number: usize) -> Option<Arc<str>> {
         let ended = self.streams[number].take()?;
         self.active.remove(number);
-        if let Some((_, follower)) = self
-            .followers
-            .iter_mut()
-            .find(|(name, _)| name == ended.collection())
-        {
+        let collection = ended.collection();
+        if !self.has(collection) {
+            self.followers.retain(|(name, _)| name != collection);
+        } else if let Some(follower) = self.follower_of(collection) {
             follower.leave(number);
         }
-        if !self.has(ended.collection()) {
-            self.followers
-                .retain(|(name, _)| name != ended.collection());
-        }
         Some(Arc::clone(&ended.sub))
+    }
+
+    /// What the streams of this collection share.
+    fn follower_of(&mut self, collection: &str) -> Option<&mut Follower> {
+        let mut followers = self.followers.iter_mut();
+        let found = followers.find(|(name, _)| **name == *collection);
+        found.map(|(_, follower)| follower)
     }
 
     fn all(&self) -> impl Iterator<Item = &MessageStream> {
@@ -375,8 +375,8 @@ mod tests {
     use crate::schema::collection::Collection;
     use crate::store::memory::MemoryStore;
 
-    /// An engine with the tasks 1 and 2, one of each project.
-    async fn engine() -> Engine {
+    /// An engine with a collection of tasks that are open to everyone.
+    async fn start() -> Engine {
         let schema = json!({"type": "object", "properties": {
             "project": {"type": "integer"},
             "n": {"type": "integer"},
@@ -385,7 +385,12 @@ mod tests {
         let builder = Engine::builder()
             .collection(tasks)
             .store(MemoryStore::new());
-        let engine = builder.start().await.unwrap();
+        builder.start().await.unwrap()
+    }
+
+    /// An engine with the tasks 1 and 2, one of each project.
+    async fn engine() -> Engine {
+        let engine = start().await;
         let create = |project| Edit::create("tasks", json!({"project": project, "n": 0}));
         let edits = vec![create(1), create(2)];
         engine.transaction(edits).await.unwrap();
@@ -581,15 +586,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
     async fn at_each_cursor_a_topic_has_what_the_log_has() {
-        let schema = json!({"type": "object", "properties": {
-            "project": {"type": "integer"},
-            "n": {"type": "integer"},
-        }});
-        let tasks = Collection::from_schema("tasks", &schema).open_to_everyone();
-        let builder = Engine::builder()
-            .collection(tasks)
-            .store(MemoryStore::new());
-        let engine = builder.start().await.unwrap();
+        let engine = start().await;
         let create = |n: i64| json!({"project": (n + 1) % 3, "n": n});
         let edits = (0..30).map(|n| Edit::create("tasks", create(n)));
         engine.transaction(edits.collect()).await.unwrap();
